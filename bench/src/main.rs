@@ -1,0 +1,2 @@
+//! Ferry beside its peers.
+fn main() {}
