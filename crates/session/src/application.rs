@@ -1,0 +1,110 @@
+//! The application's side: bytes in and out, and what is held of them.
+
+use std::time::Duration;
+
+use crate::frame::bounded;
+use crate::{Epoch, Outcome, ResetCode, Session};
+
+impl Session {
+    /// How many bytes may be written now: zero is back-pressure.
+    pub fn writable(&self) -> usize {
+        if self.resetting.is_some() || self.is_closed() { 0 } else { self.send.writable() }
+    }
+
+    /// Takes application bytes, at most [`writable`](Self::writable); returns how many it took.
+    pub fn write(&mut self, bytes: &[u8]) -> usize {
+        let count = bytes.len().min(self.writable());
+        self.send.replay().push(&bytes[..count]);
+        count
+    }
+
+    /// Room to read application bytes into, at most `limit` and [`writable`](Self::writable) bytes, in order. Call
+    /// [`commit`](Self::commit) with what was read, also when it was nothing.
+    pub fn spare(&mut self, limit: usize) -> impl Iterator<Item = &mut [u8]> {
+        let limit = limit.min(self.writable());
+        let replay = self.send.replay();
+        replay.reserve(limit);
+        replay.spare(limit)
+    }
+
+    /// The first `count` bytes of [`spare`](Self::spare) are the application's.
+    pub fn commit(&mut self, count: usize) {
+        let replay = self.send.replay();
+        replay.commit(count);
+        replay.release_spare();
+    }
+
+    /// The application closed this direction. Nothing can be written any more.
+    pub fn finish(&mut self) {
+        self.send.finish();
+    }
+
+    /// Bytes for the application, in order. [`consume`](Self::consume) what it took.
+    pub fn readable(&self) -> impl Iterator<Item = &[u8]> {
+        self.receive.slices()
+    }
+
+    /// The application took the first `count` bytes of [`readable`](Self::readable).
+    pub fn consume(&mut self, count: usize) {
+        self.receive.consume(count);
+    }
+
+    /// The other direction has ended and everything of it was taken: pass the end on.
+    pub fn is_drained(&self) -> bool {
+        self.receive.is_drained()
+    }
+
+    /// Ends the session without regard to what is under way. If it has no link, the next attach carries the reset.
+    pub fn reset(&mut self, code: ResetCode, reason: &str) {
+        if self.resetting.is_some() || self.is_closed() {
+            return;
+        }
+        self.resetting = Some((code, bounded(reason).into()));
+        self.send.discard();
+        self.receive.discard();
+        if self.epoch == Epoch::NONE {
+            self.close(Outcome::Finished);
+        }
+    }
+
+    /// Bytes kept for replay.
+    pub fn replay_buffered(&self) -> u64 {
+        self.send.buffered()
+    }
+
+    /// Bytes received and not taken by the application.
+    pub fn receive_buffered(&self) -> u64 {
+        self.receive.buffered()
+    }
+
+    /// Bytes of memory that the session's buffers hold now.
+    pub fn allocated(&self) -> usize {
+        self.send.allocated() + self.receive.allocated()
+    }
+
+    /// Everything below this offset, counting the Finish, has arrived here.
+    pub fn received(&self) -> u64 {
+        self.receive.received()
+    }
+
+    /// Everything below this offset, counting the Finish, is held by the peer.
+    pub fn acked(&self) -> u64 {
+        self.send.acked()
+    }
+
+    /// Changes how much the replay buffer and the receive queue may hold, in bytes. What is held or granted already stays.
+    pub fn set_capacities(&mut self, replay: u64, receive: u64) {
+        self.send.set_capacity(replay);
+        self.receive.set_capacity(receive);
+    }
+
+    /// The last round trip measured on the link that is read, if any.
+    pub fn rtt(&self) -> Option<Duration> {
+        self.attachment.read_links().find_map(|link| link.liveness.rtt())
+    }
+
+    /// The application closed this end's direction.
+    pub fn is_finished(&self) -> bool {
+        self.send.is_finished()
+    }
+}

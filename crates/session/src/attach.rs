@@ -1,0 +1,184 @@
+//! Attaching to links and letting go of them: the one path that open, resume and rotate share.
+
+use std::time::Duration;
+
+use crate::attachment::{Attachment, Part};
+use crate::link::{Greeting, Link, Retire};
+use crate::{
+    Accept, AttachError, Epoch, Event, Frame, Hello, Intent, Outcome, Reject, RejectCode, Rejection, Release, Session,
+    Side, Time, Violation,
+};
+
+impl Session {
+    /// Opener: attaches to a link, to open the session or to resume it. A suspect link stays in use meanwhile.
+    ///
+    /// # Errors
+    /// See [`AttachError`]; nothing has changed then.
+    pub fn attach(&mut self, now: Time) -> Result<Epoch, AttachError> {
+        let intent = if self.established { Intent::Resume } else { Intent::Open };
+        self.start_attach(now, intent)
+    }
+
+    /// Opener: moves to another link, make before break.
+    ///
+    /// # Errors
+    /// See [`AttachError`]; nothing has changed then.
+    pub fn rotate(&mut self, now: Time) -> Result<Epoch, AttachError> {
+        self.start_attach(now, Intent::Rotate)
+    }
+
+    pub(crate) fn start_attach(&mut self, now: Time, intent: Intent) -> Result<Epoch, AttachError> {
+        if self.side != Side::Opener {
+            return Err(AttachError::NotOpener);
+        }
+        match (&self.attachment, intent) {
+            (Attachment::Closing { .. } | Attachment::Closed, _) => return Err(AttachError::Closed),
+            (Attachment::Attaching { .. } | Attachment::Draining { .. }, _) => return Err(AttachError::InFlight),
+            (Attachment::Detached, Intent::Rotate) => return Err(AttachError::WrongState),
+            (Attachment::Detached | Attachment::Attached { .. }, _) => {}
+        }
+        let epoch = self.epoch.next().ok_or(AttachError::Exhausted)?;
+        self.epoch = epoch;
+        let next = Link::new(now, epoch, self.send.acked(), Greeting::Hello(intent));
+        let current = match std::mem::replace(&mut self.attachment, Attachment::Detached) {
+            Attachment::Attached { mut link } => {
+                link.leaving |= intent == Intent::Rotate;
+                Some(link)
+            }
+            _ => None,
+        };
+        self.attachment = Attachment::Attaching { current, next, intent };
+        Ok(epoch)
+    }
+
+    /// Acceptor: attaches to the link that `hello` came on; its epoch names the link from now on.
+    ///
+    /// # Errors
+    /// The Hello is refused with [`Rejection::to_reject`] on its link. Only a [`Rejection::Violation`] changes the
+    /// session: it ends.
+    pub fn accept(&mut self, now: Time, hello: &Hello<'_>) -> Result<(), Rejection> {
+        if matches!(self.attachment, Attachment::Closing { .. } | Attachment::Closed) {
+            return Err(Rejection::Closed { received: self.receive.received() });
+        }
+        // "The highest established epoch wins."
+        if hello.epoch <= self.epoch {
+            return Err(Rejection::Stale { offered: hello.epoch, seen: self.epoch });
+        }
+        if hello.intent == Intent::Rotate && !matches!(self.attachment, Attachment::Attached { .. }) {
+            return Err(Rejection::NotAttached);
+        }
+        if let Err(violation) = self.send.on_ack(hello.received, hello.window) {
+            self.violate(violation.clone());
+            return Err(violation.into());
+        }
+        self.epoch = hello.epoch;
+        let mut link = Link::new(now, hello.epoch, self.send.acked(), Greeting::Accept);
+        self.attachment = match (std::mem::replace(&mut self.attachment, Attachment::Detached), hello.intent) {
+            (Attachment::Attached { link: mut old }, Intent::Rotate) => {
+                link.next = old.next;
+                old.retire = Retire::Due;
+                Attachment::Draining { old, link }
+            }
+            (before, _) => {
+                self.release_all(&before, &Release::Fenced);
+                Attachment::Attached { link }
+            }
+        };
+        self.on_attached(hello.epoch, hello.intent, hello.resume_window);
+        Ok(())
+    }
+
+    pub(crate) fn on_attached(&mut self, epoch: Epoch, intent: Intent, peer_resume_window: Duration) {
+        self.established = true;
+        self.detached_since = None;
+        self.resume_window = self.settings.resume_window.min(peer_resume_window);
+        self.events.push_back(Event::Attached { epoch, intent });
+    }
+
+    /// The link of `epoch` is lost, or its dial was given up.
+    pub fn detach(&mut self, now: Time, epoch: Epoch) {
+        let Some(part) = self.attachment.part(epoch) else { return };
+        self.attachment = match (std::mem::replace(&mut self.attachment, Attachment::Detached), part) {
+            // The attach failed; a link that has not begun to retire stays in use.
+            (Attachment::Attaching { current: Some(link), .. }, Part::Next) if !link.peer_retired => {
+                // The Hello that is lost carried a grant.
+                self.receive.repeat_grant();
+                Attachment::Attached { link }
+            }
+            // The suspicion was right.
+            (Attachment::Attaching { next, intent: Intent::Resume, .. }, Part::Current) => {
+                self.detached_since = Some(now);
+                Attachment::Attaching { current: None, next, intent: Intent::Resume }
+            }
+            (Attachment::Closing { .. }, _) => Attachment::Closed,
+            (mut before, _) => {
+                // A rotation that lost one link cannot tell what the other has missed: resume finds out.
+                before.links_mut().filter(|link| link.epoch != epoch).for_each(|link| {
+                    self.events.push_back(Event::Released { epoch: link.epoch, release: Release::Abandoned });
+                });
+                self.detached_since.get_or_insert(now);
+                self.events.push_back(Event::Detached);
+                Attachment::Detached
+            }
+        };
+    }
+
+    pub(crate) fn release_all(&mut self, attachment: &Attachment, release: &Release) {
+        for link in attachment.links() {
+            self.events.push_back(Event::Released { epoch: link.epoch, release: release.clone() });
+        }
+    }
+
+    /// The answer to a Hello.
+    pub(crate) fn on_answer(&mut self, now: Time, epoch: Epoch, frame: &Frame<'_>) -> Result<(), Violation> {
+        match frame {
+            Frame::Accept(accept) => self.on_accept(now, epoch, accept),
+            Frame::Reject(reject) => {
+                self.on_reject(now, epoch, reject);
+                Ok(())
+            }
+            other => Err(Violation::OutOfPlace(other.name())),
+        }
+    }
+
+    pub(crate) fn on_accept(&mut self, now: Time, epoch: Epoch, accept: &Accept) -> Result<(), Violation> {
+        self.send.on_ack(accept.received, accept.window)?;
+        let Attachment::Attaching { current, mut next, intent } =
+            std::mem::replace(&mut self.attachment, Attachment::Detached)
+        else {
+            return Err(Violation::OutOfPlace("Accept"));
+        };
+        next.liveness.on_heard(now, false);
+        self.attachment = match (current, intent) {
+            (Some(mut old), Intent::Rotate) => {
+                next.next = old.next;
+                old.retire = Retire::Due;
+                Attachment::Draining { old, link: next }
+            }
+            (suspect, _) => {
+                if let Some(link) = suspect {
+                    self.events.push_back(Event::Released { epoch: link.epoch, release: Release::Fenced });
+                }
+                // What the suspect link was told after the Hello goes unread.
+                self.receive.repeat_grant();
+                // What went behind an Open's Hello need not go again.
+                next.next = next.next.max(self.send.acked());
+                Attachment::Attached { link: next }
+            }
+        };
+        self.on_attached(epoch, intent, accept.resume_window);
+        Ok(())
+    }
+
+    pub(crate) fn on_reject(&mut self, now: Time, epoch: Epoch, reject: &Reject<'_>) {
+        let Attachment::Attaching { intent, .. } = self.attachment else { return };
+        let (code, reason) = (reject.code, reject.reason.clone().into_owned());
+        let lost = matches!(code, RejectCode::Unknown | RejectCode::Closed | RejectCode::Protocol);
+        if intent == Intent::Open || (intent == Intent::Resume && lost) {
+            self.close(Outcome::Refused { code, reason });
+        } else {
+            self.events.push_back(Event::Released { epoch, release: Release::Rejected { code, reason } });
+            self.detach(now, epoch);
+        }
+    }
+}

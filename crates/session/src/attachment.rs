@@ -1,0 +1,98 @@
+use crate::link::Link;
+use crate::{Epoch, Intent};
+
+/// How a session stands to its links. The diagram is in the crate's documentation.
+#[derive(Debug)]
+pub(crate) enum Attachment {
+    /// No link.
+    Detached,
+    /// Opener: the Hello is on its way on `next`. A rotate, or a resume of a suspect link, leaves `current` in use.
+    Attaching { current: Option<Link>, next: Link, intent: Intent },
+    /// One link carries everything.
+    Attached { link: Link },
+    /// A rotation: what this end sends goes on `link`; what it receives comes from `old` up to the peer's Retire.
+    Draining { old: Link, link: Link },
+    /// One last frame is to be sent.
+    Closing { link: Link, farewell: Farewell },
+    /// Over.
+    Closed,
+}
+
+/// The last frame of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Farewell {
+    /// Answers the peer's Reset.
+    Done,
+    /// Tells the peer that it broke the protocol.
+    Reset,
+}
+
+/// The part that a link plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Read and written.
+    Current,
+    /// A Hello is out on it.
+    Next,
+    /// Read to its Retire.
+    Old,
+    /// Written; read when the old one has ended.
+    Fresh,
+}
+
+impl Attachment {
+    /// The part that the link of this epoch plays, if it still has one.
+    pub(crate) fn part(&self, epoch: Epoch) -> Option<Part> {
+        let is = |link: &Link| link.epoch == epoch;
+        match self {
+            Self::Attaching { current: Some(link), .. } if is(link) => Some(Part::Current),
+            Self::Attaching { next, .. } if is(next) => Some(Part::Next),
+            Self::Attached { link } | Self::Closing { link, .. } if is(link) => Some(Part::Current),
+            Self::Draining { old, .. } if is(old) => Some(Part::Old),
+            Self::Draining { link, .. } if is(link) => Some(Part::Fresh),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn link_mut(&mut self, epoch: Epoch) -> Option<&mut Link> {
+        self.links_mut().find(|link| link.epoch == epoch)
+    }
+
+    pub(crate) fn links(&self) -> impl Iterator<Item = &Link> {
+        let (first, second) = match self {
+            Self::Detached | Self::Closed => (None, None),
+            Self::Attaching { current, next, .. } => (current.as_ref(), Some(next)),
+            Self::Attached { link } | Self::Closing { link, .. } => (Some(link), None),
+            Self::Draining { old, link } => (Some(old), Some(link)),
+        };
+        first.into_iter().chain(second)
+    }
+
+    pub(crate) fn links_mut(&mut self) -> impl Iterator<Item = &mut Link> {
+        let (first, second) = match self {
+            Self::Detached | Self::Closed => (None, None),
+            Self::Attaching { current, next, .. } => (current.as_mut(), Some(next)),
+            Self::Attached { link } | Self::Closing { link, .. } => (Some(link), None),
+            Self::Draining { old, link } => (Some(old), Some(link)),
+        };
+        first.into_iter().chain(second)
+    }
+
+    /// The links that are read now: silence says something only of them.
+    pub(crate) fn read_links(&self) -> impl Iterator<Item = &Link> {
+        self.links().filter(|link| self.is_read(link.epoch))
+    }
+
+    /// Whether frames of this link are taken now. While a rotation drains the old link, the new one waits.
+    pub(crate) fn is_read(&self, epoch: Epoch) -> bool {
+        match self {
+            Self::Draining { old, .. } => old.peer_retired != (old.epoch == epoch),
+            attachment => attachment.part(epoch).is_some(),
+        }
+    }
+
+    /// Whether an established link carries the session.
+    pub(crate) fn is_attached(&self) -> bool {
+        matches!(self, Self::Attaching { current: Some(_), .. } | Self::Attached { .. } | Self::Draining { .. })
+    }
+}

@@ -1,0 +1,143 @@
+//! What comes in: frames of the peer, and the passing of time.
+
+use crate::attachment::{Attachment, Part};
+use crate::liveness::Verdict;
+use crate::session::{ACK_DELAY, AckTimer};
+use crate::{Epoch, Event, Frame, Outcome, Release, Session, Time, Violation};
+
+impl Session {
+    /// Whether frames of this link may be handed over now. While a rotation drains the old link, the new one waits.
+    pub fn may_read(&self, epoch: Epoch) -> bool {
+        self.attachment.is_read(epoch)
+    }
+
+    /// A frame that came over the link of `epoch`. Those of a link that the session has let go of are ignored.
+    pub fn handle_frame(&mut self, now: Time, epoch: Epoch, frame: &Frame<'_>) {
+        let Some(part) = self.attachment.part(epoch) else { return };
+        let handled = match part {
+            Part::Next => self.on_answer(now, epoch, frame),
+            Part::Current | Part::Old | Part::Fresh => self.on_frame(now, epoch, part, frame),
+        };
+        if let Err(violation) = handled {
+            self.violate(violation);
+            return;
+        }
+        self.handle_bytes(now, epoch);
+        self.close_if_done();
+    }
+
+    /// Bytes came over the link of `epoch`, if only a part of a frame: it is alive.
+    pub fn handle_bytes(&mut self, now: Time, epoch: Epoch) {
+        let acked = self.send.acked();
+        if let Some(link) = self.attachment.link_mut(epoch) {
+            link.liveness.on_heard(now, acked < link.next);
+        }
+    }
+
+    pub(crate) fn on_frame(&mut self, now: Time, epoch: Epoch, part: Part, frame: &Frame<'_>) -> Result<(), Violation> {
+        let Some(link) = self.attachment.link_mut(epoch) else { return Ok(()) };
+        let may_retire = part == Part::Old || link.leaving;
+        // "Retire is the last frame of its direction."
+        if link.peer_retired {
+            return Err(Violation::OutOfPlace(frame.name()));
+        }
+        match frame {
+            Frame::Ping { token } => link.pong = Some(*token),
+            Frame::Pong { token } => link.liveness.on_pong(now, *token),
+            Frame::Reset(reset) => self.on_reset(reset),
+            // A session that is being reset here has no use for anything else.
+            Frame::Done if self.resetting.is_some() => self.done_received = true,
+            Frame::Data { .. } | Frame::Ack { .. } | Frame::Finish { .. } if self.resetting.is_some() => {}
+            Frame::Data { offset, payload } => {
+                link.liveness.on_traffic();
+                if self.receive.on_data(*offset, payload)? {
+                    self.owe_ack(now);
+                }
+            }
+            Frame::Ack { received, window } => self.send.on_ack(*received, *window)?,
+            Frame::Finish { offset } => {
+                if self.receive.on_finish(*offset)? {
+                    self.owe_ack(now);
+                }
+            }
+            // "Done comes after everything was sent and received."
+            Frame::Done if self.is_complete() => self.done_received = true,
+            Frame::Retire { end } if may_retire => self.on_retire(now, epoch, *end)?,
+            other => return Err(Violation::OutOfPlace(other.name())),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn on_retire(&mut self, now: Time, epoch: Epoch, end: u64) -> Result<(), Violation> {
+        // "Nothing is missing when the old link ends." More may be here already, from before a resume.
+        let received = self.receive.received();
+        if end > received && self.resetting.is_none() {
+            return Err(Violation::Gap { offset: end, received });
+        }
+        if let Some(link) = self.attachment.link_mut(epoch) {
+            link.peer_retired = true;
+        }
+        if matches!(self.attachment, Attachment::Attached { .. }) {
+            // The peer went on to a link that this end has lost.
+            self.events.push_back(Event::Released { epoch, release: Release::Abandoned });
+            self.detach(now, epoch);
+        }
+        self.finish_draining(now);
+        Ok(())
+    }
+
+    /// Lets go of a rotation's old link once both directions have ended.
+    pub(crate) fn finish_draining(&mut self, now: Time) {
+        self.attachment = match std::mem::replace(&mut self.attachment, Attachment::Detached) {
+            Attachment::Draining { old, mut link } if old.is_retired() => {
+                self.events.push_back(Event::Released { epoch: old.epoch, release: Release::Finished });
+                link.liveness.on_heard(now, self.send.acked() < link.next);
+                Attachment::Attached { link }
+            }
+            other => other,
+        };
+    }
+
+    pub(crate) fn owe_ack(&mut self, now: Time) {
+        if self.ack == AckTimer::Idle {
+            self.ack = AckTimer::At(now + ACK_DELAY);
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called next, if nothing happens before.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let links = self.attachment.read_links().map(|link| link.liveness.poll_timeout(self.settings.liveness));
+        let expiry = self.detached_since.map(|since| since + self.resume_window);
+        let ack = match self.ack {
+            AckTimer::At(at) => Some(at),
+            AckTimer::Idle | AckTimer::Due => None,
+        };
+        links.chain(expiry).chain(ack).min()
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Time) {
+        if self.detached_since.is_some_and(|since| now >= since + self.resume_window) {
+            self.close(Outcome::Expired);
+            return;
+        }
+        if matches!(self.ack, AckTimer::At(at) if now >= at) {
+            self.ack = AckTimer::Due;
+        }
+        let read: [Option<Epoch>; 2] = {
+            let mut epochs = self.attachment.read_links().map(|link| link.epoch);
+            [epochs.next(), epochs.next()]
+        };
+        for epoch in read.into_iter().flatten() {
+            let Some(link) = self.attachment.link_mut(epoch) else { continue };
+            match link.liveness.on_timeout(now, self.settings.liveness) {
+                Verdict::Fine => {}
+                Verdict::Suspect => self.events.push_back(Event::Suspect { epoch }),
+                Verdict::Silent => {
+                    self.events.push_back(Event::Released { epoch, release: Release::Silent });
+                    self.detach(now, epoch);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,58 @@
+use crate::liveness::Liveness;
+use crate::{Epoch, Intent, Time};
+
+/// What a session knows of one link that it is attached to, or is attaching to.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) epoch: Epoch,
+    /// Offset of what goes next on this link; counts the Finish.
+    pub(crate) next: u64,
+    /// The first frame of the session on this link, until it is sent.
+    pub(crate) greeting: Option<Greeting>,
+    /// This end's Retire.
+    pub(crate) retire: Retire,
+    /// A rotation away from it was begun: the peer may have followed, even if this end did not.
+    pub(crate) leaving: bool,
+    /// The peer's Retire has come.
+    pub(crate) peer_retired: bool,
+    /// The token of a Ping to be answered.
+    pub(crate) pong: Option<u64>,
+    pub(crate) done_sent: bool,
+    pub(crate) reset_sent: bool,
+    pub(crate) liveness: Liveness,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Greeting {
+    Hello(Intent),
+    Accept,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Retire {
+    No,
+    Due,
+    Sent,
+}
+
+impl Link {
+    pub(crate) fn new(now: Time, epoch: Epoch, next: u64, greeting: Greeting) -> Self {
+        Self {
+            epoch,
+            next,
+            greeting: Some(greeting),
+            retire: Retire::No,
+            leaving: false,
+            peer_retired: false,
+            pong: None,
+            done_sent: false,
+            reset_sent: false,
+            liveness: Liveness::new(now),
+        }
+    }
+
+    /// Both directions of this link have ended, and everything on it was read.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.peer_retired && self.retire == Retire::Sent
+    }
+}

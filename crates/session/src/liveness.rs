@@ -1,0 +1,128 @@
+use std::time::Duration;
+
+use crate::Time;
+
+/// Real bytes go over an idle link this often: cloud load balancers drop idle flows after 240 to 350 s, and some do
+/// not count TCP keep-alive.
+const IDLE_PING: Duration = Duration::from_secs(10);
+
+/// Traffic that stops is asked after this soon, once: a stream that was cut in the middle is found early.
+const QUICK_PING: Duration = Duration::from_secs(1);
+
+/// An answer that takes longer than this, or four round trips, makes a link suspect.
+const SUSPECT_AFTER: Duration = Duration::from_secs(2);
+
+/// Whether a link is alive, judged by what comes over it.
+#[derive(Debug)]
+pub(crate) struct Liveness {
+    /// When something last came.
+    heard: Time,
+    /// Application bytes moved since the last Ping.
+    busy: bool,
+    /// A Ping is to be sent, or was and is not answered.
+    ping: Ping,
+    /// Since when something that the peer has to answer is under way.
+    waiting: Option<Time>,
+    suspected: bool,
+    rtt: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ping {
+    No,
+    Due,
+    Sent(Time),
+}
+
+/// What the passing of time says of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Fine,
+    /// An answer is overdue. Given once per wait.
+    Suspect,
+    /// Nothing came for the whole liveness time.
+    Silent,
+}
+
+impl Liveness {
+    pub(crate) fn new(now: Time) -> Self {
+        Self { heard: now, busy: false, ping: Ping::No, waiting: None, suspected: false, rtt: None }
+    }
+
+    /// Something came. `owed`: something that the peer has to answer is still under way.
+    pub(crate) fn on_heard(&mut self, now: Time, owed: bool) {
+        self.heard = now;
+        self.suspected = false;
+        if !owed && !matches!(self.ping, Ping::Sent(_)) {
+            self.waiting = None;
+        }
+    }
+
+    /// Application bytes went or came.
+    pub(crate) fn on_traffic(&mut self) {
+        self.busy = true;
+    }
+
+    /// Something that the peer has to answer was sent.
+    pub(crate) fn on_asked(&mut self, now: Time) {
+        self.waiting.get_or_insert(now);
+    }
+
+    /// The Ping to send, if one is due.
+    pub(crate) fn poll_ping(&mut self, now: Time) -> Option<u64> {
+        if self.ping != Ping::Due {
+            return None;
+        }
+        self.ping = Ping::Sent(now);
+        self.on_asked(now);
+        Some(token(now))
+    }
+
+    pub(crate) fn on_pong(&mut self, now: Time, answered: u64) {
+        if let Ping::Sent(sent) = self.ping
+            && token(sent) == answered
+        {
+            self.rtt = Some(now.since(sent));
+            self.ping = Ping::No;
+        }
+    }
+
+    pub(crate) fn rtt(&self) -> Option<Duration> {
+        self.rtt
+    }
+
+    fn ping_at(&self, liveness: Duration) -> Option<Time> {
+        let after = if self.busy { QUICK_PING } else { IDLE_PING };
+        (self.ping == Ping::No).then(|| self.heard + after.min(liveness / 2))
+    }
+
+    fn suspect_at(&self, liveness: Duration) -> Option<Time> {
+        let since = self.waiting.filter(|_| !self.suspected)?;
+        let patience = SUSPECT_AFTER.max(self.rtt.unwrap_or_default() * 4).min(liveness / 2);
+        Some(since.max(self.heard) + patience)
+    }
+
+    /// When to look again.
+    pub(crate) fn poll_timeout(&self, liveness: Duration) -> Time {
+        [self.ping_at(liveness), self.suspect_at(liveness)].into_iter().flatten().fold(self.heard + liveness, Time::min)
+    }
+
+    pub(crate) fn on_timeout(&mut self, now: Time, liveness: Duration) -> Verdict {
+        if now >= self.heard + liveness {
+            return Verdict::Silent;
+        }
+        if self.ping_at(liveness).is_some_and(|at| now >= at) {
+            self.ping = Ping::Due;
+            self.busy = false;
+        }
+        if self.suspect_at(liveness).is_some_and(|at| now >= at) {
+            self.suspected = true;
+            return Verdict::Suspect;
+        }
+        Verdict::Fine
+    }
+}
+
+fn token(sent: Time) -> u64 {
+    u64::try_from(sent.since_origin().as_nanos()).unwrap_or(u64::MAX)
+}

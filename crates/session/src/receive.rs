@@ -1,0 +1,133 @@
+use crate::Violation;
+use crate::blocks::Blocks;
+
+/// The direction to this end's application: what has arrived and was not yet taken.
+#[derive(Debug)]
+pub(crate) struct ReceiveHalf {
+    /// Bytes received and not taken.
+    queue: Blocks,
+    /// Most bytes that the queue is granted.
+    capacity: u64,
+    /// The peer's Finish has arrived; it stands at the queue's end.
+    finished: bool,
+    /// The highest offset that the peer was told it may send.
+    granted: u64,
+    /// What the peer was last told that this end holds.
+    acked: u64,
+    /// What the peer was told last went with a link that was lost.
+    untold: bool,
+}
+
+impl ReceiveHalf {
+    pub(crate) fn new(capacity: u64, granted: u64) -> Self {
+        Self { queue: Blocks::default(), capacity, finished: false, granted, acked: 0, untold: false }
+    }
+
+    /// Everything below this offset is held by this end; counts the Finish.
+    pub(crate) fn received(&self) -> u64 {
+        self.queue.end() + u64::from(self.finished)
+    }
+
+    pub(crate) fn buffered(&self) -> u64 {
+        self.queue.len()
+    }
+
+    pub(crate) fn allocated(&self) -> usize {
+        self.queue.allocated()
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// The peer's Finish is what the application takes next.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.finished && self.queue.len() == 0
+    }
+
+    pub(crate) fn set_capacity(&mut self, capacity: u64) {
+        self.capacity = capacity;
+    }
+
+    pub(crate) fn slices(&self) -> impl Iterator<Item = &[u8]> {
+        self.queue.slices(self.queue.base())
+    }
+
+    pub(crate) fn consume(&mut self, count: usize) {
+        self.queue.drop_below((self.queue.base() + count as u64).min(self.queue.end()));
+    }
+
+    /// Forgets the bytes: the session is being reset.
+    pub(crate) fn discard(&mut self) {
+        self.queue.clear();
+    }
+
+    /// How far the peer may send now. Never goes back.
+    fn window(&self) -> u64 {
+        self.granted.max(self.queue.base() + self.capacity)
+    }
+
+    /// What goes into a Hello, an Accept or an Ack that is being sent now.
+    pub(crate) fn grant(&mut self) -> (u64, u64) {
+        self.granted = self.window();
+        self.acked = self.received();
+        self.untold = false;
+        (self.acked, self.granted)
+    }
+
+    /// What the peer was told last may not have reached it.
+    pub(crate) fn repeat_grant(&mut self) {
+        self.untold = true;
+    }
+
+    /// Something has arrived that the peer does not know to be here.
+    pub(crate) fn owes_ack(&self) -> bool {
+        self.received() != self.acked
+    }
+
+    /// The ack should not wait: much has arrived, much has been taken, or the direction ended.
+    pub(crate) fn ack_is_urgent(&self) -> bool {
+        let quarter = (self.capacity / 4).max(1);
+        self.untold
+            || self.received() - self.acked >= quarter.min(64 * 1024)
+            || self.window() - self.granted >= quarter
+            || (self.finished && self.owes_ack())
+    }
+
+    /// Data at `offset`: drops what it has, keeps the rest. Says whether anything was new.
+    pub(crate) fn on_data(&mut self, offset: u64, payload: &[u8]) -> Result<bool, Violation> {
+        let received = self.queue.end();
+        let end = offset.saturating_add(payload.len() as u64);
+        // "A receiver refuses gaps."
+        if offset > received {
+            return Err(Violation::Gap { offset, received });
+        }
+        // "Nothing follows a Finish."
+        if self.finished && end > received {
+            return Err(Violation::BeyondFinish { end, finish: received });
+        }
+        // "A sender never exceeds the window."
+        if end > self.granted {
+            return Err(Violation::BeyondWindow { end, window: self.granted });
+        }
+        if end <= received {
+            return Ok(false);
+        }
+        let known = usize::try_from(received - offset).unwrap_or(usize::MAX);
+        self.queue.push(&payload[known..]);
+        Ok(true)
+    }
+
+    /// The direction's end at `offset`. Says whether that was new.
+    pub(crate) fn on_finish(&mut self, offset: u64) -> Result<bool, Violation> {
+        let received = self.queue.end();
+        if offset > received {
+            return Err(Violation::Gap { offset, received });
+        }
+        // A direction ends once, and where it ended nothing more can have come.
+        if offset < received {
+            return Err(Violation::BeyondFinish { end: received, finish: offset });
+        }
+        Ok(!std::mem::replace(&mut self.finished, true))
+    }
+}

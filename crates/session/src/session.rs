@@ -1,0 +1,158 @@
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::attachment::Attachment;
+use crate::receive::ReceiveHalf;
+use crate::send::SendHalf;
+use crate::{Epoch, Event, Hello, Intent, ResetCode, SessionId, Time};
+
+/// Application bytes that may follow the Hello of a new session before its Accept.
+pub const INITIAL_WINDOW: u64 = 16 * 1024;
+
+/// How long an ack waits for data to travel with.
+pub(crate) const ACK_DELAY: Duration = Duration::from_millis(25);
+
+/// Which end of the session this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The end whose application connected: it numbers the epochs and sends the Hello.
+    Opener,
+    /// The end whose application is connected to.
+    Acceptor,
+}
+
+/// When an ack goes out that has nothing to travel with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AckTimer {
+    Idle,
+    At(Time),
+    Due,
+}
+
+/// What a session is told at its birth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Most bytes kept for replay.
+    pub replay_capacity: u64,
+    /// Most bytes received and not taken by the application, at least [`INITIAL_WINDOW`].
+    pub receive_capacity: u64,
+    /// A link is given up after this much silence.
+    pub liveness: Duration,
+    /// How long the session may be without a link; the smaller one of both ends' counts.
+    pub resume_window: Duration,
+}
+
+/// One application connection end to end. See the crate's documentation for how to drive it.
+#[derive(Debug)]
+pub struct Session {
+    pub(crate) side: Side,
+    pub(crate) id: SessionId,
+    pub(crate) service: Box<str>,
+    pub(crate) settings: Settings,
+    /// The smaller one of both ends'.
+    pub(crate) resume_window: Duration,
+    /// The highest epoch used so far.
+    pub(crate) epoch: Epoch,
+    /// An attach was accepted at least once: the next one is a resume.
+    pub(crate) established: bool,
+    /// Since when no established link carries the session.
+    pub(crate) detached_since: Option<Time>,
+    pub(crate) attachment: Attachment,
+    pub(crate) send: SendHalf,
+    pub(crate) receive: ReceiveHalf,
+    pub(crate) ack: AckTimer,
+    pub(crate) done_received: bool,
+    /// This end's reset, until the peer has it.
+    pub(crate) resetting: Option<(ResetCode, Box<str>)>,
+    pub(crate) events: VecDeque<Event>,
+}
+
+impl Session {
+    /// The opener's end of a new session to `service` (1 to [`MAX_SERVICE`](crate::MAX_SERVICE) bytes).
+    pub fn opener(now: Time, id: SessionId, service: &str, settings: Settings) -> Self {
+        Self::new(now, Side::Opener, id, service, settings)
+    }
+
+    /// The acceptor's end of the session that `hello` opens; [`accept`](Self::accept) attaches it.
+    pub fn acceptor(now: Time, hello: &Hello<'_>, settings: Settings) -> Self {
+        Self::new(now, Side::Acceptor, hello.session, &hello.service, settings)
+    }
+
+    fn new(now: Time, side: Side, id: SessionId, service: &str, settings: Settings) -> Self {
+        let (send_window, granted) = match side {
+            Side::Opener => (INITIAL_WINDOW, 0),
+            Side::Acceptor => (0, INITIAL_WINDOW),
+        };
+        Self {
+            side,
+            id,
+            service: service.into(),
+            settings,
+            resume_window: settings.resume_window,
+            epoch: Epoch::NONE,
+            established: false,
+            detached_since: Some(now),
+            attachment: Attachment::Detached,
+            send: SendHalf::new(settings.replay_capacity, send_window),
+            receive: ReceiveHalf::new(settings.receive_capacity.max(INITIAL_WINDOW), granted),
+            ack: AckTimer::Idle,
+            done_received: false,
+            resetting: None,
+            events: VecDeque::new(),
+        }
+    }
+
+    /// The next thing that the driver has to know or do.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        let event = self.events.pop_front();
+        if self.events.is_empty() {
+            self.events = VecDeque::new();
+        }
+        event
+    }
+
+    /// Which session this is.
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Which end this is.
+    pub fn side(&self) -> Side {
+        self.side
+    }
+
+    /// What the session connects to.
+    pub fn service(&self) -> &str {
+        &self.service
+    }
+
+    /// The highest epoch used so far.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// An attach was accepted at least once.
+    pub fn is_established(&self) -> bool {
+        self.established
+    }
+
+    /// Whether an established link carries the session now.
+    pub fn is_attached(&self) -> bool {
+        self.attachment.is_attached()
+    }
+
+    /// The Hello for the link of `epoch`, as it is being sent.
+    pub(crate) fn hello(&mut self, epoch: Epoch, intent: Intent) -> Hello<'_> {
+        let (received, window) = self.receive.grant();
+        Hello {
+            session: self.id,
+            epoch,
+            intent,
+            received,
+            window,
+            resume_window: self.settings.resume_window,
+            service: Cow::Borrowed(&self.service),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+use std::borrow::Cow;
+
+use crate::attachment::{Attachment, Farewell, Part};
+use crate::link::{Greeting, Retire};
+use crate::session::AckTimer;
+use crate::{Accept, Epoch, Frame, Intent, Reset, ResetCode, Session, Time};
+
+/// What goes next on a link; made into a frame once nothing has to change any more.
+enum Next {
+    Pong(u64),
+    Ping(u64),
+    Reset,
+    Ack,
+    Data { offset: u64, length: usize },
+    Finish { offset: u64 },
+    Done,
+}
+
+impl Session {
+    /// The next frame to send on the link of `epoch`. Ask whenever the link can take one, so that control frames go
+    /// ahead of all data that is not yet on its way.
+    pub fn poll_transmit(&mut self, now: Time, epoch: Epoch) -> Option<Frame<'_>> {
+        let part = self.attachment.part(epoch)?;
+        if let Some(greeting) = self.attachment.link_mut(epoch)?.greeting.take() {
+            return Some(self.greet(now, epoch, greeting));
+        }
+        if let Attachment::Closing { farewell, .. } = self.attachment {
+            self.on_farewell_sent();
+            return Some(match farewell {
+                Farewell::Done => Frame::Done,
+                Farewell::Reset => Frame::Reset(Reset {
+                    code: ResetCode::Protocol,
+                    reason: Cow::Borrowed("the peer broke the protocol"),
+                }),
+            });
+        }
+        let opening = matches!(self.attachment, Attachment::Attaching { intent: Intent::Open, .. });
+        match part {
+            Part::Old => self.poll_retire(now, epoch),
+            // "Only an Open may send data behind its Hello."
+            Part::Next if !opening => None,
+            Part::Next | Part::Current | Part::Fresh => self.poll_traffic(now, epoch),
+        }
+    }
+
+    fn greet(&mut self, now: Time, epoch: Epoch, greeting: Greeting) -> Frame<'_> {
+        if let Some(link) = self.attachment.link_mut(epoch) {
+            link.liveness.on_asked(now);
+        }
+        self.ack = AckTimer::Idle;
+        match greeting {
+            Greeting::Hello(intent) => Frame::Hello(self.hello(epoch, intent)),
+            Greeting::Accept => {
+                let (received, window) = self.receive.grant();
+                Frame::Accept(Accept { received, window, resume_window: self.settings.resume_window })
+            }
+        }
+    }
+
+    fn poll_retire(&mut self, now: Time, epoch: Epoch) -> Option<Frame<'_>> {
+        let link = self.attachment.link_mut(epoch).filter(|link| link.retire == Retire::Due)?;
+        link.retire = Retire::Sent;
+        let end = link.next;
+        self.finish_draining(now);
+        Some(Frame::Retire { end })
+    }
+
+    fn poll_traffic(&mut self, now: Time, epoch: Epoch) -> Option<Frame<'_>> {
+        let next = self.next_traffic(now, epoch)?;
+        Some(match next {
+            Next::Pong(token) => Frame::Pong { token },
+            Next::Ping(token) => Frame::Ping { token },
+            Next::Reset => {
+                let (code, reason) = self.resetting.as_ref()?;
+                Frame::Reset(Reset { code: *code, reason: Cow::Borrowed(reason) })
+            }
+            Next::Ack => {
+                self.ack = AckTimer::Idle;
+                let (received, window) = self.receive.grant();
+                Frame::Ack { received, window }
+            }
+            Next::Data { offset, length } => Frame::Data { offset, payload: &self.send.payload(offset)[..length] },
+            Next::Finish { offset } => Frame::Finish { offset },
+            Next::Done => {
+                self.close_if_done();
+                Frame::Done
+            }
+        })
+    }
+
+    /// Control first, then data. Marks what it returns as sent.
+    fn next_traffic(&mut self, now: Time, epoch: Epoch) -> Option<Next> {
+        let complete = self.is_complete();
+        let link = self.attachment.link_mut(epoch)?;
+        if let Some(token) = link.pong.take() {
+            return Some(Next::Pong(token));
+        }
+        if let Some(token) = link.liveness.poll_ping(now) {
+            return Some(Next::Ping(token));
+        }
+        if self.resetting.is_some() {
+            let first = !std::mem::replace(&mut link.reset_sent, true);
+            link.liveness.on_asked(now);
+            return first.then_some(Next::Reset);
+        }
+        // After a resume the peer may turn out to hold more than its Hello or Accept said.
+        link.next = link.next.max(self.send.acked());
+        let offset = link.next;
+        let length = self.send.payload(offset).len();
+        let finish = self.send.finish_is_next(offset);
+        let due = self.ack == AckTimer::Due;
+        // Whatever leaves takes the ack along.
+        let leaving = length > 0 || finish || complete;
+        if self.receive.ack_is_urgent() || (self.receive.owes_ack() && (due || leaving)) {
+            return Some(Next::Ack);
+        }
+        if length > 0 || finish {
+            link.next += if length > 0 { length as u64 } else { 1 };
+            self.send.on_sent(link.next);
+            link.liveness.on_asked(now);
+            link.liveness.on_traffic();
+            return Some(if length > 0 { Next::Data { offset, length } } else { Next::Finish { offset } });
+        }
+        if complete && !std::mem::replace(&mut link.done_sent, true) {
+            return Some(Next::Done);
+        }
+        None
+    }
+}
