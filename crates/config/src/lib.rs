@@ -1,1 +1,141 @@
-//! Ferry's config.
+//! Ferry's configuration: `tunnel.yaml` and identity files, from text to values that need no further checking.
+//!
+//! [`load`] reads a `tunnel.yaml` and the identity that it names, and reports every problem in both at once. [`parse`]
+//! does as much of it as can be done without touching a file.
+
+mod address;
+mod check;
+mod draft;
+mod fields;
+mod identity;
+mod key;
+mod name;
+mod pem;
+mod report;
+mod secret;
+mod tunnel;
+mod units;
+mod yaml;
+
+use std::{
+    fs::File,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
+
+use draft::Draft;
+use fields::Sink;
+
+pub use address::{Address, HostPort};
+pub use identity::{Identity, IdentityError};
+pub use key::PublicKey;
+pub use name::{NAME_MAX, Name, ServiceName};
+pub use report::{Problem, Report, ValueError};
+pub use secret::Secret;
+pub use tunnel::{Egress, Ingress, Limits, Peer, Resume, Rotation, Tunnel, WarmLinks};
+pub use units::{parse_duration, parse_size, render_duration, render_size};
+
+/// The largest `tunnel.yaml`, in bytes: 1 MiB.
+const FILE_MAX: usize = 1 << 20;
+
+/// A configuration that is ready for use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// The tunnel.
+    pub tunnel: Tunnel,
+    /// What looks wrong but can be worked with.
+    pub warnings: Vec<Problem>,
+}
+
+/// A configuration whose identity has not been loaded: the path of its file stands for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parsed {
+    /// The tunnel.
+    pub tunnel: Tunnel<PathBuf>,
+    /// What looks wrong but can be worked with.
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads a `tunnel.yaml` and the identity that it names.
+///
+/// # Errors
+///
+/// Every problem in the two files, each with its place and what to do about it.
+pub fn load(path: &Path) -> Result<Loaded, Report> {
+    let source = path.display().to_string();
+    let text = read_file(path).map_err(|error| Report::of_file(&source, error))?;
+    let dir = path.parent().unwrap_or(Path::new(""));
+    let identify = |path: &Path| {
+        Identity::load(path).map_err(|error| ValueError::new(error.to_string(), error.hint()))
+    };
+    let own = |identity: &Identity| Some(identity.public_key());
+    let (tunnel, warnings) = read(&source, &text, dir, identify, own)?;
+    Ok(Loaded { tunnel, warnings })
+}
+
+/// Reads the text of a `tunnel.yaml`. Relative paths in it are joined to `dir`; no file is touched, so neither the
+/// identity nor what depends on it is checked.
+///
+/// # Errors
+///
+/// Every problem in the text, each with its place and what to do about it.
+pub fn parse(text: &str, dir: &Path) -> Result<Parsed, Report> {
+    let identify = |path: &Path| Ok(path.to_owned());
+    let (tunnel, warnings) = read("tunnel.yaml", text, dir, identify, |_| None)?;
+    Ok(Parsed { tunnel, warnings })
+}
+
+/// What [`load`] and [`parse`] share: `identify` makes the identity of its path, `own` knows our public key from it.
+fn read<I>(
+    source: &str,
+    text: &str,
+    dir: &Path,
+    identify: impl FnOnce(&Path) -> Result<I, ValueError>,
+    own: impl FnOnce(&I) -> Option<PublicKey>,
+) -> Result<(Tunnel<I>, Vec<Problem>), Report> {
+    if text.len() > FILE_MAX {
+        return Err(Report::of_file(source, too_large()));
+    }
+    let document = yaml::parse(text).map_err(|problem| Report::new(source, vec![problem]))?;
+    let sink = Sink::default();
+    let tunnel = Draft::read(&document, dir, &sink).and_then(|draft| {
+        let identity = draft.identity.as_ref().and_then(|path| {
+            identify(&path.value)
+                .map_err(|error| sink.problem(&path.place, error))
+                .ok()
+        });
+        draft.check(identity.as_ref().and_then(own), &sink);
+        let warnings = draft.warnings();
+        Some((draft.build(identity?)?, warnings))
+    });
+    match tunnel {
+        Some(tunnel) if sink.is_empty() => Ok(tunnel),
+        _ => Err(Report::new(source, sink.into_problems())),
+    }
+}
+
+fn read_file(path: &Path) -> Result<String, ValueError> {
+    let failed = |error: std::io::Error| {
+        let hint = match error.kind() {
+            std::io::ErrorKind::NotFound => "name a tunnel.yaml that exists",
+            _ => "",
+        };
+        ValueError::new(format!("cannot read the file: {error}"), hint)
+    };
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(FILE_MAX as u64 + 1).read_to_end(&mut bytes))
+        .map_err(failed)?;
+    if bytes.len() > FILE_MAX {
+        return Err(too_large());
+    }
+    String::from_utf8(bytes).map_err(|_| ValueError::new("the file is not text in UTF-8", ""))
+}
+
+fn too_large() -> ValueError {
+    let message = format!("larger than {}", render_size(FILE_MAX as u64));
+    ValueError::new(
+        message,
+        "no tunnel.yaml needs to be; is this the right file?",
+    )
+}

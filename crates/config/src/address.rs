@@ -1,0 +1,139 @@
+//! Where sockets connect to and listen.
+
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+};
+
+use crate::report::{ValueError, quoted};
+
+/// A host name or IP address, and a port that is not 0.
+///
+/// As text `host:port`, an IPv6 address in brackets: `[::1]:80`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostPort {
+    /// A host name, or an IP address; IPv6 without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// Where a peer may be dialled.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Address {
+    /// This address.
+    HostPort(HostPort),
+    /// The addresses in this file, one [`HostPort`] a line. It need not exist yet, and may change at any time.
+    File(PathBuf),
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::HostPort(address) => address.fmt(f),
+            Self::File(path) => write!(f, "file:{}", path.display()),
+        }
+    }
+}
+
+impl FromStr for HostPort {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let refused = |hint: &str| {
+            let message = format!("{} is not an address", quoted(text));
+            Err(ValueError::new(message, hint))
+        };
+        if let Some(hint) = unbracketed(text) {
+            return refused(&hint);
+        }
+        if text.contains("://") {
+            return refused("write host:port alone, without a scheme");
+        }
+        let Some((host, port)) = text.rsplit_once(':') else {
+            return refused("write host:port, such as `b.example.com:30200`");
+        };
+        let port = match port.parse() {
+            Ok(0) => return refused("port 0 cannot be connected to"),
+            Ok(port) if port_digits(text) => port,
+            _ => return refused("a port is a number from 1 to 65535"),
+        };
+        let host = match host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+        {
+            Some(inner) if inner.parse::<Ipv6Addr>().is_ok() => inner,
+            Some(_) => return refused("only an IPv6 address goes in brackets"),
+            None if host_name(host) => host,
+            None => return refused("a host is a DNS name or an IP address"),
+        };
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+        })
+    }
+}
+
+/// Reads where to listen: an IP address and a port, which may be 0 for any free one.
+pub(crate) fn parse_listen(text: &str) -> Result<SocketAddr, ValueError> {
+    text.parse().map_err(|_| {
+        let port = text.rsplit_once(':').map_or(text, |(_, port)| port);
+        let hint = match unbracketed(text) {
+            Some(hint) => hint,
+            None if port.parse::<u16>().is_ok() => format!(
+                "write an IP address and a port: `127.0.0.1:{port}` for this host alone, `0.0.0.0:{port}` for all \
+                 interfaces"
+            ),
+            None => "write an IP address and a port, such as `127.0.0.1:18001`".into(),
+        };
+        ValueError::new(format!("{} is not an address to listen on", quoted(text)), hint)
+    })
+}
+
+/// What to write instead, if this is an IPv6 address without its brackets, with or without a port.
+fn unbracketed(text: &str) -> Option<String> {
+    if text.parse::<Ipv6Addr>().is_ok() || text.matches(':').count() > 1 && !text.starts_with('[') {
+        let (host, port) = text.rsplit_once(':')?;
+        let (host, port) = match host.parse::<Ipv6Addr>() {
+            Ok(_) => (host, port),
+            Err(_) => (text, "PORT"),
+        };
+        host.parse::<Ipv6Addr>().ok()?;
+        return Some(format!(
+            "an IPv6 address goes in brackets: `[{host}]:{port}`"
+        ));
+    }
+    None
+}
+
+/// Whether the port is digits alone: `u16::from_str` would also take a plus sign.
+fn port_digits(text: &str) -> bool {
+    text.rsplit(':')
+        .next()
+        .is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Whether this is an IPv4 address or a name that DNS could know. Underscores are not in the standard but in use.
+fn host_name(host: &str) -> bool {
+    if host.parse::<Ipv4Addr>().is_ok() {
+        return true;
+    }
+    let labels = host.strip_suffix('.').unwrap_or(host);
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    let numeric = |label: &str| label.bytes().all(|b| b.is_ascii_digit());
+    host.len() <= 254
+        && labels.split('.').all(|label| (1..=63).contains(&label.len()) && label.bytes().all(plain))
+        // `10.0.0` or `300.1.1.1`: meant as an IPv4 address, and no top-level domain is a number.
+        && !labels.rsplit('.').next().is_some_and(numeric)
+}

@@ -1,0 +1,367 @@
+//! `tunnel.yaml` as far as it could be read, with the places that its values come from.
+
+use std::{
+    net::SocketAddr,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::{
+    address::{Address, HostPort, parse_listen},
+    fields::{Field, Fields, Place, Sink, Spot},
+    key::PublicKey,
+    name::{Name, ServiceName},
+    report::{ValueError, quoted},
+    tunnel::{Egress, Ingress, Limits, Peer, Resume, Rotation, Tunnel, WarmLinks},
+    units::{parse_duration, parse_size, render_duration, render_size},
+    yaml::Value,
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const SECOND: Duration = Duration::from_secs(1);
+const KIB: u64 = 1 << 10;
+
+/// What was read. A value that must be there is `None` if it is not, and then the sink has a problem.
+pub(crate) struct Draft {
+    pub(crate) name: Option<Spot<Name>>,
+    pub(crate) identity: Option<Spot<PathBuf>>,
+    pub(crate) admin: Option<Spot<SocketAddr>>,
+    pub(crate) listen: Option<Spot<SocketAddr>>,
+    pub(crate) peers: Vec<DraftPeer>,
+    pub(crate) egress: Vec<DraftEgress>,
+    pub(crate) ingress: Vec<DraftIngress>,
+    rotation: Rotation,
+    pub(crate) resume: Resume,
+    /// Where `resume.buffer` stands, if it does.
+    pub(crate) buffer: Option<Place>,
+    /// Where `limits.memory` stands, if it does.
+    pub(crate) memory: Option<Place>,
+    liveness: Duration,
+    open_timeout: Duration,
+    drain: Duration,
+    pub(crate) limits: Limits,
+    warm_links: WarmLinks,
+}
+
+pub(crate) struct DraftPeer {
+    pub(crate) place: Place,
+    pub(crate) name: Option<Spot<Name>>,
+    pub(crate) keys: Vec<Spot<PublicKey>>,
+    pub(crate) addresses: Vec<Address>,
+}
+
+pub(crate) struct DraftEgress {
+    pub(crate) listen: Option<Spot<SocketAddr>>,
+    pub(crate) peer: Option<Spot<Name>>,
+    service: Option<ServiceName>,
+}
+
+pub(crate) struct DraftIngress {
+    pub(crate) service: Option<Spot<ServiceName>>,
+    forward: Option<HostPort>,
+    pub(crate) allow: Vec<Spot<Name>>,
+}
+
+impl Draft {
+    /// Reads a document. `None` only if it is not a mapping at all.
+    pub(crate) fn read(document: &Value, dir: &Path, sink: &Sink) -> Option<Self> {
+        let mut fields = Field::root(document, sink).fields()?;
+        let top = &mut fields;
+        let mut draft = Self {
+            name: top
+                .required("name", "name this tunnel, such as `cluster-a/initiator`")
+                .and_then(name),
+            identity: top
+                .required(
+                    "identity",
+                    "name the key file that `ferry keygen --out FILE` wrote",
+                )
+                .and_then(|field| path(&field, dir)),
+            admin: top.optional("admin").and_then(listen),
+            listen: top.optional("listen").and_then(listen),
+            peers: list(top, "peers", |field| DraftPeer::read(&field, dir)),
+            egress: list(top, "egress", |field| DraftEgress::read(&field)),
+            ingress: list(top, "ingress", |field| DraftIngress::read(&field)),
+            rotation: Rotation::default(),
+            resume: Resume::default(),
+            buffer: None,
+            memory: None,
+            liveness: Duration::from_secs(15),
+            open_timeout: Duration::from_secs(10),
+            drain: Duration::from_secs(15),
+            limits: Limits::default(),
+            warm_links: WarmLinks::default(),
+        };
+        draft.read_settings(top);
+        fields.finish();
+        Some(draft)
+    }
+
+    fn read_settings(&mut self, top: &mut Fields<'_>) {
+        if let Some(mut fields) = top.optional("rotation").and_then(|field| field.fields()) {
+            let rotation = &mut self.rotation;
+            fields.read("every", &mut rotation.every, duration(SECOND..=DAY));
+            fields.read("bytes", &mut rotation.bytes, size(64 * KIB));
+            fields.read("max_per_second", &mut rotation.max_per_second, |field| {
+                field.number(1..=u32::MAX)
+            });
+            fields.finish();
+        }
+        if let Some(mut fields) = top.optional("resume").and_then(|field| field.fields()) {
+            fields.read("window", &mut self.resume.window, duration(SECOND..=DAY));
+            fields.read("buffer", &mut self.resume.buffer, |field| {
+                self.buffer = Some(field.place.clone());
+                size(64 * KIB)(field)
+            });
+            fields.finish();
+        }
+        top.read("liveness", &mut self.liveness, duration(SECOND..=HOUR));
+        top.read(
+            "open_timeout",
+            &mut self.open_timeout,
+            duration(Duration::from_millis(1)..=HOUR),
+        );
+        top.read("drain", &mut self.drain, duration(Duration::ZERO..=DAY));
+        if let Some(mut fields) = top.optional("limits").and_then(|field| field.fields()) {
+            let limits = &mut self.limits;
+            fields.read("sessions", &mut limits.sessions, |field| {
+                field.number(1..=u32::MAX)
+            });
+            fields.read("memory", &mut limits.memory, |field| {
+                self.memory = Some(field.place.clone());
+                size(64 * KIB)(field)
+            });
+            fields.read("handshakes", &mut limits.handshakes, |field| {
+                field.number(1..=u32::MAX)
+            });
+            fields.finish();
+        }
+        if let Some(mut fields) = top.optional("warm_links").and_then(|field| field.fields()) {
+            let warm_links = &mut self.warm_links;
+            fields.read("own", &mut warm_links.own, |field| field.number(0..=256));
+            fields.read("offered", &mut warm_links.offered, |field| {
+                field.number(0..=256)
+            });
+            fields.finish();
+        }
+    }
+
+    /// The tunnel, with `identity` in it. `None` only if something was missing, which the sink knows.
+    pub(crate) fn build<I>(self, identity: I) -> Option<Tunnel<I>> {
+        Some(Tunnel {
+            name: self.name?.value,
+            identity,
+            admin: self.admin.map(|spot| spot.value),
+            listen: self.listen.map(|spot| spot.value),
+            peers: self
+                .peers
+                .into_iter()
+                .map(DraftPeer::build)
+                .collect::<Option<_>>()?,
+            egress: self
+                .egress
+                .into_iter()
+                .map(DraftEgress::build)
+                .collect::<Option<_>>()?,
+            ingress: self
+                .ingress
+                .into_iter()
+                .map(DraftIngress::build)
+                .collect::<Option<_>>()?,
+            rotation: self.rotation,
+            resume: self.resume,
+            liveness: self.liveness,
+            open_timeout: self.open_timeout,
+            drain: self.drain,
+            limits: self.limits,
+            warm_links: self.warm_links,
+        })
+    }
+}
+
+impl DraftPeer {
+    fn read(field: &Field<'_>, dir: &Path) -> Option<Self> {
+        let mut fields = field.fields()?;
+        let keys_hint = "list the public keys of the peer: `keys: [\"ferry:pub:…\"]`";
+        let keys = fields.required("keys", keys_hint);
+        let peer = Self {
+            place: field.place.clone(),
+            name: fields
+                .required("name", "write the `name` of the peer's own tunnel.yaml")
+                .and_then(name),
+            keys: keys
+                .map(|field| filled(&field, "keys", keys_hint))
+                .unwrap_or_default()
+                .iter()
+                .filter_map(|field| field.scalar(str::parse))
+                .collect(),
+            addresses: list(&mut fields, "addresses", |field| address(&field, dir)),
+        };
+        fields.finish();
+        Some(peer)
+    }
+
+    fn build(self) -> Option<Peer> {
+        Some(Peer {
+            name: self.name?.value,
+            keys: self.keys.into_iter().map(|spot| spot.value).collect(),
+            addresses: self.addresses,
+        })
+    }
+}
+
+impl DraftEgress {
+    fn read(field: &Field<'_>) -> Option<Self> {
+        let mut fields = field.fields()?;
+        let egress = Self {
+            listen: fields
+                .required(
+                    "listen",
+                    "write where apps connect to, such as `127.0.0.1:18001`",
+                )
+                .and_then(listen),
+            peer: fields
+                .required("peer", "write the name of one of `peers`")
+                .and_then(name),
+            service: fields
+                .required(
+                    "service",
+                    "write the name of a service in the peer's `ingress`",
+                )
+                .and_then(|field| field.text(str::parse))
+                .map(|spot| spot.value),
+        };
+        fields.finish();
+        Some(egress)
+    }
+
+    fn build(self) -> Option<Egress> {
+        Some(Egress {
+            listen: self.listen?.value,
+            peer: self.peer?.value,
+            service: self.service?,
+        })
+    }
+}
+
+impl DraftIngress {
+    fn read(field: &Field<'_>) -> Option<Self> {
+        let mut fields = field.fields()?;
+        let allow_hint = "list the names of the peers that may reach the service";
+        let ingress = Self {
+            service: fields
+                .required("service", "name the service, as the peers' `egress` does")
+                .and_then(|field| field.text(str::parse)),
+            forward: fields
+                .required(
+                    "forward",
+                    "write where the app listens, such as `127.0.0.1:8000`",
+                )
+                .and_then(|field| field.scalar(str::parse))
+                .map(|spot| spot.value),
+            allow: fields
+                .required("allow", allow_hint)
+                .map(|field| filled(&field, "peers", allow_hint))
+                .unwrap_or_default()
+                .into_iter()
+                .filter_map(name)
+                .collect(),
+        };
+        fields.finish();
+        Some(ingress)
+    }
+
+    fn build(self) -> Option<Ingress> {
+        Some(Ingress {
+            service: self.service?.value,
+            forward: self.forward?,
+            allow: self.allow.into_iter().map(|spot| spot.value).collect(),
+        })
+    }
+}
+
+fn list<'d, T>(
+    fields: &mut Fields<'d>,
+    key: &'static str,
+    read: impl FnMut(Field<'d>) -> Option<T>,
+) -> Vec<T> {
+    let items = fields.optional(key).map(|field| field.items());
+    items
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(read)
+        .collect()
+}
+
+/// The items of a list that must have some.
+fn filled<'d>(field: &Field<'d>, what: &str, hint: &str) -> Vec<Field<'d>> {
+    if field.is_empty_list() {
+        field.problem::<()>(format!("no {what}"), hint);
+    }
+    field.items()
+}
+
+fn name(field: Field<'_>) -> Option<Spot<Name>> {
+    field.text(str::parse)
+}
+
+fn listen(field: Field<'_>) -> Option<Spot<SocketAddr>> {
+    field.scalar(parse_listen)
+}
+
+fn path(field: &Field<'_>, dir: &Path) -> Option<Spot<PathBuf>> {
+    field.text(|text| match text {
+        "" => Err(ValueError::new("an empty path", "write the path of a file")),
+        _ => Ok(dir.join(text)),
+    })
+}
+
+fn address(field: &Field<'_>, dir: &Path) -> Option<Address> {
+    let spot = field.scalar(|text| match text.strip_prefix("file:") {
+        Some("") => Err(ValueError::new(
+            "`file:` without a path",
+            "write the path of a file behind it",
+        )),
+        Some(path) => Ok(Address::File(dir.join(path))),
+        None => text.parse().map(Address::HostPort),
+    });
+    spot.map(|spot| spot.value)
+}
+
+fn duration(range: RangeInclusive<Duration>) -> impl Fn(Field<'_>) -> Option<Duration> {
+    move |field| {
+        let spot = field.scalar(|text| match parse_duration(text)? {
+            value if range.contains(&value) => Ok(value),
+            _ => {
+                let (least, most) = (
+                    render_duration(*range.start()),
+                    render_duration(*range.end()),
+                );
+                let hint = format!("write a duration from {least} to {most}");
+                Err(ValueError::new(
+                    format!("{} is out of range", quoted(text)),
+                    hint,
+                ))
+            }
+        });
+        spot.map(|spot| spot.value)
+    }
+}
+
+fn size(least: u64) -> impl Fn(Field<'_>) -> Option<u64> {
+    move |field| {
+        let spot = field.scalar(|text| match parse_size(text)? {
+            value if value >= least => Ok(value),
+            _ => {
+                let hint = format!("write a size of at least {}", render_size(least));
+                Err(ValueError::new(
+                    format!("{} is too small", quoted(text)),
+                    hint,
+                ))
+            }
+        });
+        spot.map(|spot| spot.value)
+    }
+}

@@ -1,0 +1,315 @@
+//! Reads typed values out of an untyped tree and collects what is wrong, instead of stopping at the first problem.
+//!
+//! A reader that fails has told the [`Sink`] why and gives `None`, or a stand-in where that is easier to go on with:
+//! once the sink has a problem, nothing that was read is used.
+
+use std::{cell::RefCell, collections::BTreeMap, fmt, ops::RangeInclusive};
+
+use crate::{
+    report::{Problem, ValueError, quoted},
+    yaml::{Node, Value},
+};
+
+/// Where all problems go.
+#[derive(Default)]
+pub(crate) struct Sink {
+    problems: RefCell<Vec<Problem>>,
+}
+
+/// A place in the document.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    path: String,
+    line: u64,
+    column: u64,
+}
+
+/// A value that was read, and the place that it was read from.
+#[derive(Clone, Debug)]
+pub(crate) struct Spot<T> {
+    pub(crate) value: T,
+    pub(crate) place: Place,
+}
+
+/// A value that is yet to be read.
+#[derive(Clone)]
+pub(crate) struct Field<'d> {
+    pub(crate) place: Place,
+    node: &'d Node,
+    sink: &'d Sink,
+}
+
+/// The values of a mapping, which are taken from it by key.
+pub(crate) struct Fields<'d> {
+    place: Place,
+    entries: BTreeMap<&'d str, Field<'d>>,
+    known: Vec<&'static str>,
+    sink: &'d Sink,
+}
+
+impl Sink {
+    /// The most problems that are kept; nobody reads on.
+    const MAX: usize = 200;
+
+    pub(crate) fn problem(&self, place: &Place, error: ValueError) {
+        let mut problems = self.problems.borrow_mut();
+        if problems.len() < Self::MAX {
+            problems.push(place.problem(error));
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.problems.borrow().is_empty()
+    }
+
+    /// The problems, in the order of the document.
+    pub(crate) fn into_problems(self) -> Vec<Problem> {
+        let mut problems = self.problems.into_inner();
+        problems.sort_by_key(|problem| (problem.line, problem.column));
+        problems
+    }
+}
+
+impl Place {
+    /// This place, as where a problem is.
+    pub(crate) fn problem(&self, error: ValueError) -> Problem {
+        Problem {
+            path: self.path.clone(),
+            message: error.message,
+            hint: error.hint,
+            line: Some(self.line),
+            column: Some(self.column),
+        }
+    }
+
+    fn key(&self, key: &str, at: &Value) -> Self {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        let key = match key.len() <= 60 && !key.is_empty() && key.chars().all(plain) {
+            true => key.to_owned(),
+            false => quoted(key),
+        };
+        let dot = if self.path.is_empty() { "" } else { "." };
+        Self::of(format!("{}{dot}{key}", self.path), at)
+    }
+
+    fn of(path: String, at: &Value) -> Self {
+        Self {
+            path,
+            line: at.referenced.line(),
+            column: at.referenced.column(),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.path)
+    }
+}
+
+impl<'d> Field<'d> {
+    /// The document as a whole.
+    pub(crate) fn root(value: &'d Value, sink: &'d Sink) -> Self {
+        Self {
+            place: Place::of(String::new(), value),
+            node: &value.value,
+            sink,
+        }
+    }
+
+    /// Reads text.
+    pub(crate) fn text<T>(
+        &self,
+        read: impl FnOnce(&str) -> Result<T, ValueError>,
+    ) -> Option<Spot<T>> {
+        match self.node {
+            Node::Text(text) => self.checked(read(text)),
+            Node::Integer(_) | Node::Other(_) => self.unexpected("text", "put it in quotes"),
+            _ => self.unexpected("text", ""),
+        }
+    }
+
+    /// Reads text or a number, which `read` gets as text too: it has the better hint.
+    pub(crate) fn scalar<T>(
+        &self,
+        read: impl FnOnce(&str) -> Result<T, ValueError>,
+    ) -> Option<Spot<T>> {
+        match self.node {
+            Node::Text(text) | Node::Other(text) => self.checked(read(text)),
+            Node::Integer(number) => self.checked(read(&number.to_string())),
+            _ => self.unexpected("a single value", ""),
+        }
+    }
+
+    /// Reads a number within `range`.
+    pub(crate) fn number(&self, range: RangeInclusive<u32>) -> Option<u32> {
+        let spot = self.scalar(|text| {
+            text.parse()
+                .ok()
+                .filter(|number| range.contains(number))
+                .ok_or_else(|| {
+                    let hint = format!(
+                        "write a whole number from {} to {}",
+                        range.start(),
+                        range.end()
+                    );
+                    ValueError::new(format!("{} is not such a number", quoted(text)), hint)
+                })
+        });
+        spot.map(|spot| spot.value)
+    }
+
+    /// The items of a list; none if it is no list.
+    pub(crate) fn items(&self) -> Vec<Self> {
+        let Node::List(items) = self.node else {
+            self.unexpected::<()>("a list", "put each item on a line of its own, after `- `");
+            return Vec::new();
+        };
+        let item = |(i, value): (usize, &'d Value)| Field {
+            place: Place::of(format!("{}[{i}]", self.place), value),
+            node: &value.value,
+            sink: self.sink,
+        };
+        items.iter().enumerate().map(item).collect()
+    }
+
+    /// Whether this is a list without items.
+    pub(crate) fn is_empty_list(&self) -> bool {
+        matches!(self.node, Node::List(items) if items.is_empty())
+    }
+
+    /// The fields of a mapping.
+    pub(crate) fn fields(&self) -> Option<Fields<'d>> {
+        let Node::Map(map) = self.node else {
+            return self.unexpected("a mapping", "write `key: value` lines");
+        };
+        let mut entries = BTreeMap::new();
+        for (key, value) in map {
+            let field = Field {
+                place: self.place.key(&key.value, value),
+                node: &value.value,
+                sink: self.sink,
+            };
+            let place = field.place.clone();
+            if entries.insert(key.value.as_str(), field).is_some() {
+                self.sink.problem(
+                    &place,
+                    ValueError::new("the key is given twice", "keep one of them"),
+                );
+            }
+        }
+        Some(Fields {
+            place: self.place.clone(),
+            entries,
+            known: Vec::new(),
+            sink: self.sink,
+        })
+    }
+
+    /// Reports what is wrong with this value.
+    pub(crate) fn problem<T>(
+        &self,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Option<T> {
+        self.sink
+            .problem(&self.place, ValueError::new(message, hint));
+        None
+    }
+
+    fn unexpected<T>(&self, expected: &str, hint: &str) -> Option<T> {
+        self.problem(
+            format!("expected {expected}, found {}", self.node.kind()),
+            hint,
+        )
+    }
+
+    fn checked<T>(&self, value: Result<T, ValueError>) -> Option<Spot<T>> {
+        match value {
+            Ok(value) => Some(Spot {
+                value,
+                place: self.place.clone(),
+            }),
+            Err(error) => {
+                self.sink.problem(&self.place, error);
+                None
+            }
+        }
+    }
+}
+
+impl<'d> Fields<'d> {
+    /// The value of `key`, if it has one: a key with nothing behind it counts as left out.
+    pub(crate) fn optional(&mut self, key: &'static str) -> Option<Field<'d>> {
+        self.known.push(key);
+        self.entries
+            .remove(key)
+            .filter(|field| !matches!(field.node, Node::Null))
+    }
+
+    /// The value of `key`, which must have one.
+    pub(crate) fn required(&mut self, key: &'static str, hint: &str) -> Option<Field<'d>> {
+        let field = self.optional(key);
+        if field.is_none() {
+            let dot = if self.place.path.is_empty() { "" } else { "." };
+            let place = Place {
+                path: format!("{}{dot}{key}", self.place),
+                ..self.place
+            };
+            self.sink.problem(&place, ValueError::new("missing", hint));
+        }
+        field
+    }
+
+    /// Reads the value of `key`, or leaves `default` as it is.
+    pub(crate) fn read<T>(
+        &mut self,
+        key: &'static str,
+        default: &mut T,
+        read: impl FnOnce(Field<'d>) -> Option<T>,
+    ) {
+        if let Some(value) = self.optional(key).and_then(read) {
+            *default = value;
+        }
+    }
+
+    /// Reports the keys that nobody asked for.
+    pub(crate) fn finish(self) {
+        for (key, field) in &self.entries {
+            let hint = match nearest(key, &self.known) {
+                Some(known) => format!("did you mean `{known}`?"),
+                None => format!("the keys here are {}", self.known.join(", ")),
+            };
+            self.sink
+                .problem(&field.place, ValueError::new("unknown key", hint));
+        }
+    }
+}
+
+/// The known key that `key` is most likely a slip of.
+fn nearest(key: &str, known: &[&'static str]) -> Option<&'static str> {
+    // Far longer than any of ours: no slip, and not worth the time.
+    if key.len() > 40 {
+        return None;
+    }
+    known
+        .iter()
+        .map(|known| (distance(key, known), *known))
+        .filter(|(distance, known)| *distance <= (known.len() / 3).max(1))
+        .min()
+        .map(|(_, known)| known)
+}
+
+/// How many characters must be inserted, removed or replaced to make `a` of `b` (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.chars().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.chars().count()]
+}

@@ -1,0 +1,153 @@
+//! What `tunnel.yaml` comes to: values that need no further checking.
+
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+
+use crate::{
+    address::{Address, HostPort},
+    identity::Identity,
+    key::PublicKey,
+    name::{Name, ServiceName},
+};
+
+/// A tunnel: everything that `tunnel.yaml` says.
+///
+/// `I` is the identity: the key itself, or while that is not loaded the path of its file (see [`Parsed`](crate::Parsed)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tunnel<I = Identity> {
+    /// Our name, by which peers list us.
+    pub name: Name,
+    /// What we prove ourselves with.
+    pub identity: I,
+    /// Where `/livez`, `/readyz`, `/metrics` and `/status` are served.
+    pub admin: Option<SocketAddr>,
+    /// Where links are accepted; `None` on an end that only dials.
+    pub listen: Option<SocketAddr>,
+    /// The tunnels that we know; names and keys are unique, and none is ours.
+    pub peers: Vec<Peer>,
+    /// Where apps here reach services there.
+    pub egress: Vec<Egress>,
+    /// The services here that peers may reach; their names are unique.
+    pub ingress: Vec<Ingress>,
+    /// When a session moves to a fresh link.
+    pub rotation: Rotation,
+    /// How a session outlives its links.
+    pub resume: Resume,
+    /// A link is given up after this long without a byte from the peer; at least 1 s.
+    pub liveness: Duration,
+    /// How long an egress connection waits for a link before it is reset.
+    pub open_timeout: Duration,
+    /// How long live sessions have on SIGTERM before they are reset; may be zero.
+    pub drain: Duration,
+    /// What this process takes on at most.
+    pub limits: Limits,
+    /// The links kept ready for each peer that we dial.
+    pub warm_links: WarmLinks,
+}
+
+/// A tunnel that we talk to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its name.
+    pub name: Name,
+    /// The keys that it may prove itself with; never empty.
+    pub keys: BTreeSet<PublicKey>,
+    /// Where it may be dialled; empty for a peer that dials us.
+    pub addresses: Vec<Address>,
+}
+
+/// A way out: connections to `listen` become sessions to a service of a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Egress {
+    /// Where apps connect to.
+    pub listen: SocketAddr,
+    /// The peer, one of [`Tunnel::peers`].
+    pub peer: Name,
+    /// The service there.
+    pub service: ServiceName,
+}
+
+/// A way in: sessions for a service become connections to the app behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ingress {
+    /// The service.
+    pub service: ServiceName,
+    /// Where its app listens.
+    pub forward: HostPort,
+    /// The peers that may reach it, all of [`Tunnel::peers`]; never empty.
+    pub allow: BTreeSet<Name>,
+}
+
+/// When a session moves to a fresh link, with fresh keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// The age at which a link is replaced, 1 s to 24 h.
+    pub every: Duration,
+    /// The bytes after which a link is replaced; at least 64 KiB.
+    pub bytes: u64,
+    /// Rotations that all sessions together may start in a second; at least 1.
+    pub max_per_second: u32,
+}
+
+/// How a session outlives its links.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resume {
+    /// How long a session may be without a link, 1 s to 24 h.
+    pub window: Duration,
+    /// The largest replay buffer of a session in bytes, 64 KiB to [`Limits::memory`].
+    pub buffer: u64,
+}
+
+/// What a process takes on at most; each is at least 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Sessions at a time.
+    pub sessions: u32,
+    /// Bytes in the buffers of all sessions together.
+    pub memory: u64,
+    /// Handshakes of accepted links at a time.
+    pub handshakes: u32,
+}
+
+/// The links kept ready for each peer that we dial; each is at most 256.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WarmLinks {
+    /// Links for sessions that we open.
+    pub own: u32,
+    /// Links for sessions that the peer opens.
+    pub offered: u32,
+}
+
+impl Default for Rotation {
+    fn default() -> Self {
+        Self {
+            every: Duration::from_secs(30),
+            bytes: 64 << 30,
+            max_per_second: 200,
+        }
+    }
+}
+
+impl Default for Resume {
+    fn default() -> Self {
+        Self {
+            window: Duration::from_secs(600),
+            buffer: 16 << 20,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            sessions: 20_000,
+            memory: 512 << 20,
+            handshakes: 256,
+        }
+    }
+}
+
+impl Default for WarmLinks {
+    fn default() -> Self {
+        Self { own: 4, offered: 2 }
+    }
+}
