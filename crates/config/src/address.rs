@@ -69,19 +69,13 @@ impl FromStr for HostPort {
             Ok(port) if port_digits(text) => port,
             _ => return refused("a port is a number from 1 to 65535"),
         };
-        let host = match host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'))
-        {
+        let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
             Some(inner) if inner.parse::<Ipv6Addr>().is_ok() => inner,
             Some(_) => return refused("only an IPv6 address goes in brackets"),
             None if host_name(host) => host,
             None => return refused("a host is a DNS name or an IP address"),
         };
-        Ok(Self {
-            host: host.to_owned(),
-            port,
-        })
+        Ok(Self { host: host.to_owned(), port })
     }
 }
 
@@ -110,18 +104,14 @@ fn unbracketed(text: &str) -> Option<String> {
             Err(_) => (text, "PORT"),
         };
         host.parse::<Ipv6Addr>().ok()?;
-        return Some(format!(
-            "an IPv6 address goes in brackets: `[{host}]:{port}`"
-        ));
+        return Some(format!("an IPv6 address goes in brackets: `[{host}]:{port}`"));
     }
     None
 }
 
 /// Whether the port is digits alone: `u16::from_str` would also take a plus sign.
 fn port_digits(text: &str) -> bool {
-    text.rsplit(':')
-        .next()
-        .is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()))
+    text.rsplit(':').next().is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Whether this is an IPv4 address or a name that DNS could know. Underscores are not in the standard but in use.

@@ -43,34 +43,16 @@ impl Draft {
     fn check_names(&self, sink: &Sink) {
         let mut seen = BTreeMap::new();
         for name in self.peers.iter().filter_map(|peer| peer.name.as_ref()) {
-            if self
-                .name
-                .as_ref()
-                .is_some_and(|own| own.value == name.value)
-            {
+            if self.name.as_ref().is_some_and(|own| own.value == name.value) {
                 let message = format!("`{}` is our own name", name.value);
                 let hint = "list only the other tunnels, and give each a name of its own";
                 sink.problem(&name.place, ValueError::new(message, hint));
             }
-            unique(
-                &mut seen,
-                name,
-                sink,
-                "put all keys and addresses of a peer into one entry",
-            );
+            unique(&mut seen, name, sink, "put all keys and addresses of a peer into one entry");
         }
         let mut seen = BTreeMap::new();
-        for service in self
-            .ingress
-            .iter()
-            .filter_map(|ingress| ingress.service.as_ref())
-        {
-            unique(
-                &mut seen,
-                service,
-                sink,
-                "give each service a name of its own",
-            );
+        for service in self.ingress.iter().filter_map(|ingress| ingress.service.as_ref()) {
+            unique(&mut seen, service, sink, "give each service a name of its own");
         }
     }
 
@@ -79,8 +61,7 @@ impl Draft {
         for (i, peer) in self.peers.iter().enumerate() {
             for key in &peer.keys {
                 if own == Some(key.value) {
-                    let hint =
-                        "list the peer's public key, which `ferry pubkey FILE` prints over there";
+                    let hint = "list the peer's public key, which `ferry pubkey FILE` prints over there";
                     sink.problem(&key.place, ValueError::new("this is our own key", hint));
                 }
                 let (first, other) = *seen.entry(key.value).or_insert((i, peer));
@@ -97,10 +78,7 @@ impl Draft {
         let listed: BTreeSet<&Name> = self.peers.iter().filter_map(DraftPeer::known_as).collect();
         let egress = self.egress.iter().filter_map(|egress| egress.peer.as_ref());
         let allowed = self.ingress.iter().flat_map(|ingress| &ingress.allow);
-        for name in egress
-            .chain(allowed)
-            .filter(|name| !listed.contains(&name.value))
-        {
+        for name in egress.chain(allowed).filter(|name| !listed.contains(&name.value)) {
             let message = format!("`{}` is not a listed peer", name.value);
             let hint = match listed.len() {
                 0 => "list it under `peers`".into(),
@@ -116,10 +94,7 @@ impl Draft {
 
     /// Reports sockets that could not be open at the same time.
     fn check_sockets(&self, sink: &Sink) {
-        let egress = self
-            .egress
-            .iter()
-            .filter_map(|egress| egress.listen.as_ref());
+        let egress = self.egress.iter().filter_map(|egress| egress.listen.as_ref());
         let mut taken: BTreeMap<(u16, IpAddr), &Place> = BTreeMap::new();
         for spot in self.admin.iter().chain(&self.listen).chain(egress) {
             if spot.value.port() == 0 {
@@ -140,13 +115,8 @@ impl Draft {
         }
         // Blame what was written; one of the two was, as the defaults fit.
         if let Some(place) = self.buffer.as_ref().or(self.memory.as_ref()) {
-            let (buffer, memory) = (
-                render_size(self.resume.buffer),
-                render_size(self.limits.memory),
-            );
-            let message = format!(
-                "a `resume.buffer` of {buffer} does not fit into a `limits.memory` of {memory}"
-            );
+            let (buffer, memory) = (render_size(self.resume.buffer), render_size(self.limits.memory));
+            let message = format!("a `resume.buffer` of {buffer} does not fit into a `limits.memory` of {memory}");
             let hint = "lower the buffer of a session or raise the memory for all";
             sink.problem(place, ValueError::new(message, hint));
         }
@@ -157,28 +127,18 @@ impl Draft {
         if self.listen.is_some() {
             return Vec::new();
         }
-        let dialled: BTreeSet<&Name> = self
-            .peers
-            .iter()
-            .filter(|peer| !peer.addresses.is_empty())
-            .filter_map(DraftPeer::known_as)
-            .collect();
+        let dialled: BTreeSet<&Name> =
+            self.peers.iter().filter(|peer| !peer.addresses.is_empty()).filter_map(DraftPeer::known_as).collect();
         let hint = "give the peer `addresses`, or `listen` so that it can dial us";
         let egress = self.egress.iter().filter_map(|egress| egress.peer.as_ref());
         let ingress = self.ingress.iter().filter_map(|ingress| {
-            let nobody = !ingress
-                .allow
-                .iter()
-                .any(|name| dialled.contains(&name.value));
+            let nobody = !ingress.allow.iter().any(|name| dialled.contains(&name.value));
             ingress.service.as_ref().filter(|_| nobody)
         });
         egress
             .filter(|name| !dialled.contains(&name.value))
             .map(|name| {
-                let message = format!(
-                    "peer `{}` has no address yet and cannot dial us either",
-                    name.value
-                );
+                let message = format!("peer `{}` has no address yet and cannot dial us either", name.value);
                 name.place.problem(ValueError::new(message, hint))
             })
             .chain(ingress.map(|service| {
@@ -244,19 +204,11 @@ fn clash<'d>(taken: &BTreeMap<(u16, IpAddr), &'d Place>, address: SocketAddr) ->
     let (port, ip) = socket(address);
     if ip.is_unspecified() {
         let least = (port, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        return taken
-            .range(least..)
-            .next()
-            .filter(|((other, _), _)| *other == port)
-            .map(|(_, place)| *place);
+        return taken.range(least..).next().filter(|((other, _), _)| *other == port).map(|(_, place)| *place);
     }
-    [
-        ip,
-        Ipv4Addr::UNSPECIFIED.into(),
-        Ipv6Addr::UNSPECIFIED.into(),
-    ]
-    .into_iter()
-    .find_map(|ip| taken.get(&(port, ip)).copied())
+    [ip, Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()]
+        .into_iter()
+        .find_map(|ip| taken.get(&(port, ip)).copied())
 }
 
 fn socket(address: SocketAddr) -> (u16, IpAddr) {

@@ -70,14 +70,9 @@ impl Draft {
         let mut fields = Field::root(document, sink).fields()?;
         let top = &mut fields;
         let mut draft = Self {
-            name: top
-                .required("name", "name this tunnel, such as `cluster-a/initiator`")
-                .and_then(name),
+            name: top.required("name", "name this tunnel, such as `cluster-a/initiator`").and_then(name),
             identity: top
-                .required(
-                    "identity",
-                    "name the key file that `ferry keygen --out FILE` wrote",
-                )
+                .required("identity", "name the key file that `ferry keygen --out FILE` wrote")
                 .and_then(|field| path(&field, dir)),
             admin: top.optional("admin").and_then(listen),
             listen: top.optional("listen").and_then(listen),
@@ -104,9 +99,7 @@ impl Draft {
             let rotation = &mut self.rotation;
             fields.read("every", &mut rotation.every, duration(SECOND..=DAY));
             fields.read("bytes", &mut rotation.bytes, size(64 * KIB));
-            fields.read("max_per_second", &mut rotation.max_per_second, |field| {
-                field.number(1..=u32::MAX)
-            });
+            fields.read("max_per_second", &mut rotation.max_per_second, |field| field.number(1..=u32::MAX));
             fields.finish();
         }
         if let Some(mut fields) = top.optional("resume").and_then(|field| field.fields()) {
@@ -118,32 +111,22 @@ impl Draft {
             fields.finish();
         }
         top.read("liveness", &mut self.liveness, duration(SECOND..=HOUR));
-        top.read(
-            "open_timeout",
-            &mut self.open_timeout,
-            duration(Duration::from_millis(1)..=HOUR),
-        );
+        top.read("open_timeout", &mut self.open_timeout, duration(Duration::from_millis(1)..=HOUR));
         top.read("drain", &mut self.drain, duration(Duration::ZERO..=DAY));
         if let Some(mut fields) = top.optional("limits").and_then(|field| field.fields()) {
             let limits = &mut self.limits;
-            fields.read("sessions", &mut limits.sessions, |field| {
-                field.number(1..=u32::MAX)
-            });
+            fields.read("sessions", &mut limits.sessions, |field| field.number(1..=u32::MAX));
             fields.read("memory", &mut limits.memory, |field| {
                 self.memory = Some(field.place.clone());
                 size(64 * KIB)(field)
             });
-            fields.read("handshakes", &mut limits.handshakes, |field| {
-                field.number(1..=u32::MAX)
-            });
+            fields.read("handshakes", &mut limits.handshakes, |field| field.number(1..=u32::MAX));
             fields.finish();
         }
         if let Some(mut fields) = top.optional("warm_links").and_then(|field| field.fields()) {
             let warm_links = &mut self.warm_links;
             fields.read("own", &mut warm_links.own, |field| field.number(0..=256));
-            fields.read("offered", &mut warm_links.offered, |field| {
-                field.number(0..=256)
-            });
+            fields.read("offered", &mut warm_links.offered, |field| field.number(0..=256));
             fields.finish();
         }
     }
@@ -155,21 +138,9 @@ impl Draft {
             identity,
             admin: self.admin.map(|spot| spot.value),
             listen: self.listen.map(|spot| spot.value),
-            peers: self
-                .peers
-                .into_iter()
-                .map(DraftPeer::build)
-                .collect::<Option<_>>()?,
-            egress: self
-                .egress
-                .into_iter()
-                .map(DraftEgress::build)
-                .collect::<Option<_>>()?,
-            ingress: self
-                .ingress
-                .into_iter()
-                .map(DraftIngress::build)
-                .collect::<Option<_>>()?,
+            peers: self.peers.into_iter().map(DraftPeer::build).collect::<Option<_>>()?,
+            egress: self.egress.into_iter().map(DraftEgress::build).collect::<Option<_>>()?,
+            ingress: self.ingress.into_iter().map(DraftIngress::build).collect::<Option<_>>()?,
             rotation: self.rotation,
             resume: self.resume,
             liveness: self.liveness,
@@ -188,9 +159,7 @@ impl DraftPeer {
         let keys = fields.required("keys", keys_hint);
         let peer = Self {
             place: field.place.clone(),
-            name: fields
-                .required("name", "write the `name` of the peer's own tunnel.yaml")
-                .and_then(name),
+            name: fields.required("name", "write the `name` of the peer's own tunnel.yaml").and_then(name),
             keys: keys
                 .map(|field| filled(&field, "keys", keys_hint))
                 .unwrap_or_default()
@@ -217,19 +186,11 @@ impl DraftEgress {
         let mut fields = field.fields()?;
         let egress = Self {
             listen: fields
-                .required(
-                    "listen",
-                    "write where apps connect to, such as `127.0.0.1:18001`",
-                )
+                .required("listen", "write where apps connect to, such as `127.0.0.1:18001`")
                 .and_then(listen),
-            peer: fields
-                .required("peer", "write the name of one of `peers`")
-                .and_then(name),
+            peer: fields.required("peer", "write the name of one of `peers`").and_then(name),
             service: fields
-                .required(
-                    "service",
-                    "write the name of a service in the peer's `ingress`",
-                )
+                .required("service", "write the name of a service in the peer's `ingress`")
                 .and_then(|field| field.text(str::parse))
                 .map(|spot| spot.value),
         };
@@ -238,11 +199,7 @@ impl DraftEgress {
     }
 
     fn build(self) -> Option<Egress> {
-        Some(Egress {
-            listen: self.listen?.value,
-            peer: self.peer?.value,
-            service: self.service?,
-        })
+        Some(Egress { listen: self.listen?.value, peer: self.peer?.value, service: self.service? })
     }
 }
 
@@ -255,10 +212,7 @@ impl DraftIngress {
                 .required("service", "name the service, as the peers' `egress` does")
                 .and_then(|field| field.text(str::parse)),
             forward: fields
-                .required(
-                    "forward",
-                    "write where the app listens, such as `127.0.0.1:8000`",
-                )
+                .required("forward", "write where the app listens, such as `127.0.0.1:8000`")
                 .and_then(|field| field.scalar(str::parse))
                 .map(|spot| spot.value),
             allow: fields
@@ -282,17 +236,9 @@ impl DraftIngress {
     }
 }
 
-fn list<'d, T>(
-    fields: &mut Fields<'d>,
-    key: &'static str,
-    read: impl FnMut(Field<'d>) -> Option<T>,
-) -> Vec<T> {
+fn list<'d, T>(fields: &mut Fields<'d>, key: &'static str, read: impl FnMut(Field<'d>) -> Option<T>) -> Vec<T> {
     let items = fields.optional(key).map(|field| field.items());
-    items
-        .unwrap_or_default()
-        .into_iter()
-        .filter_map(read)
-        .collect()
+    items.unwrap_or_default().into_iter().filter_map(read).collect()
 }
 
 /// The items of a list that must have some.
@@ -320,10 +266,7 @@ fn path(field: &Field<'_>, dir: &Path) -> Option<Spot<PathBuf>> {
 
 fn address(field: &Field<'_>, dir: &Path) -> Option<Address> {
     let spot = field.scalar(|text| match text.strip_prefix("file:") {
-        Some("") => Err(ValueError::new(
-            "`file:` without a path",
-            "write the path of a file behind it",
-        )),
+        Some("") => Err(ValueError::new("`file:` without a path", "write the path of a file behind it")),
         Some(path) => Ok(Address::File(dir.join(path))),
         None => text.parse().map(Address::HostPort),
     });
@@ -335,15 +278,9 @@ fn duration(range: RangeInclusive<Duration>) -> impl Fn(Field<'_>) -> Option<Dur
         let spot = field.scalar(|text| match parse_duration(text)? {
             value if range.contains(&value) => Ok(value),
             _ => {
-                let (least, most) = (
-                    render_duration(*range.start()),
-                    render_duration(*range.end()),
-                );
+                let (least, most) = (render_duration(*range.start()), render_duration(*range.end()));
                 let hint = format!("write a duration from {least} to {most}");
-                Err(ValueError::new(
-                    format!("{} is out of range", quoted(text)),
-                    hint,
-                ))
+                Err(ValueError::new(format!("{} is out of range", quoted(text)), hint))
             }
         });
         spot.map(|spot| spot.value)
@@ -356,10 +293,7 @@ fn size(least: u64) -> impl Fn(Field<'_>) -> Option<u64> {
             value if value >= least => Ok(value),
             _ => {
                 let hint = format!("write a size of at least {}", render_size(least));
-                Err(ValueError::new(
-                    format!("{} is too small", quoted(text)),
-                    hint,
-                ))
+                Err(ValueError::new(format!("{} is too small", quoted(text)), hint))
             }
         });
         spot.map(|spot| spot.value)

@@ -93,11 +93,7 @@ impl Place {
     }
 
     fn of(path: String, at: &Value) -> Self {
-        Self {
-            path,
-            line: at.referenced.line(),
-            column: at.referenced.column(),
-        }
+        Self { path, line: at.referenced.line(), column: at.referenced.column() }
     }
 }
 
@@ -110,18 +106,11 @@ impl fmt::Display for Place {
 impl<'d> Field<'d> {
     /// The document as a whole.
     pub(crate) fn root(value: &'d Value, sink: &'d Sink) -> Self {
-        Self {
-            place: Place::of(String::new(), value),
-            node: &value.value,
-            sink,
-        }
+        Self { place: Place::of(String::new(), value), node: &value.value, sink }
     }
 
     /// Reads text.
-    pub(crate) fn text<T>(
-        &self,
-        read: impl FnOnce(&str) -> Result<T, ValueError>,
-    ) -> Option<Spot<T>> {
+    pub(crate) fn text<T>(&self, read: impl FnOnce(&str) -> Result<T, ValueError>) -> Option<Spot<T>> {
         match self.node {
             Node::Text(text) => self.checked(read(text)),
             Node::Integer(_) | Node::Other(_) => self.unexpected("text", "put it in quotes"),
@@ -130,10 +119,7 @@ impl<'d> Field<'d> {
     }
 
     /// Reads text or a number, which `read` gets as text too: it has the better hint.
-    pub(crate) fn scalar<T>(
-        &self,
-        read: impl FnOnce(&str) -> Result<T, ValueError>,
-    ) -> Option<Spot<T>> {
+    pub(crate) fn scalar<T>(&self, read: impl FnOnce(&str) -> Result<T, ValueError>) -> Option<Spot<T>> {
         match self.node {
             Node::Text(text) | Node::Other(text) => self.checked(read(text)),
             Node::Integer(number) => self.checked(read(&number.to_string())),
@@ -144,17 +130,10 @@ impl<'d> Field<'d> {
     /// Reads a number within `range`.
     pub(crate) fn number(&self, range: RangeInclusive<u32>) -> Option<u32> {
         let spot = self.scalar(|text| {
-            text.parse()
-                .ok()
-                .filter(|number| range.contains(number))
-                .ok_or_else(|| {
-                    let hint = format!(
-                        "write a whole number from {} to {}",
-                        range.start(),
-                        range.end()
-                    );
-                    ValueError::new(format!("{} is not such a number", quoted(text)), hint)
-                })
+            text.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| {
+                let hint = format!("write a whole number from {} to {}", range.start(), range.end());
+                ValueError::new(format!("{} is not such a number", quoted(text)), hint)
+            })
         });
         spot.map(|spot| spot.value)
     }
@@ -185,51 +164,28 @@ impl<'d> Field<'d> {
         };
         let mut entries = BTreeMap::new();
         for (key, value) in map {
-            let field = Field {
-                place: self.place.key(&key.value, value),
-                node: &value.value,
-                sink: self.sink,
-            };
+            let field = Field { place: self.place.key(&key.value, value), node: &value.value, sink: self.sink };
             let place = field.place.clone();
             if entries.insert(key.value.as_str(), field).is_some() {
-                self.sink.problem(
-                    &place,
-                    ValueError::new("the key is given twice", "keep one of them"),
-                );
+                self.sink.problem(&place, ValueError::new("the key is given twice", "keep one of them"));
             }
         }
-        Some(Fields {
-            place: self.place.clone(),
-            entries,
-            known: Vec::new(),
-            sink: self.sink,
-        })
+        Some(Fields { place: self.place.clone(), entries, known: Vec::new(), sink: self.sink })
     }
 
     /// Reports what is wrong with this value.
-    pub(crate) fn problem<T>(
-        &self,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Option<T> {
-        self.sink
-            .problem(&self.place, ValueError::new(message, hint));
+    pub(crate) fn problem<T>(&self, message: impl Into<String>, hint: impl Into<String>) -> Option<T> {
+        self.sink.problem(&self.place, ValueError::new(message, hint));
         None
     }
 
     fn unexpected<T>(&self, expected: &str, hint: &str) -> Option<T> {
-        self.problem(
-            format!("expected {expected}, found {}", self.node.kind()),
-            hint,
-        )
+        self.problem(format!("expected {expected}, found {}", self.node.kind()), hint)
     }
 
     fn checked<T>(&self, value: Result<T, ValueError>) -> Option<Spot<T>> {
         match value {
-            Ok(value) => Some(Spot {
-                value,
-                place: self.place.clone(),
-            }),
+            Ok(value) => Some(Spot { value, place: self.place.clone() }),
             Err(error) => {
                 self.sink.problem(&self.place, error);
                 None
@@ -242,9 +198,7 @@ impl<'d> Fields<'d> {
     /// The value of `key`, if it has one: a key with nothing behind it counts as left out.
     pub(crate) fn optional(&mut self, key: &'static str) -> Option<Field<'d>> {
         self.known.push(key);
-        self.entries
-            .remove(key)
-            .filter(|field| !matches!(field.node, Node::Null))
+        self.entries.remove(key).filter(|field| !matches!(field.node, Node::Null))
     }
 
     /// The value of `key`, which must have one.
@@ -252,22 +206,14 @@ impl<'d> Fields<'d> {
         let field = self.optional(key);
         if field.is_none() {
             let dot = if self.place.path.is_empty() { "" } else { "." };
-            let place = Place {
-                path: format!("{}{dot}{key}", self.place),
-                ..self.place
-            };
+            let place = Place { path: format!("{}{dot}{key}", self.place), ..self.place };
             self.sink.problem(&place, ValueError::new("missing", hint));
         }
         field
     }
 
     /// Reads the value of `key`, or leaves `default` as it is.
-    pub(crate) fn read<T>(
-        &mut self,
-        key: &'static str,
-        default: &mut T,
-        read: impl FnOnce(Field<'d>) -> Option<T>,
-    ) {
+    pub(crate) fn read<T>(&mut self, key: &'static str, default: &mut T, read: impl FnOnce(Field<'d>) -> Option<T>) {
         if let Some(value) = self.optional(key).and_then(read) {
             *default = value;
         }
@@ -280,8 +226,7 @@ impl<'d> Fields<'d> {
                 Some(known) => format!("did you mean `{known}`?"),
                 None => format!("the keys here are {}", self.known.join(", ")),
             };
-            self.sink
-                .problem(&field.place, ValueError::new("unknown key", hint));
+            self.sink.problem(&field.place, ValueError::new("unknown key", hint));
         }
     }
 }

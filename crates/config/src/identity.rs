@@ -77,13 +77,11 @@ impl Identity {
             _ => failed(error),
         })?;
         let text = pem::render_private_key(self.pkcs8.expose());
-        file.write_all(text.as_bytes())
-            .and_then(|()| file.sync_all())
-            .map_err(|error| {
-                // It is ours and useless; that it cannot be removed either changes nothing.
-                let _ = fs::remove_file(path);
-                failed(error)
-            })
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| {
+            // It is ours and useless; that it cannot be removed either changes nothing.
+            let _ = fs::remove_file(path);
+            failed(error)
+        })
     }
 
     /// The public half: what peers list in their `keys`.
@@ -169,9 +167,7 @@ impl IdentityError {
             }
             Self::Directory(_) | Self::NotAFile(_) => "name the key file itself".into(),
             Self::Exists(_) => "choose another file, or move that one away".into(),
-            Self::Read(..) | Self::Write(..) => {
-                "look at the owner and mode of file and directory".into()
-            }
+            Self::Read(..) | Self::Write(..) => "look at the owner and mode of file and directory".into(),
             Self::Generate => String::new(),
         }
     }
@@ -191,9 +187,7 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
     check_mode(path, &metadata)?;
     // One allocation that is large enough, so that no outgrown copy of the key is left behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_MAX + 64));
-    file.take(FILE_MAX as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
+    file.take(FILE_MAX as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() > FILE_MAX {
         return Err(IdentityError::TooLarge(path.into()));
     }

@@ -65,9 +65,7 @@ pub fn load(path: &Path) -> Result<Loaded, Report> {
     let source = path.display().to_string();
     let text = read_file(path).map_err(|error| Report::of_file(&source, error))?;
     let dir = path.parent().unwrap_or(Path::new(""));
-    let identify = |path: &Path| {
-        Identity::load(path).map_err(|error| ValueError::new(error.to_string(), error.hint()))
-    };
+    let identify = |path: &Path| Identity::load(path).map_err(|error| ValueError::new(error.to_string(), error.hint()));
     let own = |identity: &Identity| Some(identity.public_key());
     let (tunnel, warnings) = read(&source, &text, dir, identify, own)?;
     Ok(Loaded { tunnel, warnings })
@@ -99,11 +97,10 @@ fn read<I>(
     let document = yaml::parse(text).map_err(|problem| Report::new(source, vec![problem]))?;
     let sink = Sink::default();
     let tunnel = Draft::read(&document, dir, &sink).and_then(|draft| {
-        let identity = draft.identity.as_ref().and_then(|path| {
-            identify(&path.value)
-                .map_err(|error| sink.problem(&path.place, error))
-                .ok()
-        });
+        let identity = draft
+            .identity
+            .as_ref()
+            .and_then(|path| identify(&path.value).map_err(|error| sink.problem(&path.place, error)).ok());
         draft.check(identity.as_ref().and_then(own), &sink);
         let warnings = draft.warnings();
         Some((draft.build(identity?)?, warnings))
@@ -123,9 +120,7 @@ fn read_file(path: &Path) -> Result<String, ValueError> {
         ValueError::new(format!("cannot read the file: {error}"), hint)
     };
     let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(FILE_MAX as u64 + 1).read_to_end(&mut bytes))
-        .map_err(failed)?;
+    File::open(path).and_then(|file| file.take(FILE_MAX as u64 + 1).read_to_end(&mut bytes)).map_err(failed)?;
     if bytes.len() > FILE_MAX {
         return Err(too_large());
     }
@@ -134,8 +129,5 @@ fn read_file(path: &Path) -> Result<String, ValueError> {
 
 fn too_large() -> ValueError {
     let message = format!("larger than {}", render_size(FILE_MAX as u64));
-    ValueError::new(
-        message,
-        "no tunnel.yaml needs to be; is this the right file?",
-    )
+    ValueError::new(message, "no tunnel.yaml needs to be; is this the right file?")
 }

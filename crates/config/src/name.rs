@@ -62,18 +62,14 @@ impl FromStr for ServiceName {
 }
 
 fn checked(text: &str) -> Result<Arc<str>, ValueError> {
-    const SYNTAX: &str =
-        "use lower-case letters, digits, `.`, `/` and `-`, starting with a letter or digit";
+    const SYNTAX: &str = "use lower-case letters, digits, `.`, `/` and `-`, starting with a letter or digit";
     let starts = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     if text.is_empty() {
         return Err(ValueError::new("an empty name", SYNTAX));
     }
     if text.len() > NAME_MAX {
         let message = format!("{} is {} bytes long", quoted(text), text.len());
-        return Err(ValueError::new(
-            message,
-            format!("a name has at most {NAME_MAX}"),
-        ));
+        return Err(ValueError::new(message, format!("a name has at most {NAME_MAX}")));
     }
     if !text.starts_with(starts) || text.contains(|c| !starts(c) && !matches!(c, '.' | '/' | '-')) {
         let message = format!("{} is not a name", quoted(text));

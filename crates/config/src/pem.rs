@@ -18,9 +18,8 @@ pub(crate) enum PemError {
 pub(crate) fn private_key(bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, PemError> {
     let text = std::str::from_utf8(bytes).map_err(|_| PemError::NotAKey("it is not text"))?;
     let mut lines = text.lines().map(str::trim);
-    let label = lines
-        .find_map(|line| boundary(line, "-----BEGIN "))
-        .ok_or(PemError::NotAKey("there is no PEM block in it"))?;
+    let label =
+        lines.find_map(|line| boundary(line, "-----BEGIN ")).ok_or(PemError::NotAKey("there is no PEM block in it"))?;
     match label {
         LABEL => {}
         "EC PRIVATE KEY" | "EC PARAMETERS" | "RSA PRIVATE KEY" | "DSA PRIVATE KEY" => {
@@ -34,9 +33,7 @@ pub(crate) fn private_key(bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, PemError> 
     }
     let mut encoded = Zeroizing::new(String::with_capacity(text.len()));
     loop {
-        let line = lines
-            .next()
-            .ok_or(PemError::NotAKey("the PEM block has no end"))?;
+        let line = lines.next().ok_or(PemError::NotAKey("the PEM block has no end"))?;
         if boundary(line, "-----END ") == Some(LABEL) {
             break;
         }
@@ -46,9 +43,7 @@ pub(crate) fn private_key(bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, PemError> 
         return Err(PemError::NotAKey("there is more than one PEM block in it"));
     }
     let mut der = Zeroizing::new(Vec::with_capacity(encoded.len()));
-    STANDARD
-        .decode_vec(encoded.as_bytes(), &mut der)
-        .map_err(|_| PemError::NotAKey("the PEM block is not base64"))?;
+    STANDARD.decode_vec(encoded.as_bytes(), &mut der).map_err(|_| PemError::NotAKey("the PEM block is not base64"))?;
     Ok(der)
 }
 

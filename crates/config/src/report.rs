@@ -45,21 +45,13 @@ impl Report {
     /// A report of `problems` in the document called `source`.
     pub(crate) fn new(source: impl Into<String>, problems: Vec<Problem>) -> Self {
         debug_assert!(!problems.is_empty(), "a report without a problem");
-        Self {
-            source: source.into(),
-            problems,
-        }
+        Self { source: source.into(), problems }
     }
 
     /// A report whose only problem is with the document as a whole.
     pub(crate) fn of_file(source: impl Into<String>, error: ValueError) -> Self {
-        let problem = Problem {
-            path: String::new(),
-            message: error.message,
-            hint: error.hint,
-            line: None,
-            column: None,
-        };
+        let problem =
+            Problem { path: String::new(), message: error.message, hint: error.hint, line: None, column: None };
         Self::new(source, vec![problem])
     }
 
@@ -99,10 +91,7 @@ pub struct ValueError {
 
 impl ValueError {
     pub(crate) fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            hint: hint.into(),
-        }
+        Self { message: message.into(), hint: hint.into() }
     }
 }
 
@@ -121,11 +110,7 @@ impl std::error::Error for ValueError {}
 /// `text` as it may be shown in a message: in backquotes, escaped, and not longer than a line.
 pub(crate) fn quoted(text: &str) -> String {
     const SHOWN: usize = 60;
-    let mut shown: String = text
-        .chars()
-        .take(SHOWN)
-        .flat_map(char::escape_debug)
-        .collect();
+    let mut shown: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
     if text.chars().nth(SHOWN).is_some() {
         shown.push('…');
     }

@@ -119,30 +119,19 @@ pub struct WarmLinks {
 
 impl Default for Rotation {
     fn default() -> Self {
-        Self {
-            every: Duration::from_secs(30),
-            bytes: 64 << 30,
-            max_per_second: 200,
-        }
+        Self { every: Duration::from_secs(30), bytes: 64 << 30, max_per_second: 200 }
     }
 }
 
 impl Default for Resume {
     fn default() -> Self {
-        Self {
-            window: Duration::from_secs(600),
-            buffer: 16 << 20,
-        }
+        Self { window: Duration::from_secs(600), buffer: 16 << 20 }
     }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            sessions: 20_000,
-            memory: 512 << 20,
-            handshakes: 256,
-        }
+        Self { sessions: 20_000, memory: 512 << 20, handshakes: 256 }
     }
 }
 

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use crate::report::{ValueError, quoted};
 
-const DURATION_HINT: &str =
-    "write a whole number with a unit, such as `500ms`, `30s`, `10m` or `1h30m`";
+const DURATION_HINT: &str = "write a whole number with a unit, such as `500ms`, `30s`, `10m` or `1h30m`";
 const SIZE_HINT: &str = "write a whole number of bytes, or one with a unit: `512KiB`, `16MiB`, `64GiB` \
                          (1024s), `kB`, `MB`, `GB` (1000s)";
 
@@ -38,18 +37,10 @@ pub fn parse_duration(text: &str) -> Result<Duration, ValueError> {
     let mut total: u64 = 0;
     while !rest.is_empty() {
         let (number, tail) = leading_number(rest).ok_or_else(refused)?;
-        let letters = tail
-            .find(|c: char| !c.is_ascii_alphabetic())
-            .unwrap_or(tail.len());
+        let letters = tail.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(letters);
-        let at = units
-            .iter()
-            .position(|(name, _)| *name == unit)
-            .ok_or_else(refused)?;
-        total = number
-            .checked_mul(units[at].1)
-            .and_then(|part| total.checked_add(part))
-            .ok_or_else(refused)?;
+        let at = units.iter().position(|(name, _)| *name == unit).ok_or_else(refused)?;
+        total = number.checked_mul(units[at].1).and_then(|part| total.checked_add(part)).ok_or_else(refused)?;
         units = &units[at + 1..];
         rest = tail;
     }
@@ -92,16 +83,11 @@ pub fn render_size(bytes: u64) -> String {
     SIZE_UNITS[..4]
         .iter()
         .find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit))
-        .map_or_else(
-            || bytes.to_string(),
-            |(name, unit)| format!("{}{name}", bytes / unit),
-        )
+        .map_or_else(|| bytes.to_string(), |(name, unit)| format!("{}{name}", bytes / unit))
 }
 
 fn leading_number(text: &str) -> Option<(u64, &str)> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, rest) = text.split_at(digits);
     Some((number.parse().ok()?, rest))
 }
