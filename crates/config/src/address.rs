@@ -61,13 +61,13 @@ impl FromStr for HostPort {
         if text.contains("://") {
             return refused("write host:port alone, without a scheme");
         }
-        let Some((host, port)) = text.rsplit_once(':') else {
+        let Some((host, port)) = text.rsplit_once(':').filter(|_| !text.ends_with(']')) else {
             return refused("write host:port, such as `b.example.com:30200`");
         };
-        let port = match port.parse() {
-            Ok(0) => return refused("port 0 cannot be connected to"),
-            Ok(port) if port_digits(text) => port,
-            _ => return refused("a port is a number from 1 to 65535"),
+        let port = match port_number(port) {
+            Some(0) => return refused("port 0 cannot be connected to"),
+            Some(port) => port,
+            None => return refused("a port is a number from 1 to 65535"),
         };
         let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
             Some(inner) if inner.parse::<Ipv6Addr>().is_ok() => inner,
@@ -85,7 +85,7 @@ pub(crate) fn parse_listen(text: &str) -> Result<SocketAddr, ValueError> {
         let port = text.rsplit_once(':').map_or(text, |(_, port)| port);
         let hint = match unbracketed(text) {
             Some(hint) => hint,
-            None if port.parse::<u16>().is_ok() => format!(
+            None if port_number(port).is_some() => format!(
                 "write an IP address and a port: `127.0.0.1:{port}` for this host alone, `0.0.0.0:{port}` for all \
                  interfaces"
             ),
@@ -109,9 +109,9 @@ fn unbracketed(text: &str) -> Option<String> {
     None
 }
 
-/// Whether the port is digits alone: `u16::from_str` would also take a plus sign.
-fn port_digits(text: &str) -> bool {
-    text.rsplit(':').next().is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()))
+fn port_number(text: &str) -> Option<u16> {
+    // `u16::from_str` alone would also take a plus sign.
+    text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Whether this is an IPv4 address or a name that DNS could know. Underscores are not in the standard but in use.

@@ -28,14 +28,11 @@ impl Draft {
     pub(crate) fn warnings(&self) -> Vec<Problem> {
         let mut warnings = self.unreachable();
         warnings.extend(self.idle_peers());
+        warnings.sort_by_key(|warning| (warning.line, warning.column));
         if self.egress.is_empty() && self.ingress.is_empty() {
-            warnings.push(Problem {
-                path: String::new(),
-                message: "neither `egress` nor `ingress`, so there is nothing to carry".into(),
-                hint: "add an `egress` for apps here, or an `ingress` for apps of peers".into(),
-                line: None,
-                column: None,
-            });
+            let message = "neither `egress` nor `ingress`, so there is nothing to carry";
+            let hint = "add an `egress` for apps here, or an `ingress` for apps of peers";
+            warnings.push(Problem::of_document(ValueError::new(message, hint)));
         }
         warnings
     }

@@ -3,7 +3,12 @@
 //! A reader that fails has told the [`Sink`] why and gives `None`, or a stand-in where that is easier to go on with:
 //! once the sink has a problem, nothing that was read is used.
 
-use std::{cell::RefCell, collections::BTreeMap, fmt, ops::RangeInclusive};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    fmt,
+    ops::RangeInclusive,
+};
 
 use crate::{
     report::{Problem, ValueError, quoted},
@@ -14,6 +19,8 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct Sink {
     problems: RefCell<Vec<Problem>>,
+    /// How many more there were than are kept.
+    more: Cell<usize>,
 }
 
 /// A place in the document.
@@ -55,6 +62,8 @@ impl Sink {
         let mut problems = self.problems.borrow_mut();
         if problems.len() < Self::MAX {
             problems.push(place.problem(error));
+        } else {
+            self.more.set(self.more.get() + 1);
         }
     }
 
@@ -66,6 +75,10 @@ impl Sink {
     pub(crate) fn into_problems(self) -> Vec<Problem> {
         let mut problems = self.problems.into_inner();
         problems.sort_by_key(|problem| (problem.line, problem.column));
+        if self.more.get() > 0 {
+            let message = format!("{} more problems", self.more.get());
+            problems.push(Problem::of_document(ValueError::new(message, "")));
+        }
         problems
     }
 }

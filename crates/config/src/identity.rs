@@ -160,8 +160,8 @@ impl IdentityError {
     /// What to do about it; may be empty.
     pub fn hint(&self) -> String {
         match self {
-            Self::Missing(path) => format!("make one with `ferry keygen --out {}`", path.display()),
-            Self::Exposed(path, _) => format!("run `chmod 600 {}`", path.display()),
+            Self::Missing(path) => format!("make one with `ferry keygen --out {path:?}`"),
+            Self::Exposed(path, _) => format!("run `chmod 600 {path:?}`"),
             Self::NotAKey(..) | Self::WrongAlgorithm(_) | Self::TooLarge(_) => {
                 "an identity is an Ed25519 private key in PEM, as `ferry keygen` writes it".into()
             }
@@ -195,11 +195,13 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
 }
 
 fn check_kind(path: &Path, metadata: &fs::Metadata) -> Result<(), IdentityError> {
-    match () {
-        () if metadata.is_dir() => Err(IdentityError::Directory(path.into())),
-        () if !metadata.is_file() => Err(IdentityError::NotAFile(path.into())),
-        () => Ok(()),
+    if metadata.is_dir() {
+        return Err(IdentityError::Directory(path.into()));
     }
+    if !metadata.is_file() {
+        return Err(IdentityError::NotAFile(path.into()));
+    }
+    Ok(())
 }
 
 #[cfg(unix)]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use crate::report::{ValueError, quoted};
 
 const PREFIX: &str = "ferry:pub:";
+const HINT: &str = "copy the line `ferry:pub:…` that `ferry pubkey FILE` prints for the peer's identity";
 
 /// DER of everything in an Ed25519 SubjectPublicKeyInfo that comes before the key (RFC 8410, section 4).
 const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
@@ -58,8 +59,6 @@ impl PublicKey {
             .and_then(Self::from_bytes)
     }
 }
-
-const HINT: &str = "copy the line `ferry:pub:…` that `ferry pubkey FILE` prints for the peer's identity";
 
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

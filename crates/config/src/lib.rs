@@ -63,7 +63,7 @@ pub struct Parsed {
 /// Every problem in the two files, each with its place and what to do about it.
 pub fn load(path: &Path) -> Result<Loaded, Report> {
     let source = path.display().to_string();
-    let text = read_file(path).map_err(|error| Report::of_file(&source, error))?;
+    let text = read_file(path).map_err(|error| Report::of_document(&source, error))?;
     let dir = path.parent().unwrap_or(Path::new(""));
     let identify = |path: &Path| Identity::load(path).map_err(|error| ValueError::new(error.to_string(), error.hint()));
     let own = |identity: &Identity| Some(identity.public_key());
@@ -92,7 +92,7 @@ fn read<I>(
     own: impl FnOnce(&I) -> Option<PublicKey>,
 ) -> Result<(Tunnel<I>, Vec<Problem>), Report> {
     if text.len() > FILE_MAX {
-        return Err(Report::of_file(source, too_large()));
+        return Err(Report::of_document(source, too_large()));
     }
     let document = yaml::parse(text).map_err(|problem| Report::new(source, vec![problem]))?;
     let sink = Sink::default();

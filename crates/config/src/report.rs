@@ -17,6 +17,13 @@ pub struct Problem {
     pub column: Option<u64>,
 }
 
+impl Problem {
+    /// A problem of the document as a whole.
+    pub(crate) fn of_document(error: ValueError) -> Self {
+        Self { path: String::new(), message: error.message, hint: error.hint, line: None, column: None }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.path.as_str(), self.line, self.column) {
@@ -49,10 +56,8 @@ impl Report {
     }
 
     /// A report whose only problem is with the document as a whole.
-    pub(crate) fn of_file(source: impl Into<String>, error: ValueError) -> Self {
-        let problem =
-            Problem { path: String::new(), message: error.message, hint: error.hint, line: None, column: None };
-        Self::new(source, vec![problem])
+    pub(crate) fn of_document(source: impl Into<String>, error: ValueError) -> Self {
+        Self::new(source, vec![Problem::of_document(error)])
     }
 
     /// The name of the document, as it is put before each problem.

@@ -7,7 +7,7 @@ use serde_saphyr::{
     DuplicateKeyPolicy, MergeKeyPolicy, MessageFormatter as _, NonFiniteFloatPolicy, Spanned, UserMessageFormatter,
 };
 
-use crate::report::Problem;
+use crate::report::{Problem, ValueError};
 
 /// The deepest nesting that a document may have; ours has four levels.
 const MAX_DEPTH: usize = 32;
@@ -33,7 +33,7 @@ pub(crate) enum Node {
 /// Parses a document with one value.
 pub(crate) fn parse(text: &str) -> Result<Value, Problem> {
     let options = serde_saphyr::options! {
-        budget: serde_saphyr::budget! { max_depth: MAX_DEPTH, max_documents: 1 },
+        budget: serde_saphyr::budget! { max_depth: MAX_DEPTH },
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_ALIASED },
         // Keys that come twice are kept, so that they are reported together with all other problems.
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
@@ -47,13 +47,13 @@ pub(crate) fn parse(text: &str) -> Result<Value, Problem> {
         with_snippet: false,
     };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-        let location = error.location();
+        let message = UserMessageFormatter.format_message(&error);
+        // It may quote the text, and a problem is one printable line.
+        let message: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         Problem {
-            path: String::new(),
-            message: UserMessageFormatter.format_message(&error).into_owned(),
-            hint: String::new(),
-            line: location.map(|at| at.line()),
-            column: location.map(|at| at.column()),
+            line: error.location().map(|at| at.line()),
+            column: error.location().map(|at| at.column()),
+            ..Problem::of_document(ValueError::new(message, ""))
         }
     })
 }

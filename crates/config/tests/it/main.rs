@@ -1,0 +1,13 @@
+//! Claims about `tunnel.yaml`, identity files and the values in them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a panic is the report")]
+
+mod identity;
+mod misfits;
+mod mistakes;
+mod props;
+mod ranges;
+mod support;
+mod tunnel_yaml;
+mod values;
+mod warnings;

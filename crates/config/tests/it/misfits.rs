@@ -1,0 +1,104 @@
+//! Values that are fine one by one but do not go together, and addresses.
+
+use crate::{
+    mistakes::{added, mistake},
+    support::{KEY_1, KEY_2, OUR_KEY, accepted, problem, refused, with},
+};
+
+/// Adds a peer behind the last one, and expects one problem.
+#[track_caller]
+fn third_peer(name: &str, key: &str, path: &str, message: &str, hint: &str) {
+    let peer = format!("  - {{name: {name}, keys: [\"{key}\"], addresses: [\"a:1\"]}}\negress:");
+    mistake("egress:", &peer, path, message, hint);
+}
+
+#[test]
+fn a_key_belongs_to_one_peer() {
+    third_peer("north", KEY_2, "peers[2].keys[0]", "both peer `west` and peer `north`", "its own");
+}
+
+#[test]
+fn a_peer_may_have_several_keys_and_repeat_one() {
+    let keys = format!("[\"{KEY_1}\", \"{OUR_KEY}\", \"{KEY_1}\"]");
+    let tunnel = accepted(&with(&format!("[\"{KEY_1}\"]"), &keys)).tunnel;
+    assert_eq!(tunnel.peers[0].keys.len(), 2);
+}
+
+#[test]
+fn a_key_that_everybody_could_sign_for_is_refused() {
+    let zeros = format!("ferry:pub:{}", "A".repeat(43));
+    mistake(KEY_1, &zeros, "peers[0].keys[0]", "everybody could sign for", "ferry pubkey");
+}
+
+#[test]
+fn names_are_unique_and_not_ours() {
+    third_peer("us", OUR_KEY, "peers[2].name", "`us` is our own name", "a name of its own");
+    third_peer("east", OUR_KEY, "peers[2].name", "already the name at `peers[0].name`", "one entry");
+    let service = "service: db";
+    mistake(service, "service: web", "ingress[1].service", "at `ingress[0].service`", "its own");
+}
+
+#[test]
+fn only_listed_peers_are_referred_to() {
+    let hint = "where there is east, west";
+    mistake("peer: east", "peer: eats", "egress[0].peer", "`eats` is not a listed peer", hint);
+    mistake("[east, west]", "[east, north]", "ingress[0].allow[1]", "`north` is not", hint);
+    mistake("[east, west]", "[east, us]", "ingress[0].allow[1]", "`us` is not", hint);
+    let alone = "{name: us, identity: key, egress: [{listen: '127.0.0.1:1', peer: east, service: a}]}";
+    assert_eq!(problem(alone).hint, "list it under `peers`");
+}
+
+#[test]
+fn sockets_do_not_get_in_each_other_s_way() {
+    let port = "choose another port";
+    mistake(":18002", ":18001", "egress[1].listen", "in use by `egress[0].listen`", port);
+    mistake("0.0.0.0:18000", "127.0.0.1:9900", "listen", "in use by `admin`", port);
+    mistake("0.0.0.0:18000", "0.0.0.0:9900", "listen", "in use by `admin`", port);
+    mistake("127.0.0.1:18001", "127.0.0.1:18000", "egress[0].listen", "in use by `listen`", port);
+    mistake("0.0.0.0:18000", "'[::]:9900'", "listen", "in use by `admin`", port);
+    mistake("127.0.0.1:18002", "[::ffff:127.0.0.1]:9900", "egress[1].listen", "`admin`", port);
+}
+
+#[test]
+fn where_to_listen_is_an_ip_address_and_a_port() {
+    let not = "not an address to listen on";
+    mistake("0.0.0.0:18000", "localhost:18000", "listen", not, "`127.0.0.1:18000` for this host alone");
+    mistake("0.0.0.0:18000", ":18000", "listen", not, "`0.0.0.0:18000` for all");
+    mistake("0.0.0.0:18000", "18000", "listen", not, "`0.0.0.0:18000` for all");
+    mistake("0.0.0.0:18000", "0.0.0.0", "listen", not, "an IP address and a port");
+    mistake("0.0.0.0:18000", "0.0.0.0:65536", "listen", not, "an IP address and a port");
+    mistake("0.0.0.0:18000", "'::1:18000'", "listen", not, "in brackets: `[::1]:18000`");
+    mistake("0.0.0.0:18000", "'fe80::1'", "listen", not, "in brackets: `[fe80::1]:PORT`");
+}
+
+#[test]
+fn an_address_is_a_host_and_a_port() {
+    let refused = |to: &str, hint: &str| {
+        let at = "peers[0].addresses[0]";
+        mistake("east.example.com:30200", to, at, "is not an address", hint);
+    };
+    refused("east.example.com", "write host:port");
+    refused("east.example.com:0", "port 0 cannot be connected to");
+    refused("east.example.com:65536", "from 1 to 65535");
+    refused("east.example.com:+80", "from 1 to 65535");
+    refused("wss://east.example.com:443", "without a scheme");
+    refused(":30200", "a DNS name or an IP address");
+    refused("east..example:1", "a DNS name or an IP address");
+    refused("ea st:1", "a DNS name or an IP address");
+    refused("10.0.0.256:1", "a DNS name or an IP address");
+    refused("[east]:1", "only an IPv6 address goes in brackets");
+    refused("[::1]", "write host:port");
+    refused("2001:db8::1:443", "in brackets: `[2001:db8::1]:443`");
+    refused("2001:db8::1", "in brackets");
+    let from = "east.example.com:30200";
+    mistake(from, "file:", "peers[0].addresses[0]", "without a path", "behind it");
+    mistake("127.0.0.1:8000", "8000", "ingress[0].forward", "not an address", "host:port");
+}
+
+#[test]
+fn a_mistake_does_not_drag_others_along() {
+    // Neither the service that is not there nor the buffer that cannot be read is held against anything else.
+    let report = refused(&with("service: web", "service: WEB"));
+    assert_eq!(report.problems().len(), 1, "{report}");
+    added("resume: {buffer: lots}", "resume.buffer", "not a size", "KiB");
+}

@@ -1,0 +1,126 @@
+//! What a good `tunnel.yaml` comes to.
+
+use std::{collections::BTreeSet, path::Path, time::Duration};
+
+use ferry_config::{Address, Limits, Parsed, Resume, Rotation, WarmLinks};
+
+use crate::support::{KEY_1, KEY_2, accepted, fine, refused, with};
+
+#[test]
+fn every_key_is_read() {
+    let text = format!(
+        r#"
+name: cluster-a/initiator
+identity: identity.key
+admin: 127.0.0.1:9901
+listen: "[::]:18005"
+peers:
+  - name: cluster-b/terminator
+    keys: ["{KEY_1}", "{KEY_2}"]
+    addresses: ["b.example.com:30200", "[2001:db8::1]:30201", "file:addresses/b"]
+egress:
+  - {{listen: "127.0.0.1:18001", peer: cluster-b/terminator, service: terminator}}
+ingress:
+  - {{service: back, forward: "localhost:8000", allow: [cluster-b/terminator]}}
+rotation: {{every: 1m30s, bytes: 1GiB, max_per_second: 7}}
+resume: {{window: 20m, buffer: 1MiB}}
+liveness: 20s
+open_timeout: 1500ms
+drain: 0s
+limits: {{sessions: 10, memory: 64MB, handshakes: 5}}
+warm_links: {{own: 0, offered: 256}}
+"#
+    );
+    let Parsed { tunnel, warnings } = accepted(&text);
+    assert_eq!(warnings, []);
+    assert_eq!(tunnel.name.as_str(), "cluster-a/initiator");
+    assert_eq!(tunnel.identity, Path::new("/etc/ferry/identity.key"));
+    assert_eq!(tunnel.admin, Some("127.0.0.1:9901".parse().unwrap()));
+    assert_eq!(tunnel.listen, Some("[::]:18005".parse().unwrap()));
+    let [peer] = &tunnel.peers[..] else { panic!() };
+    assert_eq!(peer.name.as_str(), "cluster-b/terminator");
+    let keys = BTreeSet::from([KEY_1, KEY_2].map(|key| key.parse().unwrap()));
+    assert_eq!(peer.keys, keys);
+    let addresses =
+        ["b.example.com:30200", "[2001:db8::1]:30201"].map(|address| Address::HostPort(address.parse().unwrap()));
+    assert_eq!(peer.addresses[..2], addresses);
+    let file = Address::File("/etc/ferry/addresses/b".into());
+    assert_eq!(peer.addresses[2..], [file]);
+    let [egress] = &tunnel.egress[..] else { panic!() };
+    assert_eq!(egress.listen, "127.0.0.1:18001".parse().unwrap());
+    assert_eq!(egress.peer, peer.name);
+    assert_eq!(egress.service.as_str(), "terminator");
+    let [ingress] = &tunnel.ingress[..] else { panic!() };
+    assert_eq!(ingress.service.as_str(), "back");
+    assert_eq!(ingress.forward, "localhost:8000".parse().unwrap());
+    assert_eq!(ingress.allow, BTreeSet::from([peer.name.clone()]));
+    let rotation = Rotation { every: Duration::from_secs(90), bytes: 1 << 30, max_per_second: 7 };
+    assert_eq!(tunnel.rotation, rotation);
+    let resume = Resume { window: Duration::from_secs(1200), buffer: 1 << 20 };
+    assert_eq!(tunnel.resume, resume);
+    assert_eq!(tunnel.liveness, Duration::from_secs(20));
+    assert_eq!(tunnel.open_timeout, Duration::from_millis(1500));
+    assert_eq!(tunnel.drain, Duration::ZERO);
+    let limits = Limits { sessions: 10, memory: 64_000_000, handshakes: 5 };
+    assert_eq!(tunnel.limits, limits);
+    let warm_links = WarmLinks { own: 0, offered: 256 };
+    assert_eq!(tunnel.warm_links, warm_links);
+}
+
+#[test]
+fn defaults_are_those_of_the_contract() {
+    let tunnel = accepted("{name: us, identity: key}").tunnel;
+    assert_eq!((tunnel.admin, tunnel.listen), (None, None));
+    assert!(tunnel.peers.is_empty() && tunnel.egress.is_empty() && tunnel.ingress.is_empty());
+    let rotation = Rotation { every: Duration::from_secs(30), bytes: 64 << 30, max_per_second: 200 };
+    assert_eq!(tunnel.rotation, rotation);
+    let resume = Resume { window: Duration::from_secs(600), buffer: 16 << 20 };
+    assert_eq!(tunnel.resume, resume);
+    assert_eq!(tunnel.liveness, Duration::from_secs(15));
+    assert_eq!(tunnel.open_timeout, Duration::from_secs(10));
+    assert_eq!(tunnel.drain, Duration::from_secs(15));
+    let limits = Limits { sessions: 20_000, memory: 512 << 20, handshakes: 256 };
+    assert_eq!(tunnel.limits, limits);
+    assert_eq!(tunnel.warm_links, WarmLinks { own: 4, offered: 2 });
+}
+
+#[test]
+fn a_part_of_a_section_leaves_the_rest_at_its_defaults() {
+    let tunnel = accepted(&(fine() + "rotation: {every: 1s}\nlimits: {sessions: 1}\n")).tunnel;
+    assert_eq!(tunnel.rotation.bytes, Rotation::default().bytes);
+    assert_eq!(tunnel.limits.memory, Limits::default().memory);
+}
+
+#[test]
+fn a_key_with_nothing_behind_it_counts_as_left_out() {
+    let text = fine() + "rotation:\nliveness:\n";
+    assert_eq!(accepted(&text), accepted(&fine()));
+}
+
+#[test]
+fn an_absolute_path_stays_as_it_is() {
+    let text = with("identity: identity.key", "identity: /run/secrets/key");
+    assert_eq!(accepted(&text).tunnel.identity, Path::new("/run/secrets/key"));
+}
+
+#[test]
+fn listening_sockets_may_use_port_0_more_than_once() {
+    let text = fine().replace(":18001", ":0").replace(":18002", ":0").replace(":18000", ":0").replace(":9900", ":0");
+    assert_eq!(accepted(&text).tunnel.egress[1].listen.port(), 0);
+}
+
+#[test]
+fn the_same_port_on_two_addresses_is_fine() {
+    accepted(&with("127.0.0.1:18002", "127.0.0.2:18001"));
+}
+
+#[test]
+fn anchors_and_byte_order_marks_are_understood() {
+    let aliased = format!(
+        "name: us\nidentity: &key key\npeers:\n  - {{name: east, keys: &keys [\"{KEY_1}\"]}}\nlisten: 0.0.0.0:1\n"
+    );
+    assert_eq!(accepted(&format!("\u{feff}{aliased}")), accepted(&aliased));
+    // The same list of keys under another name: the alias is read, and judged like what it stands for.
+    let report = refused(&aliased.replace("listen:", "  - {name: west, keys: *keys}\nlisten:"));
+    assert_eq!(report.problems()[0].path, "peers[1].keys[0]");
+}
