@@ -1,1 +1,30 @@
-//! Ferry's tunnel.
+//! Ferry's sidecar: carries TCP connections between two tunnels as sessions that survive what happens between them.
+//!
+//! [`Tunnel::start`] takes a checked configuration and returns the bound addresses. Inside, one [`driver`] task moves
+//! the bytes of each session between the application, the pure session of `ferry-session` and its [`link`]s; each
+//! [`peer`] keeps a pool of warm links; [`accept`] lets peers in. The [`net`] traits stand for the network, so that
+//! all of it also runs on a simulated one.
+
+mod accept;
+mod admin;
+mod dial;
+mod driver;
+mod egress;
+mod ingress;
+mod link;
+mod local;
+mod mailbox;
+mod metrics;
+pub mod net;
+mod peer;
+mod plan;
+mod pool;
+mod rotation;
+mod scratch;
+mod sessions;
+mod shared;
+mod tls;
+mod tunnel;
+
+pub use tls::TlsError;
+pub use tunnel::{Addresses, StartError, Tunnel, TunnelError};

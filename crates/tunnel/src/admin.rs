@@ -1,0 +1,165 @@
+//! The admin endpoint: probes, metrics, status.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use ferry_session::Side;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+
+use crate::shared::Shared;
+
+/// Sessions in one answer of `/status`.
+const MAX_SESSIONS: usize = 1000;
+
+#[derive(Clone)]
+struct Admin {
+    shared: Arc<Shared>,
+    registry: Arc<Registry>,
+}
+
+#[derive(Deserialize)]
+struct Ready {
+    peers: Option<u8>,
+}
+
+#[derive(Serialize)]
+struct Status {
+    name: String,
+    instance: String,
+    draining: bool,
+    peers: Vec<PeerStatus>,
+    sessions: Vec<SessionStatus>,
+}
+
+#[derive(Serialize)]
+struct PeerStatus {
+    name: String,
+    reachable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+    warm: Warm,
+    sessions: usize,
+}
+
+/// Links ready for sessions of this end, and for the peer's.
+#[derive(Serialize)]
+struct Warm {
+    own: usize,
+    offered: usize,
+}
+
+#[derive(Serialize)]
+struct SessionStatus {
+    id: String,
+    peer: String,
+    side: &'static str,
+    service: String,
+    attached: bool,
+    epoch: u32,
+    key_exchange: &'static str,
+    cipher: &'static str,
+    peer_key: String,
+    key_age_seconds: f64,
+    age_seconds: f64,
+    sent: u64,
+    received: u64,
+}
+
+/// Serves until the tunnel stops.
+pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener) -> std::io::Result<()> {
+    let mut registry = Registry::default();
+    shared.metrics.register(&mut registry);
+    let app = Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/status", get(status))
+        .with_state(Admin { shared: shared.clone(), registry: Arc::new(registry) });
+    axum::serve(listener, app).with_graceful_shutdown(async move { shared.stopping().await }).await
+}
+
+/// Local: the listeners are up before this answers at all. Only `?peers=1` asks about peers.
+async fn readyz(State(admin): State<Admin>, Query(query): Query<Ready>) -> Response {
+    let refuse = |reason: String| (StatusCode::SERVICE_UNAVAILABLE, reason + "\n").into_response();
+    if admin.shared.draining.is_cancelled() {
+        return refuse("draining".to_owned());
+    }
+    if query.peers == Some(1) {
+        let plan = admin.shared.plan();
+        let unreachable = plan
+            .config
+            .egress
+            .iter()
+            .filter_map(|egress| plan.peers.get(&egress.peer))
+            .find(|peer| !peer.is_reachable());
+        if let Some(peer) = unreachable {
+            let problem = peer.problem().unwrap_or_else(|| "no link of it has come yet".to_owned());
+            return refuse(format!("peer {} is not reachable: {problem}", peer.name));
+        }
+    }
+    "ready\n".into_response()
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    let warm: usize = admin.shared.plan().peers.values().map(|peer| peer.pool.counts().0).sum();
+    admin.shared.metrics.links_warm.set(i64::try_from(warm).unwrap_or(i64::MAX));
+    let mut text = String::new();
+    match encode(&mut text, &admin.registry) {
+        Ok(()) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], text).into_response()
+        }
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+async fn status(State(admin): State<Admin>) -> Json<Status> {
+    let shared = &admin.shared;
+    let plan = shared.plan();
+    let peers = plan.peers.values().map(|peer| PeerStatus {
+        name: peer.name.to_string(),
+        reachable: peer.is_reachable(),
+        problem: peer.problem(),
+        warm: Warm { own: peer.pool.counts().0, offered: peer.offered.load(Ordering::Relaxed) },
+        sessions: peer.sessions.load(Ordering::Relaxed),
+    });
+    let sessions = shared.sessions.list(MAX_SESSIONS);
+    let sessions = sessions.iter().map(|entry| {
+        let link = entry.link();
+        let (sent, received) = entry.bytes();
+        let facts = link.as_ref().map(|(_, facts)| facts);
+        SessionStatus {
+            id: entry.key.id.to_string(),
+            peer: entry.key.peer.to_string(),
+            side: match entry.key.side {
+                Side::Opener => "opener",
+                Side::Acceptor => "acceptor",
+            },
+            service: entry.service.to_string(),
+            attached: link.is_some(),
+            epoch: link.as_ref().map_or(0, |(epoch, _)| epoch.0),
+            key_exchange: facts.map_or("", |facts| facts.key_exchange),
+            cipher: facts.map_or("", |facts| facts.cipher),
+            peer_key: facts.map(|facts| facts.key.to_string()).unwrap_or_default(),
+            key_age_seconds: facts.map_or(0.0, |facts| facts.established.elapsed().as_secs_f64()),
+            age_seconds: entry.opened.elapsed().as_secs_f64(),
+            sent,
+            received,
+        }
+    });
+    Json(Status {
+        name: plan.config.name.to_string(),
+        instance: shared.instance.to_string(),
+        draining: shared.draining.is_cancelled(),
+        peers: peers.collect(),
+        sessions: sessions.collect(),
+    })
+}

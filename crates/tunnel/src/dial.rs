@@ -1,0 +1,96 @@
+//! Dialling: every address of a peer, looked up anew each time, raced, then TLS and the Preface.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferry_config::Address;
+use thiserror::Error;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::link::LinkError;
+use crate::net::{Network, Stream};
+use crate::tls::TlsError;
+
+/// The next address gets its turn after this long (RFC 8305 §8).
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+
+/// Longest wait for all connects of one dial together.
+pub(crate) const CONNECT: Duration = Duration::from_secs(10);
+
+/// Longest wait for TLS and the Prefaces.
+pub(crate) const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Why a peer could not be dialled.
+#[derive(Debug, Error)]
+pub(crate) enum DialError {
+    #[error("no address is known for it yet")]
+    NoAddress,
+    #[error("{address}: {error}")]
+    Resolve { address: String, error: io::Error },
+    #[error("{address}: {error}")]
+    Connect { address: SocketAddr, error: io::Error },
+    #[error("no connection within {CONNECT:?}")]
+    ConnectTimedOut,
+    #[error("no handshake within {HANDSHAKE:?}")]
+    HandshakeTimedOut,
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Link(#[from] LinkError),
+}
+
+/// Every address that `addresses` stand for now, in their order and without repeats; names that do not resolve are
+/// passed over while others do.
+async fn resolve(network: &dyn Network, addresses: &[Address]) -> Result<VecDeque<SocketAddr>, DialError> {
+    let mut found = VecDeque::new();
+    let mut problem = DialError::NoAddress;
+    for address in addresses {
+        let (targets, source) = match address {
+            Address::HostPort(target) => (vec![target.clone()], target.to_string()),
+            Address::File(path) => {
+                // One address a line; a file that is not there yet is no address yet.
+                let text = tokio::fs::read_to_string(path).await.unwrap_or_default();
+                let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+                (lines.filter_map(|line| line.parse().ok()).collect(), path.display().to_string())
+            }
+        };
+        for target in targets {
+            match network.resolve(target.host, target.port).await {
+                Ok(resolved) => found.extend(resolved),
+                Err(error) => problem = DialError::Resolve { address: source.clone(), error },
+            }
+        }
+    }
+    let mut seen = std::collections::HashSet::new();
+    found.retain(|address| seen.insert(*address));
+    if found.is_empty() { Err(problem) } else { Ok(found) }
+}
+
+/// A connection to the first of the peer's addresses that answers.
+pub(crate) async fn connect(network: &Arc<dyn Network>, addresses: &[Address]) -> Result<Box<dyn Stream>, DialError> {
+    let mut waiting = resolve(&**network, addresses).await?;
+    let race = async {
+        let mut racing = JoinSet::new();
+        let mut problem = DialError::NoAddress;
+        loop {
+            if let Some(address) = waiting.pop_front() {
+                let network = network.clone();
+                racing.spawn(async move {
+                    network.connect(address).await.map_err(|error| DialError::Connect { address, error })
+                });
+            }
+            let patience = if waiting.is_empty() { CONNECT } else { NEXT_ADDRESS };
+            match timeout(patience, racing.join_next()).await {
+                Ok(Some(Ok(Ok(stream)))) => return Ok(stream),
+                Ok(Some(Ok(Err(error)))) => problem = error,
+                Ok(Some(Err(_))) | Err(_) => {}
+                Ok(None) => return Err(problem),
+            }
+        }
+    };
+    timeout(CONNECT, race).await.unwrap_or(Err(DialError::ConnectTimedOut))
+}

@@ -1,0 +1,457 @@
+//! One task for each session: it moves bytes between the application, the session and its links.
+
+use std::future::Future;
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use ferry_session::{Epoch, Event, Hello, Instance, Intent, Outcome, Release, ResetCode, Session, Side, Time};
+use tokio::time::Sleep;
+use tracing::{debug, info, warn};
+
+use crate::dial::DialError;
+use crate::link::{Link, LinkError};
+use crate::local::Local;
+use crate::mailbox::Command;
+use crate::metrics::{ByRotated, Counters, Rotated};
+use crate::net::{BoxFuture, Stream};
+use crate::peer::Peer;
+use crate::rotation::jittered;
+use crate::sessions::Entry;
+use crate::shared::Shared;
+
+/// Rounds before the task lets others run.
+const ROUNDS: usize = 32;
+
+/// A rotation that failed is tried again this much later, or after a quarter of the interval if that is sooner.
+const ROTATE_AGAIN: Duration = Duration::from_secs(10);
+
+/// Drives one session to its end.
+pub(crate) struct Driver {
+    shared: Arc<Shared>,
+    peer: Arc<Peer>,
+    entry: Arc<Entry>,
+    session: Session,
+    local: Local,
+    links: Vec<(Epoch, Box<Link>)>,
+    obtaining: Option<Obtaining>,
+    /// When the keys are replaced next; opener only.
+    rotate_at: Option<Time>,
+    /// The peer's process that the Open went to: the application may have been connected there.
+    opened_at: Option<Instance>,
+    /// The session is without a link, and counted so.
+    detached: bool,
+    counters: Counters,
+    timer: Option<Pin<Box<Sleep>>>,
+    timer_at: Option<Time>,
+    outcome: Option<Outcome>,
+}
+
+/// A link that is being waited for.
+struct Obtaining {
+    rotate: bool,
+    link: BoxFuture<'static, Result<Link, DialError>>,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        peer: Arc<Peer>,
+        entry: Arc<Entry>,
+        session: Session,
+        local: Box<dyn Stream>,
+    ) -> Self {
+        let counters = shared.metrics.counters();
+        Self {
+            shared,
+            peer,
+            entry,
+            session,
+            local: Local::new(local),
+            links: Vec::new(),
+            obtaining: None,
+            rotate_at: None,
+            opened_at: None,
+            detached: false,
+            counters,
+            timer: None,
+            timer_at: None,
+            outcome: None,
+        }
+    }
+
+    /// Opener: attaches to a link, for whatever the session needs one.
+    pub(crate) fn attach(&mut self, link: Link, rotate: bool) {
+        let now = self.shared.now();
+        let instance = link.facts().instance;
+        // "Once application bytes may have left, an Open is never sent to another instance."
+        let moved = self.opened_at.is_some_and(|before| before != instance);
+        if !self.session.is_established() && moved && self.session.replay_buffered() > 0 {
+            self.session.reset(ResetCode::Unreachable, "the peer restarted while the session was opening");
+            return;
+        }
+        self.opened_at.get_or_insert(instance);
+        let attached = if rotate { self.session.rotate(now) } else { self.session.attach(now) };
+        match attached {
+            Ok(epoch) => self.links.push((epoch, Box::new(link))),
+            Err(error) => debug!(session = %self.session.id(), "link not used: {error}"),
+        }
+    }
+
+    /// Acceptor: answers a Hello on its link.
+    pub(crate) fn accept(&mut self, hello: &Hello<'_>, mut link: Box<Link>) {
+        match self.session.accept(self.shared.now(), hello) {
+            Ok(()) => self.links.push((hello.epoch, link)),
+            Err(rejection) => {
+                debug!(session = %self.session.id(), epoch = %hello.epoch, "attach rejected: {rejection}");
+                if link.push(&ferry_session::Frame::Reject(rejection.to_reject())).is_ok() {
+                    self.shared.close_link(*link);
+                }
+            }
+        }
+    }
+
+    // --- what happens ------------------------------------------------------------------------------------------
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Attach(hello, link) => self.accept(&hello, link),
+            Command::Rotate => self.rotate_at = self.rotate_at.map(|_| self.shared.now()),
+            Command::Reset(code, reason) => {
+                self.session.reset(code, reason);
+                self.local.reset();
+            }
+        }
+    }
+
+    fn on_event(&mut self, now: Time, event: Event) {
+        let session = self.session.id();
+        match event {
+            Event::Attached { epoch, intent } => self.on_attached(now, epoch, intent),
+            Event::Released { epoch, release } => self.on_released(epoch, &release),
+            Event::Suspect { epoch } => {
+                debug!(%session, %epoch, "link suspect");
+                self.peer.pool.distrust();
+                if self.session.side() == Side::Opener {
+                    if !self.session.is_attached() {
+                        // A Hello without answer: the next link gets another.
+                        self.lose(epoch);
+                    }
+                    self.obtain(false);
+                }
+            }
+            Event::Detached => {
+                self.entry.set_link(None);
+                self.count_detached(true);
+                info!(%session, peer = %self.peer.name, "session detached");
+                if self.session.side() == Side::Opener {
+                    self.obtain(false);
+                }
+            }
+            Event::Closed(outcome) => self.on_closed(outcome),
+        }
+    }
+
+    fn on_attached(&mut self, now: Time, epoch: Epoch, intent: Intent) {
+        let Some((_, link)) = self.links.iter().find(|(of, _)| *of == epoch) else { return };
+        let rotation = &self.shared.plan().config.rotation;
+        self.rotate_at =
+            (self.session.side() == Side::Opener).then(|| now + jittered(rotation.every).saturating_sub(link.age()));
+        self.entry.set_link(Some((epoch, link.facts().clone())));
+        self.count_detached(false);
+        let (session, peer) = (self.session.id(), &self.peer.name);
+        match intent {
+            Intent::Open => info!(%session, %peer, service = self.session.service(), "session open"),
+            Intent::Resume => {
+                self.shared.metrics.resumes.inc();
+                info!(%session, %peer, %epoch, "session resumed");
+            }
+            Intent::Rotate => {
+                self.shared.metrics.rotations.get_or_create(&ByRotated { result: Rotated::Done }).inc();
+                debug!(%session, %peer, %epoch, "session rotated");
+            }
+        }
+    }
+
+    fn on_released(&mut self, epoch: Epoch, release: &Release) {
+        let Some(index) = self.links.iter().position(|(of, _)| *of == epoch) else { return };
+        let (_, link) = self.links.swap_remove(index);
+        match release {
+            Release::Finished => self.shared.close_link(*link),
+            Release::Silent => {
+                info!(session = %self.session.id(), %epoch, "link silent, given up");
+                self.peer.pool.distrust();
+            }
+            Release::Rejected { reason, .. } => {
+                info!(session = %self.session.id(), %epoch, "attach rejected: {reason}");
+                self.rotation_failed();
+            }
+            Release::Fenced | Release::Abandoned => {}
+        }
+    }
+
+    fn rotation_failed(&mut self) {
+        self.shared.metrics.rotations.get_or_create(&ByRotated { result: Rotated::Failed }).inc();
+        let every = self.shared.plan().config.rotation.every;
+        self.rotate_at = Some(self.shared.now() + jittered(ROTATE_AGAIN.min(every / 4)));
+    }
+
+    fn on_closed(&mut self, outcome: Outcome) {
+        let (session, peer) = (self.session.id(), &self.peer.name);
+        match &outcome {
+            Outcome::Finished => info!(%session, %peer, "session finished"),
+            Outcome::ResetHere { reason, .. } => info!(%session, %peer, "session reset here: {reason}"),
+            Outcome::ResetByPeer { reason, .. } => info!(%session, %peer, "session reset by the peer: {reason}"),
+            Outcome::Expired => warn!(%session, %peer, "session reset: no link within the resume window"),
+            Outcome::Refused { reason, .. } => warn!(%session, %peer, "session refused by the peer: {reason}"),
+            Outcome::Violated(violation) => {
+                warn!(%session, %peer, "session reset: the peer broke the protocol: {violation}")
+            }
+            Outcome::Unattachable(error) => warn!(%session, %peer, "session reset: {error}"),
+        }
+        if outcome != Outcome::Finished {
+            self.local.reset();
+        }
+        self.obtaining = None;
+        self.outcome = Some(outcome);
+    }
+
+    fn count_detached(&mut self, detached: bool) {
+        if std::mem::replace(&mut self.detached, detached) != detached {
+            let gauge = &self.shared.metrics.sessions_detached;
+            if detached {
+                gauge.inc()
+            } else {
+                gauge.dec()
+            };
+        }
+    }
+
+    fn lose(&mut self, epoch: Epoch) {
+        self.links.retain(|(of, _)| *of != epoch);
+        self.session.detach(self.shared.now(), epoch);
+    }
+
+    /// Waits for a link, unless one is waited for already; a rotation gives way to a resume.
+    fn obtain(&mut self, rotate: bool) {
+        if self.obtaining.as_ref().is_some_and(|obtaining| rotate || !obtaining.rotate) {
+            return;
+        }
+        let (shared, peer) = (self.shared.clone(), self.peer.clone());
+        self.obtaining = Some(Obtaining {
+            rotate,
+            link: Box::pin(async move {
+                if rotate {
+                    shared.rotations.wait().await;
+                    peer.fresh_link(&shared).await
+                } else {
+                    Ok(peer.pool.take().await)
+                }
+            }),
+        });
+    }
+
+    // --- one round ---------------------------------------------------------------------------------------------
+
+    fn round(&mut self, cx: &mut Context<'_>) -> bool {
+        let now = self.shared.now();
+        let mut moved = false;
+        for command in self.entry.mailbox.take(cx) {
+            self.on_command(command);
+            moved = true;
+        }
+        moved |= self.poll_obtaining(cx);
+        if self.session.poll_timeout().is_some_and(|at| at <= now) {
+            self.session.handle_timeout(now);
+            moved = true;
+        }
+        if self.rotate_at.is_some_and(|at| at <= now) || self.key_is_worn() {
+            self.rotate_at = None;
+            self.obtain(true);
+        }
+        moved |= self.receive(now, cx);
+        moved |= self.deliver(cx);
+        moved |= self.collect(cx);
+        moved |= self.transmit(now, cx);
+        while let Some(event) = self.session.poll_event() {
+            self.on_event(now, event);
+            moved = true;
+        }
+        moved
+    }
+
+    /// The current link has carried as many bytes as one key may, in either direction.
+    fn key_is_worn(&self) -> bool {
+        let limit = self.shared.plan().config.rotation.bytes;
+        self.rotate_at.is_some() && self.links.iter().any(|(_, link)| link.is_worn(limit))
+    }
+
+    fn poll_obtaining(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(obtaining) = self.obtaining.as_mut() else { return false };
+        let Poll::Ready(obtained) = obtaining.link.as_mut().poll(cx) else { return false };
+        let rotate = obtaining.rotate;
+        self.obtaining = None;
+        match obtained {
+            Ok(link) => self.attach(link, rotate),
+            Err(error) => {
+                info!(session = %self.session.id(), peer = %self.peer.name, "rotation put off: {error}");
+                self.rotation_failed();
+            }
+        }
+        true
+    }
+
+    /// Frames from the links into the session.
+    fn receive(&mut self, now: Time, cx: &mut Context<'_>) -> bool {
+        let mut lost: Option<(Epoch, LinkError)> = None;
+        let mut moved = false;
+        for (epoch, link) in &mut self.links {
+            let (epoch, session) = (*epoch, &mut self.session);
+            if !session.may_read(epoch) {
+                continue;
+            }
+            let polled = link.poll_frames(cx, &mut |frame| {
+                session.handle_frame(now, epoch, frame);
+                if session.may_read(epoch) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            });
+            match polled {
+                Poll::Pending => {}
+                Poll::Ready(Ok(_)) => {
+                    session.handle_bytes(now, epoch);
+                    moved = true;
+                }
+                Poll::Ready(Err(error)) => lost = Some((epoch, error)),
+            }
+        }
+        if let Some((epoch, error)) = lost {
+            debug!(session = %self.session.id(), %epoch, "link lost: {error}");
+            self.lose(epoch);
+            moved = true;
+        }
+        moved
+    }
+
+    /// Frames from the session to the links.
+    fn transmit(&mut self, now: Time, cx: &mut Context<'_>) -> bool {
+        let mut lost: Option<(Epoch, LinkError)> = None;
+        let mut moved = false;
+        for (epoch, link) in &mut self.links {
+            let epoch = *epoch;
+            let filled = loop {
+                if !link.has_room() {
+                    break Ok(());
+                }
+                let Some(frame) = self.session.poll_transmit(now, epoch) else { break Ok(()) };
+                moved = true;
+                if let Err(error) = link.push(&frame) {
+                    break Err(error);
+                }
+            };
+            match filled.and_then(|()| match link.poll_flush(cx) {
+                Poll::Ready(flushed) => flushed,
+                Poll::Pending => Ok(()),
+            }) {
+                Ok(()) => {}
+                Err(error) => lost = Some((epoch, error)),
+            }
+        }
+        if let Some((epoch, error)) = lost {
+            debug!(session = %self.session.id(), %epoch, "link lost: {error}");
+            self.lose(epoch);
+            moved = true;
+        }
+        moved
+    }
+
+    fn collect(&mut self, cx: &mut Context<'_>) -> bool {
+        match self.local.poll_collect(cx, &mut self.session) {
+            Poll::Pending => false,
+            Poll::Ready(Ok(count)) => {
+                self.entry.sent.fetch_add(count as u64, Ordering::Relaxed);
+                self.counters.sent.inc_by(count as u64);
+                true
+            }
+            Poll::Ready(Err(error)) => self.on_local_lost(&error),
+        }
+    }
+
+    fn deliver(&mut self, cx: &mut Context<'_>) -> bool {
+        match self.local.poll_deliver(cx, &mut self.session) {
+            Poll::Pending => false,
+            Poll::Ready(Ok(count)) => {
+                self.entry.received.fetch_add(count as u64, Ordering::Relaxed);
+                self.counters.received.inc_by(count as u64);
+                true
+            }
+            Poll::Ready(Err(error)) => self.on_local_lost(&error),
+        }
+    }
+
+    fn on_local_lost(&mut self, error: &std::io::Error) -> bool {
+        self.session.reset(ResetCode::Application, &format!("the application's connection failed: {error}"));
+        self.local.reset();
+        true
+    }
+
+    fn is_over(&self) -> bool {
+        self.outcome.is_some() && self.links.is_empty() && self.local.is_over()
+    }
+
+    /// Wakes the task when the session has something to do next.
+    fn arm(&mut self, cx: &mut Context<'_>) -> bool {
+        let at = self.session.poll_timeout().into_iter().chain(self.rotate_at).min();
+        if at != self.timer_at {
+            self.timer_at = at;
+            if let Some(at) = at {
+                let deadline = self.shared.instant(at);
+                match self.timer.as_mut() {
+                    Some(timer) => timer.as_mut().reset(deadline),
+                    None => self.timer = Some(Box::pin(tokio::time::sleep_until(deadline))),
+                }
+            }
+        }
+        let fired = match (self.timer_at, self.timer.as_mut()) {
+            (Some(_), Some(timer)) => timer.as_mut().poll(cx).is_ready(),
+            _ => false,
+        };
+        if fired {
+            self.timer_at = None;
+        }
+        fired
+    }
+
+    /// Ends the session's record here.
+    fn leave(&mut self) -> Outcome {
+        for command in self.entry.mailbox.close() {
+            drop(command);
+        }
+        self.count_detached(false);
+        let outcome = self.outcome.take().unwrap_or(Outcome::Expired);
+        let forgotten = matches!(outcome, Outcome::Finished | Outcome::ResetByPeer { .. } | Outcome::Refused { .. });
+        let window = self.shared.plan().config.resume.window;
+        self.shared.sessions.remove(&self.entry.key, self.session.received(), forgotten, window);
+        outcome
+    }
+}
+
+impl Future for Driver {
+    type Output = Outcome;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let driver = self.get_mut();
+        for _ in 0..ROUNDS {
+            let moved = driver.round(cx);
+            if driver.is_over() {
+                return Poll::Ready(driver.leave());
+            }
+            if !moved && !driver.arm(cx) {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}

@@ -1,0 +1,72 @@
+//! Connections of applications here to services at a peer.
+
+use std::sync::Arc;
+
+use ferry_config::{Name, ServiceName};
+use ferry_session::{Session, SessionId, Side};
+use tokio::time::timeout;
+use tracing::warn;
+
+use crate::driver::Driver;
+use crate::metrics::{ByRefusal, End, Refusal};
+use crate::net::{Listener, Stream};
+use crate::sessions::{Entry, Key};
+use crate::shared::Shared;
+
+/// After an accept that failed for want of something: time for others to end.
+const BREATHE: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// Takes applications' connections until the tunnel drains.
+pub(crate) async fn listen(shared: Arc<Shared>, mut listener: Box<dyn Listener>, peer: Name, service: ServiceName) {
+    loop {
+        let accepted = tokio::select! {
+            () = shared.draining.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((local, _)) => {
+                let (shared, peer, service) = (shared.clone(), peer.clone(), service.clone());
+                shared.clone().sessions_tasks.spawn(async move { shared.open_session(local, &peer, &service).await });
+            }
+            Err(error) => {
+                warn!("cannot accept an application's connection: {error}");
+                tokio::time::sleep(BREATHE).await;
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Carries one application's connection, or resets it and says why.
+    async fn open_session(self: Arc<Self>, mut local: Box<dyn Stream>, peer: &Name, service: &ServiceName) {
+        let plan = self.plan();
+        let wait = plan.config.open_timeout;
+        let refused = 'refused: {
+            let Some(peer) = plan.peers.get(peer).cloned() else {
+                break 'refused (Refusal::Service, "the peer is not configured any more".to_owned());
+            };
+            let mut id = [0; 16];
+            if let Err(error) = getrandom::fill(&mut id) {
+                break 'refused (Refusal::Limit, format!("no random numbers: {error}"));
+            }
+            let id = SessionId(id);
+            let entry = Arc::new(Entry::new(Key { peer: peer.name.clone(), side: Side::Opener, id }, service.as_str()));
+            if !self.sessions.add(entry.clone(), self.session_limit) {
+                break 'refused (Refusal::Limit, format!("the limit of {} sessions is reached", self.session_limit));
+            }
+            let Ok(link) = timeout(wait, peer.pool.take()).await else {
+                self.sessions.remove(&entry.key, 0, true, wait);
+                let problem = peer.problem().unwrap_or_else(|| "it has not dialled this end".to_owned());
+                break 'refused (Refusal::NoLink, format!("no link within {wait:?}: {problem}"));
+            };
+            let session = Session::opener(self.now(), id, service.as_str(), self.settings());
+            let mut driver = Driver::new(self.clone(), peer.clone(), entry, session, local);
+            driver.attach(link, false);
+            return self.drive(driver, &peer, End::Opener).await;
+        };
+        let (reason, text) = refused;
+        self.metrics.refused.get_or_create(&ByRefusal { reason }).inc();
+        warn!(%peer, %service, "application's connection reset: {text}");
+        local.reset_on_drop();
+    }
+}

@@ -1,0 +1,232 @@
+//! Links that wait for the peer's Hello, and what is done with it.
+
+use std::borrow::Cow;
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ferry_config::HostPort;
+use ferry_session::{Frame, Hello, Intent, LinkKind, Reject, RejectCode, Session, Side};
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+
+use crate::driver::Driver;
+use crate::link::Link;
+use crate::mailbox::Command;
+use crate::metrics::{ByEnd, ByRefusal, End, Ending, Refusal};
+use crate::net::Stream;
+use crate::peer::Peer;
+use crate::sessions::{Entry, Found, Key};
+use crate::shared::Shared;
+
+/// A warm link that nobody uses for this long is closed by the end that waits; its dialler replaces it long before.
+const IDLE: Duration = Duration::from_secs(25 * 3600);
+
+/// Longest wait for the application's host to accept the connection.
+const FORWARD: Duration = Duration::from_secs(5);
+
+/// Links of one peer that may wait for its Hello.
+const MAX_WAITING: usize = 512;
+
+/// Why a Hello is refused.
+struct Refused {
+    code: RejectCode,
+    received: u64,
+    reason: Cow<'static, str>,
+}
+
+impl Refused {
+    fn new(code: RejectCode, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, received: 0, reason: reason.into() }
+    }
+}
+
+impl Shared {
+    /// A link whose Preface is exchanged: the end that does not send the Hello waits for it.
+    pub(crate) fn take_accepted(self: &Arc<Self>, peer: &Arc<Peer>, link: Link) {
+        match link.facts().kind {
+            LinkKind::Own => self.await_hello(peer, link),
+            LinkKind::Offered => peer.pool.give(link),
+        }
+    }
+
+    /// Waits for the peer's Hello on this link, in the background.
+    pub(crate) fn await_hello(self: &Arc<Self>, peer: &Arc<Peer>, mut link: Link) {
+        let waiting = Waiting::new(peer.clone());
+        if waiting.is_over_limit() {
+            return;
+        }
+        let shared = self.clone();
+        self.tasks.spawn(async move {
+            let mut hello = None;
+            let take = &mut |frame: &Frame<'_>| {
+                hello = match frame {
+                    Frame::Hello(frame) => Some(Ok(owned(frame))),
+                    other => Some(Err(other.name())),
+                };
+                ControlFlow::Break(())
+            };
+            tokio::select! {
+                () = shared.stopping() => return,
+                // The end of a link that was not used is no news.
+                ended = timeout(IDLE, link.frames_until_break(take)) => if !matches!(ended, Ok(Ok(()))) { return },
+            }
+            let peer = waiting.done();
+            match hello {
+                Some(Ok(hello)) => shared.on_hello(&peer, hello, link),
+                Some(Err(name)) => {
+                    let reason = format!("{name} frame out of place");
+                    shared.reject(&peer, link, Refused::new(RejectCode::Protocol, reason));
+                }
+                None => {}
+            }
+        });
+    }
+
+    fn on_hello(self: &Arc<Self>, peer: &Arc<Peer>, hello: Hello<'static>, link: Link) {
+        let key = Key { peer: peer.name.clone(), side: Side::Acceptor, id: hello.session };
+        match self.sessions.find(&key) {
+            Found::Live(entry) => {
+                if let Err(Command::Attach(_, link)) = entry.mailbox.send(Command::Attach(hello, Box::new(link))) {
+                    self.reject(peer, *link, Refused::new(RejectCode::Unknown, "the session has just ended"));
+                }
+            }
+            Found::Ended(received) => {
+                let reason = Cow::Borrowed("the session has ended");
+                self.reject(peer, link, Refused { code: RejectCode::Closed, received, reason });
+            }
+            Found::Unknown if hello.intent == Intent::Open => self.open(peer, key, hello, link),
+            Found::Unknown => {
+                let refused = Refused::new(RejectCode::Unknown, "no such session here: the tunnel was restarted");
+                self.reject(peer, link, refused);
+            }
+        }
+    }
+
+    /// A new session for an application here.
+    fn open(self: &Arc<Self>, peer: &Arc<Peer>, key: Key, hello: Hello<'static>, link: Link) {
+        let plan = self.plan();
+        let forward = match plan.service(&hello.service, &peer.name) {
+            _ if self.draining.is_cancelled() => {
+                Err((Refusal::Draining, Refused::new(RejectCode::Draining, "the tunnel is shutting down")))
+            }
+            None => Err((
+                Refusal::Service,
+                Refused::new(RejectCode::Service, "no such service, or this peer may not reach it"),
+            )),
+            Some(ingress) => Ok(ingress.forward.clone()),
+        };
+        let entry = Arc::new(Entry::new(key, &hello.service));
+        let opened = forward.and_then(|forward| {
+            if self.sessions.add(entry.clone(), self.session_limit) {
+                Ok(forward)
+            } else {
+                Err((Refusal::Limit, Refused::new(RejectCode::Limit, "the session limit is reached")))
+            }
+        });
+        match opened {
+            Ok(forward) => {
+                let (shared, peer) = (self.clone(), peer.clone());
+                self.sessions_tasks.spawn(async move { shared.serve(peer, entry, hello, link, forward).await });
+            }
+            Err((refusal, refused)) => {
+                self.metrics.refused.get_or_create(&ByRefusal { reason: refusal }).inc();
+                info!(session = %hello.session, peer = %peer.name, service = %hello.service, "session refused: {}", refused.reason);
+                self.reject(peer, link, refused);
+            }
+        }
+    }
+
+    /// Connects to the application, then drives the session.
+    async fn serve(
+        self: Arc<Self>,
+        peer: Arc<Peer>,
+        entry: Arc<Entry>,
+        hello: Hello<'static>,
+        link: Link,
+        forward: HostPort,
+    ) {
+        let local = match self.connect_local(&forward).await {
+            Ok(local) => local,
+            Err(error) => {
+                let reason = format!("the application at {forward} cannot be reached: {error}");
+                warn!(session = %hello.session, peer = %peer.name, "session refused: {reason}");
+                self.metrics.refused.get_or_create(&ByRefusal { reason: Refusal::Unreachable }).inc();
+                self.reject(&peer, link, Refused::new(RejectCode::Unreachable, reason));
+                // Links that came meanwhile get the same answer by getting none: the opener was told.
+                drop(entry.mailbox.close());
+                self.sessions.remove(&entry.key, 0, true, Duration::ZERO);
+                return;
+            }
+        };
+        let session = Session::acceptor(self.now(), &hello, self.settings());
+        let mut driver = Driver::new(self.clone(), peer.clone(), entry, session, local);
+        driver.accept(&hello, Box::new(link));
+        self.drive(driver, &peer, End::Acceptor).await;
+    }
+
+    /// Drives a session to its end, and counts it.
+    pub(crate) async fn drive(&self, driver: Driver, peer: &Peer, side: End) {
+        self.metrics.sessions.get_or_create(&ByEnd { side }).inc();
+        self.metrics.sessions_open.get_or_create(&ByEnd { side }).inc();
+        peer.sessions.fetch_add(1, Ordering::Relaxed);
+        let outcome = driver.await;
+        peer.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.sessions_open.get_or_create(&ByEnd { side }).dec();
+        let ending = Ending::of(&outcome);
+        self.metrics.sessions_ended.get_or_create(&crate::metrics::ByEnding { side, ending }).inc();
+    }
+
+    async fn connect_local(&self, forward: &HostPort) -> io::Result<Box<dyn Stream>> {
+        let connect = async {
+            let mut problem = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+            for address in self.network.resolve(forward.host.clone(), forward.port).await? {
+                match self.network.connect(address).await {
+                    Ok(stream) => return Ok(stream),
+                    Err(error) => problem = error,
+                }
+            }
+            Err(problem)
+        };
+        timeout(FORWARD, connect).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    fn reject(&self, peer: &Peer, mut link: Link, refused: Refused) {
+        debug!(peer = %peer.name, "hello rejected: {}", refused.reason);
+        let Refused { code, received, reason } = refused;
+        if link.push(&Frame::Reject(Reject { code, received, reason })).is_ok() {
+            self.close_link(link);
+        }
+    }
+}
+
+fn owned(hello: &Hello<'_>) -> Hello<'static> {
+    Hello { service: Cow::Owned(hello.service.clone().into_owned()), ..*hello }
+}
+
+/// A link that waits for a Hello, counted at its peer.
+struct Waiting(Arc<Peer>);
+
+impl Waiting {
+    fn new(peer: Arc<Peer>) -> Self {
+        peer.offered.fetch_add(1, Ordering::Relaxed);
+        Self(peer)
+    }
+
+    fn is_over_limit(&self) -> bool {
+        self.0.offered.load(Ordering::Relaxed) > MAX_WAITING
+    }
+
+    fn done(self) -> Arc<Peer> {
+        self.0.clone()
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.offered.fetch_sub(1, Ordering::Relaxed);
+        self.0.pool.wake();
+    }
+}

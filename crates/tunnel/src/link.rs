@@ -1,0 +1,320 @@
+//! A link: frames over one authenticated connection.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::ops::ControlFlow;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use ferry_config::PublicKey;
+use ferry_session::{DecodeError, Frame, Instance, LinkKind, Preface, decode};
+use thiserror::Error;
+use tokio::time::Instant;
+
+use crate::net::Stream;
+use crate::scratch;
+use crate::tls::{Established, MAX_PLAINTEXT, MAX_RECORDS, Opened, Opener, RECORD_HEADER, Sealer, TlsError};
+
+/// Sealed bytes that wait for the socket before no more frames are taken.
+const QUEUE: usize = 256 * 1024;
+
+/// What the kernel takes ahead of what it has sent: control frames wait behind no more than this.
+const UNSENT: u32 = 256 * 1024;
+
+/// Why a link is no more.
+#[derive(Debug, Error)]
+pub(crate) enum LinkError {
+    /// The peer ended it.
+    #[error("closed by the peer")]
+    Closed,
+    /// The connection under it failed.
+    #[error("lost: {0}")]
+    Lost(#[from] io::Error),
+    /// It is no secure connection any more.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The peer sent what is no frame.
+    #[error("protocol violated: {0}")]
+    Decode(#[from] DecodeError),
+    /// A frame did not end with its record.
+    #[error("protocol violated: a frame that its record cuts off")]
+    Cut,
+    /// The peer sent a frame that has no place here.
+    #[error("protocol violated: {0} frame out of place")]
+    OutOfPlace(&'static str),
+    /// The peer refused the link.
+    #[error("refused by the peer: {0}")]
+    Refused(String),
+    /// The peer speaks another version.
+    #[error("the peer speaks version {0} of the protocol")]
+    Version(u16),
+}
+
+/// What is known of a link for as long as it lives.
+#[derive(Clone, Debug)]
+pub(crate) struct LinkFacts {
+    /// The key that the peer proved.
+    pub(crate) key: PublicKey,
+    /// The peer's process.
+    pub(crate) instance: Instance,
+    pub(crate) kind: LinkKind,
+    pub(crate) key_exchange: &'static str,
+    pub(crate) cipher: &'static str,
+    /// When its handshake was done: its keys are as old as this.
+    pub(crate) established: Instant,
+}
+
+/// One authenticated connection between two tunnels, in frames.
+pub(crate) struct Link {
+    facts: LinkFacts,
+    stream: Box<dyn Stream>,
+    sealer: Sealer,
+    opener: Opener,
+    /// Received records that were not opened yet.
+    received: Vec<u8>,
+    /// Frames of an opened record that were not taken yet.
+    held: Vec<u8>,
+    /// Sealed records that wait for the socket, from `written` on.
+    queue: Vec<u8>,
+    written: usize,
+    /// Where in the queue the record starts that is being filled.
+    filling: Option<usize>,
+    /// Bytes sealed and opened on this link.
+    sealed: u64,
+    opened: u64,
+}
+
+impl Link {
+    /// Exchanges Prefaces: only after the peer's is the link established for either end.
+    ///
+    /// # Errors
+    /// When the peer is gone, refuses, or does not speak this protocol.
+    pub(crate) async fn establish(
+        established: Established,
+        own: Instance,
+        dialled: Option<LinkKind>,
+    ) -> Result<Self, LinkError> {
+        let mut stream = established.stream;
+        stream.limit_unsent(UNSENT);
+        let facts = LinkFacts {
+            key: established.proven.key,
+            instance: own,
+            kind: dialled.unwrap_or(LinkKind::Own),
+            key_exchange: established.proven.key_exchange,
+            cipher: established.proven.cipher,
+            established: Instant::now(),
+        };
+        let mut link = Self {
+            facts,
+            stream,
+            sealer: established.sealer,
+            opener: established.opener,
+            received: established.rest,
+            held: Vec::new(),
+            queue: Vec::new(),
+            written: 0,
+            filling: None,
+            sealed: 0,
+            opened: 0,
+        };
+        // The dialler says what the link is for; the accepting end repeats it.
+        if let Some(kind) = dialled {
+            link.send_preface(own, kind).await?;
+        }
+        let preface = link.receive_preface().await?;
+        match dialled {
+            Some(kind) if kind != preface.kind => return Err(LinkError::OutOfPlace("Preface")),
+            Some(_) => {}
+            None => link.send_preface(own, preface.kind).await?,
+        }
+        link.facts.instance = preface.instance;
+        link.facts.kind = preface.kind;
+        Ok(link)
+    }
+
+    async fn send_preface(&mut self, instance: Instance, kind: LinkKind) -> Result<(), LinkError> {
+        self.push(&Frame::Preface(Preface { version: ferry_session::VERSION, instance, kind }))?;
+        std::future::poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    async fn receive_preface(&mut self) -> Result<Preface, LinkError> {
+        let mut first = Err(LinkError::Closed);
+        let take = &mut |frame: &Frame<'_>| {
+            first = match frame {
+                Frame::Preface(preface) if preface.version == ferry_session::VERSION => Ok(*preface),
+                Frame::Preface(preface) => Err(LinkError::Version(preface.version)),
+                Frame::Reject(reject) => Err(LinkError::Refused(reject.reason.clone().into_owned())),
+                other => Err(LinkError::OutOfPlace(other.name())),
+            };
+            ControlFlow::Break(())
+        };
+        self.frames_until_break(take).await?;
+        first
+    }
+
+    /// Hands over frames as they come until `take` breaks off.
+    pub(crate) async fn frames_until_break(
+        &mut self,
+        take: &mut (dyn FnMut(&Frame<'_>) -> ControlFlow<()> + Send),
+    ) -> Result<(), LinkError> {
+        while std::future::poll_fn(|cx| self.poll_frames(cx, take)).await?.is_continue() {}
+        Ok(())
+    }
+
+    pub(crate) fn facts(&self) -> &LinkFacts {
+        &self.facts
+    }
+
+    /// How long its keys have been in use.
+    pub(crate) fn age(&self) -> Duration {
+        self.facts.established.elapsed()
+    }
+
+    /// One of its keys has protected `limit` bytes, or a third of the records that its cipher allows.
+    pub(crate) fn is_worn(&self, limit: u64) -> bool {
+        let records = self.sealer.records().max(self.opener.records());
+        self.sealed.max(self.opened) >= limit || records >= MAX_RECORDS / 3
+    }
+
+    // --- receiving ---------------------------------------------------------------------------------------------
+
+    /// Hands over the frames that are there, reading the socket at most once. `Continue`: there may be more;
+    /// `Break`: `take` broke off, the rest is kept.
+    pub(crate) fn poll_frames(
+        &mut self,
+        cx: &mut Context<'_>,
+        take: &mut dyn FnMut(&Frame<'_>) -> ControlFlow<()>,
+    ) -> Poll<Result<ControlFlow<()>, LinkError>> {
+        if !self.held.is_empty() {
+            let held = std::mem::take(&mut self.held);
+            let (taken, flow) = take_frames(&held, take)?;
+            self.held = held[taken..].to_vec();
+            if flow.is_break() {
+                return Poll::Ready(Ok(flow));
+            }
+        }
+        scratch::with_read_buffer(|buffer| self.poll_records(cx, buffer, take))
+    }
+
+    fn poll_records(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+        take: &mut dyn FnMut(&Frame<'_>) -> ControlFlow<()>,
+    ) -> Poll<Result<ControlFlow<()>, LinkError>> {
+        let kept = self.received.len();
+        buffer[..kept].copy_from_slice(&self.received);
+        let mut filled = kept;
+        if Opener::length(&buffer[..kept])?.is_none() {
+            filled += match self.stream.poll_read(cx, &mut [IoSliceMut::new(&mut buffer[kept..])]) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(LinkError::Closed)),
+                Poll::Ready(count) => count?,
+            };
+        }
+        let mut start = 0;
+        let mut flow = ControlFlow::Continue(());
+        while let Some(length) = Opener::length(&buffer[start..filled])? {
+            let opened = self.opener.open(&mut buffer[start..start + length])?;
+            let Opened::Data(frames) = opened else { return Poll::Ready(Err(LinkError::Closed)) };
+            let (taken, after) = take_frames(frames, take)?;
+            start += length;
+            self.opened += length as u64;
+            if after.is_break() {
+                self.held = frames[taken..].to_vec();
+                flow = after;
+                break;
+            }
+        }
+        // An exact size: what waits here may wait for long.
+        self.received = buffer[start..filled].to_vec();
+        Poll::Ready(Ok(flow))
+    }
+
+    /// Whether the peer has closed the link, or sent something that nobody waits for.
+    pub(crate) fn is_stale(&mut self) -> bool {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        !self.poll_frames(&mut cx, &mut |_| ControlFlow::Break(())).is_pending()
+    }
+
+    // --- sending -----------------------------------------------------------------------------------------------
+
+    /// Whether another frame is to be pushed; if not, the socket takes what is queued first.
+    pub(crate) fn has_room(&self) -> bool {
+        self.written == 0 && self.queue.len() < QUEUE
+    }
+
+    /// Queues a frame. Frames that are pushed together share records.
+    pub(crate) fn push(&mut self, frame: &Frame<'_>) -> Result<(), LinkError> {
+        if self.queue.capacity() == 0 {
+            self.queue = scratch::take_write_buffer();
+        }
+        let start = self.filling.take().unwrap_or_else(|| Sealer::begin(&mut self.queue));
+        let before = self.queue.len();
+        let payload = frame.encode(&mut self.queue);
+        if self.queue.len() + payload.len() - start > MAX_PLAINTEXT + RECORD_HEADER && before > start + RECORD_HEADER {
+            // It does not fit: it starts a record of its own.
+            self.queue.truncate(before);
+            self.seal(start)?;
+            return self.push(frame);
+        }
+        self.queue.extend_from_slice(payload);
+        self.filling = Some(start);
+        Ok(())
+    }
+
+    fn seal(&mut self, start: usize) -> Result<(), LinkError> {
+        self.sealer.seal(&mut self.queue, start)?;
+        self.sealed += (self.queue.len() - start) as u64;
+        Ok(())
+    }
+
+    /// Writes what was pushed.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+        if let Some(start) = self.filling.take() {
+            self.seal(start)?;
+        }
+        while self.written < self.queue.len() {
+            let count = ready!(self.stream.poll_write(cx, &[IoSlice::new(&self.queue[self.written..])]))?;
+            self.written += count;
+        }
+        if self.queue.capacity() > 0 {
+            scratch::return_write_buffer(std::mem::take(&mut self.queue));
+            self.written = 0;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends what is queued, says that nothing follows, and waits for the peer to do the same: closing with bytes
+    /// unread would let the kernel's reset destroy what was sent last.
+    pub(crate) async fn close(mut self, patience: Duration) {
+        let closing = async {
+            std::future::poll_fn(|cx| self.poll_flush(cx)).await?;
+            self.queue = Vec::new();
+            self.sealer.close_notify(&mut self.queue)?;
+            std::future::poll_fn(|cx| self.poll_flush(cx)).await?;
+            std::future::poll_fn(|cx| self.stream.poll_shutdown(cx)).await?;
+            let mut discard = [0; 1024];
+            let stream = &mut self.stream;
+            while std::future::poll_fn(|cx| stream.poll_read(cx, &mut [IoSliceMut::new(&mut discard)])).await? > 0 {}
+            Ok::<(), LinkError>(())
+        };
+        // Lost or slow: it is over either way.
+        let _ = tokio::time::timeout(patience, closing).await;
+    }
+}
+
+/// Hands over the frames of one record, up to the one that breaks off, and how many bytes they were.
+fn take_frames(
+    record: &[u8],
+    take: &mut dyn FnMut(&Frame<'_>) -> ControlFlow<()>,
+) -> Result<(usize, ControlFlow<()>), LinkError> {
+    let mut taken = 0;
+    while taken < record.len() {
+        let (frame, length) = decode(&record[taken..])?.ok_or(LinkError::Cut)?;
+        taken += length;
+        if take(&frame).is_break() {
+            return Ok((taken, ControlFlow::Break(())));
+        }
+    }
+    Ok((taken, ControlFlow::Continue(())))
+}

@@ -1,0 +1,90 @@
+//! The local leg: the socket to the application beside this tunnel.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::task::{Context, Poll};
+
+use ferry_session::Session;
+
+use crate::net::Stream;
+
+/// Smallest and largest read from the application.
+const READ: std::ops::RangeInclusive<usize> = 4 * 1024..=256 * 1024;
+
+/// Most pieces in one system call.
+const PIECES: usize = 32;
+
+/// One application's connection.
+pub(crate) struct Local {
+    stream: Option<Box<dyn Stream>>,
+    /// The application may still write.
+    readable: bool,
+    /// The application was told the end.
+    ended: bool,
+    /// How much the next read asks for: grows while reads come back full.
+    want: usize,
+}
+
+impl Local {
+    pub(crate) fn new(stream: Box<dyn Stream>) -> Self {
+        Self { stream: Some(stream), readable: true, ended: false, want: *READ.start() }
+    }
+
+    /// Bytes from the application into the session; returns how many, or nothing to do.
+    pub(crate) fn poll_collect(&mut self, cx: &mut Context<'_>, session: &mut Session) -> Poll<io::Result<usize>> {
+        let Some(stream) = self.stream.as_mut().filter(|_| self.readable) else { return Poll::Pending };
+        let want = self.want.min(session.writable());
+        if want == 0 {
+            return Poll::Pending;
+        }
+        let mut bufs: [IoSliceMut<'_>; PIECES] = std::array::from_fn(|_| IoSliceMut::new(&mut []));
+        let mut count = 0;
+        for (buf, spare) in bufs.iter_mut().zip(session.spare(want)) {
+            *buf = IoSliceMut::new(spare);
+            count += 1;
+        }
+        let polled = stream.poll_read(cx, &mut bufs[..count]);
+        let read = if let Poll::Ready(Ok(read)) = polled { read } else { 0 };
+        session.commit(read);
+        if let Poll::Ready(Ok(0)) = polled {
+            self.readable = false;
+            session.finish();
+        }
+        self.want = if read == want { want * 2 } else { self.want.min(read.max(1).next_power_of_two() * 2) };
+        self.want = self.want.clamp(*READ.start(), *READ.end());
+        polled
+    }
+
+    /// Bytes from the session to the application, and the end behind them.
+    pub(crate) fn poll_deliver(&mut self, cx: &mut Context<'_>, session: &mut Session) -> Poll<io::Result<usize>> {
+        let Some(stream) = self.stream.as_mut().filter(|_| !self.ended) else { return Poll::Pending };
+        let mut bufs = [IoSlice::new(&[]); PIECES];
+        let mut count = 0;
+        for (buf, piece) in bufs.iter_mut().zip(session.readable()) {
+            *buf = IoSlice::new(piece);
+            count += 1;
+        }
+        if count > 0 {
+            let written = std::task::ready!(stream.poll_write(cx, &bufs[..count]))?;
+            session.consume(written);
+            return Poll::Ready(Ok(written));
+        }
+        if !session.is_drained() {
+            return Poll::Pending;
+        }
+        std::task::ready!(stream.poll_shutdown(cx))?;
+        self.ended = true;
+        Poll::Ready(Ok(0))
+    }
+
+    /// The application's connection is reset.
+    pub(crate) fn reset(&mut self) {
+        if let Some(mut stream) = self.stream.take() {
+            stream.reset_on_drop();
+        }
+    }
+
+    /// Nothing more goes to the application.
+    pub(crate) fn is_over(&self) -> bool {
+        self.stream.is_none() || self.ended
+    }
+}

@@ -1,0 +1,55 @@
+//! The network as the tunnel sees it: what it dials, what it listens on, and byte streams that can be reset.
+//!
+//! Everything above takes these traits, so that the whole tunnel also runs on a simulated network.
+
+mod tcp;
+
+use std::future::Future;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+pub use tcp::Tcp;
+
+/// A future on the heap.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A connected byte stream. Dropping it closes it.
+pub trait Stream: Send + Sync + 'static {
+    /// Reads into `bufs`, in order; 0 is the end of the stream.
+    fn poll_read(&mut self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>>;
+
+    /// Writes from `bufs`, in order.
+    fn poll_write(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>>;
+
+    /// Ends the direction that is written, after what was written.
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// The system takes about this many bytes ahead of what it has sent, so that what is written next is not far behind.
+    fn limit_unsent(&mut self, bytes: u32);
+
+    /// Dropping the stream now resets the connection.
+    fn reset_on_drop(&mut self);
+}
+
+/// Accepts connections.
+pub trait Listener: Send + Sync + 'static {
+    /// The next connection and where it comes from.
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Stream>, SocketAddr)>>;
+
+    /// Where it listens.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+}
+
+/// Where streams come from.
+pub trait Network: Send + Sync + 'static {
+    /// The addresses of `host` now; a name is looked up anew each time.
+    fn resolve(&self, host: String, port: u16) -> BoxFuture<'_, io::Result<Vec<SocketAddr>>>;
+
+    /// A connection to `addr`.
+    fn connect(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Stream>>>;
+
+    /// A listener on `addr`; port 0 is any free one.
+    fn bind(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>>;
+}

@@ -1,0 +1,111 @@
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::{BoxFuture, Listener, Network, Stream};
+
+/// Connections that wait to be accepted: the kernel cuts it to net.core.somaxconn.
+const BACKLOG: i32 = 4096;
+
+/// A local leg whose application's host is gone is noticed after a minute or two.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// The kernel's TCP.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tcp;
+
+impl Network for Tcp {
+    fn resolve(&self, host: String, port: u16) -> BoxFuture<'_, io::Result<Vec<SocketAddr>>> {
+        Box::pin(async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) })
+    }
+
+    fn connect(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Stream>>> {
+        Box::pin(async move {
+            let stream = TcpStream::connect(addr).await?;
+            prepare(&stream)?;
+            Ok(Box::new(stream) as Box<dyn Stream>)
+        })
+    }
+
+    fn bind(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
+        Box::pin(async move {
+            let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+            socket.set_nonblocking(true)?;
+            socket.set_reuse_address(true)?;
+            socket.bind(&addr.into())?;
+            socket.listen(BACKLOG)?;
+            Ok(Box::new(TcpListener::from_std(socket.into())?) as Box<dyn Listener>)
+        })
+    }
+}
+
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4))
+}
+
+impl Listener for TcpListener {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Stream>, SocketAddr)>> {
+        Box::pin(async move {
+            let (stream, addr) = TcpListener::accept(self).await?;
+            prepare(&stream)?;
+            Ok((Box::new(stream) as Box<dyn Stream>, addr))
+        })
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        TcpListener::local_addr(self)
+    }
+}
+
+impl Stream for TcpStream {
+    fn poll_read(&mut self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>> {
+        // With one buffer tokio knows from a short read that the socket is empty, which saves asking it again.
+        if let [buf] = bufs {
+            let mut buf = ReadBuf::new(buf);
+            ready!(AsyncRead::poll_read(Pin::new(self), cx, &mut buf))?;
+            return Poll::Ready(Ok(buf.filled().len()));
+        }
+        loop {
+            ready!(self.poll_read_ready(cx))?;
+            match self.try_read_vectored(bufs) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.poll_write_ready(cx))?;
+            match self.try_write_vectored(bufs) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_shutdown(Pin::new(self), cx)
+    }
+
+    fn limit_unsent(&mut self, bytes: u32) {
+        // Without it control frames wait behind more data: slower, not wrong.
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let _ = SockRef::from(&*self).set_tcp_notsent_lowat(bytes);
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        let _ = bytes;
+    }
+
+    fn reset_on_drop(&mut self) {
+        // Nothing to be done about a socket that is beyond this.
+        let _ = SockRef::from(&*self).set_linger(Some(Duration::ZERO));
+    }
+}

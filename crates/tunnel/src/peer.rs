@@ -1,0 +1,197 @@
+//! One peer: its pool of links and, if it is dialled, the task that keeps the pool filled.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ferry_config::{Identity, Name};
+use ferry_session::LinkKind;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use crate::dial::{self, DialError};
+use crate::link::{Link, LinkError};
+use crate::metrics::{ByLinkFailure, ByRole, LinkFailure, Role};
+use crate::pool::Pool;
+use crate::shared::Shared;
+use crate::tls::{Dialler, TlsError};
+
+/// Dials of one peer that are under way at once: many sessions that lost their links do not storm it.
+const DIALS: usize = 64;
+
+/// While a peer does not answer, a fresh connect starts this often.
+const PROBE: Duration = Duration::from_secs(1);
+
+/// The first retry comes this soon; each further one waits twice as long, up to [`PROBE`].
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+
+/// How often ready links are looked after when nothing happens.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
+
+/// One peer of this tunnel.
+pub(crate) struct Peer {
+    pub(crate) name: Name,
+    pub(crate) config: ferry_config::Peer,
+    dialler: Dialler,
+    pub(crate) pool: Pool,
+    dials: Semaphore,
+    /// The last dial worked, or a link of it is here.
+    reachable: AtomicBool,
+    /// Links that wait for the peer's Hello, by who offered them.
+    pub(crate) offered: AtomicUsize,
+    pub(crate) sessions: AtomicUsize,
+    problem: Mutex<Option<String>>,
+}
+
+impl Peer {
+    pub(crate) fn new(identity: &Identity, config: ferry_config::Peer) -> Result<Self, TlsError> {
+        Ok(Self {
+            name: config.name.clone(),
+            dialler: Dialler::new(identity, config.keys.iter().copied().collect::<Vec<_>>())?,
+            config,
+            pool: Pool::default(),
+            dials: Semaphore::new(DIALS),
+            reachable: AtomicBool::new(false),
+            offered: AtomicUsize::new(0),
+            sessions: AtomicUsize::new(0),
+            problem: Mutex::new(None),
+        })
+    }
+
+    /// This end has its address.
+    pub(crate) fn is_dialled(&self) -> bool {
+        !self.config.addresses.is_empty()
+    }
+
+    /// It can be reached now, as far as is known.
+    pub(crate) fn is_reachable(&self) -> bool {
+        self.reachable.load(Ordering::Relaxed) || self.pool.counts().0 > 0
+    }
+
+    /// Why it could not be reached at the last try.
+    pub(crate) fn problem(&self) -> Option<String> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A link with fresh keys: dialled now, or the newest that the peer has offered.
+    pub(crate) async fn fresh_link(&self, shared: &Shared) -> Result<Link, DialError> {
+        if self.is_dialled() { self.dial(shared, LinkKind::Own).await } else { Ok(self.pool.take().await) }
+    }
+
+    /// Dials once.
+    pub(crate) async fn dial(&self, shared: &Shared, kind: LinkKind) -> Result<Link, DialError> {
+        let _permit = self.dials.acquire().await;
+        let stream = dial::connect(&shared.network, &self.config.addresses).await?;
+        let handshake = async {
+            let established = self.dialler.handshake(stream).await?;
+            Ok(Link::establish(established, shared.instance, Some(kind)).await?)
+        };
+        let dialled = timeout(dial::HANDSHAKE, handshake).await.unwrap_or(Err(DialError::HandshakeTimedOut));
+        match &dialled {
+            Ok(_) => shared.metrics.links.get_or_create(&ByRole { role: Role::Dialler }).inc(),
+            Err(error) => {
+                let reason = failure(error);
+                shared.metrics.link_failures.get_or_create(&ByLinkFailure { role: Role::Dialler, reason }).inc()
+            }
+        };
+        dialled
+    }
+
+    fn on_dialled(&self) {
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if !self.reachable.swap(true, Ordering::Relaxed) {
+            tracing::info!(peer = %self.name, "peer reachable");
+        }
+    }
+
+    fn on_dial_failed(&self, error: &DialError) {
+        let text = error.to_string();
+        let before = self.problem.lock().unwrap_or_else(PoisonError::into_inner).replace(text.clone());
+        // One line for each new problem, not for each try.
+        if self.reachable.swap(false, Ordering::Relaxed) || before.as_deref() != Some(&text) {
+            tracing::warn!(peer = %self.name, "peer not reachable, trying on: {text}");
+        }
+    }
+}
+
+fn failure(error: &DialError) -> LinkFailure {
+    match error {
+        DialError::NoAddress | DialError::Resolve { .. } | DialError::Connect { .. } => LinkFailure::Unreachable,
+        DialError::ConnectTimedOut | DialError::HandshakeTimedOut => LinkFailure::Timeout,
+        DialError::Tls(error) | DialError::Link(LinkError::Tls(error)) => tls_failure(error),
+        DialError::Link(_) => LinkFailure::Protocol,
+    }
+}
+
+pub(crate) fn tls_failure(error: &TlsError) -> LinkFailure {
+    match error {
+        TlsError::Io(_) => LinkFailure::Unreachable,
+        _ => LinkFailure::Tls,
+    }
+}
+
+/// What the filler's dials bring.
+type Dialled = (LinkKind, Result<Link, DialError>);
+
+/// Keeps a dialled peer's links warm until the tunnel drains.
+pub(crate) async fn keep_warm(shared: Arc<Shared>, peer: Arc<Peer>) {
+    let mut dials: JoinSet<Dialled> = JoinSet::new();
+    let mut under_way = [0usize; 2];
+    let mut retry = FIRST_RETRY;
+    // While the peer does not answer: when the next probe may start.
+    let mut next_probe: Option<Instant> = None;
+    loop {
+        let config = shared.plan().config.clone();
+        peer.pool.prune(config.rotation.every);
+        let (ready, waiting) = peer.pool.counts();
+        let offered = peer.offered.load(Ordering::Relaxed);
+        let wanted = [
+            (config.warm_links.own as usize + waiting).saturating_sub(ready + under_way[0]),
+            (config.warm_links.offered as usize).saturating_sub(offered + under_way[1]),
+        ];
+        let budget = match next_probe {
+            None => DIALS.saturating_sub(dials.len()),
+            Some(at) if Instant::now() >= at => {
+                next_probe = Some(Instant::now() + retry);
+                retry = (retry * 2).min(PROBE);
+                1
+            }
+            Some(_) => 0,
+        };
+        for kind in plan_dials(wanted, budget) {
+            under_way[kind as usize] += 1;
+            let (shared, peer) = (shared.clone(), peer.clone());
+            dials.spawn(async move { (kind, peer.dial(&shared, kind).await) });
+        }
+        let pause = next_probe.map_or(LOOK_AFTER, |at| at.saturating_duration_since(Instant::now()).min(LOOK_AFTER));
+        tokio::select! {
+            () = shared.stopping() => return,
+            () = peer.pool.changed() => {}
+            () = tokio::time::sleep(pause) => {}
+            Some(Ok((kind, dialled))) = dials.join_next() => {
+                under_way[kind as usize] -= 1;
+                match dialled {
+                    Ok(link) => {
+                        peer.on_dialled();
+                        (next_probe, retry) = (None, FIRST_RETRY);
+                        match kind {
+                            LinkKind::Own => peer.pool.give(link),
+                            LinkKind::Offered => shared.await_hello(&peer, link),
+                        }
+                    }
+                    Err(error) => {
+                        peer.on_dial_failed(&error);
+                        next_probe.get_or_insert(Instant::now() + retry);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Which links to dial within the budget: those that sessions wait for first.
+fn plan_dials(wanted: [usize; 2], budget: usize) -> impl Iterator<Item = LinkKind> {
+    let own = std::iter::repeat_n(LinkKind::Own, wanted[0]);
+    own.chain(std::iter::repeat_n(LinkKind::Offered, wanted[1])).take(budget)
+}

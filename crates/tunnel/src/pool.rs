@@ -1,0 +1,101 @@
+//! Warm links of one peer: ready before a session needs them.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+
+use crate::link::Link;
+
+/// Links that are ready for a session of this end, and the sessions that wait for one.
+#[derive(Default)]
+pub(crate) struct Pool {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    ready: Vec<Link>,
+    waiting: VecDeque<oneshot::Sender<Link>>,
+}
+
+/// Most links that a peer may offer for sessions of this end.
+const MAX_OFFERED: usize = 256;
+
+impl Pool {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A link, now or as soon as there is one.
+    pub(crate) async fn take(&self) -> Link {
+        loop {
+            let waiting = {
+                let mut state = self.state();
+                // The newest has the youngest keys.
+                while let Some(mut link) = state.ready.pop() {
+                    if !link.is_stale() {
+                        drop(state);
+                        self.changed.notify_one();
+                        return link;
+                    }
+                }
+                let (give, waiting) = oneshot::channel();
+                state.waiting.push_back(give);
+                waiting
+            };
+            self.changed.notify_one();
+            if let Ok(link) = waiting.await {
+                return link;
+            }
+        }
+    }
+
+    /// A new link: for the session that has waited longest, or to be kept ready.
+    pub(crate) fn give(&self, mut link: Link) {
+        let mut state = self.state();
+        while let Some(waiting) = state.waiting.pop_front() {
+            match waiting.send(link) {
+                Ok(()) => return,
+                Err(back) => link = back,
+            }
+        }
+        if state.ready.len() < MAX_OFFERED {
+            state.ready.push(link);
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// The path has failed a session: what was made over it before is not to be relied on.
+    pub(crate) fn distrust(&self) {
+        let dropped = std::mem::take(&mut self.state().ready);
+        if !dropped.is_empty() {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Drops links that the peer closed, and those whose keys are older than `max_age`.
+    pub(crate) fn prune(&self, max_age: Duration) {
+        self.state().ready.retain_mut(|link| link.age() < max_age && !link.is_stale());
+    }
+
+    /// Links ready, and sessions waiting.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let mut state = self.state();
+        state.waiting.retain(|waiting| !waiting.is_closed());
+        (state.ready.len(), state.waiting.len())
+    }
+
+    /// Something else changed that decides how many links are wanted.
+    pub(crate) fn wake(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Something was taken, given or asked for.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+}

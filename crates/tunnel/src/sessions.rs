@@ -1,0 +1,133 @@
+//! Which sessions live here.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ferry_config::Name;
+use ferry_session::{Epoch, SessionId, Side};
+use tokio::time::Instant;
+
+use crate::link::LinkFacts;
+use crate::mailbox::Mailbox;
+
+/// One peer's ids never hit another's, nor those that it opens those that it accepts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) peer: Name,
+    /// This end's side.
+    pub(crate) side: Side,
+    pub(crate) id: SessionId,
+}
+
+/// What others see of a session.
+pub(crate) struct Entry {
+    pub(crate) key: Key,
+    pub(crate) service: Box<str>,
+    pub(crate) opened: Instant,
+    pub(crate) mailbox: Mailbox,
+    pub(crate) sent: AtomicU64,
+    pub(crate) received: AtomicU64,
+    link: Mutex<Option<(Epoch, LinkFacts)>>,
+}
+
+impl Entry {
+    pub(crate) fn new(key: Key, service: &str) -> Self {
+        Self {
+            key,
+            service: service.into(),
+            opened: Instant::now(),
+            mailbox: Mailbox::default(),
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            link: Mutex::new(None),
+        }
+    }
+
+    /// The link that carries the session now.
+    pub(crate) fn link(&self) -> Option<(Epoch, LinkFacts)> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_link(&self, link: Option<(Epoch, LinkFacts)>) {
+        *self.link.lock().unwrap_or_else(PoisonError::into_inner) = link;
+    }
+
+    pub(crate) fn bytes(&self) -> (u64, u64) {
+        (self.sent.load(Ordering::Relaxed), self.received.load(Ordering::Relaxed))
+    }
+}
+
+/// All sessions of this tunnel, and for a while those that ended before the peer knew.
+#[derive(Default)]
+pub(crate) struct Sessions {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    live: HashMap<Key, Arc<Entry>>,
+    /// Ended without both Dones: how much had been received, and until when that is kept.
+    ended: HashMap<Key, (u64, Instant)>,
+}
+
+/// Tombstones kept at most: they only improve a message.
+const MAX_TOMBSTONES: usize = 10_000;
+
+/// What is known of a session.
+pub(crate) enum Found {
+    Live(Arc<Entry>),
+    /// It ended here after this much was received.
+    Ended(u64),
+    Unknown,
+}
+
+impl Sessions {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn find(&self, key: &Key) -> Found {
+        let state = self.state();
+        match (state.live.get(key), state.ended.get(key)) {
+            (Some(entry), _) => Found::Live(entry.clone()),
+            (None, Some((received, _))) => Found::Ended(*received),
+            (None, None) => Found::Unknown,
+        }
+    }
+
+    /// Adds a session, unless there are `limit`.
+    pub(crate) fn add(&self, entry: Arc<Entry>, limit: usize) -> bool {
+        let mut state = self.state();
+        let room = state.live.len() < limit;
+        if room {
+            state.live.insert(entry.key.clone(), entry);
+        }
+        room
+    }
+
+    /// The session is over. `forgotten`: the peer knows; otherwise a tombstone stays for the resume window.
+    pub(crate) fn remove(&self, key: &Key, received: u64, forgotten: bool, resume_window: Duration) {
+        let mut state = self.state();
+        state.live.remove(key);
+        if !forgotten {
+            let now = Instant::now();
+            if state.ended.len() >= MAX_TOMBSTONES {
+                state.ended.retain(|_, (_, until)| *until > now);
+            }
+            if state.ended.len() < MAX_TOMBSTONES {
+                state.ended.insert(key.clone(), (received, now + resume_window));
+            }
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.state().live.len()
+    }
+
+    /// Every live session, or the first `limit` of them.
+    pub(crate) fn list(&self, limit: usize) -> Vec<Arc<Entry>> {
+        self.state().live.values().take(limit).cloned().collect()
+    }
+}

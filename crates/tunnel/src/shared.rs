@@ -1,0 +1,95 @@
+//! What the parts of one running tunnel share.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use ferry_session::{Instance, Settings, Time};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::metrics::Metrics;
+use crate::net::Network;
+use crate::plan::Plan;
+use crate::rotation::Budget;
+use crate::sessions::Sessions;
+
+/// One running tunnel.
+pub(crate) struct Shared {
+    pub(crate) network: Arc<dyn Network>,
+    pub(crate) instance: Instance,
+    /// What the sessions' clock counts from.
+    origin: Instant,
+    plan: RwLock<Arc<Plan>>,
+    pub(crate) sessions: Sessions,
+    pub(crate) session_limit: usize,
+    pub(crate) metrics: Metrics,
+    pub(crate) rotations: Budget,
+    /// No new sessions: this end is going.
+    pub(crate) draining: CancellationToken,
+    /// Nothing goes on.
+    pub(crate) stop: CancellationToken,
+    /// Sessions, and links that are being closed: what a drain waits for.
+    pub(crate) sessions_tasks: TaskTracker,
+    /// Everything else: ended by `stop`.
+    pub(crate) tasks: TaskTracker,
+}
+
+impl Shared {
+    pub(crate) fn new(network: Arc<dyn Network>, instance: Instance, plan: Plan, session_limit: usize) -> Self {
+        let rotations = Budget::new(plan.config.rotation.max_per_second);
+        Self {
+            network,
+            instance,
+            origin: Instant::now(),
+            plan: RwLock::new(Arc::new(plan)),
+            sessions: Sessions::default(),
+            session_limit,
+            metrics: Metrics::default(),
+            rotations,
+            draining: CancellationToken::new(),
+            stop: CancellationToken::new(),
+            sessions_tasks: TaskTracker::new(),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// The configuration in force.
+    pub(crate) fn plan(&self) -> Arc<Plan> {
+        self.plan.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The present moment on the sessions' clock.
+    pub(crate) fn now(&self) -> Time {
+        Time::from_origin(self.origin.elapsed())
+    }
+
+    /// A moment of the sessions' clock on the runtime's.
+    pub(crate) fn instant(&self, time: Time) -> Instant {
+        self.origin + time.since_origin()
+    }
+
+    /// Resolves when everything has to end.
+    pub(crate) async fn stopping(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// What a session is told at its birth.
+    pub(crate) fn settings(&self) -> Settings {
+        let plan = self.plan();
+        Settings {
+            replay_capacity: plan.config.resume.buffer,
+            receive_capacity: plan.config.resume.buffer,
+            liveness: plan.config.liveness,
+            resume_window: plan.config.resume.window,
+        }
+    }
+
+    /// Closes a link in good order, in the background.
+    pub(crate) fn close_link(&self, link: crate::link::Link) {
+        self.sessions_tasks.spawn(link.close(CLOSE));
+    }
+}
+
+/// How long a link that is closed in good order may take for it.
+const CLOSE: Duration = Duration::from_secs(5);

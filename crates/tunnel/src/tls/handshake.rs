@@ -1,0 +1,220 @@
+use std::io::{self, IoSlice, IoSliceMut, Write};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use ferry_config::{Identity, PublicKey};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, Connection, ProtocolVersion, ServerConfig, ServerConnection};
+
+use super::TlsError;
+use super::policy::{self, ALPN, KEY_EXCHANGE};
+use super::record::{HEADER, Opener, Sealer};
+use crate::net::Stream;
+
+/// Longest record that a handshake may bring (RFC 8446 §5.1, §5.2).
+const MAX_RECORD: usize = HEADER + (1 << 14) + 256;
+
+/// A handshake is over after this many bytes, or it is none.
+const MAX_HANDSHAKE: usize = 64 * 1024;
+
+/// Dials one peer. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Dialler(Arc<ClientConfig>);
+
+/// Accepts any listed peer. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Acceptor(Arc<ServerConfig>);
+
+/// What both ends proved in a handshake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Proven {
+    /// The peer's key.
+    pub(crate) key: PublicKey,
+    pub(crate) key_exchange: &'static str,
+    pub(crate) cipher: &'static str,
+}
+
+/// A connection whose handshake is done.
+pub(crate) struct Established {
+    pub(crate) stream: Box<dyn Stream>,
+    pub(crate) sealer: Sealer,
+    pub(crate) opener: Opener,
+    pub(crate) proven: Proven,
+    /// Bytes that came behind the handshake.
+    pub(crate) rest: Vec<u8>,
+}
+
+impl Dialler {
+    /// `keys`: those of the one peer that this dials.
+    pub(crate) fn new(identity: &Identity, keys: impl Into<Arc<[PublicKey]>>) -> Result<Self, TlsError> {
+        Ok(Self(Arc::new(policy::dialling(identity, keys)?)))
+    }
+
+    pub(crate) async fn handshake(&self, stream: Box<dyn Stream>) -> Result<Established, TlsError> {
+        // The name is required by the API, and neither sent nor looked at.
+        let name = ServerName::try_from("ferry").map_err(|_| TlsError::Policy("server name"))?;
+        let connection = ClientConnection::new(self.0.clone(), name)?;
+        Handshake::new(stream, connection.into()).finish().await
+    }
+}
+
+impl Acceptor {
+    /// `keys`: those of all peers.
+    pub(crate) fn new(identity: &Identity, keys: impl Into<Arc<[PublicKey]>>) -> Result<Self, TlsError> {
+        Ok(Self(Arc::new(policy::accepting(identity, keys)?)))
+    }
+
+    /// `hello`: what the dialler has sent so far.
+    pub(crate) async fn handshake(&self, stream: Box<dyn Stream>, hello: Vec<u8>) -> Result<Established, TlsError> {
+        let mut handshake = Handshake::new(stream, ServerConnection::new(self.0.clone())?.into());
+        handshake.received = hello;
+        handshake.finish().await
+    }
+
+    /// The first record, which holds the ClientHello: nothing is computed, and nothing is kept but these bytes.
+    pub(crate) async fn client_hello(stream: &mut dyn Stream) -> Result<Vec<u8>, TlsError> {
+        let mut received = Vec::new();
+        while record_length(&received)?.is_none() {
+            std::future::poll_fn(|cx| receive(stream, &mut received, cx)).await?;
+        }
+        Ok(received)
+    }
+}
+
+/// Length of the handshake record at the start of `bytes`; `None` while it is incomplete.
+fn record_length(bytes: &[u8]) -> Result<Option<usize>, TlsError> {
+    // "legacy_record_version" is 3.1 to 3.3; change_cipher_spec, alert, handshake, application_data are 20 to 23.
+    let plausible =
+        bytes.first().is_none_or(|kind| (20..=23).contains(kind)) && bytes.get(1).is_none_or(|&major| major == 3);
+    if !plausible {
+        return Err(TlsError::Record("that is not TLS"));
+    }
+    let Some((header, body)) = bytes.split_first_chunk::<HEADER>() else { return Ok(None) };
+    let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
+    if HEADER + length > MAX_RECORD {
+        return Err(TlsError::Record("of impossible length"));
+    }
+    Ok((body.len() >= length).then_some(HEADER + length))
+}
+
+/// Receives more behind `received`.
+fn receive(stream: &mut dyn Stream, received: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<Result<(), TlsError>> {
+    let mut chunk = [0; 4096];
+    let count = ready!(stream.poll_read(cx, &mut [IoSliceMut::new(&mut chunk)]))?;
+    if count == 0 {
+        return Poll::Ready(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()));
+    }
+    received.extend_from_slice(&chunk[..count]);
+    Poll::Ready(Ok(()))
+}
+
+struct Handshake {
+    stream: Box<dyn Stream>,
+    connection: Connection,
+    /// Received and not yet given to the connection: it gets one record at a time, so that none of those behind the
+    /// handshake is swallowed.
+    received: Vec<u8>,
+    total: usize,
+}
+
+impl Handshake {
+    fn new(stream: Box<dyn Stream>, connection: Connection) -> Self {
+        Self { stream, connection, received: Vec::new(), total: 0 }
+    }
+
+    async fn finish(mut self) -> Result<Established, TlsError> {
+        loop {
+            while self.connection.wants_write() {
+                let (connection, stream) = (&mut self.connection, &mut *self.stream);
+                std::future::poll_fn(|cx| write(connection, stream, cx)).await?;
+            }
+            if !self.connection.is_handshaking() {
+                return self.establish();
+            }
+            match record_length(&self.received)? {
+                Some(length) => self.process(length).await?,
+                None => std::future::poll_fn(|cx| receive(&mut *self.stream, &mut self.received, cx)).await?,
+            }
+        }
+    }
+
+    /// Gives the first record to the connection. On failure the peer gets the alert, if it can still be sent.
+    async fn process(&mut self, length: usize) -> Result<(), TlsError> {
+        self.total += length;
+        if self.total > MAX_HANDSHAKE {
+            return Err(TlsError::Record("of a handshake without end"));
+        }
+        let mut record = &self.received[..length];
+        let mut outcome = Ok(());
+        while !record.is_empty() && outcome.is_ok() {
+            self.connection.read_tls(&mut record)?;
+            outcome = self.connection.process_new_packets().map(drop);
+        }
+        self.received.drain(..length);
+        if let Err(error) = outcome {
+            let (connection, stream) = (&mut self.connection, &mut *self.stream);
+            while connection.wants_write() && std::future::poll_fn(|cx| write(connection, stream, cx)).await.is_ok() {}
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    fn establish(self) -> Result<Established, TlsError> {
+        let proven = prove(&self.connection)?;
+        let secrets = self.connection.dangerous_extract_secrets()?;
+        Ok(Established {
+            stream: self.stream,
+            sealer: Sealer::new(secrets.tx.0, &secrets.tx.1)?,
+            opener: Opener::new(secrets.rx.0, &secrets.rx.1)?,
+            proven,
+            rest: self.received,
+        })
+    }
+}
+
+/// What the handshake agreed on, checked against the policy once more.
+fn prove(connection: &Connection) -> Result<Proven, TlsError> {
+    if connection.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
+        return Err(TlsError::Policy("protocol version"));
+    }
+    if connection.alpn_protocol() != Some(ALPN) {
+        return Err(TlsError::Policy("application protocol"));
+    }
+    let group = connection.negotiated_key_exchange_group().map(|group| group.name());
+    if group != Some(KEY_EXCHANGE) {
+        return Err(TlsError::Policy("key exchange"));
+    }
+    let cipher = connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
+    let Some([spki]) = connection.peer_certificates() else { return Err(TlsError::Policy("identity")) };
+    Ok(Proven {
+        key: PublicKey::from_spki_der(spki)?,
+        key_exchange: KEY_EXCHANGE.as_str().unwrap_or_default(),
+        cipher: cipher.unwrap_or_default(),
+    })
+}
+
+fn write(connection: &mut Connection, stream: &mut dyn Stream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    match connection.write_tls(&mut Blocking { stream, cx }) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+        result => Poll::Ready(result),
+    }
+}
+
+/// A stream as rustls wants it: an error where it would have to wait.
+struct Blocking<'a, 'cx> {
+    stream: &'a mut dyn Stream,
+    cx: &'a mut Context<'cx>,
+}
+
+impl Write for Blocking<'_, '_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self.stream.poll_write(self.cx, &[IoSlice::new(buf)]) {
+            Poll::Ready(result) => result,
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,73 @@
+//! The whole cryptographic policy: TLS 1.3, X25519MLKEM768, raw Ed25519 keys, no tickets, no early data, no fallback.
+
+use std::sync::Arc;
+
+use ferry_config::{Identity, PublicKey};
+use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage};
+use rustls::sign::CertifiedKey;
+use rustls::version::TLS13;
+use rustls::{ClientConfig, NamedGroup, ServerConfig};
+
+use super::TlsError;
+use super::verify::{Pinned, Trusted};
+
+/// The protocol's name in the handshake (RFC 7301).
+pub(super) const ALPN: &[u8] = b"ferry/1";
+
+/// The only key exchange: hybrid post-quantum (draft-ietf-tls-ecdhe-mlkem).
+pub(super) const KEY_EXCHANGE: NamedGroup = NamedGroup::X25519MLKEM768;
+
+pub(super) fn provider() -> CryptoProvider {
+    CryptoProvider {
+        cipher_suites: vec![
+            aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384,
+            aws_lc_rs::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+        ],
+        kx_groups: vec![aws_lc_rs::kx_group::X25519MLKEM768],
+        ..aws_lc_rs::default_provider()
+    }
+}
+
+fn certified(provider: &CryptoProvider, identity: &Identity) -> Result<Arc<CertifiedKey>, TlsError> {
+    let pkcs8 = PrivatePkcs8KeyDer::from(identity.pkcs8_der().expose().clone());
+    let key = provider.key_provider.load_private_key(PrivateKeyDer::Pkcs8(pkcs8))?;
+    let spki = CertificateDer::from(identity.public_key().spki_der().to_vec());
+    Ok(Arc::new(CertifiedKey::new(vec![spki], key)))
+}
+
+/// For dialling one peer: only a holder of one of `keys` is spoken to.
+pub(super) fn dialling(identity: &Identity, keys: impl Into<Arc<[PublicKey]>>) -> Result<ClientConfig, TlsError> {
+    let provider = Arc::new(provider());
+    let certified = certified(&provider, identity)?;
+    let verifier = Pinned::new(&provider, keys.into());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(certified)));
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.resumption = Resumption::disabled();
+    config.enable_sni = false;
+    config.enable_secret_extraction = true;
+    Ok(config)
+}
+
+/// For accepting: only a holder of one of `keys` gets in.
+pub(super) fn accepting(identity: &Identity, keys: impl Into<Arc<[PublicKey]>>) -> Result<ServerConfig, TlsError> {
+    let provider = Arc::new(provider());
+    let certified = certified(&provider, identity)?;
+    let verifier = Trusted::new(&provider, keys.into());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])?
+        .with_client_cert_verifier(Arc::new(verifier))
+        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(certified)));
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.max_early_data_size = 0;
+    config.enable_secret_extraction = true;
+    Ok(config)
+}

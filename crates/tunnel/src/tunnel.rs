@@ -1,0 +1,232 @@
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ferry_session::{Instance, ResetCode};
+use thiserror::Error;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use crate::mailbox::Command;
+use crate::net::{Listener, Network, Tcp};
+use crate::peer::Peer;
+use crate::plan::Plan;
+use crate::shared::Shared;
+use crate::tls::TlsError;
+use crate::{accept, admin, egress, peer};
+
+/// File descriptors that are not for sessions: listeners, warm links, handshakes, the runtime's.
+const SPARE_FILES: u64 = 1024;
+
+/// A running tunnel.
+pub struct Tunnel {
+    shared: Arc<Shared>,
+    addresses: Addresses,
+    services: JoinSet<Result<(), TunnelError>>,
+}
+
+/// Where a tunnel listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// For peers.
+    pub listen: Option<SocketAddr>,
+    /// For probes and metrics.
+    pub admin: Option<SocketAddr>,
+    /// For applications, in the configuration's order.
+    pub egress: Vec<SocketAddr>,
+}
+
+/// Why a tunnel could not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} ({key}): {error}; is another process using it?")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Where the configuration names it.
+        key: String,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The identity cannot be used.
+    #[error(transparent)]
+    Identity(#[from] TlsError),
+    /// The system has no random numbers.
+    #[error("no random numbers from the system: {0}")]
+    Random(getrandom::Error),
+}
+
+/// Why a running tunnel cannot go on.
+#[derive(Debug, Error)]
+pub enum TunnelError {
+    /// The admin endpoint failed.
+    #[error("the admin endpoint failed: {0}")]
+    Admin(io::Error),
+    /// A part of the tunnel ended that must not.
+    #[error("a part of the tunnel ended unexpectedly: {0}")]
+    Ended(String),
+}
+
+impl Tunnel {
+    /// Starts on the kernel's TCP.
+    ///
+    /// # Errors
+    /// When an address cannot be listened on or the identity cannot be used; nothing runs then.
+    pub async fn start(config: ferry_config::Tunnel) -> Result<Self, StartError> {
+        Self::start_on(Arc::new(Tcp), config).await
+    }
+
+    /// Starts on a network of the caller's.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_on(network: Arc<dyn Network>, config: ferry_config::Tunnel) -> Result<Self, StartError> {
+        let mut instance = [0; 16];
+        getrandom::fill(&mut instance).map_err(StartError::Random)?;
+        let listeners = Listeners::bind(&*network, &config).await?;
+        let addresses = listeners.addresses();
+        let peers = config
+            .peers
+            .iter()
+            .map(|peer| Peer::new(&config.identity, peer.clone()).map(|made| (peer.name.clone(), Arc::new(made))));
+        let peers: BTreeMap<_, _> = peers.collect::<Result<_, _>>()?;
+        let session_limit = session_limit(config.limits.sessions);
+        let plan = Plan::new(config, peers)?;
+        let shared = Arc::new(Shared::new(network, Instance(instance), plan, session_limit));
+        let services = listeners.serve(&shared);
+        let name = &shared.plan().config.name;
+        info!(%name, instance = %shared.instance, "tunnel up: {addresses}");
+        Ok(Self { shared, addresses, services })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Resolves only if a part of the tunnel fails.
+    pub async fn failed(&mut self) -> TunnelError {
+        match self.services.join_next().await {
+            Some(Ok(Err(error))) => error,
+            Some(Ok(Ok(()))) => TunnelError::Ended("without an error".to_owned()),
+            Some(Err(error)) => TunnelError::Ended(error.to_string()),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Moves every session that was opened here to fresh keys, as the rotation budget allows.
+    pub fn rotate_all(&self) {
+        let sessions = self.shared.sessions.list(usize::MAX);
+        info!(sessions = sessions.len(), "rotating all sessions");
+        for entry in sessions {
+            // One that has just ended needs no fresh keys.
+            let _ = entry.mailbox.send(Command::Rotate);
+        }
+    }
+
+    /// Ends the tunnel: no new sessions; those that live may finish within the configured time, then they are reset.
+    pub async fn drain(mut self) {
+        let shared = &self.shared;
+        let drain = shared.plan().config.drain;
+        shared.draining.cancel();
+        info!(sessions = shared.sessions.len(), "draining, at most {drain:?}");
+        shared.sessions_tasks.close();
+        if timeout(drain, shared.sessions_tasks.wait()).await.is_err() {
+            let sessions = shared.sessions.list(usize::MAX);
+            warn!(sessions = sessions.len(), "drain time over: sessions are reset");
+            for entry in sessions {
+                let _ = entry.mailbox.send(Command::Reset(ResetCode::Draining, "the tunnel is shutting down"));
+            }
+            // Time for the resets to reach the peers; who cannot be reached finds out alone.
+            let _ = timeout(RESETS, shared.sessions_tasks.wait()).await;
+        }
+        shared.stop.cancel();
+        shared.tasks.close();
+        shared.tasks.wait().await;
+        self.services.shutdown().await;
+        info!("tunnel down");
+    }
+}
+
+/// How long resets may take to reach the peers.
+const RESETS: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// The configured limit, or what the open-files limit allows: each session needs two sockets here.
+fn session_limit(configured: u32) -> usize {
+    let configured = configured as usize;
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let allowed = usize::try_from(files.saturating_sub(SPARE_FILES.min(files / 4)) / 2).unwrap_or(usize::MAX);
+    if allowed < configured {
+        warn!("limits.sessions lowered from {configured} to {allowed}: only {files} files may be open (ulimit -n)");
+    }
+    configured.min(allowed)
+}
+
+/// Sockets bound before anything runs.
+struct Listeners {
+    peers: Option<Box<dyn Listener>>,
+    admin: Option<tokio::net::TcpListener>,
+    egress: Vec<(Box<dyn Listener>, ferry_config::Egress)>,
+}
+
+impl Listeners {
+    async fn bind(network: &dyn Network, config: &ferry_config::Tunnel) -> Result<Self, StartError> {
+        let failed = |address, key: String| move |error| StartError::Bind { address, key, error };
+        let mut egress = Vec::new();
+        for (index, entry) in config.egress.iter().enumerate() {
+            let bound = network.bind(entry.listen).await;
+            let key = format!("egress[{index}].listen");
+            egress.push((bound.map_err(failed(entry.listen, key))?, entry.clone()));
+        }
+        let peers = match config.listen {
+            Some(address) => Some(network.bind(address).await.map_err(failed(address, "listen".to_owned()))?),
+            None => None,
+        };
+        let admin = match config.admin {
+            Some(address) => {
+                let bound = tokio::net::TcpListener::bind(address).await;
+                Some(bound.map_err(failed(address, "admin".to_owned()))?)
+            }
+            None => None,
+        };
+        Ok(Self { peers, admin, egress })
+    }
+
+    fn addresses(&self) -> Addresses {
+        Addresses {
+            listen: self.peers.as_ref().and_then(|listener| listener.local_addr().ok()),
+            admin: self.admin.as_ref().and_then(|listener| listener.local_addr().ok()),
+            egress: self.egress.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect(),
+        }
+    }
+
+    fn serve(self, shared: &Arc<Shared>) -> JoinSet<Result<(), TunnelError>> {
+        let mut services = JoinSet::new();
+        for (listener, entry) in self.egress {
+            shared.tasks.spawn(egress::listen(shared.clone(), listener, entry.peer, entry.service));
+        }
+        if let Some(listener) = self.peers {
+            shared.tasks.spawn(accept::listen(shared.clone(), listener));
+        }
+        for peer in shared.plan().peers.values().filter(|peer| peer.is_dialled()) {
+            shared.tasks.spawn(peer::keep_warm(shared.clone(), peer.clone()));
+        }
+        if let Some(listener) = self.admin {
+            let shared = shared.clone();
+            services.spawn(async move { admin::serve(shared, listener).await.map_err(TunnelError::Admin) });
+        }
+        services
+    }
+}
+
+impl std::fmt::Display for Addresses {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let or_none = |address: Option<SocketAddr>| address.map_or_else(|| "none".to_owned(), |at| at.to_string());
+        write!(f, "listen={} admin={} egress=", or_none(self.listen), or_none(self.admin))?;
+        let egress: Vec<String> = self.egress.iter().map(SocketAddr::to_string).collect();
+        f.write_str(if egress.is_empty() { "none".to_owned() } else { egress.join(",") }.as_str())
+    }
+}
