@@ -1,0 +1,239 @@
+//! The survival matrix: each fault done to a checked two-way stream through each tunnel.
+
+mod fault;
+mod report;
+
+pub(crate) use fault::Fault;
+
+use crate::flow::{App, Death, Flow, Outcome};
+use crate::machine::Machine;
+use crate::tunnels::{Reserved, Site, Started, Tunnel, all, install_rathole};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use fault::Applied;
+use ferry_relay::Relay;
+use serde::Serialize;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinSet, block_in_place};
+use tokio::time::timeout;
+
+/// How long a tunnel may take until a first connection comes through.
+const START: Duration = Duration::from_secs(20);
+
+/// What a whole measurement may take beyond its fault's length.
+const BOUND: Duration = Duration::from_secs(120);
+
+/// What to measure.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Faults, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = Fault::DEFAULT)]
+    faults: Vec<Fault>,
+    /// Tunnels, separated by commas; all by default.
+    #[arg(long, value_delimiter = ',')]
+    tunnels: Vec<String>,
+    /// Bytes a second in each direction.
+    #[arg(long, default_value_t = 1 << 20)]
+    rate: u64,
+    /// Measurements at the same time.
+    #[arg(long, default_value_t = 3)]
+    jobs: usize,
+    /// Seconds that a session may stay silent after a fault is over.
+    #[arg(long, default_value_t = 30)]
+    patience: u64,
+    /// Compile the peers that come from crates.io, if they are not there.
+    #[arg(long)]
+    install_peers: bool,
+    /// Write the results as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the results as a page of the documentation.
+    #[arg(long, value_name = "FILE")]
+    write: Option<PathBuf>,
+}
+
+/// What became of the session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "session")]
+pub(crate) enum Verdict {
+    /// It went on.
+    Alive,
+    /// An application saw it end, or nothing came any more.
+    Dead(Death),
+    /// The tunnel has nothing that this fault could be done to.
+    Inapplicable,
+    /// It could not be measured.
+    Failed {
+        /// Why.
+        why: String,
+    },
+}
+
+/// One measurement.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Cell {
+    fault: String,
+    tunnel: &'static str,
+    #[serde(flatten)]
+    verdict: Verdict,
+    /// False where the tunnel would have to be told of the fault and cannot be.
+    told: bool,
+    #[serde(flatten)]
+    outcome: Outcome,
+    /// The longest pause minus the time for which the path was gone.
+    pause_beyond_fault: f64,
+}
+
+/// A tunnel's name, version and settings; or why it is not measured.
+#[derive(Debug, Clone, Serialize)]
+struct Contestant {
+    name: &'static str,
+    settings: &'static str,
+    version: Option<String>,
+    skipped: Option<String>,
+}
+
+/// A whole run.
+#[derive(Debug, Serialize)]
+struct Matrix {
+    command: String,
+    machine: Machine,
+    rate: u64,
+    tunnels: Vec<Contestant>,
+    faults: Vec<(String, String)>,
+    cells: Vec<Cell>,
+}
+
+/// Measures, prints and writes what was asked for.
+///
+/// # Errors
+/// When an option is wrong or a file cannot be written; a tunnel's failure is a result.
+pub(crate) async fn run(options: Options) -> Result<()> {
+    if options.install_peers {
+        block_in_place(install_rathole)?;
+    }
+    let mut tunnels = select(&options.tunnels)?;
+    let contestants: Vec<_> = tunnels.iter().map(|tunnel| Contestant::of(tunnel.as_ref())).collect();
+    tunnels.retain(|tunnel| contestants.iter().any(|c| c.name == tunnel.name() && c.skipped.is_none()));
+    let jobs = Arc::new(Semaphore::new(options.jobs.max(1)));
+    let mut measurements = JoinSet::new();
+    let pairs = options.faults.iter().flat_map(|fault| tunnels.iter().map(|tunnel| (*fault, tunnel.clone())));
+    for (order, (fault, tunnel)) in pairs.enumerate() {
+        let (jobs, rate, patience) = (jobs.clone(), options.rate, Duration::from_secs(options.patience));
+        measurements.spawn(async move {
+            let _job = jobs.acquire().await;
+            let cell = measure(fault, tunnel.as_ref(), rate, patience).await;
+            eprintln!("{}", report::line(&cell));
+            (order, cell)
+        });
+    }
+    let mut cells = Vec::new();
+    while let Some(measured) = measurements.join_next().await {
+        cells.push(measured?);
+    }
+    cells.sort_by_key(|(order, _)| *order);
+    let matrix = Matrix {
+        command: crate::command_line(),
+        machine: Machine::read(),
+        rate: options.rate,
+        tunnels: contestants,
+        faults: options.faults.iter().map(|fault| (fault.to_string(), fault.describe())).collect(),
+        cells: cells.into_iter().map(|(_, cell)| cell).collect(),
+    };
+    println!("{}", report::summary(&matrix));
+    if let Some(path) = &options.json {
+        std::fs::write(path, serde_json::to_string_pretty(&matrix)?).context("cannot write the JSON file")?;
+    }
+    if let Some(path) = &options.write {
+        std::fs::write(path, report::page(&matrix)).context("cannot write the page")?;
+    }
+    Ok(())
+}
+
+/// The tunnels that were asked for.
+fn select(names: &[String]) -> Result<Vec<Arc<dyn Tunnel>>> {
+    let mut tunnels = all();
+    let known: Vec<_> = tunnels.iter().map(|tunnel| tunnel.name()).collect();
+    if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
+        bail!("no such tunnel: {unknown} (known: {})", known.join(","));
+    }
+    tunnels.retain(|tunnel| names.is_empty() || names.iter().any(|name| name == tunnel.name()));
+    Ok(tunnels)
+}
+
+impl Contestant {
+    fn of(tunnel: &dyn Tunnel) -> Self {
+        let version = tunnel.version();
+        let skipped = version.as_ref().err().map(ToString::to_string);
+        if let Some(why) = &skipped {
+            eprintln!("{}: skipped, {why}", tunnel.name());
+        }
+        Self { name: tunnel.name(), settings: tunnel.settings(), version: version.ok(), skipped }
+    }
+}
+
+async fn measure(fault: Fault, tunnel: &dyn Tunnel, rate: u64, patience: Duration) -> Cell {
+    let (verdict, told, outcome) = match timeout(BOUND + fault.length(), attempt(fault, tunnel, rate, patience)).await {
+        Ok(Ok(measured)) => measured,
+        Ok(Err(error)) => (Verdict::Failed { why: format!("{error:#}") }, true, Outcome::default()),
+        Err(_) => (Verdict::Failed { why: "it took too long".to_owned() }, true, Outcome::default()),
+    };
+    let pause_beyond_fault = (outcome.longest_pause - fault.length().as_secs_f64()).max(0.0);
+    Cell { fault: fault.to_string(), tunnel: tunnel.name(), verdict, told, outcome, pause_beyond_fault }
+}
+
+async fn attempt(fault: Fault, tunnel: &dyn Tunnel, rate: u64, patience: Duration) -> Result<(Verdict, bool, Outcome)> {
+    let dir = TempDir::new()?;
+    let app = App::bind().await?;
+    let link = Reserved::new()?;
+    let relay = Relay::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), link.addr())?;
+    let site = Site { near: Reserved::new()?, link, relay: relay.addr(), app: app.addr()?, dir: dir.path().to_owned() };
+    let mut started = block_in_place(|| tunnel.start(&site))?;
+    relay.set_target(started.target);
+    let (client, server) = app
+        .meet(started.near_addr, START)
+        .await
+        .with_context(|| format!("{}\n{}", tunnel.name(), started.log_tails()))?;
+    let flow = Flow::start(client, server, rate);
+    let measured = stream(fault, tunnel, &flow, &relay, &site, &mut started, patience).await;
+    let outcome = flow.finish().await;
+    block_in_place(|| drop(started));
+    measured.map(|(verdict, told)| (verdict, told, outcome))
+}
+
+/// Lets the stream run, applies the fault, and finds out whether it goes on.
+async fn stream(
+    fault: Fault,
+    tunnel: &dyn Tunnel,
+    flow: &Flow,
+    relay: &Relay,
+    site: &Site,
+    started: &mut Started,
+    patience: Duration,
+) -> Result<(Verdict, bool)> {
+    if let Err(death) = flow.moves(patience).await {
+        bail!("the session died before any fault: {}", death.how);
+    }
+    let applied = tokio::select! {
+        biased;
+        applied = fault.apply(relay, tunnel, site, started) => applied?,
+        // Most that die do so at once; what the fault would still have done to them is of no interest.
+        death = flow.died() => return Ok((Verdict::Dead(death), true)),
+    };
+    let told = match applied {
+        Applied::Inapplicable => return Ok((Verdict::Inapplicable, true)),
+        Applied::Done => true,
+        Applied::Untold => false,
+    };
+    for _ in 0..3 {
+        if let Err(death) = flow.moves(patience).await {
+            return Ok((Verdict::Dead(death), told));
+        }
+    }
+    Ok((Verdict::Alive, told))
+}

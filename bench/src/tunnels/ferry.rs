@@ -1,0 +1,108 @@
+//! Ferry: two `ferry tunnel` processes, the near end dialling.
+
+use super::{Act, Answer, Site, Started, Tunnel};
+use crate::process::output;
+use anyhow::{Context, Result};
+use rustix::process::Signal;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The binary that was built beside the bench.
+pub(super) struct Ferry;
+
+/// A changed file is read within two seconds; this is enough for it and for what follows from it.
+const RELOADED: Duration = Duration::from_secs(3);
+
+const ROTATIONS: u32 = 10;
+
+fn program() -> Result<PathBuf> {
+    let ferry = std::env::current_exe()?.with_file_name("ferry");
+    ferry.is_file().then_some(ferry).context("ferry is not built (cargo build --release -p ferry)")
+}
+
+impl Tunnel for Ferry {
+    fn name(&self) -> &'static str {
+        "ferry"
+    }
+
+    fn settings(&self) -> &'static str {
+        "defaults (rotation 30 s, resume window 10 min, replay buffer 16 MiB, liveness 15 s); the peer's address from a file"
+    }
+
+    fn version(&self) -> Result<String> {
+        output(&program()?, &["--version"])
+    }
+
+    fn start(&self, site: &Site) -> Result<Started> {
+        let far = keygen(site, "far")?;
+        let near = keygen(site, "near")?;
+        site.write("addresses", &format!("{}\n", site.relay))?;
+        let end = |name: &str, config: PathBuf| -> Result<_> {
+            Ok(site.program(program()?, name).args(["tunnel", "--config"]).arg(config))
+        };
+        site.start(end("near", write_near(site, "near", &[&far])?)?, end("far", write_far(site, &[&near], &["app"])?)?)
+    }
+
+    fn perform(&self, act: Act, step: u32, site: &Site, started: &mut Started) -> Result<Answer> {
+        match (act, step) {
+            (Act::Moved(addr), _) => {
+                site.write("addresses", &format!("{addr}\n"))?;
+                return Ok(Answer::Done);
+            }
+            (Act::Rotate, ROTATIONS) => return Ok(Answer::Done),
+            (Act::Rotate, _) => {
+                started.near.as_ref().context("no process")?.signal(Signal::USR1)?;
+                return Ok(Answer::Again(Duration::from_secs(1)));
+            }
+            (Act::RollKey, 0) => {
+                let rolled = keygen(site, "rolled")?;
+                write_far(site, &[&pubkey(site, "near")?, &rolled], &["app"])?;
+            }
+            (Act::RollKey, 1) => drop(write_near(site, "rolled", &[&pubkey(site, "far")?])?),
+            (Act::RollKey, 2) => drop(write_far(site, &[&pubkey(site, "rolled")?], &["app"])?),
+            (Act::Reload, 0) => {
+                let more = keygen(site, "more")?;
+                write_near(site, "near", &[&pubkey(site, "far")?, &more])?;
+                write_far(site, &[&pubkey(site, "near")?], &["app", "another"])?;
+            }
+            (Act::Reload, 1) => {
+                write_near(site, "near", &[&pubkey(site, "far")?])?;
+                write_far(site, &[&pubkey(site, "near")?], &["app"])?;
+            }
+            (Act::RollKey | Act::Reload, _) => return Ok(Answer::Done),
+        }
+        Ok(Answer::Again(RELOADED))
+    }
+}
+
+fn keygen(site: &Site, name: &str) -> Result<String> {
+    let key = site.dir.join(format!("{name}.key"));
+    output(&program()?, &["keygen".as_ref(), "--out".as_ref(), key.as_os_str()])
+}
+
+fn pubkey(site: &Site, name: &str) -> Result<String> {
+    output(&program()?, &["pubkey".as_ref(), site.dir.join(format!("{name}.key")).as_os_str()])
+}
+
+fn write_near(site: &Site, identity: &str, keys: &[&str]) -> Result<PathBuf> {
+    let text = format!(
+        "name: bench/near\nidentity: {identity}.key\npeers:\n  - name: bench/far\n    keys: {keys:?}\n    \
+         addresses: [\"file:{}\"]\negress:\n  - {{listen: \"{}\", peer: bench/far, service: app}}\n",
+        site.dir.join("addresses").display(),
+        site.near.addr(),
+    );
+    site.write("near.yaml", &text)
+}
+
+fn write_far(site: &Site, keys: &[&str], services: &[&str]) -> Result<PathBuf> {
+    let ingress: String = services
+        .iter()
+        .map(|service| format!("  - {{service: {service}, forward: \"{}\", allow: [bench/near]}}\n", site.app))
+        .collect();
+    let text = format!(
+        "name: bench/far\nidentity: far.key\nlisten: {}\npeers:\n  - name: bench/near\n    keys: {keys:?}\n\
+         ingress:\n{ingress}",
+        site.link.addr(),
+    );
+    site.write("far.yaml", &text)
+}

@@ -1,0 +1,66 @@
+//! HAProxy in TCP mode: TLS with a certificate at both ends, each trusted by the other alone.
+
+use super::certificates::generate;
+use super::{Act, Answer, Site, Started, Tunnel, need, version};
+use anyhow::Result;
+use rustix::process::Signal;
+use std::time::Duration;
+
+/// A pair of HAProxy masters with a worker each.
+pub(super) struct Haproxy;
+
+const COMMON: &str = "\
+defaults
+  mode tcp
+  timeout connect 5s
+  timeout client 1h
+  timeout server 1h
+  timeout tunnel 1h
+  retries 30
+  option clitcpka
+  option srvtcpka
+  srvtcpka-idle 10s
+  srvtcpka-intvl 5s
+  srvtcpka-cnt 3
+";
+
+impl Tunnel for Haproxy {
+    fn name(&self) -> &'static str {
+        "haproxy"
+    }
+
+    fn settings(&self) -> &'static str {
+        "TCP mode, mutual TLS (`verify required`); time-outs 1 h, 30 connect retries; TCP keep-alive 10 s + 3 x 5 s"
+    }
+
+    fn version(&self) -> Result<String> {
+        version("haproxy", "-v")
+    }
+
+    fn start(&self, site: &Site) -> Result<Started> {
+        let (near, far) = (generate(site, "near")?, generate(site, "far")?);
+        let near_conf = format!(
+            "{COMMON}listen app\n  bind {}\n  server far {} ssl verify required crt {} ca-file {}\n",
+            site.near.addr(),
+            site.relay,
+            near.pem.display(),
+            far.certificate.display(),
+        );
+        let far_conf = format!(
+            "{COMMON}listen app\n  bind {} ssl verify required crt {} ca-file {}\n  server app {}\n",
+            site.link.addr(),
+            far.pem.display(),
+            near.certificate.display(),
+            site.app,
+        );
+        let haproxy = need("haproxy")?;
+        site.start(
+            site.program(&haproxy, "near").args(["-W", "-f"]).arg(site.write("near.cfg", &near_conf)?),
+            site.program(&haproxy, "far").args(["-W", "-f"]).arg(site.write("far.cfg", &far_conf)?),
+        )
+    }
+
+    fn perform(&self, act: Act, step: u32, _: &Site, started: &mut Started) -> Result<Answer> {
+        started.signal_reload(act, step, Signal::USR2, Duration::from_secs(3))
+    }
+}

@@ -1,0 +1,203 @@
+//! The tunnels that are compared, each behind [`Tunnel`].
+
+mod certificates;
+mod direct;
+mod ferry;
+mod haproxy;
+mod rathole;
+mod socat;
+mod ssh;
+mod stunnel;
+
+use crate::process::{Process, Program, find, output};
+use anyhow::{Context, Result};
+use rustix::process::Signal;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpSocket;
+
+pub(crate) use rathole::install as install_rathole;
+
+/// Where one run of a tunnel takes place: app, near end, relay, far end, app.
+#[derive(Debug)]
+pub(crate) struct Site {
+    /// Where the near end listens for the application.
+    pub(crate) near: Reserved,
+    /// Where the relay leads to: the end that is dialled listens there.
+    pub(crate) link: Reserved,
+    /// Where the end that dials finds the other one.
+    pub(crate) relay: SocketAddr,
+    /// The application at the far end.
+    pub(crate) app: SocketAddr,
+    /// An empty directory for configuration, keys and logs.
+    pub(crate) dir: PathBuf,
+}
+
+/// A loopback address that nobody else is given while this lives, and on which a process of ours may listen.
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    addr: SocketAddr,
+    _socket: TcpSocket,
+}
+
+impl Reserved {
+    /// Takes a free port.
+    ///
+    /// # Errors
+    /// Those of binding.
+    pub(crate) fn new() -> Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        // Bound and never listening: with this option on both sockets, Linux lets another one bind and listen.
+        socket.set_reuseaddr(true)?;
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+        Ok(Self { addr: socket.local_addr()?, _socket: socket })
+    }
+
+    /// The address.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+impl Site {
+    /// A program whose output goes to `name`.log.
+    fn program(&self, path: impl Into<PathBuf>, name: &str) -> Program {
+        Program::new(path, self.dir.join(format!("{name}.log")))
+    }
+
+    /// Writes a file, whole at any moment also if it is there already, and returns its path.
+    fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
+        let path = self.dir.join(name);
+        let new = self.dir.join(format!("{name}.new"));
+        std::fs::write(&new, text)?;
+        std::fs::rename(&new, &path)?;
+        Ok(path)
+    }
+
+    /// Starts both ends of a tunnel whose near end listens for the application.
+    fn start(&self, near: Program, far: Program) -> Result<Started> {
+        Ok(Started {
+            near_addr: self.near.addr(),
+            target: self.link.addr(),
+            near: Some(Process::start(near)?),
+            far: Some(Process::start(far)?),
+        })
+    }
+}
+
+/// Finds a program or says that it is missing.
+fn need(name: &str) -> Result<PathBuf> {
+    find(name).with_context(|| format!("{name} is not installed"))
+}
+
+/// The first line that a program prints when it is asked for its version.
+fn version(name: &str, argument: &str) -> Result<String> {
+    let text = output(&need(name)?, &[argument])?;
+    Ok(text.lines().find(|line| line.chars().any(|letter| letter.is_ascii_digit())).unwrap_or_default().to_owned())
+}
+
+/// A tunnel that was started.
+#[derive(Debug)]
+pub(crate) struct Started {
+    /// Where the application connects.
+    pub(crate) near_addr: SocketAddr,
+    /// Where the relay has to lead.
+    pub(crate) target: SocketAddr,
+    /// The end beside the application that connects, if there is a process.
+    pub(crate) near: Option<Process>,
+    /// The end beside the application that is connected to.
+    pub(crate) far: Option<Process>,
+}
+
+impl Started {
+    /// What the processes wrote last, for a run that failed.
+    pub(crate) fn log_tails(&self) -> String {
+        let tails = [&self.near, &self.far].into_iter().flatten().map(Process::log_tail);
+        tails.collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Started {
+    /// Performs [`Act::Reload`] by a signal to both ends and `wait` for what follows, and no other act.
+    fn signal_reload(&self, act: Act, step: u32, signal: Signal, wait: Duration) -> Result<Answer> {
+        match (act, step) {
+            (Act::Reload, 0) => {
+                for end in [&self.near, &self.far].into_iter().flatten() {
+                    end.signal(signal)?;
+                }
+                Ok(Answer::Again(wait))
+            }
+            (Act::Reload, _) => Ok(Answer::Done),
+            _ => Ok(Answer::Unable),
+        }
+    }
+}
+
+/// Something that is done to a tunnel while it carries a session.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Act {
+    /// The relay now listens here.
+    Moved(SocketAddr),
+    /// New keys for the running session.
+    Rotate,
+    /// Another identity key at the near end, with the far end told in time.
+    RollKey,
+    /// The configuration is read again at both ends.
+    Reload,
+}
+
+/// What a tunnel made of an [`Act`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It has no means for this.
+    Unable,
+    /// Done.
+    Done,
+    /// The next step follows after this time.
+    Again(Duration),
+}
+
+/// A way to carry the application's connection from one end to the other.
+pub(crate) trait Tunnel: Send + Sync {
+    /// Its name on the command line and in the tables.
+    fn name(&self) -> &'static str;
+
+    /// How it is set up, in one sentence: what a reader needs to judge whether that is fair.
+    fn settings(&self) -> &'static str;
+
+    /// Its version, or an error that says what is missing.
+    ///
+    /// # Errors
+    /// When a program that it needs is not there.
+    fn version(&self) -> Result<String>;
+
+    /// Starts both ends.
+    ///
+    /// # Errors
+    /// When something cannot be written or started.
+    fn start(&self, site: &Site) -> Result<Started>;
+
+    /// Takes step `step` of `act`, from 0.
+    ///
+    /// # Errors
+    /// When the step fails.
+    fn perform(&self, act: Act, step: u32, site: &Site, started: &mut Started) -> Result<Answer> {
+        let _ = (act, step, site, started);
+        Ok(Answer::Unable)
+    }
+}
+
+/// All tunnels, ours first.
+pub(crate) fn all() -> Vec<Arc<dyn Tunnel>> {
+    vec![
+        Arc::new(ferry::Ferry),
+        Arc::new(rathole::Rathole),
+        Arc::new(stunnel::Stunnel),
+        Arc::new(haproxy::Haproxy),
+        Arc::new(ssh::Ssh),
+        Arc::new(socat::Socat),
+        Arc::new(direct::Direct),
+    ]
+}

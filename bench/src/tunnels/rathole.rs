@@ -1,0 +1,81 @@
+//! rathole: its server stands beside the application that connects, its client beside the one that is connected to,
+//! and the client dials.
+
+use super::{Site, Started, Tunnel};
+use crate::process::{Program, find, output};
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A rathole server and client.
+pub(super) struct Rathole;
+
+/// Under the build directory: it is not installed for anybody else.
+fn root() -> Result<PathBuf> {
+    let bench = std::env::current_exe()?;
+    let target = bench.parent().and_then(Path::parent).context("the bench lies in no build directory")?;
+    Ok(target.join("peers"))
+}
+
+fn program() -> Result<PathBuf> {
+    let installed = root()?.join("bin/rathole");
+    if installed.is_file() {
+        return Ok(installed);
+    }
+    find("rathole").context("rathole is not installed (--install-peers does it)")
+}
+
+/// Compiles rathole from crates.io, gently, unless it is there.
+///
+/// # Errors
+/// When cargo fails.
+pub(crate) fn install() -> Result<()> {
+    if program().is_ok() {
+        return Ok(());
+    }
+    let status = Command::new("nice")
+        .args(["-n", "10", "cargo", "install", "rathole", "--locked", "-j", "1", "--root"])
+        .arg(root()?)
+        .status()?;
+    anyhow::ensure!(status.success(), "cargo install rathole failed");
+    Ok(())
+}
+
+impl Tunnel for Rathole {
+    fn name(&self) -> &'static str {
+        "rathole"
+    }
+
+    fn settings(&self) -> &'static str {
+        "noise transport; heartbeat 5 s with a time-out of 15 s, retry each second; the far end dials"
+    }
+
+    fn version(&self) -> Result<String> {
+        let text = output(&program()?, &["--version"])?;
+        Ok(text.lines().find(|line| line.contains("Version")).unwrap_or(&text).trim().to_owned())
+    }
+
+    fn start(&self, site: &Site) -> Result<Started> {
+        let rathole = program()?;
+        let keys = output(&rathole, &["--genkey"])?;
+        let mut keys = keys.lines().filter(|line| !line.is_empty() && !line.ends_with(':'));
+        let (Some(private), Some(public)) = (keys.next(), keys.next()) else { bail!("rathole made no key") };
+        let server = format!(
+            "[server]\nbind_addr = \"{}\"\ndefault_token = \"bench\"\nheartbeat_interval = 5\n\
+             [server.transport]\ntype = \"noise\"\n[server.transport.noise]\nlocal_private_key = \"{private}\"\n\
+             [server.services.app]\nbind_addr = \"{}\"\nnodelay = true\n",
+            site.link.addr(),
+            site.near.addr(),
+        );
+        let client = format!(
+            "[client]\nremote_addr = \"{}\"\ndefault_token = \"bench\"\nheartbeat_timeout = 15\nretry_interval = 1\n\
+             [client.transport]\ntype = \"noise\"\n[client.transport.noise]\nremote_public_key = \"{public}\"\n\
+             [client.services.app]\nlocal_addr = \"{}\"\nnodelay = true\n",
+            site.relay, site.app,
+        );
+        let end = |name: &str, text: &str| -> Result<Program> {
+            Ok(site.program(&rathole, name).arg(site.write(&format!("{name}.toml"), text)?))
+        };
+        site.start(end("near", &server)?, end("far", &client)?)
+    }
+}
