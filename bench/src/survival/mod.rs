@@ -7,8 +7,8 @@ pub(crate) use fault::Fault;
 
 use crate::flow::{App, Death, Flow, Outcome};
 use crate::machine::Machine;
-use crate::tunnels::{Reserved, Site, Started, Tunnel, all, install_rathole};
-use anyhow::{Context, Result, bail};
+use crate::tunnels::{Reserved, Site, Tunnel, all, install_rathole};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use fault::Applied;
 use ferry_relay::Relay;
@@ -20,7 +20,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, block_in_place};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// How long a tunnel may take until a first connection comes through.
 const START: Duration = Duration::from_secs(20);
@@ -40,6 +40,9 @@ pub(crate) struct Options {
     /// Bytes a second in each direction.
     #[arg(long, default_value_t = 1 << 20)]
     rate: u64,
+    /// Milliseconds that everything takes from one end to the other.
+    #[arg(long, default_value_t = 20)]
+    delay: u64,
     /// Measurements at the same time.
     #[arg(long, default_value_t = 3)]
     jobs: usize,
@@ -87,6 +90,8 @@ pub(crate) struct Cell {
     outcome: Outcome,
     /// The longest pause minus the time for which the path was gone.
     pause_beyond_fault: f64,
+    /// Seconds from the end of the fault until a new session came through, if one did.
+    new_session: Option<f64>,
 }
 
 /// A tunnel's name, version and settings; or why it is not measured.
@@ -104,6 +109,7 @@ struct Matrix {
     command: String,
     machine: Machine,
     rate: u64,
+    delay: u64,
     tunnels: Vec<Contestant>,
     faults: Vec<(String, String)>,
     cells: Vec<Cell>,
@@ -124,10 +130,10 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     let mut measurements = JoinSet::new();
     let pairs = options.faults.iter().flat_map(|fault| tunnels.iter().map(|tunnel| (*fault, tunnel.clone())));
     for (order, (fault, tunnel)) in pairs.enumerate() {
-        let (jobs, rate, patience) = (jobs.clone(), options.rate, Duration::from_secs(options.patience));
+        let (jobs, path) = (jobs.clone(), Path::of(&options));
         measurements.spawn(async move {
             let _job = jobs.acquire().await;
-            let cell = measure(fault, tunnel.as_ref(), rate, patience).await;
+            let cell = path.measure(fault, tunnel.as_ref()).await;
             eprintln!("{}", report::line(&cell));
             (order, cell)
         });
@@ -141,6 +147,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
         command: crate::command_line(),
         machine: Machine::read(),
         rate: options.rate,
+        delay: options.delay,
         tunnels: contestants,
         faults: options.faults.iter().map(|fault| (fault.to_string(), fault.describe())).collect(),
         cells: cells.into_iter().map(|(_, cell)| cell).collect(),
@@ -177,63 +184,82 @@ impl Contestant {
     }
 }
 
-async fn measure(fault: Fault, tunnel: &dyn Tunnel, rate: u64, patience: Duration) -> Cell {
-    let (verdict, told, outcome) = match timeout(BOUND + fault.length(), attempt(fault, tunnel, rate, patience)).await {
-        Ok(Ok(measured)) => measured,
-        Ok(Err(error)) => (Verdict::Failed { why: format!("{error:#}") }, true, Outcome::default()),
-        Err(_) => (Verdict::Failed { why: "it took too long".to_owned() }, true, Outcome::default()),
-    };
-    let pause_beyond_fault = (outcome.longest_pause - fault.length().as_secs_f64()).max(0.0);
-    Cell { fault: fault.to_string(), tunnel: tunnel.name(), verdict, told, outcome, pause_beyond_fault }
-}
-
-async fn attempt(fault: Fault, tunnel: &dyn Tunnel, rate: u64, patience: Duration) -> Result<(Verdict, bool, Outcome)> {
-    let dir = TempDir::new()?;
-    let app = App::bind().await?;
-    let link = Reserved::new()?;
-    let relay = Relay::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), link.addr())?;
-    let site = Site { near: Reserved::new()?, link, relay: relay.addr(), app: app.addr()?, dir: dir.path().to_owned() };
-    let mut started = block_in_place(|| tunnel.start(&site))?;
-    relay.set_target(started.target);
-    let (client, server) = app
-        .meet(started.near_addr, START)
-        .await
-        .with_context(|| format!("{}\n{}", tunnel.name(), started.log_tails()))?;
-    let flow = Flow::start(client, server, rate);
-    let measured = stream(fault, tunnel, &flow, &relay, &site, &mut started, patience).await;
-    let outcome = flow.finish().await;
-    block_in_place(|| drop(started));
-    measured.map(|(verdict, told)| (verdict, told, outcome))
-}
-
-/// Lets the stream run, applies the fault, and finds out whether it goes on.
-async fn stream(
-    fault: Fault,
-    tunnel: &dyn Tunnel,
-    flow: &Flow,
-    relay: &Relay,
-    site: &Site,
-    started: &mut Started,
+/// What is the same for all measurements.
+#[derive(Debug, Clone, Copy)]
+struct Path {
+    rate: u64,
+    delay: Duration,
     patience: Duration,
-) -> Result<(Verdict, bool)> {
-    if let Err(death) = flow.moves(patience).await {
-        bail!("the session died before any fault: {}", death.how);
-    }
-    let applied = tokio::select! {
-        biased;
-        applied = fault.apply(relay, tunnel, site, started) => applied?,
-        // Most that die do so at once; what the fault would still have done to them is of no interest.
-        death = flow.died() => return Ok((Verdict::Dead(death), true)),
-    };
-    let told = match applied {
-        Applied::Inapplicable => return Ok((Verdict::Inapplicable, true)),
-        Applied::Done => true,
-        Applied::Untold => false,
-    };
-    for _ in 0..3 {
-        if let Err(death) = flow.moves(patience).await {
-            return Ok((Verdict::Dead(death), told));
+}
+
+impl Path {
+    fn of(options: &Options) -> Self {
+        Self {
+            rate: options.rate,
+            delay: Duration::from_millis(options.delay),
+            patience: Duration::from_secs(options.patience),
         }
     }
-    Ok((Verdict::Alive, told))
+
+    /// One measurement, whatever happens.
+    async fn measure(self, fault: Fault, tunnel: &dyn Tunnel) -> Cell {
+        let mut cell = Cell {
+            fault: fault.to_string(),
+            tunnel: tunnel.name(),
+            verdict: Verdict::Inapplicable,
+            told: true,
+            outcome: Outcome::default(),
+            pause_beyond_fault: 0.0,
+            new_session: None,
+        };
+        let attempt = timeout(BOUND + fault.length(), self.attempt(fault, tunnel, &mut cell)).await;
+        let attempt = attempt.unwrap_or_else(|_| Err(anyhow!("it took too long")));
+        cell.verdict = attempt.unwrap_or_else(|error| Verdict::Failed { why: format!("{error:#}") });
+        cell.pause_beyond_fault = (cell.outcome.longest_pause - fault.length().as_secs_f64()).max(0.0);
+        cell
+    }
+
+    async fn attempt(self, fault: Fault, tunnel: &dyn Tunnel, cell: &mut Cell) -> Result<Verdict> {
+        let dir = TempDir::new()?;
+        let app = App::bind().await?;
+        let link = Reserved::new()?;
+        let relay = Relay::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), link.addr())?;
+        relay.delay(self.delay);
+        let (near, addr) = (Reserved::new()?, app.addr()?);
+        let site = Site { near, link, relay: relay.addr(), app: addr, dir: dir.path().to_owned() };
+        let mut started = block_in_place(|| tunnel.start(&site))?;
+        relay.set_target(started.target);
+        let met = app.meet(started.near_addr, START).await;
+        let (client, server) = met.with_context(|| started.log_tails())?;
+        let flow = Flow::start(client, server, self.rate);
+        if let Err(death) = flow.moves(self.patience).await {
+            bail!("the session died before any fault: {}", death.how);
+        }
+        let applied = fault.apply(&relay, tunnel, &site, &mut started).await?;
+        let healed = Instant::now();
+        cell.told = applied != Applied::Untold;
+        let new_session = async {
+            let met = app.meet(started.near_addr, START).await;
+            met.is_ok().then(|| healed.elapsed().as_secs_f64())
+        };
+        // Beside the old session: its verdict may take long.
+        let (verdict, new_session) = tokio::join!(self.verdict(applied, &flow), new_session);
+        cell.new_session = new_session;
+        cell.outcome = flow.finish().await;
+        block_in_place(|| drop(started));
+        Ok(verdict)
+    }
+
+    /// Finds out whether the session goes on after the fault.
+    async fn verdict(self, applied: Applied, flow: &Flow) -> Verdict {
+        if applied == Applied::Inapplicable {
+            return Verdict::Inapplicable;
+        }
+        for _ in 0..3 {
+            if let Err(death) = flow.moves(self.patience).await {
+                return Verdict::Dead(death);
+            }
+        }
+        Verdict::Alive
+    }
 }

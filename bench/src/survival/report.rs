@@ -4,8 +4,8 @@ use super::{Cell, Matrix, Verdict};
 use std::fmt::Write;
 
 const HEADING: &str = "\
-| fault | tunnel | session | bytes checked | lost | doubled or reordered | garbled | longest pause | beyond the fault |
-|---|---|---|---:|---:|---:|---:|---:|---:|
+| fault | tunnel | session | bytes checked | lost | doubled or reordered | garbled | longest pause | beyond the fault | new session |
+|---|---|---|---:|---:|---:|---:|---:|---:|---:|
 ";
 
 /// One measurement, as it is finished.
@@ -56,12 +56,13 @@ pub(super) fn page(matrix: &Matrix) -> String {
         "# What a session survives\n\n\
          Written by `{}`; do not edit.\n\n\
          An application connects through each tunnel to another and both send {} KiB/s of a keyed pattern to each \
-         other, which tells for every byte where it belongs. Between the tunnel's two ends lies a relay, and the fault \
-         happens there or to the tunnel. *Yes* means that the applications' own connection went on and every byte \
+         other, which tells for every byte where it belongs. Between the tunnel's two ends lies a relay that holds \
+         everything for {} ms in each direction, and the fault happens there or to the tunnel. *Yes* means that the applications' own connection went on and every byte \
          arrived once and in order; the figure is the longest time in which an application got nothing, less the time \
          for which the path was gone.\n\n{}\n",
         matrix.command,
         matrix.rate >> 10,
+        matrix.delay,
         summary(matrix),
     );
     text.push_str("## Every measurement\n\n");
@@ -70,10 +71,12 @@ pub(super) fn page(matrix: &Matrix) -> String {
         let _ = writeln!(text, "{}", row(cell));
     }
     text.push_str(
-        "\nBytes *lost* had been taken from one application and never reached the other. A session is dead when an \
-         application sees its connection end, or when nothing sent after the fault arrives in time (\"silent\"). The \
-         applications do not reconnect: after most of these faults a new connection works again through every tunnel, \
-         and what a dead one had on its way stays lost.\n\n\
+        "\nBytes *lost* had been taken from one application and never reached the other, up to the moment at which an \
+         application saw its connection end or the fault was over; faster streams lose more. A session is dead when an \
+         application sees its connection end, or when nothing sent after the fault arrives in time (\"silent\"). *End \
+         of file* in the middle of a stream looks to an application like its proper end. *New session*: seconds from \
+         the end of the fault until a connection made anew came through, which is what an application that copes with \
+         losses itself has to wait.\n\n\
          The relay's kernel acknowledges what the tunnels send, also in a black hole, so TCP's own keep-alive and \
          retransmission time-outs, which would end some of the silent sessions in a real network, do not act here.\n\n\
          ## Tunnels\n\n| tunnel | version | set up as |\n|---|---|---|\n",
@@ -99,12 +102,21 @@ pub(super) fn page(matrix: &Matrix) -> String {
 
 fn row(cell: &Cell) -> String {
     let outcome = &cell.outcome;
-    let told = if cell.told { "" } else { " (cannot be told the address)" };
+    let new_session = match cell.new_session {
+        _ if !cell.told => "cannot be told".to_owned(),
+        Some(after) => format!("{} s", seconds(after)),
+        None => "none".to_owned(),
+    };
     let session = match &cell.verdict {
         Verdict::Alive => "**alive**".to_owned(),
         Verdict::Dead(death) => format!("dead: {}", death.how),
         Verdict::Inapplicable | Verdict::Failed { .. } => {
-            return format!("| {} | {} | {} | | | | | | |", cell.fault, cell.tunnel, verdict(cell).replace('\n', " "));
+            return format!(
+                "| {} | {} | {} | | | | | | | |",
+                cell.fault,
+                cell.tunnel,
+                verdict(cell).replace('\n', " ")
+            );
         }
     };
     let pauses = match cell.verdict {
@@ -112,7 +124,7 @@ fn row(cell: &Cell) -> String {
         _ => ["–", "–"].map(str::to_owned),
     };
     format!(
-        "| {} | {} | {session}{told} | {} | {} | {} | {} | {} | {} |",
+        "| {} | {} | {session} | {} | {} | {} | {} | {} | {} | {new_session} |",
         cell.fault,
         cell.tunnel,
         outcome.checked,
@@ -131,7 +143,7 @@ mod tests {
 
     fn cell(outcome: Outcome) -> Cell {
         let (fault, verdict) = ("rst".to_owned(), Verdict::Alive);
-        Cell { fault, tunnel: "ferry", verdict, told: true, outcome, pause_beyond_fault: 0.25 }
+        Cell { fault, tunnel: "ferry", verdict, told: true, outcome, pause_beyond_fault: 0.25, new_session: None }
     }
 
     #[test]

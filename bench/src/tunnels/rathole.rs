@@ -1,11 +1,13 @@
 //! rathole: its server stands beside the application that connects, its client beside the one that is connected to,
 //! and the client dials.
 
-use super::{Site, Started, Tunnel};
+use super::{Act, Answer, Site, Started, Tunnel};
 use crate::process::{Program, find, output};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 /// A rathole server and client.
 pub(super) struct Rathole;
@@ -25,7 +27,7 @@ fn program() -> Result<PathBuf> {
     find("rathole").context("rathole is not installed (--install-peers does it)")
 }
 
-/// Compiles rathole from crates.io, gently, unless it is there.
+/// Compiles rathole from crates.io, gently, unless it is there. Its TLS needs OpenSSL's headers (Debian: libssl-dev).
 ///
 /// # Errors
 /// When cargo fails.
@@ -33,11 +35,14 @@ pub(crate) fn install() -> Result<()> {
     if program().is_ok() {
         return Ok(());
     }
+    // Not `--locked`: what its lock file names no longer compiles with today's Rust.
     let status = Command::new("nice")
-        .args(["-n", "10", "cargo", "install", "rathole", "--locked", "-j", "1", "--root"])
+        .args(["-n", "10", "cargo", "install", "rathole", "--version", "0.5.0", "-j", "1"])
+        .args(["--no-default-features", "--features", "server,client,noise,tls,hot-reload"])
+        .arg("--root")
         .arg(root()?)
         .status()?;
-    anyhow::ensure!(status.success(), "cargo install rathole failed");
+    ensure!(status.success(), "cargo install rathole failed");
     Ok(())
 }
 
@@ -78,4 +83,25 @@ impl Tunnel for Rathole {
         };
         site.start(end("near", &server)?, end("far", &client)?)
     }
+
+    /// It watches its file and takes up services, without touching the others.
+    fn perform(&self, act: Act, step: u32, site: &Site, _: &mut Started) -> Result<Answer> {
+        match (act, step) {
+            (Act::Reload, 0) => {
+                add_service(site, "near", "bind_addr = \"127.0.0.1:0\"")?;
+                add_service(site, "far", &format!("local_addr = \"{}\"", site.app))?;
+                Ok(Answer::Again(Duration::from_secs(3)))
+            }
+            (Act::Reload, _) => Ok(Answer::Done),
+            _ => Ok(Answer::Unable),
+        }
+    }
+}
+
+fn add_service(site: &Site, end: &str, field: &str) -> Result<()> {
+    let role = if end == "near" { "server" } else { "client" };
+    let name = format!("{end}.toml");
+    let text = fs::read_to_string(site.dir.join(&name))?;
+    site.write(&name, &format!("{text}[{role}.services.another]\n{field}\n"))?;
+    Ok(())
 }

@@ -1,10 +1,12 @@
 //! OpenSSH: `ssh -L` to a private sshd, started again whenever it ends, as autossh or a service manager would.
 
-use super::{Site, Started, Tunnel, need, version};
+use super::{Act, Answer, Site, Started, Tunnel, need, version};
 use crate::process::output;
-use anyhow::Result;
+use anyhow::{Context, Result};
+use rustix::process::Signal;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 /// An ssh client and an sshd.
 pub(super) struct Ssh;
@@ -61,6 +63,18 @@ impl Tunnel for Ssh {
             .args(["-p".to_owned(), site.relay.port().to_string()])
             .arg(format!("{}@{}", output::<&str>(&need("whoami")?, &[])?, site.relay.ip()));
         site.start(near, far)
+    }
+
+    fn perform(&self, act: Act, step: u32, _: &Site, started: &mut Started) -> Result<Answer> {
+        match (act, step) {
+            // The client has no configuration to read again.
+            (Act::Reload, 0) => {
+                started.far.as_ref().context("no process")?.signal(Signal::HUP)?;
+                Ok(Answer::Again(Duration::from_secs(3)))
+            }
+            (Act::Reload, _) => Ok(Answer::Done),
+            _ => Ok(Answer::Unable),
+        }
     }
 }
 
