@@ -11,13 +11,16 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 /// Bytes per read at most.
 const READ: usize = 64 * 1024;
 
 /// A throttled connection reads in steps of this length.
 const STEPS_PER_SECOND: u64 = 50;
+
+/// How long an end may take to close after it was sent a FIN for a cut.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Why a connection ended.
 enum Ending {
@@ -55,39 +58,34 @@ impl Side {
     fn new(stream: TcpStream) -> Self {
         // A relay that holds small writes back would delay what it is to show; where it cannot be set nothing is lost.
         let _ = stream.set_nodelay(true);
-        Self {
-            stream,
-            broken: AtomicBool::new(false),
-        }
+        Self { stream, broken: AtomicBool::new(false) }
     }
 }
 
 impl Connection {
-    pub(crate) fn new(
-        number: u64,
-        control: watch::Receiver<Control>,
-        stats: Arc<watch::Sender<Stats>>,
-    ) -> Self {
-        Self {
-            number,
-            control,
-            stats,
-        }
+    pub(crate) fn new(number: u64, control: watch::Receiver<Control>, stats: Arc<watch::Sender<Stats>>) -> Self {
+        Self { number, control, stats }
     }
 
     /// Carries the connection to its end.
     pub(crate) async fn run(mut self, accepted: TcpStream) {
         let near = Side::new(accepted);
         let mut far = None;
-        let ending = self
-            .carry(&near, &mut far)
-            .await
-            .unwrap_or_else(|ending| ending);
-        for side in [Some(near), far].into_iter().flatten() {
-            match ending {
-                Ending::Finished | Ending::Stopped => {}
-                Ending::Reset | Ending::Cut(Cut::Rst) => reset(&side.stream),
-                Ending::Cut(Cut::Fin) => finish(&side.stream),
+        let ending = self.carry(&near, &mut far).await.unwrap_or_else(|ending| ending);
+        let far = far.as_ref();
+        match ending {
+            Ending::Finished | Ending::Stopped => {}
+            Ending::Reset | Ending::Cut(Cut::Rst) => {
+                reset(&near);
+                far.inspect(|far| reset(far));
+            }
+            Ending::Cut(Cut::Fin) => {
+                let far = async {
+                    if let Some(far) = far {
+                        finish(far).await;
+                    }
+                };
+                tokio::join!(finish(&near), far);
             }
         }
     }
@@ -155,22 +153,9 @@ struct Way<'a> {
 }
 
 impl<'a> Way<'a> {
-    fn new(
-        from: &'a Side,
-        to: &'a Side,
-        unfinished: &'a AtomicUsize,
-        count: fn(&mut Stats) -> &mut u64,
-    ) -> Self {
+    fn new(from: &'a Side, to: &'a Side, unfinished: &'a AtomicUsize, count: fn(&mut Stats) -> &mut u64) -> Self {
         let line = Line::default();
-        Self {
-            from,
-            to,
-            line,
-            unfinished,
-            finished: false,
-            read_again: Instant::now(),
-            count,
-        }
+        Self { from, to, line, unfinished, finished: false, read_again: Instant::now(), count }
     }
 
     /// Carries the direction, and returns only when the whole connection has to end.
@@ -193,17 +178,10 @@ impl<'a> Way<'a> {
                 Some(End::Finish) if self.pass_finish() => return Ending::Finished,
                 _ => {}
             }
-            let paused = orders
-                .rate
-                .map(|_| self.read_again)
-                .filter(|again| *again > now);
+            let paused = orders.rate.map(|_| self.read_again).filter(|again| *again > now);
             let ended = self.line.ended();
-            let reads =
-                ended.is_none() && paused.is_none() && self.line.has_room(now, orders.delay);
-            let wake = [paused, self.line.next(now, orders.delay)]
-                .into_iter()
-                .flatten()
-                .min();
+            let reads = ended.is_none() && paused.is_none() && self.line.has_room(now, orders.delay);
+            let wake = [paused, self.line.next(now, orders.delay)].into_iter().flatten().min();
             tokio::select! {
                 biased;
                 changed = control.changed() => if changed.is_err() {
@@ -244,9 +222,7 @@ impl<'a> Way<'a> {
 
     /// Reads once and says when to read again under `rate`.
     fn read(&mut self, rate: Option<u64>) {
-        let step = rate.map_or(READ as u64, |rate| {
-            (rate / STEPS_PER_SECOND).clamp(1, READ as u64)
-        });
+        let step = rate.map_or(READ as u64, |rate| (rate / STEPS_PER_SECOND).clamp(1, READ as u64));
         let mut bytes = vec![0; step as usize];
         let now = Instant::now();
         match self.from.stream.try_read(&mut bytes) {
@@ -257,15 +233,10 @@ impl<'a> Way<'a> {
                 bytes.shrink_to_fit();
                 self.line.push(now, bytes);
                 if let Some(rate) = rate {
-                    self.read_again =
-                        now + Duration::from_secs_f64(count as f64 / rate.max(1) as f64);
+                    self.read_again = now + Duration::from_secs_f64(count as f64 / rate.max(1) as f64);
                 }
             }
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
             Err(_) => self.line.end(now, End::Reset),
         }
     }
@@ -292,19 +263,24 @@ fn begin_connect(target: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// Makes the close to come an RST.
-fn reset(stream: &TcpStream) {
+fn reset(side: &Side) {
     // Fails only on a socket that has been reset already.
-    let _ = stream.set_zero_linger();
+    let _ = side.stream.set_zero_linger();
 }
 
-/// Sends a FIN now, and takes what has arrived: a close over unread bytes would send an RST after it.
-fn finish(stream: &TcpStream) {
-    let _ = SockRef::from(stream).shutdown(Shutdown::Write);
+/// Sends a FIN, then takes and discards what still arrives until the other end has closed too: a close over unread
+/// bytes would be an RST, which can overtake the FIN. An end that does not close gets the RST after [`LINGER`].
+async fn finish(side: &Side) {
+    let _ = SockRef::from(&side.stream).shutdown(Shutdown::Write);
     let mut discarded = vec![0; READ];
-    for _ in 0..256 {
-        match stream.try_read(&mut discarded) {
-            Ok(1..) => {}
-            _ => break,
+    let taken = async {
+        while side.stream.readable().await.is_ok() {
+            match side.stream.try_read(&mut discarded) {
+                Ok(1..) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(0) | Err(_) => break,
+            }
         }
-    }
+    };
+    let _ = timeout(LINGER, taken).await;
 }

@@ -102,10 +102,7 @@ impl Relay {
     pub async fn wait_for(&self, condition: impl FnMut(&Stats) -> bool) -> Stats {
         let mut stats = self.shared.stats.subscribe();
         // The sender lives as long as `self`.
-        stats
-            .wait_for(condition)
-            .await
-            .map_or_else(|_| Stats::default(), |stats| *stats)
+        stats.wait_for(condition).await.map_or_else(|_| Stats::default(), |stats| *stats)
     }
 
     /// Where connections accepted from now on go; those that exist stay where they are.
@@ -152,8 +149,7 @@ impl Relay {
             Heal::Reset => self.shared.end_all(&mut gate, Cut::Rst),
             Heal::Silent => {
                 self.shared.take_in(&mut gate);
-                self.shared
-                    .change(|control| control.silent_below = gate.next);
+                self.shared.change(|control| control.silent_below = gate.next);
             }
         }
         self.shared.change(|control| control.black_hole = false);
@@ -167,8 +163,7 @@ impl Relay {
 
     /// Bytes a second that each direction of each connection may carry; `None`: any number.
     pub fn throttle(&self, bytes_per_second: Option<u64>) {
-        self.shared
-            .change(|control| control.rate = bytes_per_second);
+        self.shared.change(|control| control.rate = bytes_per_second);
     }
 
     /// Changes the address: the old one refuses, its connections are reset, the new one is returned.
@@ -221,9 +216,7 @@ impl Shared {
             && let Ok((socket, _)) = SockRef::from(listener).accept()
         {
             let stream = StdStream::from(socket);
-            let accepted = stream
-                .set_nonblocking(true)
-                .and_then(|()| TcpStream::from_std(stream));
+            let accepted = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
             if let Ok(accepted) = accepted {
                 self.begin(gate, accepted);
             }
@@ -238,8 +231,7 @@ impl Shared {
             stats.open += 1;
         });
         let connection = Connection::new(number, self.control.subscribe(), self.stats.clone());
-        gate.connections
-            .spawn_on(connection.run(accepted), &self.runtime);
+        gate.connections.spawn_on(connection.run(accepted), &self.runtime);
         while gate.connections.try_join_next().is_some() {}
     }
 
@@ -249,9 +241,7 @@ impl Shared {
         let Some(listener) = &gate.listener else {
             return Poll::Pending;
         };
-        listener
-            .poll_accept(context)
-            .map_ok(|(accepted, _)| self.begin(&mut gate, accepted))
+        listener.poll_accept(context).map_ok(|(accepted, _)| self.begin(&mut gate, accepted))
     }
 }
 
@@ -269,11 +259,7 @@ async fn accept(shared: Arc<Shared>) {
 }
 
 fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()
-    } else {
-        TcpSocket::new_v6()
-    }?;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     Ok(socket)

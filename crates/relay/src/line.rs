@@ -51,10 +51,7 @@ impl Line {
     /// Whether the sender may go on. Call it once what is due has been offered to the receiver: bytes still due are
     /// then bytes that the receiver did not want.
     pub(crate) fn has_room(&self, now: Instant, delay: Duration) -> bool {
-        let blocked = self
-            .chunks
-            .front()
-            .is_some_and(|(at, _)| *at + delay <= now);
+        let blocked = self.chunks.front().is_some_and(|(at, _)| *at + delay <= now);
         self.held < if blocked { BACKLOG } else { FLIGHT }
     }
 
@@ -68,11 +65,7 @@ impl Line {
     pub(crate) fn take(&mut self, count: usize) {
         self.taken += count;
         self.held -= count;
-        if self
-            .chunks
-            .front()
-            .is_some_and(|(_, bytes)| bytes.len() <= self.taken)
-        {
+        if self.chunks.front().is_some_and(|(_, bytes)| bytes.len() <= self.taken) {
             self.chunks.pop_front();
             self.taken = 0;
         }
@@ -88,11 +81,7 @@ impl Line {
     pub(crate) fn next(&self, now: Instant, delay: Duration) -> Option<Instant> {
         let bytes = self.chunks.front().map(|(at, _)| *at + delay);
         let end = self.end.map(|(at, _)| at + delay);
-        [bytes, end]
-            .into_iter()
-            .flatten()
-            .filter(|at| *at > now)
-            .min()
+        [bytes, end].into_iter().flatten().filter(|at| *at > now).min()
     }
 }
 
@@ -118,11 +107,7 @@ mod tests {
         line.take(1);
         assert_eq!(line.due(start + DELAY, DELAY), None);
         assert_eq!(line.due(later + DELAY, DELAY), Some(&[4][..]));
-        assert_eq!(
-            line.end_due(later + DELAY, DELAY),
-            None,
-            "a FIN stays behind the last byte"
-        );
+        assert_eq!(line.end_due(later + DELAY, DELAY), None, "a FIN stays behind the last byte");
         line.take(1);
         assert_eq!(line.end_due(later + DELAY, DELAY), Some(End::Finish));
     }
