@@ -1,10 +1,13 @@
 //! The session protocol on a virtual clock.
 #![allow(clippy::expect_used, clippy::unwrap_used, unreachable_pub)]
 
+mod apps;
 mod close;
+mod faults;
 mod misbehave;
 mod pair;
 mod props;
 mod resume;
+mod rng;
 mod rotate;
 mod wire;

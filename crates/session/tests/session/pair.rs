@@ -7,41 +7,12 @@ use ferry_session::{
     Epoch, Event, Frame, Intent, Outcome, Reject, RejectCode, Release, Session, SessionId, Settings, Side, Time, decode,
 };
 
-/// A small generator with a printable seed (SplitMix64, Steele et al. 2014).
-pub struct Rng(u64);
-
-impl Rng {
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    pub fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-}
-
-/// The byte that belongs at `offset` of the direction from `side`.
-pub fn pattern(side: Side, offset: u64) -> u8 {
-    let word = (offset / 8).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (side as u64).wrapping_mul(0xd1b5_4a32_d192_ed03);
-    (word >> ((offset % 8) * 8)) as u8
-}
+use crate::rng::Rng;
 
 pub const OPENER: usize = 0;
 pub const ACCEPTOR: usize = 1;
 
-fn side(end: usize) -> Side {
+pub fn side(end: usize) -> Side {
     if end == OPENER { Side::Opener } else { Side::Acceptor }
 }
 
@@ -49,7 +20,7 @@ fn side(end: usize) -> Side {
 pub struct End {
     pub session: Option<Session>,
     /// Links that the session is attached to, by epoch.
-    links: Vec<(Epoch, usize)>,
+    pub links: Vec<(Epoch, usize)>,
     pub written: u64,
     pub taken: u64,
     /// The application saw the end of the other direction.
@@ -57,27 +28,40 @@ pub struct End {
     pub outcome: Option<Outcome>,
     pub attached: Vec<Intent>,
     pub released: Vec<Release>,
+    pub suspects: usize,
+}
+
+/// A frame that left an end.
+pub struct Sent {
+    pub at: Time,
+    pub from: usize,
+    pub link: usize,
+    pub name: &'static str,
+    /// Application bytes in it.
+    pub payload: u64,
 }
 
 /// A link: bytes on their way in each direction, in order.
-struct Link {
-    flight: [VecDeque<(Time, Vec<u8>)>; 2],
+pub struct Link {
+    pub flight: [VecDeque<(Time, Vec<u8>)>; 2],
     /// What each end has received and not handed over: its session does not read this link yet.
-    arrived: [VecDeque<Vec<u8>>; 2],
+    pub arrived: [VecDeque<Vec<u8>>; 2],
     /// When each end learns that the link is gone, after what is still on its way.
-    end: [Option<Time>; 2],
+    pub end: [Option<Time>; 2],
     /// Each end has let go of it.
-    gone: [bool; 2],
+    pub gone: [bool; 2],
     /// Nothing gets through any more, and nobody is told.
-    black: bool,
-    last: [Time; 2],
+    pub black: bool,
+    /// Nothing that an end sends arrives for now.
+    pub held: [bool; 2],
+    pub last: [Time; 2],
 }
 
 pub struct Pair {
     pub now: Time,
     pub rng: Rng,
     pub ends: [End; 2],
-    links: Vec<Link>,
+    pub links: Vec<Link>,
     settings: [Settings; 2],
     /// Longest one-way delay of a frame, in microseconds.
     pub delay: u64,
@@ -87,6 +71,8 @@ pub struct Pair {
     /// Bytes that a link takes before it pushes back.
     pub link_capacity: usize,
     pub acceptor_restarted: bool,
+    /// Everything that was sent.
+    pub sent: Vec<Sent>,
 }
 
 pub fn settings(replay: u64, receive: u64) -> Settings {
@@ -115,6 +101,7 @@ impl Pair {
             outcome: None,
             attached: Vec::new(),
             released: Vec::new(),
+            suspects: 0,
         };
         Self {
             now,
@@ -127,6 +114,7 @@ impl Pair {
             next_dial: None,
             link_capacity: 40_000,
             acceptor_restarted: false,
+            sent: Vec::new(),
         }
     }
 
@@ -149,35 +137,10 @@ impl Pair {
             end: [None; 2],
             gone: [false; 2],
             black: false,
+            held: [false; 2],
             last: [now; 2],
         });
         true
-    }
-
-    pub fn open_links(&self) -> Vec<usize> {
-        (0..self.links.len()).filter(|&index| self.links[index].gone != [true; 2]).collect()
-    }
-
-    /// The newest link that the opener uses.
-    pub fn current_link(&self) -> usize {
-        self.ends[OPENER].links.last().expect("a link").1
-    }
-
-    /// Loses everything in flight; each end is told after up to `notice` microseconds.
-    pub fn cut(&mut self, index: usize, notice: u64) {
-        for end in [OPENER, ACCEPTOR] {
-            let told = self.now + Duration::from_micros(self.rng.below(notice + 1));
-            let link = &mut self.links[index];
-            link.flight[end].clear();
-            link.end[end].get_or_insert(told);
-        }
-        self.links[index].black = true;
-    }
-
-    /// From now on nothing gets through, and nobody is told.
-    pub fn black_hole(&mut self, index: usize) {
-        self.links[index].black = true;
-        self.links[index].flight.iter_mut().for_each(VecDeque::clear);
     }
 
     fn send(&mut self, from: usize, index: usize, bytes: Vec<u8>) {
@@ -192,7 +155,7 @@ impl Pair {
     }
 
     /// The session at `end` has let go of the link: the other end learns it after what is on its way.
-    fn let_go(&mut self, end: usize, index: usize, graceful: bool) {
+    pub fn let_go(&mut self, end: usize, index: usize, graceful: bool) {
         let after = self.now + Duration::from_micros(1 + self.rng.below(self.delay.max(1)));
         self.ends[end].links.retain(|(_, link)| *link != index);
         let link = &mut self.links[index];
@@ -217,11 +180,16 @@ impl Pair {
     }
 
     fn deliver(&mut self, end: usize) {
-        for index in 0..self.links.len() {
+        let mut order: Vec<usize> = (0..self.links.len()).collect();
+        if self.rng.chance(50) {
+            order.reverse();
+        }
+        for index in order {
             if self.links[index].gone[end] {
                 continue;
             }
-            while let Some((at, _)) = self.links[index].flight[1 - end].front()
+            while !self.links[index].held[1 - end]
+                && let Some((at, _)) = self.links[index].flight[1 - end].front()
                 && *at <= self.now
             {
                 let (_, bytes) = self.links[index].flight[1 - end].pop_front().unwrap();
@@ -288,20 +256,27 @@ impl Pair {
         self.drain_events(ACCEPTOR);
     }
 
-    fn drain(&mut self, end: usize) {
+    pub fn drain(&mut self, end: usize) {
         loop {
             let mut moved = false;
-            for (epoch, index) in self.ends[end].links.clone() {
+            let mut links = self.ends[end].links.clone();
+            if self.rng.chance(50) {
+                links.reverse();
+            }
+            for (epoch, index) in links {
                 loop {
                     let queued: usize = self.links[index].flight[end].iter().map(|(_, bytes)| bytes.len()).sum();
                     let now = self.now;
                     if queued >= self.link_capacity || self.links[index].gone[end] {
                         break;
                     }
-                    let Some(frame) = self.session(end).poll_transmit(now, epoch) else { break };
-                    let mut bytes = Vec::new();
+                    let session = self.ends[end].session.as_mut().expect("a session at this end");
+                    let Some(frame) = session.poll_transmit(now, epoch) else { break };
+                    let (name, mut bytes) = (frame.name(), Vec::new());
                     let payload = frame.encode(&mut bytes);
                     bytes.extend_from_slice(payload);
+                    let payload = payload.len() as u64;
+                    self.sent.push(Sent { at: now, from: end, link: index, name, payload });
                     self.send(end, index, bytes);
                     moved = true;
                 }
@@ -325,11 +300,14 @@ impl Pair {
                     self.ends[end].released.push(release);
                 }
                 Event::Attached { intent, .. } => self.ends[end].attached.push(intent),
-                Event::Suspect { .. } if end == OPENER && self.resumes => {
-                    self.dial(false);
+                Event::Suspect { .. } => {
+                    self.ends[end].suspects += 1;
+                    if end == OPENER && self.resumes {
+                        self.dial(false);
+                    }
                 }
                 Event::Closed(outcome) => self.ends[end].outcome = Some(outcome),
-                Event::Detached | Event::Suspect { .. } => {}
+                Event::Detached => {}
             }
         }
         any
@@ -340,7 +318,9 @@ impl Pair {
     fn next_moment(&self) -> Option<Time> {
         let flights = self.links.iter().flat_map(|link| {
             [OPENER, ACCEPTOR].into_iter().flat_map(|end| {
-                let arriving = (!link.gone[1 - end]).then(|| link.flight[end].front().map(|(at, _)| *at)).flatten();
+                let arriving = (!link.gone[1 - end] && !link.held[end])
+                    .then(|| link.flight[end].front().map(|(at, _)| *at))
+                    .flatten();
                 let ending = (!link.gone[end]).then_some(link.end[end]).flatten();
                 [arriving, ending]
             })
@@ -387,73 +367,5 @@ impl Pair {
     pub fn run(&mut self, duration: Duration) {
         let until = self.now + duration;
         while self.step(until) || self.now < until {}
-    }
-
-    // --- the applications --------------------------------------------------------------------------------------
-
-    pub fn write(&mut self, end: usize, count: usize) -> usize {
-        let from = self.ends[end].written;
-        let bytes: Vec<u8> = (from..from + count as u64).map(|offset| pattern(side(end), offset)).collect();
-        let wrote = self.session(end).write(&bytes);
-        self.ends[end].written += wrote as u64;
-        wrote
-    }
-
-    /// Takes up to `limit` bytes and checks each.
-    pub fn read(&mut self, end: usize, limit: usize) -> usize {
-        let mut taken = self.ends[end].taken;
-        let start = taken;
-        let Some(session) = self.ends[end].session.as_mut() else { return 0 };
-        for slice in session.readable() {
-            for byte in slice.iter().take(limit - (taken - start) as usize) {
-                assert_eq!(*byte, pattern(side(1 - end), taken), "wrong byte at offset {taken} for end {end}");
-                taken += 1;
-            }
-        }
-        session.consume((taken - start) as usize);
-        self.ends[end].taken = taken;
-        self.ends[end].saw_finish = session.is_drained();
-        (taken - start) as usize
-    }
-
-    pub fn finish(&mut self, end: usize) {
-        self.session(end).finish();
-    }
-
-    /// Both applications write `bytes` in full and close, reading everything meanwhile; both ends must finish.
-    pub fn exchange_and_close(&mut self, bytes: [u64; 2]) {
-        for _ in 0..200_000 {
-            for end in [OPENER, ACCEPTOR] {
-                if self.ends[end].session.is_none() {
-                    continue;
-                }
-                let left = bytes[end].saturating_sub(self.ends[end].written);
-                self.write(end, usize::try_from(left.min(20_000)).unwrap());
-                if self.ends[end].written >= bytes[end] && !self.session(end).is_finished() {
-                    self.finish(end);
-                }
-                self.read(end, usize::MAX);
-            }
-            let until = self.now + Duration::from_secs(30);
-            if self.ends.iter().all(|end| end.outcome.is_some()) {
-                break;
-            }
-            self.step(until);
-        }
-        for end in [OPENER, ACCEPTOR] {
-            self.read(end, usize::MAX);
-            let outcome = &self.ends[end].outcome;
-            assert_eq!(
-                *outcome,
-                Some(Outcome::Finished),
-                "end {end} at {:?}: {:#?}",
-                self.now,
-                [&self.ends[0].session, &self.ends[1].session]
-            );
-            assert_eq!(self.ends[end].taken, bytes[1 - end], "bytes taken at end {end}");
-            assert!(self.ends[end].saw_finish, "end {end} saw no end");
-            let session = self.ends[end].session.as_ref().unwrap();
-            assert_eq!(session.allocated(), 0, "memory left at end {end}");
-        }
     }
 }

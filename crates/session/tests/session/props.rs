@@ -9,7 +9,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crate::pair::{ACCEPTOR, OPENER, Pair, Rng, settings};
+use crate::pair::{ACCEPTOR, OPENER, Pair, settings};
+use crate::rng::Rng;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().expect("a number"))

@@ -1,0 +1,76 @@
+//! The applications at both ends: what they write, read and close, and what they must see.
+
+use std::time::Duration;
+
+use ferry_session::Outcome;
+
+use crate::pair::{ACCEPTOR, OPENER, Pair, side};
+use crate::rng::pattern;
+
+impl Pair {
+    pub fn write(&mut self, end: usize, count: usize) -> usize {
+        let from = self.ends[end].written;
+        let bytes: Vec<u8> = (from..from + count as u64).map(|offset| pattern(side(end), offset)).collect();
+        let wrote = self.session(end).write(&bytes);
+        self.ends[end].written += wrote as u64;
+        wrote
+    }
+
+    /// Takes up to `limit` bytes and checks each.
+    pub fn read(&mut self, end: usize, limit: usize) -> usize {
+        let mut taken = self.ends[end].taken;
+        let start = taken;
+        let Some(session) = self.ends[end].session.as_mut() else { return 0 };
+        for slice in session.readable() {
+            for byte in slice.iter().take(limit - (taken - start) as usize) {
+                assert_eq!(*byte, pattern(side(1 - end), taken), "wrong byte at offset {taken} for end {end}");
+                taken += 1;
+            }
+        }
+        session.consume((taken - start) as usize);
+        self.ends[end].taken = taken;
+        self.ends[end].saw_finish = session.is_drained();
+        (taken - start) as usize
+    }
+
+    pub fn finish(&mut self, end: usize) {
+        self.session(end).finish();
+    }
+
+    /// Both applications write `bytes` in full and close, reading everything meanwhile; both ends must finish.
+    pub fn exchange_and_close(&mut self, bytes: [u64; 2]) {
+        for _ in 0..200_000 {
+            for end in [OPENER, ACCEPTOR] {
+                if self.ends[end].session.is_none() {
+                    continue;
+                }
+                let left = bytes[end].saturating_sub(self.ends[end].written);
+                self.write(end, usize::try_from(left.min(20_000)).unwrap());
+                if self.ends[end].written >= bytes[end] && !self.session(end).is_finished() {
+                    self.finish(end);
+                }
+                self.read(end, usize::MAX);
+            }
+            let until = self.now + Duration::from_secs(30);
+            if self.ends.iter().all(|end| end.outcome.is_some()) {
+                break;
+            }
+            self.step(until);
+        }
+        for end in [OPENER, ACCEPTOR] {
+            self.read(end, usize::MAX);
+            let outcome = &self.ends[end].outcome;
+            assert_eq!(
+                *outcome,
+                Some(Outcome::Finished),
+                "end {end} at {:?}: {:#?}",
+                self.now,
+                [&self.ends[0].session, &self.ends[1].session]
+            );
+            assert_eq!(self.ends[end].taken, bytes[1 - end], "bytes taken at end {end}");
+            assert!(self.ends[end].saw_finish, "end {end} saw no end");
+            let session = self.ends[end].session.as_ref().unwrap();
+            assert_eq!(session.allocated(), 0, "memory left at end {end}");
+        }
+    }
+}
