@@ -133,10 +133,7 @@ impl Session {
     pub(crate) fn on_answer(&mut self, now: Time, epoch: Epoch, frame: &Frame<'_>) -> Result<(), Violation> {
         match frame {
             Frame::Accept(accept) => self.on_accept(now, epoch, accept),
-            Frame::Reject(reject) => {
-                self.on_reject(now, epoch, reject);
-                Ok(())
-            }
+            Frame::Reject(reject) => self.on_reject(now, epoch, reject),
             other => Err(Violation::OutOfPlace(other.name())),
         }
     }
@@ -170,8 +167,12 @@ impl Session {
         Ok(())
     }
 
-    pub(crate) fn on_reject(&mut self, now: Time, epoch: Epoch, reject: &Reject<'_>) {
-        let Attachment::Attaching { intent, .. } = self.attachment else { return };
+    pub(crate) fn on_reject(&mut self, now: Time, epoch: Epoch, reject: &Reject<'_>) -> Result<(), Violation> {
+        let Attachment::Attaching { intent, .. } = self.attachment else { return Ok(()) };
+        // What had arrived when the session ended may be all that there was.
+        if reject.code == RejectCode::Closed {
+            self.send.on_ack(reject.received, 0)?;
+        }
         let (code, reason) = (reject.code, reject.reason.clone().into_owned());
         let lost = matches!(code, RejectCode::Unknown | RejectCode::Closed | RejectCode::Protocol);
         if intent == Intent::Open || (intent == Intent::Resume && lost) {
@@ -180,5 +181,6 @@ impl Session {
             self.events.push_back(Event::Released { epoch, release: Release::Rejected { code, reason } });
             self.detach(now, epoch);
         }
+        Ok(())
     }
 }

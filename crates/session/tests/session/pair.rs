@@ -12,6 +12,9 @@ use crate::rng::Rng;
 pub const OPENER: usize = 0;
 pub const ACCEPTOR: usize = 1;
 
+/// Long enough for everything that does not wait for a timer, where links have no delay.
+pub const MOMENT: Duration = Duration::from_millis(1);
+
 pub fn side(end: usize) -> Side {
     if end == OPENER { Side::Opener } else { Side::Acceptor }
 }
@@ -87,6 +90,20 @@ pub fn settings(replay: u64, receive: u64) -> Settings {
 impl Pair {
     pub fn new(seed: u64) -> Self {
         Self::with_settings(seed, [settings(64 * 1024, 64 * 1024); 2])
+    }
+
+    /// Attached over one link without delay.
+    pub fn open() -> Self {
+        Self::open_with([settings(64 * 1024, 64 * 1024); 2])
+    }
+
+    pub fn open_with(settings: [Settings; 2]) -> Self {
+        let mut pair = Self::with_settings(1, settings);
+        pair.delay = 1;
+        pair.dial(false);
+        pair.run(MOMENT);
+        assert!(pair.session(OPENER).is_attached() && pair.session(ACCEPTOR).is_attached());
+        pair
     }
 
     pub fn with_settings(seed: u64, settings: [Settings; 2]) -> Self {
@@ -174,12 +191,14 @@ impl Pair {
     /// Lets both ends do everything that they can do at this moment.
     pub fn settle(&mut self) {
         for end in [OPENER, ACCEPTOR] {
-            self.deliver(end);
+            while self.deliver(end) {}
             self.drain(end);
         }
     }
 
-    fn deliver(&mut self, end: usize) {
+    /// Says whether anything came: it may have made another link readable.
+    fn deliver(&mut self, end: usize) -> bool {
+        let mut any = false;
         let mut order: Vec<usize> = (0..self.links.len()).collect();
         if self.rng.chance(50) {
             order.reverse();
@@ -195,27 +214,31 @@ impl Pair {
                 let (_, bytes) = self.links[index].flight[1 - end].pop_front().unwrap();
                 self.links[index].arrived[end].push_back(bytes);
             }
-            self.hand_over(end, index);
+            any |= self.hand_over(end, index);
             let link = &self.links[index];
             let ended = link.end[end].is_some_and(|at| at <= self.now);
             if ended && !link.gone[end] && link.arrived[end].is_empty() && link.flight[1 - end].is_empty() {
                 let epoch = self.ends[end].links.iter().find(|(_, link)| *link == index).map(|(epoch, _)| *epoch);
                 self.let_go(end, index, false);
+                any = true;
                 if let (Some(epoch), Some(session)) = (epoch, self.ends[end].session.as_mut()) {
                     session.detach(self.now, epoch);
                 }
             }
         }
+        any
     }
 
-    fn hand_over(&mut self, end: usize, index: usize) {
+    fn hand_over(&mut self, end: usize, index: usize) -> bool {
+        let mut any = false;
         loop {
             let epoch = self.ends[end].links.iter().find(|(_, link)| *link == index).map(|(epoch, _)| *epoch);
             let session = self.ends[end].session.as_ref();
             if epoch.is_some_and(|epoch| !session.is_some_and(|session| session.may_read(epoch))) {
-                return;
+                return any;
             }
-            let Some(bytes) = self.links[index].arrived[end].pop_front() else { return };
+            let Some(bytes) = self.links[index].arrived[end].pop_front() else { return any };
+            any = true;
             let (frame, length) = decode(&bytes).unwrap().expect("a whole frame");
             assert_eq!(length, bytes.len());
             match epoch {
@@ -332,6 +355,7 @@ impl Pair {
     /// Moves the clock to the next thing that happens, at most to `until`. False if that is where it stands.
     pub fn step(&mut self, until: Time) -> bool {
         self.settle();
+        self.redial();
         let next = self.next_moment().unwrap_or(until).min(until);
         let moved = next > self.now;
         self.now = next.max(self.now);
