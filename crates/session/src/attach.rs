@@ -101,8 +101,6 @@ impl Session {
         self.attachment = match (std::mem::replace(&mut self.attachment, Attachment::Detached), part) {
             // The attach failed; a link that has not begun to retire stays in use.
             (Attachment::Attaching { current: Some(link), .. }, Part::Next) if !link.peer_retired => {
-                // The Hello that is lost carried a grant.
-                self.receive.repeat_grant();
                 Attachment::Attached { link }
             }
             // The suspicion was right.

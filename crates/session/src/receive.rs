@@ -67,12 +67,21 @@ impl ReceiveHalf {
         self.granted.max(self.queue.base() + self.capacity)
     }
 
-    /// What goes into a Hello, an Accept or an Ack that is being sent now.
+    /// What goes into an Accept, an Ack, or the Hello for a session's only link, that is being sent now.
     pub(crate) fn grant(&mut self) -> (u64, u64) {
-        self.granted = self.window();
-        self.acked = self.received();
+        let (received, window) = self.offer();
+        self.acked = received;
         self.untold = false;
-        (self.acked, self.granted)
+        (received, window)
+    }
+
+    /// What goes into the Hello for a second link. The peer may read it later than what goes on the first one, or
+    /// never, so that it counts as not told.
+    pub(crate) fn offer(&mut self) -> (u64, u64) {
+        let window = self.window();
+        self.untold |= window > self.granted;
+        self.granted = window;
+        (self.received(), window)
     }
 
     /// What the peer was told last may not have reached it.

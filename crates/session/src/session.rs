@@ -144,7 +144,12 @@ impl Session {
 
     /// The Hello for the link of `epoch`, as it is being sent.
     pub(crate) fn hello(&mut self, epoch: Epoch, intent: Intent) -> Hello<'_> {
-        let (received, window) = self.receive.grant();
+        let (received, window) = if self.is_attached() {
+            self.receive.offer()
+        } else {
+            self.ack = AckTimer::Idle;
+            self.receive.grant()
+        };
         Hello {
             session: self.id,
             epoch,

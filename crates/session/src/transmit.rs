@@ -47,10 +47,10 @@ impl Session {
         if let Some(link) = self.attachment.link_mut(epoch) {
             link.liveness.on_asked(now);
         }
-        self.ack = AckTimer::Idle;
         match greeting {
             Greeting::Hello(intent) => Frame::Hello(self.hello(epoch, intent)),
             Greeting::Accept => {
+                self.ack = AckTimer::Idle;
                 let (received, window) = self.receive.grant();
                 Frame::Accept(Accept { received, window, resume_window: self.settings.resume_window })
             }
