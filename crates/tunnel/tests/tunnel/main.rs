@@ -3,3 +3,5 @@
 
 mod carry;
 mod pair;
+mod stream;
+mod survive;

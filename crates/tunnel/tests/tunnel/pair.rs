@@ -115,3 +115,10 @@ pub async fn get(addr: SocketAddr, path: &str) -> (u16, String) {
     let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
     (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
 }
+
+/// What an admin endpoint says in `/status`.
+pub async fn status(admin: SocketAddr) -> serde_json::Value {
+    let (code, body) = get(admin, "/status").await;
+    assert_eq!(code, 200);
+    serde_json::from_str(&body).unwrap()
+}

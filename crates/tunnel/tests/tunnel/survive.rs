@@ -1,0 +1,146 @@
+//! The application's connection survives what happens between the tunnels.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ferry_relay::{Cut, Heal, Relay};
+use ferry_tunnel::Tunnel;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use crate::pair::{Site, far_config, get, near_config, status};
+use crate::stream::{check, write_until};
+
+/// A far tunnel behind a relay, an application at each end, and a checked stream each way.
+pub struct Checked {
+    pub near: Tunnel,
+    pub far: Tunnel,
+    pub near_site: Site,
+    pub far_site: Site,
+    pub relay: Relay,
+    stop: Arc<AtomicBool>,
+    streams: Vec<JoinHandle<u64>>,
+}
+
+const UP: u64 = 0x0a;
+const DOWN: u64 = 0x0b;
+
+impl Checked {
+    pub async fn start(extra: &str) -> Self {
+        let (near_site, far_site) = (Site::new("a/near"), Site::new("b/far"));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let forward = listener.local_addr().unwrap();
+        let far = far_site.start(&far_config(&near_site, forward, extra)).await;
+        let relay = Relay::start("127.0.0.1:0".parse().unwrap(), far.addresses().listen.unwrap()).unwrap();
+        let near = near_site.start(&near_config(&far_site, relay.addr(), extra)).await;
+        let app = TcpStream::connect(near.addresses().egress[0]).await.unwrap();
+        let (service, _) = listener.accept().await.unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let streams = [(app, UP, DOWN), (service, DOWN, UP)].into_iter().flat_map(|(socket, writes, reads)| {
+            let (read, write) = socket.into_split();
+            let stop = stop.clone();
+            let writer =
+                tokio::spawn(async move { write_until(write, writes, |_| stop.load(Ordering::Relaxed)).await });
+            [writer, tokio::spawn(check(read, reads))]
+        });
+        let streams = streams.collect();
+        Self { near, far, near_site, far_site, relay, stop, streams }
+    }
+
+    fn admin(&self) -> SocketAddr {
+        self.near.addresses().admin.unwrap()
+    }
+
+    /// The session as the near tunnel sees it.
+    pub async fn session(&self) -> serde_json::Value {
+        status(self.admin()).await["sessions"][0].clone()
+    }
+
+    /// Waits until the session is attached with an epoch of at least `epoch`, and moving.
+    pub async fn reaches(&self, epoch: u64) -> u64 {
+        loop {
+            let session = self.session().await;
+            let now = session["epoch"].as_u64().expect("the session is alive");
+            if session["attached"] == true && now >= epoch {
+                return now;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits until `bytes` more have arrived at the near application.
+    pub async fn moves(&self, bytes: u64) {
+        let received = |session: serde_json::Value| session["received"].as_u64().expect("the session is alive");
+        let before = received(self.session().await);
+        while received(self.session().await) < before + bytes {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Ends both streams; every byte of each must have arrived.
+    pub async fn finish(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut counts = Vec::new();
+        for stream in self.streams {
+            counts.push(stream.await.unwrap());
+        }
+        let [up, down_checked, down, up_checked] = counts[..] else { panic!("four streams") };
+        assert_eq!((up, down), (up_checked, down_checked), "bytes written and bytes checked");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cuts_lose_no_byte() {
+    let checked = Checked::start("").await;
+    let mut epoch = checked.reaches(1).await;
+    for round in 0..20 {
+        checked.moves(100_000).await;
+        checked.relay.cut(if round % 2 == 0 { Cut::Rst } else { Cut::Fin });
+        epoch = checked.reaches(epoch + 1).await;
+    }
+    checked.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rotations_lose_no_byte() {
+    let checked = Checked::start("rotation: {max_per_second: 1000}\n").await;
+    let mut epoch = checked.reaches(1).await;
+    for _ in 0..60 {
+        checked.moves(100_000).await;
+        checked.near.rotate_all();
+        epoch = checked.reaches(epoch + 1).await;
+    }
+    let (_, metrics) = get(checked.admin(), "/metrics").await;
+    assert!(metrics.contains("ferry_resumes_total 0"), "a rotation is no resume:\n{metrics}");
+    checked.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_black_hole_is_noticed_and_left_behind() {
+    let checked = Checked::start("liveness: 2s\n").await;
+    let epoch = checked.reaches(1).await;
+    checked.moves(100_000).await;
+    checked.relay.black_hole();
+    checked.relay.heal(Heal::Silent);
+    checked.reaches(epoch + 1).await;
+    checked.moves(100_000).await;
+    checked.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_path_is_tried_until_it_is_back() {
+    let checked = Checked::start("").await;
+    let epoch = checked.reaches(1).await;
+    checked.relay.refuse(true).unwrap();
+    checked.relay.cut(Cut::Rst);
+    while checked.session().await["attached"] == true {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    checked.relay.refuse(false).unwrap();
+    checked.reaches(epoch + 1).await;
+    checked.moves(100_000).await;
+    checked.finish().await;
+}
