@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::frame::bounded;
+use crate::link::Link;
 use crate::{Epoch, Outcome, ResetCode, Session};
 
 impl Session {
@@ -96,6 +97,19 @@ impl Session {
     pub fn set_capacities(&mut self, replay: u64, receive: u64) {
         self.send.set_capacity(replay);
         self.receive.set_capacity(receive);
+    }
+
+    /// The replay buffer is full of what was sent: its capacity is what holds the application up.
+    pub fn replay_is_short(&self) -> bool {
+        let everything_sent = |link: &Link| link.next >= self.send.replay_end();
+        !self.send.is_finished()
+            && self.send.writable() == 0
+            && self.attachment.write_link().is_some_and(everything_sent)
+    }
+
+    /// The receive window has held the peer up since this was asked last, although the application takes what comes.
+    pub fn take_window_short(&mut self) -> bool {
+        self.receive.take_short() && self.receive.buffered() == 0
     }
 
     /// The last round trip measured on the link that is read, if any.

@@ -78,6 +78,16 @@ impl Attachment {
         first.into_iter().chain(second)
     }
 
+    /// The established link that application bytes are sent on.
+    pub(crate) fn write_link(&self) -> Option<&Link> {
+        match self {
+            Self::Attaching { current: Some(link), .. } | Self::Attached { link } | Self::Draining { link, .. } => {
+                Some(link)
+            }
+            _ => None,
+        }
+    }
+
     /// The links that are read now: silence says something only of them.
     pub(crate) fn read_links(&self) -> impl Iterator<Item = &Link> {
         self.links().filter(|link| self.is_read(link.epoch))

@@ -14,13 +14,26 @@ pub(crate) struct ReceiveHalf {
     granted: u64,
     /// What the peer was last told that this end holds.
     acked: u64,
+    /// A window that the peer was told, and that tells by where the data stops whether it held the peer up.
+    watched: u64,
+    /// The window held the peer up.
+    short: bool,
     /// What the peer was told last went with a link that was lost.
     untold: bool,
 }
 
 impl ReceiveHalf {
     pub(crate) fn new(capacity: u64, granted: u64) -> Self {
-        Self { queue: Blocks::default(), capacity, finished: false, granted, acked: 0, untold: false }
+        Self {
+            queue: Blocks::default(),
+            capacity,
+            finished: false,
+            granted,
+            acked: 0,
+            watched: granted,
+            short: false,
+            untold: false,
+        }
     }
 
     /// Everything below this offset is held by this end; counts the Finish.
@@ -84,6 +97,11 @@ impl ReceiveHalf {
         (self.received(), window)
     }
 
+    /// Whether the window has held the peer up since this was asked last.
+    pub(crate) fn take_short(&mut self) -> bool {
+        std::mem::take(&mut self.short)
+    }
+
     /// What the peer was told last may not have reached it.
     pub(crate) fn repeat_grant(&mut self) {
         self.untold = true;
@@ -124,6 +142,11 @@ impl ReceiveHalf {
         }
         let known = usize::try_from(received - offset).unwrap_or(usize::MAX);
         self.queue.push(&payload[known..]);
+        // A sender cuts its data at blocks of its own, and at the window only when that is what stops it.
+        self.short |= end == self.watched;
+        if end >= self.watched {
+            self.watched = self.granted;
+        }
         Ok(true)
     }
 

@@ -40,6 +40,11 @@ impl SendHalf {
         self.replay.end() + u64::from(self.finished)
     }
 
+    /// Offset after the application's last byte.
+    pub(crate) fn replay_end(&self) -> u64 {
+        self.replay.end()
+    }
+
     pub(crate) fn is_finished(&self) -> bool {
         self.finished
     }

@@ -16,6 +16,7 @@ use crate::dial::DialError;
 use crate::link::{Link, LinkError};
 use crate::local::Local;
 use crate::mailbox::Command;
+use crate::memory::Lease;
 use crate::metrics::{ByRotated, Counters, Rotated};
 use crate::net::{BoxFuture, Stream};
 use crate::peer::Peer;
@@ -34,6 +35,7 @@ pub(crate) struct Driver {
     shared: Arc<Shared>,
     peer: Arc<Peer>,
     entry: Arc<Entry>,
+    lease: Lease,
     session: Session,
     local: Local,
     links: Vec<(Epoch, Box<Link>)>,
@@ -45,6 +47,9 @@ pub(crate) struct Driver {
     /// The session is without a link, and counted so.
     detached: bool,
     counters: Counters,
+    /// Most bytes that each buffer may be lent, and most that one key protects.
+    most: u64,
+    key_bytes: u64,
     timer: Option<Pin<Box<Sleep>>>,
     timer_at: Option<Time>,
     outcome: Option<Outcome>,
@@ -61,14 +66,18 @@ impl Driver {
         shared: Arc<Shared>,
         peer: Arc<Peer>,
         entry: Arc<Entry>,
+        lease: Lease,
         session: Session,
         local: Box<dyn Stream>,
     ) -> Self {
         let counters = shared.metrics.counters();
+        let config = &shared.plan().config;
+        let (most, key_bytes) = (config.resume.buffer, config.rotation.bytes);
         Self {
             shared,
             peer,
             entry,
+            lease,
             session,
             local: Local::new(local),
             links: Vec::new(),
@@ -77,6 +86,8 @@ impl Driver {
             opened_at: None,
             detached: false,
             counters,
+            most,
+            key_bytes,
             timer: None,
             timer_at: None,
             outcome: None,
@@ -170,6 +181,7 @@ impl Driver {
                 info!(%session, %peer, %epoch, "session resumed");
             }
             Intent::Rotate => {
+                self.lease.rest(&mut self.session);
                 self.shared.metrics.rotations.get_or_create(&ByRotated { result: Rotated::Done }).inc();
                 debug!(%session, %peer, %epoch, "session rotated");
             }
@@ -275,6 +287,7 @@ impl Driver {
         moved |= self.receive(now, cx);
         moved |= self.deliver(cx);
         moved |= self.collect(cx);
+        self.lease.follow(&mut self.session, self.most);
         moved |= self.transmit(now, cx);
         while let Some(event) = self.session.poll_event() {
             self.on_event(now, event);
@@ -285,8 +298,7 @@ impl Driver {
 
     /// The current link has carried as many bytes as one key may, in either direction.
     fn key_is_worn(&self) -> bool {
-        let limit = self.shared.plan().config.rotation.bytes;
-        self.rotate_at.is_some() && self.links.iter().any(|(_, link)| link.is_worn(limit))
+        self.rotate_at.is_some() && self.links.iter().any(|(_, link)| link.is_worn(self.key_bytes))
     }
 
     fn poll_obtaining(&mut self, cx: &mut Context<'_>) -> bool {

@@ -54,13 +54,17 @@ impl Shared {
             if !self.sessions.add(entry.clone(), self.session_limit) {
                 break 'refused (Refusal::Limit, format!("the limit of {} sessions is reached", self.session_limit));
             }
+            let Some(lease) = self.memory.reserve(&peer.name) else {
+                self.sessions.remove(&entry.key, 0, true, wait);
+                break 'refused (Refusal::Limit, "no memory is left for another session (limits.memory)".to_owned());
+            };
             let Ok(link) = timeout(wait, peer.pool.take()).await else {
                 self.sessions.remove(&entry.key, 0, true, wait);
                 let problem = peer.problem().unwrap_or_else(|| "it has not dialled this end".to_owned());
                 break 'refused (Refusal::NoLink, format!("no link within {wait:?}: {problem}"));
             };
-            let session = Session::opener(self.now(), id, service.as_str(), self.settings());
-            let mut driver = Driver::new(self.clone(), peer.clone(), entry, session, local);
+            let session = Session::opener(self.now(), id, service.as_str(), self.settings(&lease));
+            let mut driver = Driver::new(self.clone(), peer.clone(), entry, lease, session, local);
             driver.attach(link, false);
             return self.drive(driver, &peer, End::Opener).await;
         };

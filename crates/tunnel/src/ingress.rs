@@ -15,6 +15,7 @@ use tracing::{debug, info, warn};
 use crate::driver::Driver;
 use crate::link::Link;
 use crate::mailbox::Command;
+use crate::memory::Lease;
 use crate::metrics::{ByEnd, ByRefusal, End, Ending, Refusal};
 use crate::net::Stream;
 use crate::peer::Peer;
@@ -120,16 +121,16 @@ impl Shared {
         };
         let entry = Arc::new(Entry::new(key, &hello.service));
         let opened = forward.and_then(|forward| {
-            if self.sessions.add(entry.clone(), self.session_limit) {
-                Ok(forward)
-            } else {
-                Err((Refusal::Limit, Refused::new(RejectCode::Limit, "the session limit is reached")))
-            }
+            let limit = |what: &'static str| (Refusal::Limit, Refused::new(RejectCode::Limit, what));
+            let lease =
+                self.memory.reserve(&peer.name).ok_or_else(|| limit("no memory is left for another session"))?;
+            let added = self.sessions.add(entry.clone(), self.session_limit);
+            added.then_some((forward, lease)).ok_or_else(|| limit("the session limit is reached"))
         });
         match opened {
-            Ok(forward) => {
+            Ok((forward, lease)) => {
                 let (shared, peer) = (self.clone(), peer.clone());
-                self.sessions_tasks.spawn(async move { shared.serve(peer, entry, hello, link, forward).await });
+                self.sessions_tasks.spawn(async move { shared.serve(peer, entry, lease, hello, link, forward).await });
             }
             Err((refusal, refused)) => {
                 self.metrics.refused.get_or_create(&ByRefusal { reason: refusal }).inc();
@@ -144,6 +145,7 @@ impl Shared {
         self: Arc<Self>,
         peer: Arc<Peer>,
         entry: Arc<Entry>,
+        lease: Lease,
         hello: Hello<'static>,
         link: Link,
         forward: HostPort,
@@ -161,8 +163,8 @@ impl Shared {
                 return;
             }
         };
-        let session = Session::acceptor(self.now(), &hello, self.settings());
-        let mut driver = Driver::new(self.clone(), peer.clone(), entry, session, local);
+        let session = Session::acceptor(self.now(), &hello, self.settings(&lease));
+        let mut driver = Driver::new(self.clone(), peer.clone(), entry, lease, session, local);
         driver.accept(&hello, Box::new(link));
         self.drive(driver, &peer, End::Acceptor).await;
     }

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::memory::{Lease, Memory};
 use crate::metrics::Metrics;
 use crate::net::Network;
 use crate::plan::Plan;
@@ -24,6 +25,7 @@ pub(crate) struct Shared {
     pub(crate) sessions: Sessions,
     pub(crate) session_limit: usize,
     pub(crate) metrics: Metrics,
+    pub(crate) memory: Arc<Memory>,
     pub(crate) rotations: Budget,
     /// No new sessions: this end is going.
     pub(crate) draining: CancellationToken,
@@ -37,6 +39,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(network: Arc<dyn Network>, instance: Instance, plan: Plan, session_limit: usize) -> Self {
+        let memory = Memory::new(plan.config.limits.memory, plan.config.peers.len());
         let rotations = Budget::new(plan.config.rotation.max_per_second);
         Self {
             network,
@@ -46,6 +49,7 @@ impl Shared {
             sessions: Sessions::default(),
             session_limit,
             metrics: Metrics::default(),
+            memory,
             rotations,
             draining: CancellationToken::new(),
             stop: CancellationToken::new(),
@@ -75,11 +79,11 @@ impl Shared {
     }
 
     /// What a session is told at its birth.
-    pub(crate) fn settings(&self) -> Settings {
+    pub(crate) fn settings(&self, lease: &Lease) -> Settings {
         let plan = self.plan();
         Settings {
-            replay_capacity: plan.config.resume.buffer,
-            receive_capacity: plan.config.resume.buffer,
+            replay_capacity: lease.held().replay,
+            receive_capacity: lease.held().receive,
             liveness: plan.config.liveness,
             resume_window: plan.config.resume.window,
         }

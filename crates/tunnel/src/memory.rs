@@ -1,0 +1,182 @@
+//! Memory for buffers: bounded over all sessions, shared out between peers.
+//!
+//! Each session reserves a floor when it opens. What is left is lent as sessions show that they need it, and given
+//! back when they rest; while it is scarce, no peer gets more than its share.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ferry_config::Name;
+use ferry_session::{INITIAL_WINDOW, Session};
+
+/// Replay and receive bytes that every session has for certain.
+const FLOOR: Capacities = Capacities { replay: 8 * 1024, receive: INITIAL_WINDOW };
+
+/// What a session starts with while memory is plentiful.
+const START: Capacities = Capacities { replay: 64 * 1024, receive: 64 * 1024 };
+
+/// Bytes that a session's two buffers may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Capacities {
+    pub(crate) replay: u64,
+    pub(crate) receive: u64,
+}
+
+impl Capacities {
+    fn total(self) -> u64 {
+        self.replay + self.receive
+    }
+}
+
+/// All the memory that sessions may use.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    limit: u64,
+    /// Peers that share it.
+    peers: u64,
+    used: Mutex<Used>,
+}
+
+#[derive(Debug, Default)]
+struct Used {
+    total: u64,
+    by_peer: HashMap<Name, u64>,
+}
+
+impl Memory {
+    pub(crate) fn new(limit: u64, peers: usize) -> Arc<Self> {
+        Arc::new(Self { limit, peers: (peers as u64).max(1), used: Mutex::default() })
+    }
+
+    /// The floor for a new session, if there is as much.
+    pub(crate) fn reserve(self: &Arc<Self>, peer: &Name) -> Option<Lease> {
+        let mut lease = Lease { memory: self.clone(), peer: peer.clone(), held: Capacities { replay: 0, receive: 0 } };
+        if !self.add(peer, FLOOR.total(), true) {
+            return None;
+        }
+        lease.held = FLOOR;
+        if self.used() < self.limit / 4 {
+            lease.grow_to(START);
+        }
+        Some(lease)
+    }
+
+    /// Bytes reserved and lent.
+    pub(crate) fn used(&self) -> u64 {
+        self.lock().total
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Used> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes `bytes` for a peer. A floor may use the last byte; more than a fair share is lent only while a quarter is
+    /// free after it.
+    fn add(&self, peer: &Name, bytes: u64, floor: bool) -> bool {
+        let mut used = self.lock();
+        let total = used.total + bytes;
+        let of_peer = used.by_peer.get(peer).copied().unwrap_or_default() + bytes;
+        let share = self.limit / self.peers;
+        let plentiful = total <= self.limit - self.limit / 4;
+        let fits = total <= self.limit && (floor || plentiful || of_peer <= share);
+        if fits {
+            used.total = total;
+            used.by_peer.insert(peer.clone(), of_peer);
+        }
+        fits
+    }
+
+    fn remove(&self, peer: &Name, bytes: u64) {
+        let mut used = self.lock();
+        used.total -= bytes;
+        if let Some(of_peer) = used.by_peer.get_mut(peer) {
+            *of_peer -= bytes;
+            if *of_peer == 0 {
+                used.by_peer.remove(peer);
+            }
+        }
+    }
+}
+
+/// What one session holds; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    memory: Arc<Memory>,
+    peer: Name,
+    held: Capacities,
+}
+
+impl Lease {
+    pub(crate) fn held(&self) -> Capacities {
+        self.held
+    }
+
+    fn grow_to(&mut self, wanted: Capacities) -> bool {
+        let more = wanted.total().saturating_sub(self.held.total());
+        let grown = more > 0 && self.memory.add(&self.peer, more, false);
+        if grown {
+            self.held = wanted;
+        }
+        grown
+    }
+
+    /// Gives a session that its buffers hold up twice the room, up to `most` for each, if it can be lent.
+    pub(crate) fn follow(&mut self, session: &mut Session, most: u64) {
+        let mut wanted = self.held;
+        if session.replay_is_short() {
+            wanted.replay = (wanted.replay * 2).min(most.max(FLOOR.replay));
+        }
+        if session.take_window_short() {
+            wanted.receive = (wanted.receive * 2).min(most.max(FLOOR.receive));
+        }
+        if wanted != self.held && self.grow_to(wanted) {
+            session.set_capacities(self.held.replay, self.held.receive);
+        }
+    }
+
+    /// Gives back what a session at rest has no use for. The window that the peer was told stays promised.
+    pub(crate) fn rest(&mut self, session: &mut Session) {
+        if session.replay_buffered() == 0 && self.held.replay > START.replay {
+            self.memory.remove(&self.peer, self.held.replay - START.replay);
+            self.held.replay = START.replay;
+            session.set_capacities(self.held.replay, self.held.receive);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.memory.remove(&self.peer, self.held.total());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        text.parse().expect("a name")
+    }
+
+    #[test]
+    fn a_session_is_refused_when_its_floor_does_not_fit() {
+        let memory = Memory::new(3 * FLOOR.total(), 1);
+        let leases: Vec<_> = (0..3).map(|_| memory.reserve(&name("a"))).collect();
+        assert!(leases.iter().all(Option::is_some));
+        assert!(memory.reserve(&name("a")).is_none());
+        drop(leases);
+        assert_eq!(memory.used(), 0);
+        assert!(memory.reserve(&name("a")).is_some());
+    }
+
+    #[test]
+    fn one_peer_cannot_take_the_others_share() {
+        let limit = 100 * 1024 * 1024;
+        let memory = Memory::new(limit, 2);
+        let mut greedy = memory.reserve(&name("greedy")).expect("room");
+        while greedy.grow_to(Capacities { replay: greedy.held.replay + 1024 * 1024, ..greedy.held }) {}
+        assert!(memory.used() <= limit * 3 / 4, "{} of {limit} lent to one of two peers", memory.used());
+        let mut modest = memory.reserve(&name("modest")).expect("room for another peer");
+        assert!(modest.grow_to(Capacities { replay: limit / 5, ..modest.held }));
+    }
+}
