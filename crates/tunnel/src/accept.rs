@@ -78,6 +78,7 @@ async fn accept(shared: &Arc<Shared>, silent: &Silent, turns: &Turns, mut stream
     };
     let handshake = async {
         let established = plan.acceptor.handshake(stream, hello).await?;
+        // The plan that accepted the key: another may be in force by now.
         let peer = plan.peer_of(&established.proven.key).ok_or(TlsError::Policy("key"))?;
         let link = Link::establish(established, shared.instance, None).await?;
         Ok::<_, LinkError>((peer, link))

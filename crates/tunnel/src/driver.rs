@@ -130,11 +130,36 @@ impl Driver {
     fn on_command(&mut self, command: Command) {
         match command {
             Command::Attach(hello, link) => self.accept(&hello, link),
+            Command::Recheck => self.recheck(),
             Command::Rotate => self.rotate_at = self.rotate_at.map(|_| self.shared.now()),
             Command::Reset(code, reason) => {
                 self.session.reset(code, reason);
                 self.local.reset();
             }
+        }
+    }
+
+    /// A session whose peer or right was withdrawn ends; a link whose key is accepted no longer is left for another.
+    fn recheck(&mut self) {
+        let plan = self.shared.plan();
+        let withdrawn = if !plan.peers.contains_key(&self.peer.name) {
+            Some("the peer was withdrawn from the configuration")
+        } else if self.session.side() == Side::Acceptor
+            && plan.service(self.session.service(), &self.peer.name).is_none()
+        {
+            Some("the service was withdrawn from the peer")
+        } else {
+            None
+        };
+        if let Some(reason) = withdrawn {
+            self.session.reset(ResetCode::Withdrawn, reason);
+            self.local.reset();
+        }
+        let peer = &self.peer;
+        let refused = self.links.iter().filter(|(_, link)| !peer.accepts(&link.facts().key));
+        for epoch in refused.map(|(epoch, _)| *epoch).collect::<Vec<_>>() {
+            info!(session = %self.session.id(), %epoch, "link closed: its key is not accepted any more");
+            self.lose(epoch);
         }
     }
 

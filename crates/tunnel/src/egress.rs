@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ferry_config::{Name, ServiceName};
 use ferry_session::{Session, SessionId, Side};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::driver::Driver;
@@ -17,10 +18,17 @@ use crate::shared::Shared;
 const BREATHE: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// Takes applications' connections until the tunnel drains.
-pub(crate) async fn listen(shared: Arc<Shared>, mut listener: Box<dyn Listener>, peer: Name, service: ServiceName) {
+pub(crate) async fn listen(
+    shared: Arc<Shared>,
+    mut listener: Box<dyn Listener>,
+    peer: Name,
+    service: ServiceName,
+    withdrawn: CancellationToken,
+) {
     loop {
         let accepted = tokio::select! {
             () = shared.draining.cancelled() => return,
+            () = withdrawn.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {

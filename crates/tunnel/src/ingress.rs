@@ -75,6 +75,9 @@ impl Shared {
                 ended = timeout(IDLE, link.frames_until_break(take)) => if !matches!(ended, Ok(Ok(()))) { return },
             }
             let peer = waiting.done();
+            if !peer.accepts(&link.facts().key) {
+                return;
+            }
             match hello {
                 Some(Ok(hello)) => shared.on_hello(&peer, hello, link),
                 Some(Err(name)) => {

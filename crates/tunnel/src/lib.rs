@@ -20,6 +20,7 @@ pub mod net;
 mod peer;
 mod plan;
 mod pool;
+mod reload;
 mod rotation;
 mod scratch;
 mod sessions;

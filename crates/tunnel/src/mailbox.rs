@@ -11,6 +11,8 @@ use crate::link::Link;
 pub(crate) enum Command {
     /// A Hello for this session came on this link.
     Attach(Hello<'static>, Box<Link>),
+    /// The configuration was read again.
+    Recheck,
     /// Move to fresh keys now.
     Rotate,
     /// End the session.

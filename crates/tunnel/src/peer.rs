@@ -1,14 +1,15 @@
 //! One peer: its pool of links and, if it is dialled, the task that keeps the pool filled.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use ferry_config::{Identity, Name};
+use ferry_config::{Identity, Name, PublicKey};
 use ferry_session::LinkKind;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::dial::{self, DialError};
 use crate::link::{Link, LinkError};
@@ -32,9 +33,10 @@ const LOOK_AFTER: Duration = Duration::from_secs(1);
 /// One peer of this tunnel.
 pub(crate) struct Peer {
     pub(crate) name: Name,
-    pub(crate) config: ferry_config::Peer,
-    dialler: Dialler,
+    terms: RwLock<Arc<Terms>>,
     pub(crate) pool: Pool,
+    /// The peer was withdrawn from the configuration.
+    pub(crate) withdrawn: CancellationToken,
     dials: Semaphore,
     /// The last dial worked, or a link of it is here.
     reachable: AtomicBool,
@@ -44,12 +46,25 @@ pub(crate) struct Peer {
     problem: Mutex<Option<String>>,
 }
 
+/// What the configuration says of a peer now.
+struct Terms {
+    config: ferry_config::Peer,
+    dialler: Dialler,
+}
+
+impl Terms {
+    fn new(identity: &Identity, config: ferry_config::Peer) -> Result<Self, TlsError> {
+        let dialler = Dialler::new(identity, config.keys.iter().copied().collect::<Vec<_>>())?;
+        Ok(Self { config, dialler })
+    }
+}
+
 impl Peer {
     pub(crate) fn new(identity: &Identity, config: ferry_config::Peer) -> Result<Self, TlsError> {
         Ok(Self {
             name: config.name.clone(),
-            dialler: Dialler::new(identity, config.keys.iter().copied().collect::<Vec<_>>())?,
-            config,
+            terms: RwLock::new(Arc::new(Terms::new(identity, config)?)),
+            withdrawn: CancellationToken::new(),
             pool: Pool::default(),
             dials: Semaphore::new(DIALS),
             reachable: AtomicBool::new(false),
@@ -59,9 +74,27 @@ impl Peer {
         })
     }
 
+    fn terms(&self) -> Arc<Terms> {
+        self.terms.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The configuration was read again. Links whose key is accepted no longer are dropped.
+    pub(crate) fn update(&self, identity: &Identity, config: ferry_config::Peer) -> Result<(), TlsError> {
+        let terms = Terms::new(identity, config)?;
+        self.pool.retain(|link| terms.config.keys.contains(&link.facts().key));
+        *self.terms.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(terms);
+        self.pool.wake();
+        Ok(())
+    }
+
+    /// The key is one of this peer's now.
+    pub(crate) fn accepts(&self, key: &PublicKey) -> bool {
+        !self.withdrawn.is_cancelled() && self.terms().config.keys.contains(key)
+    }
+
     /// This end has its address.
     pub(crate) fn is_dialled(&self) -> bool {
-        !self.config.addresses.is_empty()
+        !self.terms().config.addresses.is_empty()
     }
 
     /// It can be reached now, as far as is known.
@@ -82,9 +115,10 @@ impl Peer {
     /// Dials once.
     pub(crate) async fn dial(&self, shared: &Shared, kind: LinkKind) -> Result<Link, DialError> {
         let _permit = self.dials.acquire().await;
-        let stream = dial::connect(&shared.network, &self.config.addresses).await?;
+        let terms = self.terms();
+        let stream = dial::connect(&shared.network, &terms.config.addresses).await?;
         let handshake = async {
-            let established = self.dialler.handshake(stream).await?;
+            let established = terms.dialler.handshake(stream).await?;
             Ok(Link::establish(established, shared.instance, Some(kind)).await?)
         };
         let dialled = timeout(dial::HANDSHAKE, handshake).await.unwrap_or(Err(DialError::HandshakeTimedOut));
@@ -134,7 +168,7 @@ pub(crate) fn tls_failure(error: &TlsError) -> LinkFailure {
 /// What the filler's dials bring.
 type Dialled = (LinkKind, Result<Link, DialError>);
 
-/// Keeps a dialled peer's links warm until the tunnel drains.
+/// Keeps a peer's links warm, while it has an address, until the tunnel stops.
 pub(crate) async fn keep_warm(shared: Arc<Shared>, peer: Arc<Peer>) {
     let mut dials: JoinSet<Dialled> = JoinSet::new();
     let mut under_way = [0usize; 2];
@@ -146,9 +180,10 @@ pub(crate) async fn keep_warm(shared: Arc<Shared>, peer: Arc<Peer>) {
         peer.pool.prune(config.rotation.every);
         let (ready, waiting) = peer.pool.counts();
         let offered = peer.offered.load(Ordering::Relaxed);
+        let dialled = usize::from(peer.is_dialled());
         let wanted = [
-            (config.warm_links.own as usize + waiting).saturating_sub(ready + under_way[0]),
-            (config.warm_links.offered as usize).saturating_sub(offered + under_way[1]),
+            (config.warm_links.own as usize + waiting).saturating_sub(ready + under_way[0]) * dialled,
+            (config.warm_links.offered as usize).saturating_sub(offered + under_way[1]) * dialled,
         ];
         let budget = match next_probe {
             None => DIALS.saturating_sub(dials.len()),
@@ -167,6 +202,7 @@ pub(crate) async fn keep_warm(shared: Arc<Shared>, peer: Arc<Peer>) {
         let pause = next_probe.map_or(LOOK_AFTER, |at| at.saturating_duration_since(Instant::now()).min(LOOK_AFTER));
         tokio::select! {
             () = shared.stopping() => return,
+            () = peer.withdrawn.cancelled() => return,
             () = peer.pool.changed() => {}
             () = tokio::time::sleep(pause) => {}
             Some(Ok((kind, dialled))) = dials.join_next() => {

@@ -77,6 +77,11 @@ impl Pool {
         }
     }
 
+    /// Drops links that `keep` does not want.
+    pub(crate) fn retain(&self, keep: impl Fn(&Link) -> bool) {
+        self.state().ready.retain(keep);
+    }
+
     /// Drops links that the peer closed, and those whose keys are older than `max_age`.
     pub(crate) fn prune(&self, max_age: Duration) {
         self.state().ready.retain_mut(|link| link.age() < max_age && !link.is_stale());

@@ -12,6 +12,7 @@ use crate::memory::{Lease, Memory};
 use crate::metrics::Metrics;
 use crate::net::Network;
 use crate::plan::Plan;
+use crate::reload::Egresses;
 use crate::rotation::Budget;
 use crate::sessions::Sessions;
 
@@ -26,6 +27,7 @@ pub(crate) struct Shared {
     pub(crate) session_limit: usize,
     pub(crate) metrics: Metrics,
     pub(crate) memory: Arc<Memory>,
+    pub(crate) egresses: Egresses,
     pub(crate) rotations: Budget,
     /// No new sessions: this end is going.
     pub(crate) draining: CancellationToken,
@@ -50,6 +52,7 @@ impl Shared {
             session_limit,
             metrics: Metrics::default(),
             memory,
+            egresses: Egresses::default(),
             rotations,
             draining: CancellationToken::new(),
             stop: CancellationToken::new(),
@@ -61,6 +64,11 @@ impl Shared {
     /// The configuration in force.
     pub(crate) fn plan(&self) -> Arc<Plan> {
         self.plan.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts another configuration in force.
+    pub(crate) fn set_plan(&self, plan: Plan) {
+        *self.plan.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(plan);
     }
 
     /// The present moment on the sessions' clock.

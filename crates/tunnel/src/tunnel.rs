@@ -1,10 +1,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ferry_session::{Instance, ResetCode};
 use thiserror::Error;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -15,7 +17,7 @@ use crate::peer::Peer;
 use crate::plan::Plan;
 use crate::shared::Shared;
 use crate::tls::TlsError;
-use crate::{accept, admin, egress, peer};
+use crate::{accept, admin, peer, reload};
 
 /// File descriptors that are not for sessions: listeners, warm links, handshakes, the runtime's.
 const SPARE_FILES: u64 = 1024;
@@ -25,6 +27,7 @@ pub struct Tunnel {
     shared: Arc<Shared>,
     addresses: Addresses,
     services: JoinSet<Result<(), TunnelError>>,
+    read_again: Arc<Notify>,
 }
 
 /// Where a tunnel listens.
@@ -96,10 +99,10 @@ impl Tunnel {
         let session_limit = session_limit(config.limits.sessions);
         let plan = Plan::new(config, peers)?;
         let shared = Arc::new(Shared::new(network, Instance(instance), plan, session_limit));
-        let services = listeners.serve(&shared);
+        let services = listeners.serve(&shared).await;
         let name = &shared.plan().config.name;
         info!(%name, instance = %shared.instance, "tunnel up: {addresses}");
-        Ok(Self { shared, addresses, services })
+        Ok(Self { shared, addresses, services, read_again: Arc::default() })
     }
 
     /// Where it listens.
@@ -125,6 +128,24 @@ impl Tunnel {
             // One that has just ended needs no fresh keys.
             let _ = entry.mailbox.send(Command::Rotate);
         }
+    }
+
+    /// Follows the configuration file at `path` from now on: what changes in it takes effect within two seconds.
+    pub fn follow(&self, path: PathBuf) {
+        self.shared.tasks.spawn(reload::follow(self.shared.clone(), path, self.read_again.clone()));
+    }
+
+    /// Looks at the followed file now, and reports its problems even if they were reported before.
+    pub fn read_again(&self) {
+        self.read_again.notify_one();
+    }
+
+    /// Puts another configuration in force. Live sessions go on, except those whose peer or right was withdrawn.
+    ///
+    /// # Errors
+    /// When the identity cannot be used; nothing has changed then.
+    pub async fn reload(&self, config: ferry_config::Tunnel) -> Result<(), TlsError> {
+        self.shared.reload(config).await
     }
 
     /// Ends the tunnel: no new sessions; those that live may finish within the configured time, then they are reset.
@@ -203,15 +224,15 @@ impl Listeners {
         }
     }
 
-    fn serve(self, shared: &Arc<Shared>) -> JoinSet<Result<(), TunnelError>> {
+    async fn serve(self, shared: &Arc<Shared>) -> JoinSet<Result<(), TunnelError>> {
         let mut services = JoinSet::new();
         for (listener, entry) in self.egress {
-            shared.tasks.spawn(egress::listen(shared.clone(), listener, entry.peer, entry.service));
+            shared.egresses.serve(shared, entry, listener).await;
         }
         if let Some(listener) = self.peers {
             shared.tasks.spawn(accept::listen(shared.clone(), listener));
         }
-        for peer in shared.plan().peers.values().filter(|peer| peer.is_dialled()) {
+        for peer in shared.plan().peers.values() {
             shared.tasks.spawn(peer::keep_warm(shared.clone(), peer.clone()));
         }
         if let Some(listener) = self.admin {

@@ -3,5 +3,6 @@
 
 mod carry;
 mod pair;
+mod reload;
 mod stream;
 mod survive;
