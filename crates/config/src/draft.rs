@@ -27,6 +27,7 @@ const KIB: u64 = 1 << 10;
 pub(crate) struct Draft {
     pub(crate) name: Option<Spot<Name>>,
     pub(crate) identity: Option<Spot<PathBuf>>,
+    state: Option<PathBuf>,
     pub(crate) admin: Option<Spot<SocketAddr>>,
     pub(crate) listen: Option<Spot<SocketAddr>>,
     pub(crate) peers: Vec<DraftPeer>,
@@ -74,6 +75,7 @@ impl Draft {
             identity: top
                 .required("identity", "name the key file that `ferry keygen --out FILE` wrote")
                 .and_then(|field| path(&field, dir)),
+            state: top.optional("state").and_then(|field| path(&field, dir)).map(|spot| spot.value),
             admin: top.optional("admin").and_then(listen),
             listen: top.optional("listen").and_then(listen),
             peers: list(top, "peers", |field| DraftPeer::read(&field, dir)),
@@ -136,6 +138,7 @@ impl Draft {
         Some(Tunnel {
             name: self.name?.value,
             identity,
+            state: self.state,
             admin: self.admin.map(|spot| spot.value),
             listen: self.listen.map(|spot| spot.value),
             peers: self.peers.into_iter().map(DraftPeer::build).collect::<Option<_>>()?,

@@ -1,6 +1,6 @@
 //! What `tunnel.yaml` comes to: values that need no further checking.
 
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::{
     address::{Address, HostPort},
@@ -18,6 +18,9 @@ pub struct Tunnel<I = Identity> {
     pub name: Name,
     /// What we prove ourselves with.
     pub identity: I,
+    /// A directory in which the tunnel remembers from one run to the next which process it was, so that peers learn at
+    /// once that the former one and its sessions are gone.
+    pub state: Option<PathBuf>,
     /// Where `/livez`, `/readyz`, `/metrics` and `/status` are served.
     pub admin: Option<SocketAddr>,
     /// Where links are accepted; `None` on an end that only dials.

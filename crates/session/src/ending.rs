@@ -3,7 +3,7 @@
 use crate::attachment::{Attachment, Farewell};
 use crate::link::Retire;
 use crate::session::AckTimer;
-use crate::{Event, Outcome, Release, Reset, Session, Violation};
+use crate::{Event, Outcome, RejectCode, Release, Reset, Session, Violation};
 
 impl Session {
     /// Both directions have ended and each end holds everything of the other.
@@ -33,6 +33,11 @@ impl Session {
         if both || (self.done_received && self.resetting.is_some()) {
             self.close(Outcome::Finished);
         }
+    }
+
+    /// The peer's process is known to be gone, and the session's other end with it.
+    pub fn abandon(&mut self, reason: &str) {
+        self.close(Outcome::Refused { code: RejectCode::Unknown, reason: reason.to_owned() });
     }
 
     pub(crate) fn close(&mut self, outcome: Outcome) {

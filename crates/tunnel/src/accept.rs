@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ferry_session::LinkKind;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::{debug, warn};
@@ -80,7 +81,10 @@ async fn accept(shared: &Arc<Shared>, silent: &Silent, turns: &Turns, mut stream
         let established = plan.acceptor.handshake(stream, hello).await?;
         // The plan that accepted the key: another may be in force by now.
         let peer = plan.peer_of(&established.proven.key).ok_or(TlsError::Policy("key"))?;
-        let link = Link::establish(established, shared.instance, None).await?;
+        let mut link = Link::establish(established, shared.instance, None).await?;
+        if link.facts().kind == LinkKind::Offered {
+            shared.memoir.tell(&mut link).await?;
+        }
         Ok::<_, LinkError>((peer, link))
     };
     let made = timeout(HANDSHAKE, handshake).await;

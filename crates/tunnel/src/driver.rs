@@ -130,6 +130,7 @@ impl Driver {
     fn on_command(&mut self, command: Command) {
         match command {
             Command::Attach(hello, link) => self.accept(&hello, link),
+            Command::PeerGone => self.session.abandon("the peer's tunnel was restarted"),
             Command::Recheck => self.recheck(),
             Command::Rotate => self.rotate_at = self.rotate_at.map(|_| self.shared.now()),
             Command::Reset(code, reason) => {

@@ -34,7 +34,7 @@ pub(crate) async fn listen(
         match accepted {
             Ok((local, _)) => {
                 let (shared, peer, service) = (shared.clone(), peer.clone(), service.clone());
-                shared.clone().sessions_tasks.spawn(async move { shared.open_session(local, &peer, &service).await });
+                shared.clone().spawn_session(async move { shared.open_session(local, &peer, &service).await });
             }
             Err(error) => {
                 warn!("cannot accept an application's connection: {error}");
@@ -58,7 +58,8 @@ impl Shared {
                 break 'refused (Refusal::Limit, format!("no random numbers: {error}"));
             }
             let id = SessionId(id);
-            let entry = Arc::new(Entry::new(Key { peer: peer.name.clone(), side: Side::Opener, id }, service.as_str()));
+            let entry =
+                Arc::new(Entry::new(Key { peer: peer.name.clone(), side: Side::Opener, id }, service.as_str(), None));
             if !self.sessions.add(entry.clone(), self.session_limit) {
                 break 'refused (Refusal::Limit, format!("the limit of {} sessions is reached", self.session_limit));
             }

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ferry_config::HostPort;
-use ferry_session::{Frame, Hello, Intent, LinkKind, Reject, RejectCode, Session, Side};
+use ferry_session::{Frame, Hello, Instance, Intent, LinkKind, Reject, RejectCode, Session, Side};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
@@ -64,6 +64,10 @@ impl Shared {
             let mut hello = None;
             let take = &mut |frame: &Frame<'_>| {
                 hello = match frame {
+                    Frame::Gone { instance } => {
+                        gone(&shared, &waiting.0, *instance);
+                        return ControlFlow::Continue(());
+                    }
                     Frame::Hello(frame) => Some(Ok(owned(frame))),
                     other => Some(Err(other.name())),
                 };
@@ -122,7 +126,7 @@ impl Shared {
             )),
             Some(ingress) => Ok(ingress.forward.clone()),
         };
-        let entry = Arc::new(Entry::new(key, &hello.service));
+        let entry = Arc::new(Entry::new(key, &hello.service, Some(link.facts().instance)));
         let opened = forward.and_then(|forward| {
             let limit = |what: &'static str| (Refusal::Limit, Refused::new(RejectCode::Limit, what));
             let lease =
@@ -133,7 +137,7 @@ impl Shared {
         match opened {
             Ok((forward, lease)) => {
                 let (shared, peer) = (self.clone(), peer.clone());
-                self.sessions_tasks.spawn(async move { shared.serve(peer, entry, lease, hello, link, forward).await });
+                self.spawn_session(async move { shared.serve(peer, entry, lease, hello, link, forward).await });
             }
             Err((refusal, refused)) => {
                 self.metrics.refused.get_or_create(&ByRefusal { reason: refusal }).inc();
@@ -198,12 +202,22 @@ impl Shared {
         timeout(FORWARD, connect).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    fn reject(&self, peer: &Peer, mut link: Link, refused: Refused) {
+    fn reject(self: &Arc<Self>, peer: &Peer, mut link: Link, refused: Refused) {
         debug!(peer = %peer.name, "hello rejected: {}", refused.reason);
         let Refused { code, received, reason } = refused;
         if link.push(&Frame::Reject(Reject { code, received, reason })).is_ok() {
             self.close_link(link);
         }
+    }
+}
+
+/// The peer was restarted: the sessions that its former process opened will not come back.
+fn gone(shared: &Shared, peer: &Peer, instance: Instance) {
+    let sessions = shared.sessions.list(usize::MAX).into_iter();
+    let orphans = sessions.filter(|entry| entry.key.peer == peer.name && entry.peer_instance == Some(instance));
+    for entry in orphans {
+        // One that has just ended is gone anyway.
+        let _ = entry.mailbox.send(Command::PeerGone);
     }
 }
 

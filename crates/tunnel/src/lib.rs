@@ -14,6 +14,7 @@ mod ingress;
 mod link;
 mod local;
 mod mailbox;
+mod memoir;
 mod memory;
 mod metrics;
 pub mod net;

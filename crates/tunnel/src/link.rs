@@ -132,7 +132,12 @@ impl Link {
     }
 
     async fn send_preface(&mut self, instance: Instance, kind: LinkKind) -> Result<(), LinkError> {
-        self.push(&Frame::Preface(Preface { version: ferry_session::VERSION, instance, kind }))?;
+        self.send(&Frame::Preface(Preface { version: ferry_session::VERSION, instance, kind })).await
+    }
+
+    /// Sends a frame that does not belong to a session.
+    pub(crate) async fn send(&mut self, frame: &Frame<'_>) -> Result<(), LinkError> {
+        self.push(frame)?;
         std::future::poll_fn(|cx| self.poll_flush(cx)).await
     }
 

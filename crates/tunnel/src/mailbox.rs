@@ -11,6 +11,8 @@ use crate::link::Link;
 pub(crate) enum Command {
     /// A Hello for this session came on this link.
     Attach(Hello<'static>, Box<Link>),
+    /// The peer's process that this session is with is no more.
+    PeerGone,
     /// The configuration was read again.
     Recheck,
     /// Move to fresh keys now.

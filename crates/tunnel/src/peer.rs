@@ -119,7 +119,11 @@ impl Peer {
         let stream = dial::connect(&shared.network, &terms.config.addresses).await?;
         let handshake = async {
             let established = terms.dialler.handshake(stream).await?;
-            Ok(Link::establish(established, shared.instance, Some(kind)).await?)
+            let mut link = Link::establish(established, shared.instance, Some(kind)).await?;
+            if kind == LinkKind::Own {
+                shared.memoir.tell(&mut link).await?;
+            }
+            Ok(link)
         };
         let dialled = timeout(dial::HANDSHAKE, handshake).await.unwrap_or(Err(DialError::HandshakeTimedOut));
         match &dialled {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ferry_config::Name;
-use ferry_session::{Epoch, SessionId, Side};
+use ferry_session::{Epoch, Instance, SessionId, Side};
 use tokio::time::Instant;
 
 use crate::link::LinkFacts;
@@ -26,6 +26,8 @@ pub(crate) struct Entry {
     pub(crate) key: Key,
     pub(crate) service: Box<str>,
     pub(crate) opened: Instant,
+    /// The peer's process, of a session that it opened.
+    pub(crate) peer_instance: Option<Instance>,
     pub(crate) mailbox: Mailbox,
     pub(crate) sent: AtomicU64,
     pub(crate) received: AtomicU64,
@@ -33,11 +35,12 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    pub(crate) fn new(key: Key, service: &str) -> Self {
+    pub(crate) fn new(key: Key, service: &str, peer_instance: Option<Instance>) -> Self {
         Self {
             key,
             service: service.into(),
             opened: Instant::now(),
+            peer_instance,
             mailbox: Mailbox::default(),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),

@@ -1,5 +1,6 @@
 //! What the parts of one running tunnel share.
 
+use std::future::Future;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::memoir::Memoir;
 use crate::memory::{Lease, Memory};
 use crate::metrics::Metrics;
 use crate::net::Network;
@@ -20,6 +22,8 @@ use crate::sessions::Sessions;
 pub(crate) struct Shared {
     pub(crate) network: Arc<dyn Network>,
     pub(crate) instance: Instance,
+    /// What this tunnel was before, if it knows.
+    pub(crate) memoir: Memoir,
     /// What the sessions' clock counts from.
     origin: Instant,
     plan: RwLock<Arc<Plan>>,
@@ -34,18 +38,19 @@ pub(crate) struct Shared {
     /// Nothing goes on.
     pub(crate) stop: CancellationToken,
     /// Sessions, and links that are being closed: what a drain waits for.
-    pub(crate) sessions_tasks: TaskTracker,
+    sessions_tasks: TaskTracker,
     /// Everything else: ended by `stop`.
     pub(crate) tasks: TaskTracker,
 }
 
 impl Shared {
-    pub(crate) fn new(network: Arc<dyn Network>, instance: Instance, plan: Plan, session_limit: usize) -> Self {
+    pub(crate) fn new(network: Arc<dyn Network>, memoir: Memoir, plan: Plan, session_limit: usize) -> Self {
         let memory = Memory::new(plan.config.limits.memory, plan.config.peers.len());
         let rotations = Budget::new(plan.config.rotation.max_per_second);
         Self {
             network,
-            instance,
+            instance: memoir.instance,
+            memoir,
             origin: Instant::now(),
             plan: RwLock::new(Arc::new(plan)),
             sessions: Sessions::default(),
@@ -86,6 +91,14 @@ impl Shared {
         self.stop.cancelled().await;
     }
 
+    /// Runs something that belongs to a session: a drain waits for it, and the tunnel's end ends it.
+    pub(crate) fn spawn_session(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.sessions_tasks.spawn(async move {
+            stop.run_until_cancelled(task).await;
+        });
+    }
+
     /// What a session is told at its birth.
     pub(crate) fn settings(&self, lease: &Lease) -> Settings {
         let plan = self.plan();
@@ -97,9 +110,15 @@ impl Shared {
         }
     }
 
+    /// No session is left, nor a link that is being closed.
+    pub(crate) async fn sessions_ended(&self) {
+        self.sessions_tasks.close();
+        self.sessions_tasks.wait().await;
+    }
+
     /// Closes a link in good order, in the background.
-    pub(crate) fn close_link(&self, link: crate::link::Link) {
-        self.sessions_tasks.spawn(link.close(CLOSE));
+    pub(crate) fn close_link(self: &Arc<Self>, link: crate::link::Link) {
+        self.spawn_session(link.close(CLOSE));
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ferry_session::{Instance, ResetCode};
+use ferry_session::ResetCode;
 use thiserror::Error;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::mailbox::Command;
+use crate::memoir::Memoir;
 use crate::net::{Listener, Network, Tcp};
 use crate::peer::Peer;
 use crate::plan::Plan;
@@ -87,8 +88,7 @@ impl Tunnel {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn start_on(network: Arc<dyn Network>, config: ferry_config::Tunnel) -> Result<Self, StartError> {
-        let mut instance = [0; 16];
-        getrandom::fill(&mut instance).map_err(StartError::Random)?;
+        let memoir = Memoir::open(config.state.as_deref()).map_err(StartError::Random)?;
         let listeners = Listeners::bind(&*network, &config).await?;
         let addresses = listeners.addresses();
         let peers = config
@@ -98,7 +98,7 @@ impl Tunnel {
         let peers: BTreeMap<_, _> = peers.collect::<Result<_, _>>()?;
         let session_limit = session_limit(config.limits.sessions);
         let plan = Plan::new(config, peers)?;
-        let shared = Arc::new(Shared::new(network, Instance(instance), plan, session_limit));
+        let shared = Arc::new(Shared::new(network, memoir, plan, session_limit));
         let services = listeners.serve(&shared).await;
         let name = &shared.plan().config.name;
         info!(%name, instance = %shared.instance, "tunnel up: {addresses}");
@@ -154,17 +154,17 @@ impl Tunnel {
         let drain = shared.plan().config.drain;
         shared.draining.cancel();
         info!(sessions = shared.sessions.len(), "draining, at most {drain:?}");
-        shared.sessions_tasks.close();
-        if timeout(drain, shared.sessions_tasks.wait()).await.is_err() {
+        if timeout(drain, shared.sessions_ended()).await.is_err() {
             let sessions = shared.sessions.list(usize::MAX);
             warn!(sessions = sessions.len(), "drain time over: sessions are reset");
             for entry in sessions {
                 let _ = entry.mailbox.send(Command::Reset(ResetCode::Draining, "the tunnel is shutting down"));
             }
             // Time for the resets to reach the peers; who cannot be reached finds out alone.
-            let _ = timeout(RESETS, shared.sessions_tasks.wait()).await;
+            let _ = timeout(RESETS, shared.sessions_ended()).await;
         }
         shared.stop.cancel();
+        shared.sessions_ended().await;
         shared.tasks.close();
         shared.tasks.wait().await;
         self.services.shutdown().await;

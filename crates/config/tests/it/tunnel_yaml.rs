@@ -29,6 +29,7 @@ open_timeout: 1500ms
 drain: 0s
 limits: {{sessions: 10, memory: 64MB, handshakes: 5}}
 warm_links: {{own: 0, offered: 256}}
+state: run
 "#
     );
     let Parsed { tunnel, warnings } = accepted(&text);
@@ -65,6 +66,7 @@ warm_links: {{own: 0, offered: 256}}
     assert_eq!(tunnel.limits, limits);
     let warm_links = WarmLinks { own: 0, offered: 256 };
     assert_eq!(tunnel.warm_links, warm_links);
+    assert!(tunnel.state.is_some_and(|state| state.is_absolute() && state.ends_with("run")), "relative to the file");
 }
 
 #[test]
@@ -82,6 +84,7 @@ fn defaults_are_those_of_the_contract() {
     let limits = Limits { sessions: 20_000, memory: 512 << 20, handshakes: 256 };
     assert_eq!(tunnel.limits, limits);
     assert_eq!(tunnel.warm_links, WarmLinks { own: 4, offered: 2 });
+    assert_eq!(tunnel.state, None);
 }
 
 #[test]

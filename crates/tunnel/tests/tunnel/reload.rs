@@ -18,7 +18,8 @@ async fn rolling_a_key_loses_no_byte() {
     let checked = Checked::start("").await;
     let epoch = checked.reaches(1).await;
     let service = checked.far.addresses().listen.unwrap();
-    let ingress = |site: &Site| format!("ingress: [{{service: echo, forward: \"{service}\", allow: [{}]}}]\n", site.name);
+    let ingress =
+        |site: &Site| format!("ingress: [{{service: echo, forward: \"{service}\", allow: [{}]}}]\n", site.name);
     let far = |keys: &[String]| {
         let listen = "listen: 127.0.0.1:0\n";
         let rest = format!("{listen}{}{}", site_with_keys(&checked.near_site, keys), ingress(&checked.near_site));

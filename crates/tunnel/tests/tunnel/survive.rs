@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ferry_relay::{Cut, Heal, Relay};
 use ferry_tunnel::Tunnel;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
@@ -143,4 +144,25 @@ async fn a_refused_path_is_tried_until_it_is_back() {
     checked.reaches(epoch + 1).await;
     checked.moves(100_000).await;
     checked.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_tunnel_tells_the_far_one_that_its_sessions_are_gone() {
+    let (near, far) = (Site::new("a/near"), Site::new("b/far"));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let far_tunnel = far.start(&far_config(&near, listener.local_addr().unwrap(), "")).await;
+    let relay = Relay::start("127.0.0.1:0".parse().unwrap(), far_tunnel.addresses().listen.unwrap()).unwrap();
+    let config = near_config(&far, relay.addr(), "state: run\ndrain: 0s\n");
+    let first = near.start(&config).await;
+    let mut app = TcpStream::connect(first.addresses().egress[0]).await.unwrap();
+    app.write_all(b"x").await.unwrap();
+    let (mut service, _) = listener.accept().await.unwrap();
+    service.read_exact(&mut [0; 1]).await.unwrap();
+    // It dies without a word: nothing of its end reaches the far tunnel.
+    relay.black_hole();
+    first.drain().await;
+    relay.heal(Heal::Silent);
+    let _second = near.start(&config).await;
+    let error = service.read(&mut [0; 1]).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }
