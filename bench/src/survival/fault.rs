@@ -108,7 +108,7 @@ impl Fault {
             Self::BlackHole(length) => {
                 relay.black_hole();
                 sleep(length).await;
-                relay.heal(Heal::Silent);
+                relay.heal(Heal::ResumeNew);
             }
             Self::Address => {
                 let addr = relay.move_to(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;

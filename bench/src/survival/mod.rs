@@ -25,6 +25,9 @@ use tokio::time::{Instant, timeout};
 /// How long a tunnel may take until a first connection comes through.
 const START: Duration = Duration::from_secs(20);
 
+/// How long a tunnel may take after a fault until a new session comes through.
+const NEW_SESSION: Duration = Duration::from_secs(60);
+
 /// What a whole measurement may take beyond its fault's length.
 const BOUND: Duration = Duration::from_secs(120);
 
@@ -239,7 +242,10 @@ impl Path {
         let healed = Instant::now();
         cell.told = applied != Applied::Untold;
         let new_session = async {
-            let met = app.meet(started.near_addr, START).await;
+            if applied != Applied::Done {
+                return None;
+            }
+            let met = app.meet(started.near_addr, NEW_SESSION).await;
             met.is_ok().then(|| healed.elapsed().as_secs_f64())
         };
         // Beside the old session: its verdict may take long.

@@ -17,7 +17,10 @@ pub enum Cut {
 pub enum Heal {
     /// They flow again, late but whole: the path was only gone for a while.
     Resume,
-    /// They stay silent for ever: a NAT lost its state and drops what it does not know.
+    /// Those from before stay silent for ever: a NAT lost its state and drops what it does not know. Those that were
+    /// dialled meanwhile flow, as a real network's would by sending their SYN again.
+    ResumeNew,
+    /// All stay silent for ever, also those that were dialled meanwhile.
     Silent,
     /// Both ends get an RST: a NAT lost its state and says so.
     Reset,
@@ -44,7 +47,8 @@ pub(crate) struct Control {
     pub(crate) delay: Duration,
     /// Bytes a second, per connection and direction.
     pub(crate) rate: Option<u64>,
-    pub(crate) black_hole: bool,
+    /// While there is a black hole: the number of the first connection that was dialled into it.
+    pub(crate) black_hole: Option<u64>,
     pub(crate) silent_below: u64,
     pub(crate) cut_below: u64,
     pub(crate) cut: Cut,
@@ -64,7 +68,7 @@ impl Control {
             target,
             delay: Duration::ZERO,
             rate: None,
-            black_hole: false,
+            black_hole: None,
             silent_below: 0,
             cut_below: 0,
             cut: Cut::Rst,
@@ -74,7 +78,7 @@ impl Control {
     pub(crate) fn order(&self, number: u64) -> Order {
         if number < self.cut_below {
             Order::End(self.cut)
-        } else if self.black_hole || number < self.silent_below {
+        } else if self.black_hole.is_some() || number < self.silent_below {
             Order::Stand
         } else {
             Order::Flow

@@ -138,21 +138,23 @@ impl Relay {
     /// Silently stops everything in both directions: bytes, ends and resets. A new connection is accepted and then
     /// just as silent. [`Relay::heal`] ends it.
     pub fn black_hole(&self) {
-        self.shared.change(|control| control.black_hole = true);
+        let mut gate = self.shared.gate();
+        self.shared.take_in(&mut gate);
+        self.shared.change(|control| control.black_hole = control.black_hole.or(Some(gate.next)));
     }
 
     /// Ends a black hole; `heal` says what becomes of the connections that it swallowed.
     pub fn heal(&self, heal: Heal) {
         let mut gate = self.shared.gate();
+        self.shared.take_in(&mut gate);
+        let all = gate.next;
         match heal {
             Heal::Resume => {}
+            Heal::ResumeNew => self.shared.silence(|control| control.black_hole.unwrap_or(0)),
+            Heal::Silent => self.shared.silence(|_| all),
             Heal::Reset => self.shared.end_all(&mut gate, Cut::Rst),
-            Heal::Silent => {
-                self.shared.take_in(&mut gate);
-                self.shared.change(|control| control.silent_below = gate.next);
-            }
         }
-        self.shared.change(|control| control.black_hole = false);
+        self.shared.change(|control| control.black_hole = None);
     }
 
     /// Lets everything arrive `one_way` later, in each direction, at any throughput up to 64 MiB on the way. A new
@@ -207,6 +209,11 @@ impl Shared {
     fn end_all(&self, gate: &mut Gate, cut: Cut) {
         self.take_in(gate);
         self.change(|control| (control.cut_below, control.cut) = (gate.next, cut));
+    }
+
+    /// Nothing flows any more on connections below a number.
+    fn silence(&self, below: impl FnOnce(&Control) -> u64) {
+        self.change(|control| control.silent_below = below(control).max(control.silent_below));
     }
 
     /// Starts the connections that the kernel has accepted and the acceptor has not fetched yet.

@@ -262,6 +262,21 @@ async fn what_a_silent_black_hole_swallowed_never_flows_again_and_the_next_conne
 }
 
 #[tokio::test]
+async fn what_was_dialled_into_a_black_hole_may_flow_although_what_was_there_before_does_not() {
+    let (relay, target) = relay().await;
+    let (mut old, mut old_far) = connect(&relay, &target).await;
+    exchange(&mut old, &mut old_far).await;
+    relay.black_hole();
+    let mut during = TcpStream::connect(relay.addr()).await.unwrap();
+    old.write_all(b"lost").await.unwrap();
+    relay.heal(Heal::ResumeNew);
+    let (mut far, _) = target.accept().await.unwrap();
+    exchange(&mut during, &mut far).await;
+    assert_eq!(relay.stats().bytes_up, 2);
+    assert!(nothing_to_read(&old_far));
+}
+
+#[tokio::test]
 async fn a_black_hole_may_heal_by_resetting_what_it_swallowed() {
     let (relay, target) = relay().await;
     let (mut old, mut old_far) = connect(&relay, &target).await;
