@@ -72,7 +72,8 @@ pub(super) fn page(matrix: &Matrix) -> String {
     }
     text.push_str(
         "\nBytes *lost* had been taken from one application and never reached the other, up to the moment at which an \
-         application saw its connection end or the fault was over; faster streams lose more. A session is dead when an \
+         application saw its connection end or the fault was over; faster streams lose more, and after a FIN the relay takes \
+         and drops what is still sent for 200 ms. A session is dead when an \
          application sees its connection end, or when nothing sent after the fault arrives in time (\"silent\"). *End \
          of file* in the middle of a stream looks to an application like its proper end. *New session*: seconds from \
          the end of the fault until a connection made anew came through, which is what an application that copes with \

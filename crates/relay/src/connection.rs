@@ -20,7 +20,7 @@ const READ: usize = 64 * 1024;
 const STEPS_PER_SECOND: u64 = 50;
 
 /// How long an end may take to close after it was sent a FIN for a cut.
-const LINGER: Duration = Duration::from_secs(1);
+const LINGER: Duration = Duration::from_millis(200);
 
 /// Why a connection ended.
 enum Ending {

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// How connections are ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    /// Both ends get a FIN, as from a proxy that stops; one that has not closed a second later gets an RST as well.
+    /// Both ends get a FIN, as from a proxy that stops; one that has not closed 200 ms later gets an RST as well.
     Fin,
     /// Both ends get an RST, as from a middle box that has forgotten the connection.
     Rst,
