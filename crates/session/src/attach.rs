@@ -127,8 +127,21 @@ impl Session {
         }
     }
 
+    /// Whoever answers a resume no longer reads the suspect link.
+    pub(crate) fn fence_suspect(&mut self) {
+        if let Attachment::Attaching { current, intent: Intent::Resume, .. } = &mut self.attachment
+            && let Some(link) = current.take()
+        {
+            self.events.push_back(Event::Released { epoch: link.epoch, release: Release::Fenced });
+        }
+    }
+
     /// The answer to a Hello.
     pub(crate) fn on_answer(&mut self, now: Time, epoch: Epoch, frame: &Frame<'_>) -> Result<(), Violation> {
+        // "The acceptor is silent until it has the Hello."
+        if self.attachment.link_mut(epoch).is_some_and(|link| link.greeting.is_some()) {
+            return Err(Violation::OutOfPlace(frame.name()));
+        }
         match frame {
             Frame::Accept(accept) => self.on_accept(now, epoch, accept),
             Frame::Reject(reject) => self.on_reject(now, epoch, reject),
@@ -138,6 +151,7 @@ impl Session {
 
     pub(crate) fn on_accept(&mut self, now: Time, epoch: Epoch, accept: &Accept) -> Result<(), Violation> {
         self.send.on_ack(accept.received, accept.window)?;
+        self.fence_suspect();
         let Attachment::Attaching { current, mut next, intent } =
             std::mem::replace(&mut self.attachment, Attachment::Detached)
         else {
@@ -150,10 +164,7 @@ impl Session {
                 old.retire = Retire::Due;
                 Attachment::Draining { old, link: next }
             }
-            (suspect, _) => {
-                if let Some(link) = suspect {
-                    self.events.push_back(Event::Released { epoch: link.epoch, release: Release::Fenced });
-                }
+            _ => {
                 // What the suspect link was told after the Hello goes unread.
                 self.receive.repeat_grant();
                 // What went behind an Open's Hello need not go again.

@@ -63,6 +63,10 @@ impl Session {
                 self.events.push_back(Event::Released { epoch: next.epoch, release: Release::Abandoned });
                 Attachment::Closing { link, farewell }
             }
+            // A peer that has not seen the Hello needs no farewell.
+            (Attachment::Attaching { next: link, .. }, Some(farewell)) if link.greeting.is_none() => {
+                Attachment::Closing { link, farewell }
+            }
             (Attachment::Attached { link }, Some(farewell)) => Attachment::Closing { link, farewell },
             // The peer reads the new link only once it has this end's Retire.
             (Attachment::Draining { old, link }, Some(farewell)) => {

@@ -11,14 +11,18 @@ impl Session {
         self.attachment.is_read(epoch)
     }
 
-    /// A frame that came over the link of `epoch`. Those of a link that the session has let go of are ignored.
+    /// A frame that came over the link of `epoch`. Those of a link that the session has let go of are ignored, and so
+    /// is everything once the session is over.
     pub fn handle_frame(&mut self, now: Time, epoch: Epoch, frame: &Frame<'_>) {
-        let Some(part) = self.attachment.part(epoch) else { return };
+        let Some(part) = self.attachment.part(epoch).filter(|_| !self.is_closed()) else { return };
         let handled = match part {
             Part::Next => self.on_answer(now, epoch, frame),
             Part::Current | Part::Old | Part::Fresh => self.on_frame(now, epoch, part, frame),
         };
         if let Err(violation) = handled {
+            if part == Part::Next {
+                self.fence_suspect();
+            }
             self.violate(violation);
             return;
         }
@@ -28,6 +32,10 @@ impl Session {
 
     /// Bytes came over the link of `epoch`, if only a part of a frame: it is alive.
     pub fn handle_bytes(&mut self, now: Time, epoch: Epoch) {
+        // A peer that keeps talking, but takes no farewell, is as good as silent.
+        if self.is_closed() {
+            return;
+        }
         let acked = self.send.acked();
         if let Some(link) = self.attachment.link_mut(epoch) {
             link.liveness.on_heard(now, acked < link.next);

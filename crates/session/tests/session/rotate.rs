@@ -116,6 +116,7 @@ fn a_rotation_that_is_rejected_leaves_the_old_link_in_use() {
     // Whatever the reason: an acceptor in a rolling update answers Unknown or Draining to what it does not hold.
     for code in [RejectCode::Limit, RejectCode::Draining, RejectCode::Unknown, RejectCode::Closed, RejectCode::Stale] {
         let mut pair = rotating();
+        pair.settle();
         let (now, epoch) = (pair.now, pair.session(OPENER).epoch());
         let reject = Reject { code, received: 0, reason: Cow::Borrowed("not now") };
         pair.session(OPENER).handle_frame(now, epoch, &Frame::Reject(reject));
