@@ -13,7 +13,7 @@ impl Session {
     /// Opener: attaches to a link, to open the session or to resume it. A suspect link stays in use meanwhile.
     ///
     /// # Errors
-    /// See [`AttachError`]; nothing has changed then.
+    /// See [`AttachError`]; nothing has changed then, but that a session without a link ends if its epochs are used up.
     pub fn attach(&mut self, now: Time) -> Result<Epoch, AttachError> {
         let intent = if self.established { Intent::Resume } else { Intent::Open };
         self.start_attach(now, intent)
@@ -37,7 +37,12 @@ impl Session {
             (Attachment::Detached, Intent::Rotate) => return Err(AttachError::WrongState),
             (Attachment::Detached | Attachment::Attached { .. }, _) => {}
         }
-        let epoch = self.epoch.next().ok_or(AttachError::Exhausted)?;
+        let Some(epoch) = self.epoch.next() else {
+            if !self.is_attached() {
+                self.close(Outcome::Unattachable(AttachError::Exhausted));
+            }
+            return Err(AttachError::Exhausted);
+        };
         self.epoch = epoch;
         let next = Link::new(now, epoch, self.send.acked(), Greeting::Hello(intent));
         let current = match std::mem::replace(&mut self.attachment, Attachment::Detached) {
@@ -106,6 +111,7 @@ impl Session {
             // The suspicion was right.
             (Attachment::Attaching { next, intent: Intent::Resume, .. }, Part::Current) => {
                 self.detached_since = Some(now);
+                self.receive.repeat_grant();
                 Attachment::Attaching { current: None, next, intent: Intent::Resume }
             }
             (Attachment::Closing { .. }, _) => Attachment::Closed,
@@ -132,6 +138,8 @@ impl Session {
         if let Attachment::Attaching { current, intent: Intent::Resume, .. } = &mut self.attachment
             && let Some(link) = current.take()
         {
+            // What it was told since the Hello goes unread.
+            self.receive.repeat_grant();
             self.events.push_back(Event::Released { epoch: link.epoch, release: Release::Fenced });
         }
     }
@@ -165,8 +173,6 @@ impl Session {
                 Attachment::Draining { old, link: next }
             }
             _ => {
-                // What the suspect link was told after the Hello goes unread.
-                self.receive.repeat_grant();
                 // What went behind an Open's Hello need not go again.
                 next.next = next.next.max(self.send.acked());
                 Attachment::Attached { link: next }
@@ -191,5 +197,41 @@ impl Session {
             self.detach(now, epoch);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{SessionId, Settings};
+
+    fn exhausted() -> Session {
+        let settings = Settings {
+            replay_capacity: 1024,
+            receive_capacity: 1024,
+            liveness: Duration::from_secs(15),
+            resume_window: Duration::from_secs(600),
+        };
+        let mut session = Session::opener(Time::ZERO, SessionId([1; 16]), "echo", settings);
+        session.epoch = Epoch(u32::MAX - 1);
+        let epoch = session.attach(Time::ZERO).unwrap();
+        assert_eq!(session.poll_transmit(Time::ZERO, epoch).unwrap().name(), "Hello");
+        let accept = Accept { received: 0, window: 1024, resume_window: Duration::from_secs(600) };
+        session.handle_frame(Time::ZERO, epoch, &Frame::Accept(accept));
+        while session.poll_event().is_some() {}
+        session
+    }
+
+    #[test]
+    fn a_session_that_used_up_its_epochs_keeps_its_link_and_ends_with_it() {
+        let mut session = exhausted();
+        assert_eq!(session.rotate(Time::ZERO), Err(AttachError::Exhausted));
+        assert_eq!(session.attach(Time::ZERO), Err(AttachError::Exhausted));
+        assert!(session.is_attached());
+        session.detach(Time::ZERO, Epoch(u32::MAX));
+        assert_eq!(session.attach(Time::ZERO), Err(AttachError::Exhausted));
+        assert_eq!(session.poll_event(), Some(Event::Detached));
+        assert_eq!(session.poll_event(), Some(Event::Closed(Outcome::Unattachable(AttachError::Exhausted))));
+        assert_eq!(session.attach(Time::ZERO), Err(AttachError::Closed));
     }
 }

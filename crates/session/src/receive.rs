@@ -77,7 +77,7 @@ impl ReceiveHalf {
 
     /// How far the peer may send now. Never goes back.
     fn window(&self) -> u64 {
-        self.granted.max(self.queue.base() + self.capacity)
+        self.granted.max(self.queue.base().saturating_add(self.capacity))
     }
 
     /// What goes into an Accept, an Ack, or the Hello for a session's only link, that is being sent now.

@@ -44,11 +44,14 @@ impl Session {
     }
 
     fn greet(&mut self, now: Time, epoch: Epoch, greeting: Greeting) -> Frame<'_> {
-        if let Some(link) = self.attachment.link_mut(epoch) {
-            link.liveness.on_asked(now);
-        }
         match greeting {
-            Greeting::Hello(intent) => Frame::Hello(self.hello(epoch, intent)),
+            Greeting::Hello(intent) => {
+                if let Some(link) = self.attachment.link_mut(epoch) {
+                    link.liveness.on_asked(now);
+                }
+                Frame::Hello(self.hello(epoch, intent))
+            }
+            // Nothing has to answer it: the opener may have nothing to say.
             Greeting::Accept => {
                 self.ack = AckTimer::Idle;
                 let (received, window) = self.receive.grant();

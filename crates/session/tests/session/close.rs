@@ -120,7 +120,9 @@ fn lose_the_done_of(end: usize) -> Pair {
 fn an_opener_that_lost_the_acceptors_done_is_told_by_a_reject() {
     let mut pair = lose_the_done_of(ACCEPTOR);
     pair.run(Duration::from_secs(1));
-    BOTH.map(|end| pair.read(end, usize::MAX));
+    for end in BOTH {
+        pair.read(end, usize::MAX);
+    }
     assert_finished(&pair);
     assert_eq!(pair.frames(OPENER, 1), ["Hello"]);
 }
@@ -131,7 +133,9 @@ fn an_acceptor_that_lost_the_openers_done_finishes_when_its_resume_window_is_ove
     pair.run(Duration::from_secs(599));
     assert_eq!(pair.ends[ACCEPTOR].outcome, None);
     pair.run(Duration::from_secs(2));
-    BOTH.map(|end| pair.read(end, usize::MAX));
+    for end in BOTH {
+        pair.read(end, usize::MAX);
+    }
     assert_finished(&pair);
 }
 
@@ -151,7 +155,9 @@ fn an_opener_whose_last_acks_are_lost_learns_from_the_reject_that_everything_arr
     pair.session(ACCEPTOR).handle_timeout(later);
     pair.dial(false);
     pair.run(MOMENT);
-    BOTH.map(|end| pair.read(end, usize::MAX));
+    for end in BOTH {
+        pair.read(end, usize::MAX);
+    }
     assert_finished(&pair);
 }
 
@@ -288,7 +294,9 @@ fn a_session_that_never_had_a_link_is_reset_without_a_word() {
 #[test]
 fn resets_that_cross_end_both_ends() {
     let mut pair = Pair::open();
-    BOTH.map(|end| reset(&mut pair, end));
+    for end in BOTH {
+        reset(&mut pair, end);
+    }
     pair.run(MOMENT);
     for end in BOTH {
         assert_eq!(pair.ends[end].outcome.as_ref().map(kind), Some("reset here"));

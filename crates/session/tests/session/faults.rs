@@ -26,6 +26,7 @@ impl Pair {
             link.end[end].get_or_insert(told);
         }
         self.links[index].black = true;
+        self.links[index].held = [false; 2];
     }
 
     /// From now on nothing gets through, and nobody is told.

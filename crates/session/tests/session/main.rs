@@ -4,6 +4,8 @@
 mod apps;
 mod close;
 mod faults;
+mod flow;
+mod liveness;
 mod misbehave;
 mod pair;
 mod props;

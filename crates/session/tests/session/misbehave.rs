@@ -65,11 +65,14 @@ fn assert_violated_rotating(pair: &mut Pair, violation: Violation) {
     assert!(matches!(ended, Some(Outcome::ResetByPeer { .. } | Outcome::Expired)), "{ended:?}");
 }
 
+/// The frame has no place at either end of a session that goes its way.
 #[track_caller]
-fn violates(end: usize, frame: &Frame<'_>, violation: Violation) {
-    let mut pair = talking();
-    pair.inject(end, frame);
-    assert_violated(&mut pair, end, violation);
+fn violates(frame: &Frame<'_>, violation: &Violation) {
+    for end in BOTH {
+        let mut pair = talking();
+        pair.inject(end, frame);
+        assert_violated(&mut pair, end, violation.clone());
+    }
 }
 
 // --- frames out of place ---------------------------------------------------------------------------------------------
@@ -85,13 +88,13 @@ fn frames_that_have_no_place_on_an_attached_link_end_the_session() {
         Frame::Gone { instance: Instance([1; 16]) },
     ];
     for frame in frames {
-        BOTH.map(|end| violates(end, &frame, Violation::OutOfPlace(frame.name())));
+        violates(&frame, &Violation::OutOfPlace(frame.name()));
     }
 }
 
 #[test]
 fn a_done_before_everything_was_sent_and_received_ends_the_session() {
-    BOTH.map(|end| violates(end, &Frame::Done, Violation::OutOfPlace("Done")));
+    violates(&Frame::Done, &Violation::OutOfPlace("Done"));
     for end in BOTH {
         let mut pair = talking();
         pair.finish(end);
@@ -103,7 +106,7 @@ fn a_done_before_everything_was_sent_and_received_ends_the_session() {
 
 #[test]
 fn a_retire_without_a_rotation_ends_the_session() {
-    BOTH.map(|end| violates(end, &Frame::Retire { end: 100 }, Violation::OutOfPlace("Retire")));
+    violates(&Frame::Retire { end: 100 }, &Violation::OutOfPlace("Retire"));
     for end in BOTH {
         let mut pair = talking();
         pair.dial(true);
@@ -185,14 +188,15 @@ fn answering(intent: Intent) -> Pair {
 
 #[test]
 fn an_ack_beyond_what_was_sent_ends_the_session() {
+    let ack = Frame::Ack { received: 101, window: WINDOW };
+    let violation = Violation::AckBeyondSent { received: 101, sent: 100 };
+    violates(&ack, &violation);
+    // Also when it counts a Finish that was not sent yet.
     for end in BOTH {
-        let ack = Frame::Ack { received: 101, window: WINDOW };
-        violates(end, &ack, Violation::AckBeyondSent { received: 101, sent: 100 });
-        // Also when it counts a Finish that was not sent yet.
         let mut pair = talking();
         pair.finish(end);
         pair.inject(end, &ack);
-        assert_violated(&mut pair, end, Violation::AckBeyondSent { received: 101, sent: 100 });
+        assert_violated(&mut pair, end, violation.clone());
     }
 }
 
@@ -234,12 +238,10 @@ fn a_hello_beyond_what_was_sent_ends_the_session() {
 
 #[test]
 fn a_gap_ends_the_session() {
-    for end in BOTH {
-        let gap = Violation::Gap { offset: 101, received: 100 };
-        violates(end, &Frame::Data { offset: 101, payload: b"x" }, gap.clone());
-        violates(end, &Frame::Finish { offset: 101 }, gap);
-        let gap = Violation::Gap { offset: u64::MAX, received: 100 };
-        violates(end, &Frame::Data { offset: u64::MAX, payload: b"x" }, gap);
+    for offset in [101, u64::MAX] {
+        let gap = Violation::Gap { offset, received: 100 };
+        violates(&Frame::Data { offset, payload: b"x" }, &gap);
+        violates(&Frame::Finish { offset }, &gap);
     }
 }
 
@@ -313,7 +315,7 @@ fn nothing_follows_a_finish() {
 
 #[test]
 fn a_finish_before_what_came_ends_the_session() {
-    BOTH.map(|end| violates(end, &Frame::Finish { offset: 99 }, Violation::BeyondFinish { end: 100, finish: 99 }));
+    violates(&Frame::Finish { offset: 99 }, &Violation::BeyondFinish { end: 100, finish: 99 });
 }
 
 // --- late, not wrong -------------------------------------------------------------------------------------------------

@@ -216,7 +216,7 @@ impl Pair {
             }
             any |= self.hand_over(end, index);
             let link = &self.links[index];
-            let ended = link.end[end].is_some_and(|at| at <= self.now);
+            let ended = !link.held[1 - end] && link.end[end].is_some_and(|at| at <= self.now);
             if ended && !link.gone[end] && link.arrived[end].is_empty() && link.flight[1 - end].is_empty() {
                 let epoch = self.ends[end].links.iter().find(|(_, link)| *link == index).map(|(epoch, _)| *epoch);
                 self.let_go(end, index, false);

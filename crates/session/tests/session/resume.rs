@@ -1,1 +1,317 @@
+//! Attaching for the first time and after a loss: nothing is lost or doubled, and nothing waits for ever.
 
+use std::time::Duration;
+
+use ferry_session::{
+    AttachError, Epoch, Frame, INITIAL_WINDOW, Intent, Outcome, Reject, RejectCode, Release, Session, Settings,
+};
+
+use crate::pair::{ACCEPTOR, MOMENT, OPENER, Pair, settings};
+
+const BOTH: [usize; 2] = [OPENER, ACCEPTOR];
+const SECOND: Duration = Duration::from_secs(1);
+
+fn windows(opener: u64, acceptor: u64) -> [Settings; 2] {
+    [opener, acceptor]
+        .map(|seconds| Settings { resume_window: Duration::from_secs(seconds), ..settings(64 * 1024, 64 * 1024) })
+}
+
+// --- open ------------------------------------------------------------------------------------------------------------
+
+#[test]
+fn an_open_sends_its_first_bytes_behind_the_hello() {
+    let mut pair = Pair::new(1);
+    pair.delay = 1;
+    pair.dial(false);
+    pair.write(OPENER, 100);
+    pair.finish(OPENER);
+    pair.settle();
+    assert_eq!(pair.frames(OPENER, 0), ["Hello", "Data", "Finish"]);
+    pair.run(Duration::from_micros(1));
+    assert_eq!(pair.read(ACCEPTOR, usize::MAX), 100, "after half a round trip");
+}
+
+#[test]
+fn early_data_stops_at_the_initial_window() {
+    let mut pair = Pair::new(1);
+    pair.dial(false);
+    pair.hold(0, ACCEPTOR, true);
+    pair.write(OPENER, 40_000);
+    pair.run(SECOND);
+    assert_eq!(pair.payload_sent(OPENER), INITIAL_WINDOW);
+    pair.hold(0, ACCEPTOR, false);
+    pair.exchange_and_close([40_000, 40_000]);
+    assert_eq!(pair.payload_sent(OPENER), 40_000);
+}
+
+#[test]
+fn an_acceptor_sends_nothing_before_its_accept() {
+    let mut pair = Pair::new(1);
+    pair.dial(false);
+    pair.run(SECOND);
+    pair.write(ACCEPTOR, 100);
+    pair.run(SECOND);
+    assert_eq!(pair.frames(ACCEPTOR, 0)[0], "Accept");
+}
+
+#[test]
+fn an_open_whose_link_is_lost_is_repeated_without_effect_on_what_arrived() {
+    // The Hello is lost; or it arrives with a part of the early data, and its Accept is lost.
+    for arrives in [false, true] {
+        let mut pair = Pair::new(1);
+        pair.delay = 1;
+        pair.dial(false);
+        pair.write(OPENER, 5_000);
+        pair.hold(0, ACCEPTOR, true);
+        pair.settle();
+        if arrives {
+            pair.run(MOMENT);
+        }
+        pair.cut(0, 0);
+        pair.run(SECOND);
+        assert_eq!(pair.frames(OPENER, 1)[0], "Hello");
+        assert_eq!(pair.ends[OPENER].attached, [Intent::Open]);
+        let opens = if arrives { vec![Intent::Open; 2] } else { vec![Intent::Open] };
+        assert_eq!(pair.ends[ACCEPTOR].attached, opens);
+        assert_eq!(pair.read(ACCEPTOR, usize::MAX), 5_000);
+        pair.exchange_and_close([6_000, 6_000]);
+    }
+}
+
+#[test]
+fn a_hello_that_overtakes_that_of_an_earlier_link_wins() {
+    let mut pair = Pair::new(1);
+    pair.delay = 1;
+    pair.dial(false);
+    pair.settle();
+    pair.hold(0, OPENER, true);
+    // The opener gives the first link up; its Hello is still on its way when the second one arrives.
+    let (now, first) = (pair.now, pair.session(OPENER).epoch());
+    pair.session(OPENER).detach(now, first);
+    pair.ends[OPENER].links.clear();
+    pair.dial(false);
+    pair.run(MOMENT);
+    pair.hold(0, OPENER, false);
+    pair.run(MOMENT);
+    assert_eq!(pair.session(ACCEPTOR).epoch(), Epoch(2));
+    assert!(pair.session(OPENER).is_attached() && pair.session(ACCEPTOR).is_attached());
+    pair.exchange_and_close([1_000, 1_000]);
+}
+
+#[test]
+fn an_open_that_is_rejected_ends_the_session() {
+    for code in [RejectCode::Service, RejectCode::Unreachable, RejectCode::Limit, RejectCode::Draining] {
+        let mut pair = Pair::new(1);
+        pair.dial(false);
+        pair.settle();
+        let now = pair.now;
+        let reject = Reject { code, received: 0, reason: "no".into() };
+        pair.session(OPENER).handle_frame(now, Epoch(1), &Frame::Reject(reject));
+        pair.settle();
+        assert_eq!(pair.ends[OPENER].outcome, Some(Outcome::Refused { code, reason: "no".into() }));
+        assert!(!pair.dial(false));
+    }
+}
+
+#[test]
+fn an_attach_that_is_not_possible_changes_nothing() {
+    let mut pair = Pair::open();
+    let now = pair.now;
+    assert_eq!(pair.session(ACCEPTOR).attach(now), Err(AttachError::NotOpener));
+    pair.exchange_and_close([0, 0]);
+    assert_eq!(pair.session(OPENER).attach(now), Err(AttachError::Closed));
+    let mut pair = Pair::new(1);
+    assert_eq!(pair.session(OPENER).rotate(now), Err(AttachError::WrongState));
+    assert_eq!(pair.session(OPENER).epoch(), Epoch::NONE);
+}
+
+// --- resume ----------------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_resume_sends_again_just_what_did_not_arrive() {
+    let mut pair = Pair::open();
+    for end in BOTH {
+        pair.hold(0, end, true);
+        pair.write(end, 30_000);
+        pair.settle();
+    }
+    pair.cut(0, 0);
+    pair.run(SECOND);
+    for end in BOTH {
+        assert_eq!(pair.read(end, usize::MAX), 30_000);
+        assert_eq!(pair.payload_sent(end), 60_000, "all of it was lost");
+    }
+    for end in BOTH {
+        pair.write(end, 30_000);
+        pair.run(MOMENT);
+        // The bytes are there, the acks for them are lost.
+        assert_eq!(pair.session(end).replay_buffered(), 0);
+    }
+    pair.cut(1, 0);
+    pair.run(SECOND);
+    assert_eq!(BOTH.map(|end| pair.payload_sent(end)), [90_000, 90_000], "nothing of it was lost");
+    pair.exchange_and_close([60_000, 60_000]);
+}
+
+#[test]
+fn a_suspect_link_stays_in_use_until_the_new_one_answers_and_is_not_read_after() {
+    let mut pair = Pair::open();
+    pair.hold(0, ACCEPTOR, true);
+    pair.write(ACCEPTOR, 1_000);
+    pair.settle();
+    pair.dial(false);
+    pair.run(MOMENT);
+    assert_eq!(pair.ends[OPENER].released, [Release::Fenced]);
+    assert_eq!(pair.ends[ACCEPTOR].released, [Release::Fenced]);
+    pair.exchange_and_close([30_000, 30_000]);
+}
+
+#[test]
+fn a_resume_that_fails_leaves_the_suspect_link_in_use() {
+    let mut pair = Pair::open();
+    pair.dial(false);
+    pair.settle();
+    pair.cut(1, 0);
+    pair.run(MOMENT);
+    assert_eq!(pair.session(OPENER).epoch(), Epoch(2));
+    assert!(pair.session(OPENER).is_attached());
+    pair.write(OPENER, 1_000);
+    pair.run(MOMENT);
+    assert_eq!(pair.read(ACCEPTOR, usize::MAX), 1_000);
+    assert_eq!(pair.frames(OPENER, 1), ["Hello"]);
+    assert!(pair.dial(false));
+    pair.exchange_and_close([2_000, 2_000]);
+    assert_eq!(pair.ends[OPENER].attached, [Intent::Open, Intent::Resume]);
+}
+
+#[test]
+fn a_suspect_link_that_is_lost_while_the_resume_is_under_way_changes_nothing() {
+    let mut pair = Pair::open();
+    pair.dial(false);
+    pair.settle();
+    pair.hold(1, OPENER, true);
+    pair.cut(0, 0);
+    pair.run(MOMENT);
+    assert!(!pair.session(OPENER).is_attached());
+    pair.hold(1, OPENER, false);
+    pair.run(MOMENT);
+    assert_eq!(pair.session(OPENER).epoch(), Epoch(2), "no third link was needed");
+    pair.exchange_and_close([2_000, 2_000]);
+}
+
+#[test]
+fn a_resume_that_is_rejected_for_now_is_tried_again() {
+    for code in [RejectCode::Limit, RejectCode::Draining, RejectCode::Stale, RejectCode::NotAttached] {
+        let mut pair = Pair::open();
+        pair.write(OPENER, 1_000);
+        pair.resumes = false;
+        pair.cut(0, 0);
+        pair.run(MOMENT);
+        pair.dial(false);
+        pair.settle();
+        let (now, epoch) = (pair.now, pair.session(OPENER).epoch());
+        let reject = Reject { code, received: 0, reason: "later".into() };
+        pair.session(OPENER).handle_frame(now, epoch, &Frame::Reject(reject));
+        pair.settle();
+        assert_eq!(pair.ends[OPENER].outcome, None);
+        pair.resumes = true;
+        pair.exchange_and_close([2_000, 2_000]);
+        assert!(matches!(pair.ends[OPENER].released[..], [Release::Rejected { .. }, ..]));
+    }
+}
+
+// --- processes that restart ------------------------------------------------------------------------------------------
+
+#[test]
+fn an_acceptor_that_restarted_refuses_the_resume_as_unknown() {
+    let mut pair = Pair::open();
+    pair.write(OPENER, 1_000);
+    pair.kill(ACCEPTOR);
+    pair.run(SECOND);
+    let Some(Outcome::Refused { code, .. }) = &pair.ends[OPENER].outcome else { panic!("refused") };
+    assert_eq!(*code, RejectCode::Unknown);
+    assert_eq!(pair.session(OPENER).allocated(), 0);
+}
+
+#[test]
+fn an_opener_that_restarted_leaves_the_acceptor_to_expire() {
+    let mut pair = Pair::open();
+    pair.write(ACCEPTOR, 1_000);
+    pair.kill(OPENER);
+    pair.run(Duration::from_secs(599));
+    assert_eq!(pair.ends[ACCEPTOR].outcome, None);
+    pair.run(2 * SECOND);
+    assert_eq!(pair.ends[ACCEPTOR].outcome, Some(Outcome::Expired));
+    assert_eq!(pair.session(ACCEPTOR).allocated(), 0);
+}
+
+// --- the resume window -----------------------------------------------------------------------------------------------
+
+#[test]
+fn both_ends_expire_after_the_smaller_resume_window() {
+    for settings in [windows(600, 5), windows(5, 600)] {
+        let mut pair = Pair::open_with(settings);
+        pair.resumes = false;
+        pair.cut(0, 0);
+        pair.run(Duration::from_millis(4_990));
+        assert_eq!(BOTH.map(|end| pair.ends[end].outcome.clone()), [None, None]);
+        pair.run(Duration::from_millis(20));
+        assert_eq!(BOTH.map(|end| pair.ends[end].outcome.clone()), [Some(Outcome::Expired), Some(Outcome::Expired)]);
+        assert_eq!(BOTH.map(|end| pair.session(end).poll_timeout()), [None, None]);
+    }
+}
+
+#[test]
+fn a_session_that_never_attached_expires_after_its_own_resume_window() {
+    let mut pair = Pair::with_settings(1, windows(5, 600));
+    pair.resumes = false;
+    pair.dial(false);
+    pair.black_hole(0);
+    pair.run(Duration::from_millis(5_010));
+    assert_eq!(pair.ends[OPENER].outcome, Some(Outcome::Expired));
+}
+
+#[test]
+fn attaching_in_vain_does_not_extend_the_resume_window() {
+    let mut pair = Pair::open_with(windows(20, 20));
+    pair.resumes = false;
+    for link in 0..20 {
+        pair.cut(link, 0);
+        pair.run(SECOND);
+        if pair.dial(false) {
+            pair.black_hole(link + 1);
+        }
+    }
+    assert_eq!(pair.ends[OPENER].outcome, Some(Outcome::Expired));
+    assert_eq!(pair.ends[ACCEPTOR].outcome, Some(Outcome::Expired));
+}
+
+#[test]
+fn an_attach_starts_the_resume_window_anew() {
+    let mut pair = Pair::open_with(windows(5, 5));
+    pair.resumes = false;
+    for link in 0..10 {
+        pair.cut(link, 0);
+        pair.run(Duration::from_secs(4));
+        assert!(pair.dial(false));
+        pair.run(MOMENT);
+        assert!(pair.session(OPENER).is_attached());
+    }
+    pair.exchange_and_close([100, 100]);
+}
+
+#[test]
+fn an_opener_that_comes_after_the_acceptor_expired_is_refused_as_closed() {
+    let mut pair = Pair::open();
+    pair.write(OPENER, 1_000);
+    pair.resumes = false;
+    pair.cut(0, 0);
+    pair.run(MOMENT);
+    let later = pair.now + Duration::from_secs(601);
+    pair.session(ACCEPTOR).handle_timeout(later);
+    pair.dial(false);
+    pair.run(MOMENT);
+    let Some(Outcome::Refused { code, .. }) = &pair.ends[OPENER].outcome else { panic!("refused") };
+    assert_eq!(*code, RejectCode::Closed);
+    assert!(pair.ends[OPENER].session.as_ref().is_some_and(Session::is_closed));
+}

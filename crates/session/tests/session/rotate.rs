@@ -12,7 +12,9 @@ const BOTH: [usize; 2] = [OPENER, ACCEPTOR];
 /// Both ends have written 1,000 bytes which the other has, and the opener begins to rotate to link 1.
 fn rotating() -> Pair {
     let mut pair = Pair::open();
-    BOTH.map(|end| pair.write(end, 1_000));
+    for end in BOTH {
+        pair.write(end, 1_000);
+    }
     pair.run(Duration::from_millis(50));
     assert!(pair.dial(true));
     pair
@@ -35,16 +37,22 @@ fn a_rotation_moves_both_directions_and_sends_nothing_twice() {
     pair.delay = 10_000;
     pair.link_capacity = 5_000;
     for round in 0..50 {
-        BOTH.map(|end| pair.write(end, 3_000));
+        for end in BOTH {
+            pair.write(end, 3_000);
+        }
         pair.dial(true);
         pair.run(Duration::from_micros(700 * round));
-        BOTH.map(|end| pair.read(end, usize::MAX));
+        for end in BOTH {
+            pair.read(end, usize::MAX);
+        }
     }
     pair.run(Duration::from_secs(1));
     for end in BOTH {
         assert!(pair.ends[end].attached.len() > 10);
         assert!(pair.ends[end].attached[1..].iter().all(|intent| *intent == Intent::Rotate));
-        assert!(pair.ends[end].released.iter().all(|release| *release == Release::Finished));
+        // One that comes too early, while the acceptor still drains, is put off.
+        let fine = |release: &Release| matches!(release, Release::Finished | Release::Rejected { .. });
+        assert!(pair.ends[end].released.iter().all(fine));
     }
     finish_exactly(pair, true);
 }
@@ -100,7 +108,9 @@ fn a_retire_may_arrive_before_the_accept() {
     pair.hold(1, ACCEPTOR, true);
     pair.run(MOMENT);
     assert_eq!(pair.frames(ACCEPTOR, 0).last(), Some(&"Retire"));
-    BOTH.map(|end| pair.write(end, 500));
+    for end in BOTH {
+        pair.write(end, 500);
+    }
     pair.run(MOMENT);
     assert!(pair.session(OPENER).is_attached());
     pair.hold(1, ACCEPTOR, false);
@@ -123,7 +133,9 @@ fn a_rotation_that_is_rejected_leaves_the_old_link_in_use() {
         pair.run(MOMENT);
         assert_eq!(pair.ends[OPENER].released, [Release::Rejected { code, reason: "not now".into() }]);
         assert!(pair.session(OPENER).is_attached());
-        BOTH.map(|end| pair.write(end, 500));
+        for end in BOTH {
+            pair.write(end, 500);
+        }
         pair.run(MOMENT);
         assert_eq!(BOTH.map(|end| pair.read(end, usize::MAX)), [1_500, 1_500]);
         assert!(pair.dial(true), "it can be tried again");
@@ -200,7 +212,9 @@ fn either_link_that_is_lost_while_the_old_one_drains_ends_in_a_resume() {
             pair.hold(0, 1 - draining, true);
             pair.run(MOMENT);
             assert_eq!(pair.ends[draining].links.len(), 2);
-            BOTH.map(|end| pair.write(end, 2_000));
+            for end in BOTH {
+                pair.write(end, 2_000);
+            }
             pair.run(MOMENT);
             pair.cut(lost, 0);
             pair.run(MOMENT);

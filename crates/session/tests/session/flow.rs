@@ -1,0 +1,203 @@
+//! Credit, acks and back-pressure: bytes wait where they must, and control frames never do.
+
+use std::time::Duration;
+
+use ferry_session::{Frame, MAX_PAYLOAD};
+
+use crate::pair::{ACCEPTOR, MOMENT, OPENER, Pair, settings};
+
+const BOTH: [usize; 2] = [OPENER, ACCEPTOR];
+const SECOND: Duration = Duration::from_secs(1);
+
+// --- acks ------------------------------------------------------------------------------------------------------------
+
+#[test]
+fn an_ack_that_has_nothing_to_travel_with_goes_after_25_ms() {
+    for end in BOTH {
+        let mut pair = Pair::open();
+        pair.write(1 - end, 100);
+        pair.run(Duration::from_millis(24));
+        assert!(!pair.frames(end, 0).contains(&"Ack"));
+        pair.run(Duration::from_millis(2));
+        assert_eq!(pair.frames(end, 0).iter().filter(|name| **name == "Ack").count(), 1);
+        assert_eq!(pair.session(1 - end).acked(), 100);
+        pair.run(SECOND);
+        assert_eq!(pair.frames(end, 0).iter().filter(|name| **name == "Ack").count(), 1);
+    }
+}
+
+#[test]
+fn an_ack_travels_with_data() {
+    for end in BOTH {
+        let mut pair = Pair::open();
+        pair.write(1 - end, 100);
+        pair.run(MOMENT);
+        pair.write(end, 100);
+        pair.settle();
+        assert!(pair.frames(end, 0).ends_with(&["Ack", "Data"]));
+    }
+}
+
+#[test]
+fn an_ack_for_much_or_for_the_end_goes_at_once() {
+    for end in BOTH {
+        let mut pair = Pair::open();
+        pair.write(1 - end, 16 * 1024 - 1);
+        pair.run(MOMENT);
+        assert_eq!(pair.session(1 - end).acked(), 0);
+        pair.write(1 - end, 1);
+        pair.run(MOMENT);
+        assert_eq!(pair.session(1 - end).acked(), 16 * 1024, "a quarter of the window");
+        pair.finish(1 - end);
+        pair.run(MOMENT);
+        assert_eq!(pair.session(1 - end).acked(), 16 * 1024 + 1);
+    }
+}
+
+#[test]
+fn bulk_data_goes_in_whole_records() {
+    let mut pair = Pair::open();
+    pair.link_capacity = usize::MAX;
+    pair.write(OPENER, 3 * MAX_PAYLOAD);
+    pair.run(MOMENT);
+    let payloads: Vec<u64> = pair.sent.iter().filter(|sent| sent.name == "Data").map(|sent| sent.payload).collect();
+    assert_eq!(payloads, [MAX_PAYLOAD as u64; 3]);
+}
+
+// --- back-pressure ---------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_slow_reader_stops_the_sender_at_the_window_and_then_at_the_replay_buffer() {
+    for end in BOTH {
+        let mut pair = Pair::open_with([settings(30_000, 20_000); 2]);
+        let mut wrote = 0;
+        for _ in 0..100 {
+            wrote += pair.write(end, 10_000);
+            pair.run(SECOND);
+        }
+        assert_eq!(pair.payload_sent(end), 20_000, "the window");
+        assert_eq!(wrote, 50_000, "and the replay buffer");
+        assert_eq!((pair.session(end).writable(), pair.session(end).replay_buffered()), (0, 30_000));
+        assert_eq!(pair.session(1 - end).receive_buffered(), 20_000);
+
+        assert_eq!(pair.read(1 - end, 5_000), 5_000);
+        pair.run(MOMENT);
+        assert_eq!(pair.payload_sent(end), 25_000, "what is taken may be sent");
+        assert_eq!(pair.session(end).writable(), 5_000);
+        pair.exchange_and_close([50_000, 50_000]);
+    }
+}
+
+#[test]
+fn credit_is_not_dealt_out_in_crumbs() {
+    let mut pair = Pair::open();
+    pair.write(ACCEPTOR, 60_000);
+    pair.run(SECOND);
+    let acks = |pair: &Pair| pair.frames(OPENER, 0).iter().filter(|name| **name == "Ack").count();
+    let before = acks(&pair);
+    for _ in 0..60 {
+        pair.read(OPENER, 100);
+        pair.run(MOMENT);
+    }
+    assert_eq!(acks(&pair), before, "less than a quarter of the window is no news");
+}
+
+#[test]
+fn a_pair_that_is_full_in_both_directions_still_passes_control_frames_and_does_not_deadlock() {
+    let mut pair = Pair::open_with([settings(20_000, 20_000); 2]);
+    for _ in 0..60 {
+        for end in BOTH {
+            pair.write(end, 20_000);
+        }
+        pair.run(SECOND);
+    }
+    for end in BOTH {
+        assert_eq!(pair.session(end).writable(), 0);
+        assert_eq!(pair.session(end).receive_buffered(), 20_000);
+        assert_eq!(pair.ends[end].suspects, 0);
+        assert!(pair.session(end).is_attached());
+        assert!(pair.frames(end, 0).iter().filter(|name| **name == "Pong").count() >= 5);
+    }
+    // A rotation and a resume need no room either.
+    assert!(pair.dial(true));
+    pair.run(MOMENT);
+    pair.cut(1, 0);
+    pair.run(SECOND);
+    assert!(BOTH.iter().all(|end| pair.session(*end).is_attached()));
+    pair.exchange_and_close([60_000, 60_000]);
+}
+
+#[test]
+fn a_finish_needs_no_credit() {
+    for end in BOTH {
+        let mut pair = Pair::open_with([settings(20_000, 20_000); 2]);
+        pair.write(end, 20_000);
+        pair.finish(end);
+        pair.run(MOMENT);
+        assert_eq!(pair.session(1 - end).received(), 20_001);
+    }
+}
+
+#[test]
+fn a_window_never_goes_back() {
+    let mut pair = Pair::open();
+    pair.write(ACCEPTOR, 10_000);
+    pair.run(SECOND);
+    pair.session(OPENER).set_capacities(64 * 1024, 1_000);
+    pair.write(ACCEPTOR, 60_000);
+    pair.run(SECOND);
+    assert_eq!(pair.session(OPENER).receive_buffered(), 64 * 1024, "what was granted stays granted");
+    pair.read(OPENER, usize::MAX);
+    pair.run(SECOND);
+    pair.write(ACCEPTOR, 60_000);
+    pair.run(SECOND);
+    assert_eq!(pair.session(OPENER).receive_buffered(), 1_000);
+    pair.exchange_and_close([0, 130_000]);
+}
+
+#[test]
+fn an_old_ack_that_comes_late_takes_nothing_back() {
+    let mut pair = Pair::open();
+    pair.write(OPENER, 30_000);
+    pair.run(SECOND);
+    pair.inject(OPENER, &Frame::Ack { received: 10, window: 10 });
+    assert_eq!(pair.session(OPENER).acked(), 30_000);
+    pair.exchange_and_close([80_000, 10]);
+}
+
+#[test]
+fn idle_sessions_hold_no_buffers() {
+    let mut pair = Pair::open();
+    for end in BOTH {
+        pair.write(end, 50_000);
+    }
+    for _ in 0..10 {
+        pair.run(SECOND);
+        for end in BOTH {
+            pair.read(end, usize::MAX);
+        }
+    }
+    assert_eq!(BOTH.map(|end| pair.session(end).allocated()), [0, 0]);
+}
+
+#[test]
+fn room_that_was_read_into_is_taken_in_order_and_the_rest_given_back() {
+    let mut pair = Pair::open();
+    let session = pair.session(OPENER);
+    let room: usize = session.spare(30_000).map(|slice| slice.len()).sum();
+    assert_eq!(room, 30_000);
+    session.commit(0);
+    assert_eq!(session.allocated(), 0);
+    let mut next = 0u8;
+    for slice in session.spare(1_000) {
+        slice.fill_with(|| (next, next = next.wrapping_add(1)).0);
+    }
+    session.commit(700);
+    assert_eq!(session.replay_buffered(), 700);
+    let epoch = pair.link_epoch(OPENER);
+    let now = pair.now;
+    let Some(Frame::Data { offset: 0, payload }) = pair.session(OPENER).poll_transmit(now, epoch) else {
+        panic!("data");
+    };
+    assert!(payload.iter().enumerate().all(|(offset, byte)| *byte == offset as u8));
+}
