@@ -74,6 +74,8 @@ pub struct Pair {
     /// Bytes that a link takes before it pushes back.
     pub link_capacity: usize,
     pub acceptor_restarted: bool,
+    /// In how many of 100 cases the opener attaches anew right after a frame, before it has answered it.
+    pub eager: u64,
     /// Everything that was sent.
     pub sent: Vec<Sent>,
 }
@@ -131,6 +133,7 @@ impl Pair {
             next_dial: None,
             link_capacity: 40_000,
             acceptor_restarted: false,
+            eager: 0,
             sent: Vec::new(),
         }
     }
@@ -245,6 +248,10 @@ impl Pair {
                 Some(epoch) => {
                     let now = self.now;
                     self.session(end).handle_frame(now, epoch, &frame);
+                    if end == OPENER && self.eager > 0 && self.rng.chance(self.eager) {
+                        let rotate = self.rng.chance(70);
+                        self.dial(rotate);
+                    }
                 }
                 None => self.on_hello(index, &frame),
             }

@@ -1,16 +1,19 @@
-//! Random writes, losses, rotations, suspicions and half-closes, by seed.
+//! Random writes, losses, rotations, suspicions, half-closes, resets and restarts, by seed.
 //!
-//! Each seed is a life of a session under faults, then a quiet time in which everything has to arrive. A failure
-//! prints its seed; `FERRY_SEED=n` runs just that one, `FERRY_SEEDS=n` that many.
+//! Each seed is a life of a session under faults, then a quiet time in which everything has to come to its end. A
+//! failure prints its seed; `FERRY_SEED=n` runs just that one, `FERRY_SEEDS=n` that many of each test.
 //!
-//! Mutants tried by hand, each caught within the default number of seeds unless noted:
-//! see `MUTANTS` at the end of this file.
+//! Mutants tried by hand: see `MUTANTS` at the end of this file.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use ferry_session::{Outcome, RejectCode, ResetCode};
+
 use crate::pair::{ACCEPTOR, OPENER, Pair, settings};
 use crate::rng::Rng;
+
+const BOTH: [usize; 2] = [OPENER, ACCEPTOR];
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().expect("a number"))
@@ -26,63 +29,164 @@ fn for_each_seed(default: u64, life: impl Fn(u64)) {
     assert!(failed.is_empty(), "failed; run again with FERRY_SEED= one of {failed:?}");
 }
 
-/// A session that is written, read, cut, black-holed, rotated and suspected at random.
-fn life(seed: u64) {
-    let mut rng = Rng::new(seed ^ 0xfe44);
+/// A pair with buffers, delays and links of random sizes.
+fn random_pair(seed: u64, rng: &mut Rng) -> Pair {
     let sizes = [1 << 10, 8 << 10, 64 << 10];
     let mut pick = || settings(sizes[rng.below(3) as usize], 16 * 1024 * (1 + rng.below(3)));
     let mut pair = Pair::with_settings(seed, [pick(), pick()]);
     pair.delay = [10, 1_000, 30_000, 300_000][rng.below(4) as usize];
     pair.link_capacity = [2_000, 20_000, 200_000][rng.below(3) as usize];
-    let total = [rng.below(60_000), rng.below(60_000)];
-    pair.dial(false);
-    for _ in 0..20 + rng.below(60) {
-        for end in [OPENER, ACCEPTOR] {
-            if pair.ends[end].session.is_none() || rng.chance(30) {
-                continue;
-            }
-            let left = total[end].saturating_sub(pair.ends[end].written);
-            let size = [1, 100, 3_000, 20_000][rng.below(4) as usize];
-            pair.write(end, (rng.below(size) + 1).min(left) as usize);
-            if left == 0 && rng.chance(50) {
-                pair.finish(end);
-            }
-            if rng.chance(70) {
-                pair.read(end, rng.below(size * 2) as usize);
-            }
+    pair.eager = [0, 0, 5, 50][rng.below(4) as usize];
+    pair
+}
+
+/// What happens to the links between two steps of the applications.
+fn trouble(pair: &mut Pair, rng: &mut Rng) {
+    let links = pair.open_links();
+    let any = (!links.is_empty()).then(|| links[rng.below(links.len() as u64) as usize]);
+    match (rng.below(100), any) {
+        (0..=14, _) => {
+            pair.dial(true);
         }
-        match rng.below(100) {
-            0..=14 => {
-                pair.dial(true);
-            }
-            15..=29 => {
-                let links = pair.open_links();
-                if !links.is_empty() {
-                    let link = links[rng.below(links.len() as u64) as usize];
-                    let notice = [0, 1_000, 1_000_000][rng.below(3) as usize];
-                    pair.cut(link, notice);
-                }
-            }
-            30..=33 => {
-                let links = pair.open_links();
-                if !links.is_empty() {
-                    let link = links[rng.below(links.len() as u64) as usize];
-                    pair.black_hole(link);
-                }
-            }
-            // A duplicated attach: resume although the link is fine.
-            34..=37 => {
-                pair.dial(false);
-            }
-            _ => {}
+        (15..=29, Some(link)) => {
+            let notice = [0, 1_000, 1_000_000][rng.below(3) as usize];
+            pair.cut(link, notice);
         }
-        let pause = [1, 2_000, 50_000, 2_000_000][rng.below(4) as usize];
-        pair.run(Duration::from_micros(rng.below(pause) + 1));
+        (30..=33, Some(link)) => pair.black_hole(link),
+        // A duplicated attach: resume although the link is fine.
+        (34..=37, _) => {
+            pair.dial(false);
+        }
+        _ => {}
     }
-    pair.exchange_and_close([0, 1].map(|end| total[end].max(pair.ends[end].written)));
+    let pause = [1, 2_000, 50_000, 2_000_000][rng.below(4) as usize];
+    pair.run(Duration::from_micros(rng.below(pause) + 1));
+}
+
+/// Each application that is there writes and reads a little, or does nothing.
+fn applications(pair: &mut Pair, rng: &mut Rng, total: [u64; 2], reads: bool, finishes: bool) {
+    for end in BOTH {
+        if pair.ends[end].session.is_none() || rng.chance(30) {
+            continue;
+        }
+        let left = total[end].saturating_sub(pair.ends[end].written);
+        let size = [1, 100, 3_000, 20_000][rng.below(4) as usize];
+        pair.write(end, (rng.below(size) + 1).min(left) as usize);
+        if finishes && left == 0 && rng.chance(50) {
+            pair.finish(end);
+        }
+        if reads && rng.chance(70) {
+            pair.read(end, rng.below(size * 2) as usize);
+        }
+    }
 }
 
 #[test]
 fn whatever_happens_to_links_every_byte_arrives_once_and_in_order() {
-    for_each_seed(5_000, life);
+    for_each_seed(2_000, |seed| {
+        let mut rng = Rng::new(seed ^ 0xfe44);
+        let mut pair = random_pair(seed, &mut rng);
+        let total = [rng.below(60_000), rng.below(60_000)];
+        pair.dial(false);
+        for _ in 0..20 + rng.below(60) {
+            applications(&mut pair, &mut rng, total, true, true);
+            trouble(&mut pair, &mut rng);
+        }
+        pair.exchange_and_close([0, 1].map(|end| total[end].max(pair.ends[end].written)));
+    });
+}
+
+#[test]
+fn applications_that_do_not_read_hold_up_nothing_but_themselves() {
+    for_each_seed(250, |seed| {
+        let mut rng = Rng::new(seed ^ 0xb10c);
+        let mut pair = random_pair(seed, &mut rng);
+        let total = [120_000, 120_000];
+        pair.dial(false);
+        for _ in 0..20 + rng.below(60) {
+            applications(&mut pair, &mut rng, total, false, false);
+            trouble(&mut pair, &mut rng);
+            for end in BOTH {
+                let Some(session) = &pair.ends[end].session else { continue };
+                assert!(session.receive_buffered() <= 48 * 1024 && session.replay_buffered() <= 64 * 1024);
+            }
+        }
+        // Full in both directions, the session still changes links, and is alive.
+        pair.eager = 0;
+        pair.run(Duration::from_secs(60));
+        let (epoch, attached) = (pair.session(OPENER).epoch(), pair.session(OPENER).is_attached());
+        assert!(attached && pair.session(ACCEPTOR).is_attached());
+        pair.run(Duration::from_secs(60));
+        assert_eq!(pair.session(OPENER).epoch(), epoch, "a slow application is not a dead link");
+        pair.exchange_and_close(total);
+    });
+}
+
+#[test]
+fn a_reset_at_any_moment_ends_both_ends_as_a_reset() {
+    for_each_seed(1_500, |seed| {
+        let mut rng = Rng::new(seed ^ 0x4e5e);
+        let mut pair = random_pair(seed, &mut rng);
+        let (rounds, at) = (20 + rng.below(40), rng.below(50));
+        // The opener, the acceptor, or both.
+        let who = rng.below(3) as usize;
+        pair.dial(false);
+        for round in 0..rounds {
+            // Neither ends its direction, so that nothing but the reset can end the session.
+            applications(&mut pair, &mut rng, [60_000, 60_000], true, false);
+            trouble(&mut pair, &mut rng);
+            for end in BOTH {
+                if round >= at && (who == end || who == 2) && rng.chance(50) && pair.ends[end].session.is_some() {
+                    pair.session(end).reset(ResetCode::Application, "by seed");
+                }
+            }
+        }
+        let end = if pair.ends[ACCEPTOR].session.is_some() { who.min(ACCEPTOR) } else { OPENER };
+        pair.session(end).reset(ResetCode::Application, "by seed");
+        for _ in 0..1_000 {
+            pair.run(Duration::from_secs(1));
+            if pair.ends.iter().all(|end| end.session.is_none() || end.outcome.is_some()) {
+                break;
+            }
+        }
+        for end in BOTH {
+            pair.read(end, usize::MAX);
+            let Some(session) = &pair.ends[end].session else { continue };
+            assert_eq!((session.allocated(), session.poll_timeout()), (0, None), "end {end}");
+            let outcome = pair.ends[end].outcome.clone().expect("an end of the session");
+            let reset = matches!(
+                outcome,
+                Outcome::ResetHere { .. }
+                    | Outcome::ResetByPeer { .. }
+                    | Outcome::Refused { code: RejectCode::Closed, .. }
+            );
+            assert!(reset, "end {end}: {outcome:?}");
+        }
+    });
+}
+
+#[test]
+fn a_process_that_restarts_ends_the_session_at_the_other_end() {
+    for_each_seed(500, |seed| {
+        let mut rng = Rng::new(seed ^ 0xdead);
+        let mut pair = random_pair(seed, &mut rng);
+        let killed = rng.below(2) as usize;
+        pair.dial(false);
+        for _ in 0..rng.below(40) {
+            applications(&mut pair, &mut rng, [60_000, 60_000], true, false);
+            trouble(&mut pair, &mut rng);
+        }
+        pair.kill(killed);
+        pair.run(Duration::from_secs(620));
+        let survivor = &pair.ends[1 - killed];
+        match (killed, &survivor.outcome) {
+            (ACCEPTOR, Some(Outcome::Refused { code: RejectCode::Unknown, .. })) => {}
+            (OPENER, Some(Outcome::Expired)) => {}
+            // It was never opened.
+            (OPENER, None) if survivor.session.is_none() => {}
+            (_, outcome) => panic!("{outcome:?}"),
+        }
+        pair.read(1 - killed, usize::MAX);
+        assert!(pair.ends[1 - killed].session.as_ref().is_none_or(|session| session.allocated() == 0));
+    });
 }
