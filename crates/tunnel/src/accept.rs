@@ -5,16 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ferry_session::LinkKind;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::dial::HANDSHAKE;
-use crate::link::{Link, LinkError};
-use crate::metrics::{ByLinkFailure, ByRole, LinkFailure, Role};
+use crate::link::LinkError;
+use crate::metrics::{LinkFailure, Role};
 use crate::net::{Listener, Stream};
-use crate::peer::tls_failure;
 use crate::shared::Shared;
 use crate::tls::{Acceptor, TlsError};
 
@@ -60,7 +58,7 @@ pub(crate) async fn listen(shared: Arc<Shared>, mut listener: Box<dyn Listener>)
 async fn accept(shared: &Arc<Shared>, silent: &Silent, turns: &Turns, mut stream: Box<dyn Stream>, from: SocketAddr) {
     let fail = |reason: LinkFailure, text: &dyn std::fmt::Display| {
         debug!(%from, "link not made: {text}");
-        shared.metrics.link_failures.get_or_create(&ByLinkFailure { role: Role::Acceptor, reason }).inc();
+        shared.metrics.link_failed(Role::Acceptor, reason);
     };
     let mut evicted = silent.enter();
     let hello = tokio::select! {
@@ -70,7 +68,7 @@ async fn accept(shared: &Arc<Shared>, silent: &Silent, turns: &Turns, mut stream
     drop(evicted);
     let hello = match hello {
         Ok(Ok(hello)) => hello,
-        Ok(Err(error)) => return fail(tls_failure(&error), &error),
+        Ok(Err(error)) => return fail(error.failure(), &error),
         Err(_) => return fail(LinkFailure::Timeout, &"no ClientHello in time"),
     };
     let plan = shared.plan();
@@ -80,25 +78,19 @@ async fn accept(shared: &Arc<Shared>, silent: &Silent, turns: &Turns, mut stream
     let handshake = async {
         let established = plan.acceptor.handshake(stream, hello).await?;
         // The plan that accepted the key: another may be in force by now.
-        let peer = plan.peer_of(&established.proven.key).ok_or(TlsError::Policy("key"))?;
-        let mut link = Link::establish(established, shared.instance, None).await?;
-        if link.facts().kind == LinkKind::Offered {
-            shared.memoir.tell(&mut link).await?;
-        }
+        let key = established.proven.key;
+        let peer = plan.peer_of(&key).ok_or(TlsError::Unlisted(key))?;
+        let link = shared.establish(established, None).await?;
         Ok::<_, LinkError>((peer, link))
     };
     let made = timeout(HANDSHAKE, handshake).await;
     drop(turn);
     match made {
         Ok(Ok((peer, link))) => {
-            shared.metrics.links.get_or_create(&ByRole { role: Role::Acceptor }).inc();
+            shared.metrics.link_made(Role::Acceptor);
             shared.take_accepted(peer, link);
         }
-        Ok(Err(LinkError::Tls(error))) => {
-            // A warning only for what looks like a misconfigured peer: strangers may not fill the log.
-            fail(tls_failure(&error), &error);
-        }
-        Ok(Err(error)) => fail(LinkFailure::Protocol, &error),
+        Ok(Err(error)) => fail(error.failure(), &error),
         Err(_) => fail(LinkFailure::Timeout, &"no handshake in time"),
     }
 }

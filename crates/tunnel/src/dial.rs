@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::link::LinkError;
+use crate::metrics::LinkFailure;
 use crate::net::{Network, Stream};
 use crate::tls::TlsError;
 
@@ -41,6 +42,18 @@ pub(crate) enum DialError {
     Tls(#[from] TlsError),
     #[error(transparent)]
     Link(#[from] LinkError),
+}
+
+impl DialError {
+    /// How a dial that failed with this is counted.
+    pub(crate) fn failure(&self) -> LinkFailure {
+        match self {
+            Self::NoAddress | Self::Resolve { .. } | Self::Connect { .. } => LinkFailure::Unreachable,
+            Self::ConnectTimedOut | Self::HandshakeTimedOut => LinkFailure::Timeout,
+            Self::Tls(error) => error.failure(),
+            Self::Link(error) => error.failure(),
+        }
+    }
 }
 
 /// Every address that `addresses` stand for now, in their order and without repeats; names that do not resolve are

@@ -1,15 +1,17 @@
 //! A link: frames over one authenticated connection.
 
+use std::borrow::Cow;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::ops::ControlFlow;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use ferry_config::PublicKey;
-use ferry_session::{DecodeError, Frame, Instance, LinkKind, Preface, decode};
+use ferry_session::{DecodeError, Frame, Instance, LinkKind, Preface, Reject, RejectCode, VERSION, decode};
 use thiserror::Error;
 use tokio::time::Instant;
 
+use crate::metrics::{LinkFailure, Metrics, OpenLink};
 use crate::net::Stream;
 use crate::scratch;
 use crate::tls::{Established, MAX_PLAINTEXT, MAX_RECORDS, Opened, Opener, RECORD_HEADER, Sealer, TlsError};
@@ -42,11 +44,35 @@ pub(crate) enum LinkError {
     #[error("protocol violated: {0} frame out of place")]
     OutOfPlace(&'static str),
     /// The peer refused the link.
-    #[error("refused by the peer: {0}")]
-    Refused(String),
+    #[error("refused by the peer: {1}")]
+    Refused(RejectCode, String),
     /// The peer speaks another version.
-    #[error("the peer speaks version {0} of the protocol")]
+    #[error("version {0} of the protocol is not spoken here, only {VERSION}")]
     Version(u16),
+}
+
+impl LinkError {
+    /// How a link that failed with this is counted.
+    pub(crate) fn failure(&self) -> LinkFailure {
+        match self {
+            Self::Closed | Self::Lost(_) => LinkFailure::Closed,
+            Self::Tls(error) => error.failure(),
+            Self::Decode(_) | Self::Cut | Self::OutOfPlace(_) => LinkFailure::Protocol,
+            Self::Version(_) | Self::Refused(RejectCode::Version, _) => LinkFailure::Version,
+            Self::Refused(RejectCode::Limit, _) => LinkFailure::Limit,
+            Self::Refused(..) => LinkFailure::Protocol,
+        }
+    }
+
+    /// What a peer that broke the protocol is told. Nothing, if there is nobody to tell or nothing to be told.
+    pub(crate) fn to_reject(&self) -> Option<Reject<'static>> {
+        let code = match self {
+            Self::Version(_) => RejectCode::Version,
+            Self::Decode(_) | Self::Cut | Self::OutOfPlace(_) => RejectCode::Protocol,
+            Self::Closed | Self::Lost(_) | Self::Tls(_) | Self::Refused(..) => return None,
+        };
+        Some(Reject { code, received: 0, reason: Cow::Owned(self.to_string()) })
+    }
 }
 
 /// What is known of a link for as long as it lives.
@@ -81,18 +107,13 @@ pub(crate) struct Link {
     /// Bytes sealed and opened on this link.
     sealed: u64,
     opened: u64,
+    /// The link is counted as open.
+    counted: Option<OpenLink>,
 }
 
 impl Link {
-    /// Exchanges Prefaces: only after the peer's is the link established for either end.
-    ///
-    /// # Errors
-    /// When the peer is gone, refuses, or does not speak this protocol.
-    pub(crate) async fn establish(
-        established: Established,
-        own: Instance,
-        dialled: Option<LinkKind>,
-    ) -> Result<Self, LinkError> {
+    /// A link without its Prefaces: [`exchange_prefaces`](Self::exchange_prefaces) comes next.
+    pub(crate) fn new(established: Established, own: Instance, dialled: Option<LinkKind>) -> Self {
         let mut stream = established.stream;
         stream.limit_unsent(UNSENT);
         let facts = LinkFacts {
@@ -103,7 +124,7 @@ impl Link {
             cipher: established.proven.cipher,
             established: Instant::now(),
         };
-        let mut link = Self {
+        Self {
             facts,
             stream,
             sealer: established.sealer,
@@ -115,24 +136,41 @@ impl Link {
             filling: None,
             sealed: 0,
             opened: 0,
-        };
+            counted: None,
+        }
+    }
+
+    /// Only after the peer's Preface is the link established for either end.
+    ///
+    /// # Errors
+    /// When the peer is gone, refuses, or does not speak this protocol.
+    pub(crate) async fn exchange_prefaces(
+        &mut self,
+        own: Instance,
+        dialled: Option<LinkKind>,
+    ) -> Result<(), LinkError> {
         // The dialler says what the link is for; the accepting end repeats it.
         if let Some(kind) = dialled {
-            link.send_preface(own, kind).await?;
+            self.send_preface(own, kind).await?;
         }
-        let preface = link.receive_preface().await?;
+        let preface = self.receive_preface().await?;
         match dialled {
             Some(kind) if kind != preface.kind => return Err(LinkError::OutOfPlace("Preface")),
             Some(_) => {}
-            None => link.send_preface(own, preface.kind).await?,
+            None => self.send_preface(own, preface.kind).await?,
         }
-        link.facts.instance = preface.instance;
-        link.facts.kind = preface.kind;
-        Ok(link)
+        self.facts.instance = preface.instance;
+        self.facts.kind = preface.kind;
+        Ok(())
+    }
+
+    /// Counts the link as open for as long as it is held.
+    pub(crate) fn count(&mut self, metrics: &Metrics) {
+        self.counted = Some(OpenLink::new(metrics));
     }
 
     async fn send_preface(&mut self, instance: Instance, kind: LinkKind) -> Result<(), LinkError> {
-        self.send(&Frame::Preface(Preface { version: ferry_session::VERSION, instance, kind })).await
+        self.send(&Frame::Preface(Preface { version: VERSION, instance, kind })).await
     }
 
     /// Sends a frame that does not belong to a session.
@@ -145,9 +183,9 @@ impl Link {
         let mut first = Err(LinkError::Closed);
         let take = &mut |frame: &Frame<'_>| {
             first = match frame {
-                Frame::Preface(preface) if preface.version == ferry_session::VERSION => Ok(*preface),
+                Frame::Preface(preface) if preface.version == VERSION => Ok(*preface),
                 Frame::Preface(preface) => Err(LinkError::Version(preface.version)),
-                Frame::Reject(reject) => Err(LinkError::Refused(reject.reason.clone().into_owned())),
+                Frame::Reject(reject) => Err(LinkError::Refused(reject.code, reject.reason.to_string())),
                 other => Err(LinkError::OutOfPlace(other.name())),
             };
             ControlFlow::Break(())

@@ -1,96 +1,134 @@
 //! Every metric of the tunnel, in one place. `docs/operations.md` lists them; a test scrapes them.
 
-use ferry_session::Outcome;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use std::fmt::Write as _;
+
+use ferry_session::{Outcome, RejectCode, ResetCode};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-/// The end that dialled, or the one that was dialled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(crate) enum Role {
-    /// It dialled.
-    Dialler,
-    /// It was dialled.
-    Acceptor,
+/// Enums whose values are labels: what they are in metrics stands beside each.
+macro_rules! values {
+    ($($(#[$about:meta])* $name:ident { $($(#[$of:meta])* $value:ident = $text:literal),+ $(,)? })+) => {$(
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub(crate) enum $name { $($(#[$of])* $value),+ }
+
+        impl EncodeLabelValue for $name {
+            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+                encoder.write_str(match self { $(Self::$value => $text),+ })
+            }
+        }
+    )+};
 }
 
-/// Which end of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(crate) enum End {
-    Opener,
-    Acceptor,
-}
-
-/// How a session ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(crate) enum Ending {
-    Finished,
-    ResetHere,
-    ResetByPeer,
-    Expired,
-    Refused,
-    Violated,
+values! {
+    /// The end that dialled, or the one that was dialled.
+    Role {
+        /// It dialled.
+        Dialler = "dialler",
+        /// It was dialled.
+        Acceptor = "acceptor",
+    }
+    /// Which end of a session.
+    End { Opener = "opener", Acceptor = "acceptor" }
+    /// How a session ended.
+    Ending {
+        Finished = "finished",
+        ResetHere = "reset_here",
+        ResetByPeer = "reset_by_peer",
+        Expired = "expired",
+        Refused = "refused",
+        Violated = "violated",
+    }
+    /// Why a link was not made, or was refused before it carried a session.
+    LinkFailure {
+        /// No connection.
+        Unreachable = "unreachable",
+        /// The handshake took too long, or the ClientHello did not come.
+        Timeout = "timeout",
+        /// The other end closed the connection before the link was made.
+        Closed = "closed",
+        /// What came is not TLS, or broken.
+        Tls = "tls",
+        /// TLS, but not of the version, key exchange, kind of key or application protocol that the policy asks for.
+        Policy = "policy",
+        /// The key that one end proved is not one that the other knows.
+        Key = "key",
+        /// The other end speaks another version of the protocol.
+        Version = "version",
+        /// What came after the handshake was not this protocol.
+        Protocol = "protocol",
+        /// A limit was reached.
+        Limit = "limit",
+    }
+    /// Why an application's connection was not carried.
+    Refusal {
+        /// No link within the open time-out.
+        NoLink = "no_link",
+        /// The session limit is reached.
+        Limit = "limit",
+        /// The tunnel is shutting down.
+        Draining = "draining",
+        /// The service is not known, or not for this peer.
+        Service = "service",
+        /// The application could not be connected to.
+        Unreachable = "unreachable",
+    }
+    /// Why a peer's Hello was refused: the codes of a Reject.
+    Rejected {
+        Version = "version",
+        Protocol = "protocol",
+        Service = "service",
+        Unreachable = "unreachable",
+        Limit = "limit",
+        Draining = "draining",
+        Unknown = "unknown",
+        Closed = "closed",
+        Stale = "stale",
+        NotAttached = "not_attached",
+    }
+    /// How a rotation went.
+    Rotated { Done = "done", Failed = "failed" }
+    /// The way that application bytes go.
+    Direction {
+        /// From the application here to the peer.
+        Sent = "sent",
+        /// From the peer to the application here.
+        Received = "received",
+    }
 }
 
 impl Ending {
     pub(crate) fn of(outcome: &Outcome) -> Self {
         match outcome {
             Outcome::Finished => Self::Finished,
+            Outcome::Violated(_) | Outcome::ResetHere { code: ResetCode::Protocol, .. } => Self::Violated,
             Outcome::ResetHere { .. } | Outcome::Unattachable(_) => Self::ResetHere,
             Outcome::ResetByPeer { .. } => Self::ResetByPeer,
             Outcome::Expired => Self::Expired,
             Outcome::Refused { .. } => Self::Refused,
-            Outcome::Violated(_) => Self::Violated,
         }
     }
 }
 
-/// Why a link was not made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(crate) enum LinkFailure {
-    /// No connection.
-    Unreachable,
-    /// The handshake took too long, or the ClientHello did not come.
-    Timeout,
-    /// The TLS policy or the key was refused.
-    Tls,
-    /// What came after the handshake was not this protocol.
-    Protocol,
-    /// A limit was reached: the socket was closed unheard.
-    Limit,
-}
-
-/// Why an application's connection was not carried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(crate) enum Refusal {
-    /// No link within the open time-out.
-    NoLink,
-    /// The session limit is reached.
-    Limit,
-    /// The tunnel is shutting down.
-    Draining,
-    /// The service is not known, or not for this peer.
-    Service,
-    /// The application could not be connected to.
-    Unreachable,
-}
-
-/// How a rotation went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(crate) enum Rotated {
-    Done,
-    Failed,
-}
-
-/// The way that application bytes go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(crate) enum Direction {
-    /// From the application here to the peer.
-    Sent,
-    /// From the peer to the application here.
-    Received,
+impl From<RejectCode> for Rejected {
+    fn from(code: RejectCode) -> Self {
+        match code {
+            RejectCode::Version => Self::Version,
+            RejectCode::Protocol => Self::Protocol,
+            RejectCode::Service => Self::Service,
+            RejectCode::Unreachable => Self::Unreachable,
+            RejectCode::Limit => Self::Limit,
+            RejectCode::Draining => Self::Draining,
+            RejectCode::Unknown => Self::Unknown,
+            RejectCode::Closed => Self::Closed,
+            RejectCode::Stale => Self::Stale,
+            RejectCode::NotAttached => Self::NotAttached,
+        }
+    }
 }
 
 macro_rules! labels {
@@ -106,6 +144,7 @@ labels! {
     ByEnding { side: End, ending: Ending }
     ByLinkFailure { role: Role, reason: LinkFailure }
     ByRefusal { reason: Refusal }
+    ByRejected { reason: Rejected }
     ByRotated { result: Rotated }
     ByDirection { direction: Direction }
 }
@@ -122,9 +161,26 @@ pub(crate) struct Metrics {
     pub(crate) sessions_detached: Gauge,
     pub(crate) sessions_ended: Family<ByEnding, Counter>,
     pub(crate) refused: Family<ByRefusal, Counter>,
+    pub(crate) attaches_refused: Family<ByRejected, Counter>,
     pub(crate) resumes: Counter,
     pub(crate) rotations: Family<ByRotated, Counter>,
     pub(crate) bytes: Family<ByDirection, Counter>,
+}
+
+/// One open link, for as long as it is held.
+pub(crate) struct OpenLink(Gauge);
+
+impl OpenLink {
+    pub(crate) fn new(metrics: &Metrics) -> Self {
+        metrics.links_open.inc();
+        Self(metrics.links_open.clone())
+    }
+}
+
+impl Drop for OpenLink {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// The counters of the data path, looked up once for each session.
@@ -139,11 +195,30 @@ impl Metrics {
         Counters { sent: of(Direction::Sent), received: of(Direction::Received) }
     }
 
+    /// A link was made, with its Prefaces exchanged.
+    pub(crate) fn link_made(&self, role: Role) {
+        self.links.get_or_create(&ByRole { role }).inc();
+    }
+
+    /// A link was not made, or was refused before it carried a session.
+    pub(crate) fn link_failed(&self, role: Role, reason: LinkFailure) {
+        self.link_failures.get_or_create(&ByLinkFailure { role, reason }).inc();
+    }
+
+    /// A Hello of a peer was refused.
+    pub(crate) fn attach_refused(&self, code: RejectCode) {
+        self.attaches_refused.get_or_create(&ByRejected { reason: code.into() }).inc();
+    }
+
     /// Registers every metric with its help text.
     pub(crate) fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("ferry");
         registry.register("links", "Links established, with their Prefaces exchanged", self.links.clone());
-        registry.register("link_failures", "Links that were not established", self.link_failures.clone());
+        registry.register(
+            "link_failures",
+            "Links that were not established, or were refused unused",
+            self.link_failures.clone(),
+        );
         registry.register("links_open", "Links open now", self.links_open.clone());
         registry.register("links_warm", "Links ready for a session of this end", self.links_warm.clone());
         registry.register("sessions", "Sessions begun", self.sessions.clone());
@@ -151,6 +226,7 @@ impl Metrics {
         registry.register("sessions_detached", "Sessions without a link now", self.sessions_detached.clone());
         registry.register("sessions_ended", "Sessions ended", self.sessions_ended.clone());
         registry.register("connections_refused", "Application connections not carried", self.refused.clone());
+        registry.register("attaches_refused", "Hellos of peers that were refused", self.attaches_refused.clone());
         registry.register("resumes", "Sessions that went on over a new link after a loss", self.resumes.clone());
         registry.register("rotations", "Moves of a session to fresh keys", self.rotations.clone());
         registry.register_with_unit("application", "Application bytes carried", Unit::Bytes, self.bytes.clone());

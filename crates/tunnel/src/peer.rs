@@ -12,8 +12,8 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::dial::{self, DialError};
-use crate::link::{Link, LinkError};
-use crate::metrics::{ByLinkFailure, ByRole, LinkFailure, Role};
+use crate::link::Link;
+use crate::metrics::Role;
 use crate::pool::Pool;
 use crate::shared::Shared;
 use crate::tls::{Dialler, TlsError};
@@ -108,31 +108,24 @@ impl Peer {
     }
 
     /// A link with fresh keys: dialled now, or the newest that the peer has offered.
-    pub(crate) async fn fresh_link(&self, shared: &Shared) -> Result<Link, DialError> {
+    pub(crate) async fn fresh_link(&self, shared: &Arc<Shared>) -> Result<Link, DialError> {
         if self.is_dialled() { self.dial(shared, LinkKind::Own).await } else { Ok(self.pool.take().await) }
     }
 
     /// Dials once.
-    pub(crate) async fn dial(&self, shared: &Shared, kind: LinkKind) -> Result<Link, DialError> {
+    pub(crate) async fn dial(&self, shared: &Arc<Shared>, kind: LinkKind) -> Result<Link, DialError> {
         let _permit = self.dials.acquire().await;
         let terms = self.terms();
         let stream = dial::connect(&shared.network, &terms.config.addresses).await?;
         let handshake = async {
             let established = terms.dialler.handshake(stream).await?;
-            let mut link = Link::establish(established, shared.instance, Some(kind)).await?;
-            if kind == LinkKind::Own {
-                shared.memoir.tell(&mut link).await?;
-            }
-            Ok(link)
+            Ok(shared.establish(established, Some(kind)).await?)
         };
         let dialled = timeout(dial::HANDSHAKE, handshake).await.unwrap_or(Err(DialError::HandshakeTimedOut));
         match &dialled {
-            Ok(_) => shared.metrics.links.get_or_create(&ByRole { role: Role::Dialler }).inc(),
-            Err(error) => {
-                let reason = failure(error);
-                shared.metrics.link_failures.get_or_create(&ByLinkFailure { role: Role::Dialler, reason }).inc()
-            }
-        };
+            Ok(_) => shared.metrics.link_made(Role::Dialler),
+            Err(error) => shared.metrics.link_failed(Role::Dialler, error.failure()),
+        }
         dialled
     }
 
@@ -150,22 +143,6 @@ impl Peer {
         if self.reachable.swap(false, Ordering::Relaxed) || before.as_deref() != Some(&text) {
             tracing::warn!(peer = %self.name, "peer not reachable, trying on: {text}");
         }
-    }
-}
-
-fn failure(error: &DialError) -> LinkFailure {
-    match error {
-        DialError::NoAddress | DialError::Resolve { .. } | DialError::Connect { .. } => LinkFailure::Unreachable,
-        DialError::ConnectTimedOut | DialError::HandshakeTimedOut => LinkFailure::Timeout,
-        DialError::Tls(error) | DialError::Link(LinkError::Tls(error)) => tls_failure(error),
-        DialError::Link(_) => LinkFailure::Protocol,
-    }
-}
-
-pub(crate) fn tls_failure(error: &TlsError) -> LinkFailure {
-    match error {
-        TlsError::Io(_) => LinkFailure::Unreachable,
-        _ => LinkFailure::Tls,
     }
 }
 

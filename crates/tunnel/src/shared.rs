@@ -4,11 +4,12 @@ use std::future::Future;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use ferry_session::{Instance, Settings, Time};
+use ferry_session::{Frame, Instance, LinkKind, Settings, Time};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::link::{Link, LinkError};
 use crate::memoir::Memoir;
 use crate::memory::{Lease, Memory};
 use crate::metrics::Metrics;
@@ -17,6 +18,7 @@ use crate::plan::Plan;
 use crate::reload::Egresses;
 use crate::rotation::Budget;
 use crate::sessions::Sessions;
+use crate::tls::Established;
 
 /// One running tunnel.
 pub(crate) struct Shared {
@@ -116,8 +118,34 @@ impl Shared {
         self.sessions_tasks.wait().await;
     }
 
+    /// Makes a link of a connection whose handshake is done. A peer that cannot be spoken to is told why.
+    pub(crate) async fn establish(
+        self: &Arc<Self>,
+        established: Established,
+        dialled: Option<LinkKind>,
+    ) -> Result<Link, LinkError> {
+        let mut link = Link::new(established, self.instance, dialled);
+        match link.exchange_prefaces(self.instance, dialled).await {
+            Ok(()) => {
+                link.count(&self.metrics);
+                // The end that sends the Hello tells: the other one listens.
+                let speaker = if dialled.is_some() { LinkKind::Own } else { LinkKind::Offered };
+                if link.facts().kind == speaker {
+                    self.memoir.tell(&mut link).await?;
+                }
+                Ok(link)
+            }
+            Err(error) => {
+                if error.to_reject().is_some_and(|reject| link.push(&Frame::Reject(reject)).is_ok()) {
+                    self.close_link(link);
+                }
+                Err(error)
+            }
+        }
+    }
+
     /// Closes a link in good order, in the background.
-    pub(crate) fn close_link(self: &Arc<Self>, link: crate::link::Link) {
+    pub(crate) fn close_link(self: &Arc<Self>, link: Link) {
         self.spawn_session(link.close(CLOSE));
     }
 }

@@ -155,7 +155,7 @@ impl Opener {
         match (content, inner) {
             (APPLICATION_DATA, data) => Ok(Opened::Data(data)),
             (ALERT, [_, 0]) => Ok(Opened::CloseNotify),
-            (ALERT, [_, description]) => Err(TlsError::Alert(*description)),
+            (ALERT, [_, description]) => Err(TlsError::of_alert(*description)),
             // No tickets, no key updates: our rotation is a new link.
             _ => Err(TlsError::Record("of a type that has no place after the handshake")),
         }

@@ -7,7 +7,11 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
 use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible, SignatureScheme};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, PeerIncompatible, SignatureScheme,
+};
+
+use super::error::Unlisted;
 
 /// A set of keys, any of which is accepted.
 #[derive(Debug)]
@@ -22,12 +26,12 @@ impl Keys {
     }
 
     fn check(&self, presented: &CertificateDer<'_>, more: &[CertificateDer<'_>]) -> Result<(), Error> {
-        let refused = Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure);
+        let refused = |error| Error::from(CertificateError::Other(OtherError(error)));
         if !more.is_empty() {
-            return Err(refused);
+            return Err(CertificateError::BadEncoding.into());
         }
-        let key = PublicKey::from_spki_der(presented).map_err(|_| refused.clone())?;
-        self.keys.contains(&key).then_some(()).ok_or(refused)
+        let key = PublicKey::from_spki_der(presented).map_err(|error| refused(Arc::new(error)))?;
+        self.keys.contains(&key).then_some(()).ok_or_else(|| refused(Arc::new(Unlisted(key))))
     }
 
     fn check_signature(
