@@ -1,5 +1,6 @@
 //! One task for each session: it moves bytes between the application, the session and its links.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::ops::ControlFlow;
 use std::pin::Pin;
@@ -8,7 +9,9 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ferry_session::{Epoch, Event, Hello, Instance, Intent, Outcome, Release, ResetCode, Session, Side, Time};
+use ferry_session::{
+    Epoch, Event, Frame, Hello, Instance, Intent, Outcome, Release, Reset, ResetCode, Session, Side, Time,
+};
 use tokio::time::Sleep;
 use tracing::{debug, info, warn};
 
@@ -118,7 +121,9 @@ impl Driver {
             Ok(()) => self.links.push((hello.epoch, link)),
             Err(rejection) => {
                 debug!(session = %self.session.id(), epoch = %hello.epoch, "attach rejected: {rejection}");
-                if link.push(&ferry_session::Frame::Reject(rejection.to_reject())).is_ok() {
+                let reject = rejection.to_reject();
+                self.shared.metrics.attach_refused(reject.code);
+                if link.push(&Frame::Reject(reject)).is_ok() {
                     self.shared.close_link(*link);
                 }
             }
@@ -241,6 +246,9 @@ impl Driver {
         let (session, peer) = (self.session.id(), &self.peer.name);
         match &outcome {
             Outcome::Finished => info!(%session, %peer, "session finished"),
+            Outcome::ResetHere { code: ResetCode::Protocol, reason } => {
+                warn!(%session, %peer, "session reset: {reason}")
+            }
             Outcome::ResetHere { reason, .. } => info!(%session, %peer, "session reset here: {reason}"),
             Outcome::ResetByPeer { reason, .. } => info!(%session, %peer, "session reset by the peer: {reason}"),
             Outcome::Expired => warn!(%session, %peer, "session reset: no link within the resume window"),
@@ -366,10 +374,26 @@ impl Driver {
         }
         if let Some((epoch, error)) = lost {
             debug!(session = %self.session.id(), %epoch, "link lost: {error}");
-            self.lose(epoch);
+            if error.to_reject().is_some() && self.outcome.is_none() {
+                self.break_off(&error);
+            } else {
+                self.lose(epoch);
+            }
             moved = true;
         }
         moved
+    }
+
+    /// The peer sent what is no frame: it would again on the next link.
+    fn break_off(&mut self, error: &LinkError) {
+        let (code, reason) = (ResetCode::Protocol, error.to_string());
+        for (_, mut link) in std::mem::take(&mut self.links) {
+            let reset = Reset { code, reason: Cow::Borrowed(&reason) };
+            if link.push(&Frame::Reset(reset)).is_ok() {
+                self.shared.close_link(*link);
+            }
+        }
+        self.on_closed(Outcome::ResetHere { code, reason });
     }
 
     /// Frames from the session to the links.

@@ -13,10 +13,10 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::driver::Driver;
-use crate::link::Link;
+use crate::link::{Link, LinkError};
 use crate::mailbox::Command;
 use crate::memory::Lease;
-use crate::metrics::{ByEnd, ByRefusal, End, Ending, Refusal};
+use crate::metrics::{ByEnd, ByRefusal, End, Ending, LinkFailure, Refusal, Role};
 use crate::net::Stream;
 use crate::peer::Peer;
 use crate::sessions::{Entry, Found, Key};
@@ -57,6 +57,7 @@ impl Shared {
     pub(crate) fn await_hello(self: &Arc<Self>, peer: &Arc<Peer>, mut link: Link) {
         let waiting = Waiting::new(peer.clone());
         if waiting.is_over_limit() {
+            self.refuse_unused(peer, link, RejectCode::Limit, "too many links wait for a session");
             return;
         }
         let shared = self.clone();
@@ -73,24 +74,44 @@ impl Shared {
                 };
                 ControlFlow::Break(())
             };
-            tokio::select! {
+            let ended = tokio::select! {
                 () = shared.stopping() => return,
-                // The end of a link that was not used is no news.
-                ended = timeout(IDLE, link.frames_until_break(take)) => if !matches!(ended, Ok(Ok(()))) { return },
-            }
+                ended = timeout(IDLE, link.frames_until_break(take)) => ended,
+            };
             let peer = waiting.done();
             if !peer.accepts(&link.facts().key) {
                 return;
             }
-            match hello {
-                Some(Ok(hello)) => shared.on_hello(&peer, hello, link),
-                Some(Err(name)) => {
-                    let reason = format!("{name} frame out of place");
-                    shared.reject(&peer, link, Refused::new(RejectCode::Protocol, reason));
-                }
-                None => {}
+            let broken = match (ended, hello) {
+                (Ok(Ok(())), Some(Ok(hello))) => return shared.on_hello(&peer, hello, link),
+                (Ok(Ok(())), Some(Err(name))) => LinkError::OutOfPlace(name),
+                (Ok(Err(error)), _) => error,
+                (Err(_), _) | (_, None) => return,
+            };
+            // The end of a link that was not used is no news; what is no Hello is.
+            if let Some(reject) = broken.to_reject() {
+                shared.refuse_unused(&peer, link, reject.code, reject.reason);
             }
         });
+    }
+
+    /// Refuses a link that has not had a Hello.
+    fn refuse_unused(
+        self: &Arc<Self>,
+        peer: &Peer,
+        mut link: Link,
+        code: RejectCode,
+        reason: impl Into<Cow<'static, str>>,
+    ) {
+        // The end that waits for a Hello did not dial an own link of the other's, and did dial an offered one.
+        let role = if link.facts().kind == LinkKind::Own { Role::Acceptor } else { Role::Dialler };
+        let failure = if code == RejectCode::Limit { LinkFailure::Limit } else { LinkFailure::Protocol };
+        let reason = reason.into();
+        warn!(peer = %peer.name, "link refused: {reason}");
+        self.metrics.link_failed(role, failure);
+        if link.push(&Frame::Reject(Reject { code, received: 0, reason })).is_ok() {
+            self.close_link(link);
+        }
     }
 
     fn on_hello(self: &Arc<Self>, peer: &Arc<Peer>, hello: Hello<'static>, link: Link) {
@@ -205,6 +226,7 @@ impl Shared {
     fn reject(self: &Arc<Self>, peer: &Peer, mut link: Link, refused: Refused) {
         debug!(peer = %peer.name, "hello rejected: {}", refused.reason);
         let Refused { code, received, reason } = refused;
+        self.metrics.attach_refused(code);
         if link.push(&Frame::Reject(Reject { code, received, reason })).is_ok() {
             self.close_link(link);
         }
