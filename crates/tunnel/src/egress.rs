@@ -11,7 +11,7 @@ use tracing::warn;
 use crate::driver::Driver;
 use crate::metrics::{ByRefusal, End, Refusal};
 use crate::net::{Listener, Stream};
-use crate::sessions::{Entry, Key};
+use crate::sessions::{Added, Entry, Key};
 use crate::shared::Shared;
 
 /// After an accept that failed for want of something: time for others to end.
@@ -60,7 +60,7 @@ impl Shared {
             let id = SessionId(id);
             let entry =
                 Arc::new(Entry::new(Key { peer: peer.name.clone(), side: Side::Opener, id }, service.as_str(), None));
-            if !self.sessions.add(entry.clone(), self.session_limit) {
+            if self.sessions.add(entry.clone(), self.session_limit) != Added::New {
                 break 'refused (Refusal::Limit, format!("the limit of {} sessions is reached", self.session_limit));
             }
             let Some(lease) = self.memory.reserve(&peer.name) else {

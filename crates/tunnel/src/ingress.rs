@@ -19,7 +19,7 @@ use crate::memory::Lease;
 use crate::metrics::{ByEnd, ByRefusal, End, Ending, LinkFailure, Refusal, Role};
 use crate::net::Stream;
 use crate::peer::Peer;
-use crate::sessions::{Entry, Found, Key};
+use crate::sessions::{Added, Entry, Found, Key};
 use crate::shared::Shared;
 
 /// A warm link that nobody uses for this long is closed by the end that waits; its dialler replaces it long before.
@@ -152,11 +152,16 @@ impl Shared {
             let limit = |what: &'static str| (Refusal::Limit, Refused::new(RejectCode::Limit, what));
             let lease =
                 self.memory.reserve(&peer.name).ok_or_else(|| limit("no memory is left for another session"))?;
-            let added = self.sessions.add(entry.clone(), self.session_limit);
-            added.then_some((forward, lease)).ok_or_else(|| limit("the session limit is reached"))
+            match self.sessions.add(entry.clone(), self.session_limit) {
+                Added::New => Ok(Some((forward, lease))),
+                Added::Taken => Ok(None),
+                Added::Full => Err(limit("the session limit is reached")),
+            }
         });
         match opened {
-            Ok((forward, lease)) => {
+            // Another link has just brought its Hello.
+            Ok(None) => self.on_hello(peer, hello, link),
+            Ok(Some((forward, lease))) => {
                 let (shared, peer) = (self.clone(), peer.clone());
                 self.spawn_session(async move { shared.serve(peer, entry, lease, hello, link, forward).await });
             }

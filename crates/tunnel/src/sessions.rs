@@ -86,6 +86,16 @@ pub(crate) enum Found {
     Unknown,
 }
 
+/// What became of an added session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Added {
+    New,
+    /// There is one with this key.
+    Taken,
+    /// The limit is reached.
+    Full,
+}
+
 impl Sessions {
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -100,14 +110,17 @@ impl Sessions {
         }
     }
 
-    /// Adds a session, unless there are `limit`.
-    pub(crate) fn add(&self, entry: Arc<Entry>, limit: usize) -> bool {
+    /// Adds a session, unless there are `limit`, or it is there already: two links may bring its Hello at once.
+    pub(crate) fn add(&self, entry: Arc<Entry>, limit: usize) -> Added {
         let mut state = self.state();
-        let room = state.live.len() < limit;
-        if room {
-            state.live.insert(entry.key.clone(), entry);
+        if state.live.contains_key(&entry.key) {
+            return Added::Taken;
         }
-        room
+        if state.live.len() >= limit {
+            return Added::Full;
+        }
+        state.live.insert(entry.key.clone(), entry);
+        Added::New
     }
 
     /// The session is over. `forgotten`: the peer knows; otherwise a tombstone stays for the resume window.
@@ -132,5 +145,27 @@ impl Sessions {
     /// Every live session, or the first `limit` of them.
     pub(crate) fn list(&self, limit: usize) -> Vec<Arc<Entry>> {
         self.state().live.values().take(limit).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(id: u8) -> Arc<Entry> {
+        let peer = "a/peer".parse().unwrap();
+        Arc::new(Entry::new(Key { peer, side: Side::Acceptor, id: SessionId([id; 16]) }, "echo"))
+    }
+
+    #[test]
+    fn a_session_that_lives_is_not_added_again() {
+        let sessions = Sessions::default();
+        let first = entry(1);
+        assert_eq!(sessions.add(first.clone(), 2), Added::New);
+        assert_eq!(sessions.add(entry(1), 2), Added::Taken);
+        let Found::Live(found) = sessions.find(&first.key) else { panic!("it lives") };
+        assert!(Arc::ptr_eq(&found, &first), "the first one stays");
+        assert_eq!(sessions.add(entry(2), 2), Added::New);
+        assert_eq!((sessions.add(entry(3), 2), sessions.add(entry(2), 2)), (Added::Full, Added::Taken));
     }
 }
