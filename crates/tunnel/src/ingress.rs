@@ -16,7 +16,7 @@ use crate::driver::Driver;
 use crate::link::{Link, LinkError};
 use crate::mailbox::Command;
 use crate::memory::Lease;
-use crate::metrics::{ByEnd, ByRefusal, End, Ending, LinkFailure, Refusal, Role};
+use crate::metrics::{ByEnd, ByRefusal, End, Ending, Refusal, Role};
 use crate::net::Stream;
 use crate::peer::Peer;
 use crate::sessions::{Added, Entry, Found, Key};
@@ -49,16 +49,21 @@ impl Shared {
     pub(crate) fn take_accepted(self: &Arc<Self>, peer: &Arc<Peer>, link: Link) {
         match link.facts().kind {
             LinkKind::Own => self.await_hello(peer, link),
-            LinkKind::Offered => peer.pool.give(link),
+            LinkKind::Offered => {
+                if let Err(link) = peer.pool.give(link) {
+                    self.refuse_unused(peer, Role::Acceptor, link, &LinkError::TooMany);
+                }
+            }
         }
     }
 
     /// Waits for the peer's Hello on this link, in the background.
     pub(crate) fn await_hello(self: &Arc<Self>, peer: &Arc<Peer>, mut link: Link) {
+        // It did not dial an own link of the other end's, and did dial one that it offered.
+        let role = if link.facts().kind == LinkKind::Own { Role::Acceptor } else { Role::Dialler };
         let waiting = Waiting::new(peer.clone());
         if waiting.is_over_limit() {
-            self.refuse_unused(peer, link, RejectCode::Limit, "too many links wait for a session");
-            return;
+            return self.refuse_unused(peer, role, link, &LinkError::TooMany);
         }
         let shared = self.clone();
         self.tasks.spawn(async move {
@@ -88,28 +93,16 @@ impl Shared {
                 (Ok(Err(error)), _) => error,
                 (Err(_), _) | (_, None) => return,
             };
-            // The end of a link that was not used is no news; what is no Hello is.
-            if let Some(reject) = broken.to_reject() {
-                shared.refuse_unused(&peer, link, reject.code, reject.reason);
-            }
+            shared.refuse_unused(&peer, role, link, &broken);
         });
     }
 
-    /// Refuses a link that has not had a Hello.
-    fn refuse_unused(
-        self: &Arc<Self>,
-        peer: &Peer,
-        mut link: Link,
-        code: RejectCode,
-        reason: impl Into<Cow<'static, str>>,
-    ) {
-        // The end that waits for a Hello did not dial an own link of the other's, and did dial an offered one.
-        let role = if link.facts().kind == LinkKind::Own { Role::Acceptor } else { Role::Dialler };
-        let failure = if code == RejectCode::Limit { LinkFailure::Limit } else { LinkFailure::Protocol };
-        let reason = reason.into();
-        warn!(peer = %peer.name, "link refused: {reason}");
-        self.metrics.link_failed(role, failure);
-        if link.push(&Frame::Reject(Reject { code, received: 0, reason })).is_ok() {
+    /// Refuses a link that has not had a Hello. That one has just ended is no news.
+    fn refuse_unused(self: &Arc<Self>, peer: &Peer, role: Role, mut link: Link, error: &LinkError) {
+        let Some(reject) = error.to_reject() else { return };
+        warn!(peer = %peer.name, "link refused: {error}");
+        self.metrics.link_failed(role, error.failure());
+        if link.push(&Frame::Reject(reject)).is_ok() {
             self.close_link(link);
         }
     }

@@ -43,6 +43,9 @@ pub(crate) enum LinkError {
     /// The peer sent a frame that has no place here.
     #[error("protocol violated: {0} frame out of place")]
     OutOfPlace(&'static str),
+    /// This end holds as many unused links of the peer as it may.
+    #[error("too many links that carry no session")]
+    TooMany,
     /// The peer refused the link.
     #[error("refused by the peer: {1}")]
     Refused(RejectCode, String),
@@ -59,7 +62,7 @@ impl LinkError {
             Self::Tls(error) => error.failure(),
             Self::Decode(_) | Self::Cut | Self::OutOfPlace(_) => LinkFailure::Protocol,
             Self::Version(_) | Self::Refused(RejectCode::Version, _) => LinkFailure::Version,
-            Self::Refused(RejectCode::Limit, _) => LinkFailure::Limit,
+            Self::TooMany | Self::Refused(RejectCode::Limit, _) => LinkFailure::Limit,
             Self::Refused(..) => LinkFailure::Protocol,
         }
     }
@@ -68,6 +71,7 @@ impl LinkError {
     pub(crate) fn to_reject(&self) -> Option<Reject<'static>> {
         let code = match self {
             Self::Version(_) => RejectCode::Version,
+            Self::TooMany => RejectCode::Limit,
             Self::Decode(_) | Self::Cut | Self::OutOfPlace(_) => RejectCode::Protocol,
             Self::Closed | Self::Lost(_) | Self::Tls(_) | Self::Refused(..) => return None,
         };

@@ -193,7 +193,8 @@ pub(crate) async fn keep_warm(shared: Arc<Shared>, peer: Arc<Peer>) {
                         peer.on_dialled();
                         (next_probe, retry) = (None, FIRST_RETRY);
                         match kind {
-                            LinkKind::Own => peer.pool.give(link),
+                            // One that is too many was not asked for by anybody.
+                            LinkKind::Own => drop(peer.pool.give(link)),
                             LinkKind::Offered => shared.await_hello(&peer, link),
                         }
                     }

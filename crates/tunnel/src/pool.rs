@@ -53,20 +53,25 @@ impl Pool {
         }
     }
 
-    /// A new link: for the session that has waited longest, or to be kept ready.
-    pub(crate) fn give(&self, mut link: Link) {
+    /// A new link: for the session that has waited longest, or to be kept ready. Comes back if there are too many.
+    pub(crate) fn give(&self, mut link: Link) -> Result<(), Link> {
         let mut state = self.state();
         while let Some(waiting) = state.waiting.pop_front() {
             match waiting.send(link) {
-                Ok(()) => return,
+                Ok(()) => return Ok(()),
                 Err(back) => link = back,
             }
         }
-        if state.ready.len() < MAX_OFFERED {
-            state.ready.push(link);
+        if state.ready.len() >= MAX_OFFERED {
+            state.ready.retain_mut(|link| !link.is_stale());
         }
+        if state.ready.len() >= MAX_OFFERED {
+            return Err(link);
+        }
+        state.ready.push(link);
         drop(state);
         self.changed.notify_one();
+        Ok(())
     }
 
     /// The path has failed a session: what was made over it before is not to be relied on.
@@ -82,14 +87,16 @@ impl Pool {
         self.state().ready.retain(keep);
     }
 
-    /// Drops links that the peer closed, and those whose keys are older than `max_age`.
+    /// Drops links whose keys are older than `max_age`.
     pub(crate) fn prune(&self, max_age: Duration) {
-        self.state().ready.retain_mut(|link| link.age() < max_age && !link.is_stale());
+        self.state().ready.retain(|link| link.age() < max_age);
     }
 
-    /// Links ready, and sessions waiting.
+    /// Links ready, and sessions waiting. Drops links that the peer has closed: nobody else looks after those that it
+    /// offered.
     pub(crate) fn counts(&self) -> (usize, usize) {
         let mut state = self.state();
+        state.ready.retain_mut(|link| !link.is_stale());
         state.waiting.retain(|waiting| !waiting.is_closed());
         (state.ready.len(), state.waiting.len())
     }
