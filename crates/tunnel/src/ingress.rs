@@ -50,7 +50,7 @@ impl Shared {
         match link.facts().kind {
             LinkKind::Own => self.await_hello(peer, link),
             LinkKind::Offered => {
-                if let Err(link) = peer.pool.give(link) {
+                if let Err(link) = peer.pool.give(link).map_err(|link| *link) {
                     self.refuse_unused(peer, Role::Acceptor, link, &LinkError::TooMany);
                 }
             }

@@ -182,8 +182,8 @@ pub(crate) async fn keep_warm(shared: Arc<Shared>, peer: Arc<Peer>) {
         }
         let pause = next_probe.map_or(LOOK_AFTER, |at| at.saturating_duration_since(Instant::now()).min(LOOK_AFTER));
         tokio::select! {
-            () = shared.stopping() => return,
-            () = peer.withdrawn.cancelled() => return,
+            () = shared.stopping() => break,
+            () = peer.withdrawn.cancelled() => break,
             () = peer.pool.changed() => {}
             () = tokio::time::sleep(pause) => {}
             Some(Ok((kind, dialled))) = dials.join_next() => {
@@ -206,6 +206,8 @@ pub(crate) async fn keep_warm(shared: Arc<Shared>, peer: Arc<Peer>) {
             }
         }
     }
+    // What was dialled is gone when this returns, not some time later.
+    dials.shutdown().await;
 }
 
 /// Which links to dial within the budget: those that sessions wait for first.

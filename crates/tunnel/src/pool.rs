@@ -54,7 +54,7 @@ impl Pool {
     }
 
     /// A new link: for the session that has waited longest, or to be kept ready. Comes back if there are too many.
-    pub(crate) fn give(&self, mut link: Link) -> Result<(), Link> {
+    pub(crate) fn give(&self, mut link: Link) -> Result<(), Box<Link>> {
         let mut state = self.state();
         while let Some(waiting) = state.waiting.pop_front() {
             match waiting.send(link) {
@@ -66,7 +66,7 @@ impl Pool {
             state.ready.retain_mut(|link| !link.is_stale());
         }
         if state.ready.len() >= MAX_OFFERED {
-            return Err(link);
+            return Err(Box::new(link));
         }
         state.ready.push(link);
         drop(state);

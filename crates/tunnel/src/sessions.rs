@@ -154,7 +154,7 @@ mod tests {
 
     fn entry(id: u8) -> Arc<Entry> {
         let peer = "a/peer".parse().unwrap();
-        Arc::new(Entry::new(Key { peer, side: Side::Acceptor, id: SessionId([id; 16]) }, "echo"))
+        Arc::new(Entry::new(Key { peer, side: Side::Acceptor, id: SessionId([id; 16]) }, "echo", None))
     }
 
     #[test]
