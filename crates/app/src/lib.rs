@@ -1,1 +1,52 @@
-//! Ferry's app.
+//! The two web-apps of Ferry: the initiator and the terminator.
+//!
+//! A web-app takes triggers (`POST /trigger`, `/stream`, the auto-trigger), runs the user's hook on each, keeps the
+//! message in its outbox until the far web-app has acknowledged it, and shows what the far side sent in its output.
+//! Both ends do both. Between them runs one WebSocket with the sub-protocol [`SUBPROTOCOL`]; it may be cut and
+//! replaced at any time without a message being lost, doubled or reordered, as long as both processes live.
+//!
+//! ```no_run
+//! # use std::sync::Arc;
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! use ferry_app::{Config, PassThrough, Role, Webapp};
+//!
+//! let mut webapp = Webapp::start(
+//!     Config {
+//!         role: Role::Terminator,
+//!         listen: "0.0.0.0:8000".parse()?,
+//!         pod: "terminator".into(),
+//!         cluster: "cluster-b".into(),
+//!         auto_trigger: 0,
+//!         output_max: 10_000,
+//!     },
+//!     Arc::new(PassThrough),
+//! )?;
+//! webapp.stopped().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! From the outside in: `webapp` starts and ends everything; `http` is what local clients see; `delivery` is one
+//! conversation with the far web-app, which `initiator` dials and `terminator` admits; `outbox` and `output` hold the
+//! messages, each behind a handful of methods, so that a durable store can take their place.
+
+mod app;
+mod auto_trigger;
+mod delivery;
+mod hooks;
+mod http;
+mod initiator;
+mod message;
+mod metrics;
+mod outbox;
+mod output;
+mod socket;
+mod terminator;
+mod time;
+mod webapp;
+mod wire;
+
+pub use futures_util::future::BoxFuture;
+pub use hooks::{HookError, Hooks, Object, PassThrough};
+pub use webapp::{Config, Role, StartError, StopError, Webapp};
+pub use wire::SUBPROTOCOL;

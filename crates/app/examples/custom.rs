@@ -1,0 +1,33 @@
+//! A terminator with hooks in Rust: it refuses readings without a sensor, and prints those that arrive.
+//! Try it: `cargo run -p ferry-app --example custom`
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use ferry_app::{BoxFuture, Config, HookError, Hooks, Object, Role, Webapp};
+
+struct Readings;
+
+impl Hooks for Readings {
+    fn on_trigger<'a>(
+        &'a self,
+        payload: Object,
+        _headers: &'a BTreeMap<String, String>,
+    ) -> BoxFuture<'a, Result<Object, HookError>> {
+        Box::pin(async move {
+            if payload.contains_key("sensor") { Ok(payload) } else { Err(HookError::Invalid("no sensor".into())) }
+        })
+    }
+
+    fn on_receive_terminator(&self, payload: Object) -> BoxFuture<'_, Result<(), HookError>> {
+        println!("{}", serde_json::Value::Object(payload));
+        Box::pin(async { Ok(()) })
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let (role, listen) = (Role::Terminator, "127.0.0.1:8000".parse()?);
+    let (pod, cluster) = ("readings".into(), "cluster-b".into());
+    let config = Config { role, listen, pod, cluster, auto_trigger: 0, output_max: 10_000 };
+    Ok(Webapp::start(config, Arc::new(Readings))?.stopped().await?)
+}

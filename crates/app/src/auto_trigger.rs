@@ -1,0 +1,51 @@
+//! The messages that an initiator sends by itself, to show that the whole way works.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use tracing::{info, warn};
+
+use crate::app::App;
+use crate::hooks::Object;
+use crate::outbox::{Accepted, Verdict};
+
+/// Once the far side is connected, sends `count` messages and tells when all of them are delivered. The lines are
+/// part of the product's contract.
+pub(crate) async fn run(app: &App, count: u32) {
+    tokio::select! {
+        () = send(app, count) => {}
+        () = app.phases.closing.cancelled() => {}
+    }
+}
+
+async fn send(app: &App, count: u32) {
+    // An error would mean that the watch's sender is gone, which `app` owns.
+    let _ = app.far.subscribe().wait_for(Option::is_some).await;
+    info!("🔁 Auto-trigger starting — sending {count} messages");
+    let mut accepted: Vec<Accepted> = Vec::new();
+    let mut failures: Vec<String> = Vec::new();
+    for n in 1..=count {
+        match app.trigger(payload(app, n, count), &BTreeMap::new()).await {
+            Ok(message) => accepted.push(message),
+            Err(error) => failures.push(format!("message {n}: {error}")),
+        }
+    }
+    let mut delivered = 0;
+    for mut message in accepted {
+        message.stored().await;
+        match message.verdict().await {
+            Verdict::Delivered => delivered += 1,
+            Verdict::Dead(error) => failures.push(format!("{}: {error}", message.id)),
+        }
+    }
+    if failures.is_empty() {
+        info!("🔁 Auto-trigger complete — {delivered}/{count} messages sent.");
+    } else {
+        warn!("🔁 Auto-trigger incomplete — {delivered}/{count} messages delivered; {}", failures.join("; "));
+    }
+}
+
+fn payload(app: &App, n: u32, count: u32) -> Object {
+    let fields = [("message", json!(format!("Hello from {}", app.place.pod))), ("n", json!(n)), ("of", json!(count))];
+    fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}

@@ -1,0 +1,68 @@
+//! The user's own code: what runs on a trigger and on a received message.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+
+/// A JSON object: what a trigger carries and a hook sees.
+pub type Object = serde_json::Map<String, serde_json::Value>;
+
+/// The functions a web-app calls on its messages. Each has a default that lets everything through unchanged.
+///
+/// Hooks run on the web-app's own runtime, so a hook that blocks belongs in `tokio::task::spawn_blocking`. A hook that
+/// panics counts as [`HookError::Failed`].
+pub trait Hooks: Send + Sync + 'static {
+    /// Runs on each trigger before it is accepted, and returns the payload to send. `headers` are those of the
+    /// request, names in lower case; empty for the auto-trigger and for `/stream`. May take at most 30 s.
+    fn on_trigger<'a>(
+        &'a self,
+        payload: Object,
+        headers: &'a BTreeMap<String, String>,
+    ) -> BoxFuture<'a, Result<Object, HookError>> {
+        let _ = headers;
+        ready(Ok(payload)).boxed()
+    }
+
+    /// Runs at the terminator on each message before it enters the output. It is tried 3 times within 10 s and runs
+    /// *at least* once per message: a WebSocket that is lost meanwhile makes it run again.
+    fn on_receive_terminator(&self, payload: Object) -> BoxFuture<'_, Result<(), HookError>> {
+        let _ = payload;
+        ready(Ok(())).boxed()
+    }
+
+    /// The same at the initiator, for what the terminator sends.
+    fn on_receive_initiator(&self, payload: Object) -> BoxFuture<'_, Result<(), HookError>> {
+        let _ = payload;
+        ready(Ok(())).boxed()
+    }
+}
+
+/// The hooks of a web-app without user code: every payload passes through.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PassThrough;
+
+impl Hooks for PassThrough {}
+
+/// Why a hook refused a message. The text goes to whoever sent the trigger.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HookError {
+    /// The payload is wrong; HTTP 400.
+    #[error("{0}")]
+    Invalid(String),
+    /// The sender may not do this; HTTP 403.
+    #[error("{0}")]
+    Denied(String),
+    /// The hook itself failed; HTTP 500.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Runs one hook, so that its panic costs this message an error and nothing else.
+pub(crate) async fn guarded<T>(hook: impl Future<Output = Result<T, HookError>>) -> Result<T, HookError> {
+    AssertUnwindSafe(hook)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| Err(HookError::Failed("the hook panicked: see the web-app's log".into())))
+}

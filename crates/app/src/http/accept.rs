@@ -1,0 +1,132 @@
+//! Taking connections and serving HTTP/1.1 on them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::{debug, warn};
+
+use super::router;
+use crate::app::App;
+use crate::webapp::StopError;
+
+/// Connections open at once from outside this pod, and from within it: outsiders cannot take the places of the tunnel
+/// and of probes.
+const CONNECTIONS_MAX: usize = 4096;
+/// How long a client may take for a request's head, and a connection may be idle between requests.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// A request's head, in bytes.
+const HEAD_MAX: usize = 32 * 1024;
+/// The pause after a failed accept, and how many in a row are too many: out of file descriptors passes, the rest not.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_FAILURES_MAX: u32 = 600;
+
+/// Who made a request; every handler finds it among the request's extensions.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    pub(crate) address: SocketAddr,
+    /// The connection's place under [`CONNECTIONS_MAX`]; a WebSocket goes on holding it.
+    _permit: Arc<OwnedSemaphorePermit>,
+}
+
+/// Takes connections until the web-app drains.
+pub(crate) async fn accept(app: Arc<App>, listener: TcpListener) -> Result<(), StopError> {
+    let outside = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let within = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let router = router(app.clone());
+    let mut failures = 0;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = app.phases.draining.cancelled() => return Ok(()),
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                failures += 1;
+                retry(error, failures).await?;
+                continue;
+            }
+        };
+        failures = 0;
+        let places = if address.ip().to_canonical().is_loopback() { &within } else { &outside };
+        match places.clone().try_acquire_owned() {
+            Ok(permit) => {
+                no_delay(&stream);
+                let client = Client { address, _permit: Arc::new(permit) };
+                app.tasks.spawn(serve(app.clone(), router.clone(), stream, client));
+            }
+            Err(_) => {
+                app.metrics.turned_away_connections.inc();
+                debug!(%address, "connection closed: {CONNECTIONS_MAX} are open already");
+            }
+        }
+    }
+}
+
+async fn retry(error: io::Error, failures: u32) -> Result<(), StopError> {
+    if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+        return Ok(());
+    }
+    if failures >= ACCEPT_FAILURES_MAX {
+        return Err(StopError::Accept(error));
+    }
+    if failures == 1 {
+        warn!(%error, "cannot accept connections, trying on");
+    }
+    tokio::time::sleep(ACCEPT_PAUSE).await;
+    Ok(())
+}
+
+fn no_delay(stream: &TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "cannot set TCP_NODELAY");
+    }
+}
+
+/// Serves one connection. When the web-app drains, the request under way is finished and no further one is taken.
+async fn serve<S>(app: Arc<App>, router: Router, stream: S, client: Client)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let inner = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(client.clone());
+        inner.call(request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_MAX)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = app.phases.draining.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                served = connection => served,
+                () = app.phases.ended.cancelled() => return,
+            }
+        }
+    };
+    if let Err(error) = served {
+        debug!(%error, "connection ended early");
+    }
+}
+
+#[cfg(test)]
+#[path = "accept_tests.rs"]
+mod tests;

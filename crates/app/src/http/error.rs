@@ -1,0 +1,72 @@
+//! The one place where failures become HTTP answers.
+
+use axum::Json;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use crate::app::TriggerError;
+use crate::hooks::HookError;
+use crate::output::Gone;
+
+/// An answer `{"error": …}` that says what is wrong and what to do.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    message: String,
+}
+
+impl ApiError {
+    pub(crate) fn new(status: StatusCode, message: String) -> Self {
+        Self { status, message }
+    }
+
+    pub(crate) fn bad_request(message: String) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    pub(crate) fn not_a_websocket(rejection: WebSocketUpgradeRejection) -> Self {
+        Self::new(rejection.status(), format!("{}; connect with a WebSocket client", rejection.body_text()))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The same as a JSON text frame on `/stream`.
+    pub(crate) fn frame(&self) -> String {
+        json!({"error": self.message}).to_string()
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(json!({"error": self.message}))).into_response();
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+impl From<TriggerError> for ApiError {
+    fn from(error: TriggerError) -> Self {
+        let status = match &error {
+            TriggerError::Hook(HookError::Invalid(_)) => StatusCode::BAD_REQUEST,
+            TriggerError::Hook(HookError::Denied(_)) => StatusCode::FORBIDDEN,
+            TriggerError::Hook(HookError::Failed(_)) => StatusCode::INTERNAL_SERVER_ERROR,
+            TriggerError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            TriggerError::Full(_) | TriggerError::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<Gone> for ApiError {
+    fn from(gone: Gone) -> Self {
+        Self::new(StatusCode::GONE, gone.to_string())
+    }
+}

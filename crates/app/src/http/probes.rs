@@ -1,0 +1,37 @@
+//! `/livez`, `/readyz`, `/metrics`.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+
+use super::ApiError;
+use crate::app::{App, TriggerError};
+
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+pub(super) async fn livez() -> &'static str {
+    "ok\n"
+}
+
+/// Local only: whether this web-app takes triggers, never whether the far side is there. While that is away, the
+/// outbox keeps what is accepted.
+pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, ApiError> {
+    if app.phases.draining.is_cancelled() {
+        return Err(TriggerError::Draining.into());
+    }
+    Ok("ok\n")
+}
+
+pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<impl IntoResponse, ApiError> {
+    let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+    let depth = app.outbox.depth();
+    app.metrics.outbox_messages.set(gauge(depth.messages));
+    app.metrics.outbox_bytes.set(gauge(depth.bytes));
+    app.metrics.output_messages.set(gauge(app.output.kept()));
+    let text =
+        app.metrics.render().map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    Ok(([(CONTENT_TYPE, OPENMETRICS)], text))
+}

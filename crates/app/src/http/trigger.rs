@@ -1,0 +1,186 @@
+//! `POST /trigger`: one message in.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::ApiError;
+use crate::app::App;
+use crate::hooks::Object;
+use crate::message::MessageId;
+use crate::outbox::Verdict;
+use crate::wire::PAYLOAD_MAX;
+
+/// How long a client may take for a body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How much of a body that is too large is read before it is refused. Most clients only look for an answer once they
+/// have sent everything, and a connection closed under them loses it.
+const BODY_DISCARD_MAX: usize = 16 * PAYLOAD_MAX;
+const WAIT_MAX: Duration = Duration::from_secs(5 * 60);
+
+#[derive(Debug, Deserialize)]
+pub(super) struct TriggerQuery {
+    wait: Option<String>,
+}
+
+pub(super) async fn trigger(
+    State(app): State<Arc<App>>,
+    query: Result<Query<TriggerQuery>, QueryRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let body = timeout(BODY_TIMEOUT, read(body)).await.map_err(|_| {
+        ApiError::new(StatusCode::REQUEST_TIMEOUT, format!("the body took longer than {BODY_TIMEOUT:?}"))
+    })??;
+    let Query(query) = query.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+    let wait = query.wait.as_deref().map(parse_wait).transpose()?;
+    if !is_json(&headers) {
+        return Err(ApiError::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "a trigger is JSON; send it with the header content-type: application/json".into(),
+        ));
+    }
+    let payload = parse_payload(&body)?;
+    let mut accepted = app.trigger(payload, &for_hook(&headers)).await?;
+    accepted.stored().await;
+    let verdict = async {
+        match wait {
+            Some(wait) => timeout(wait, accepted.verdict()).await.ok(),
+            None => None,
+        }
+    };
+    let verdict = tokio::select! {
+        verdict = verdict => verdict,
+        () = app.phases.closing.cancelled() => None,
+    };
+    Ok(match verdict {
+        None => (StatusCode::ACCEPTED, Json(json!({"id": accepted.id}))).into_response(),
+        Some(verdict) => Json(notice(&accepted.id, &verdict)).into_response(),
+    })
+}
+
+/// What became of a message, as `?wait=` and `/stream` tell it.
+pub(super) fn notice(id: &MessageId, verdict: &Verdict) -> Value {
+    match verdict {
+        Verdict::Delivered => json!({"id": id, "delivered": true, "reply": null}),
+        Verdict::Dead(error) => json!({"id": id, "delivered": false, "error": error}),
+    }
+}
+
+/// Reads a payload, and explains what it should have been.
+pub(super) fn parse_payload(text: &[u8]) -> Result<Object, ApiError> {
+    if text.len() > PAYLOAD_MAX {
+        return Err(too_large());
+    }
+    let found = match serde_json::from_slice(text) {
+        Ok(Value::Object(payload)) => return Ok(payload),
+        Ok(Value::Array(_)) => "an array".into(),
+        Ok(Value::String(_)) => "a string".into(),
+        Ok(Value::Number(_)) => "a number".into(),
+        Ok(Value::Bool(_)) => "a boolean".into(),
+        Ok(Value::Null) => "null".into(),
+        Err(_) if text.is_empty() => "nothing".into(),
+        Err(error) => format!("something that is not JSON ({error})"),
+    };
+    Err(ApiError::bad_request(format!("a trigger is a JSON object such as {{\"n\": 1}}, but this is {found}")))
+}
+
+async fn read(body: Body) -> Result<Bytes, ApiError> {
+    let mut stream = body.into_data_stream();
+    let (mut bytes, mut length) = (Vec::new(), 0);
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|error| ApiError::bad_request(format!("the body ended early: {error}")))?;
+        length += chunk.len();
+        if length > BODY_DISCARD_MAX {
+            break;
+        }
+        match length {
+            0..=PAYLOAD_MAX => bytes.extend_from_slice(&chunk),
+            _ => bytes = Vec::new(),
+        }
+    }
+    if length > PAYLOAD_MAX { Err(too_large()) } else { Ok(bytes.into()) }
+}
+
+fn too_large() -> ApiError {
+    ApiError::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        format!("a trigger has at most {PAYLOAD_MAX} bytes; send less at a time"),
+    )
+}
+
+fn parse_wait(text: &str) -> Result<Duration, ApiError> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        _ => 0,
+    };
+    match number.parse::<u32>() {
+        Ok(number) if millis > 0 && Duration::from_millis(u64::from(number) * millis) <= WAIT_MAX => {
+            Ok(Duration::from_millis(u64::from(number) * millis))
+        }
+        _ => Err(ApiError::bad_request(format!(
+            "wait={text} cannot be used; give a time such as 500ms or 5s, at most {}m",
+            WAIT_MAX.as_secs() / 60
+        ))),
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };
+    let media = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    media == "application/json" || (media.starts_with("application/") && media.ends_with("+json"))
+}
+
+/// Headers as the hook sees them: names in lower case, several of one name joined as RFC 9110 5.3 allows.
+fn for_hook(headers: &HeaderMap) -> BTreeMap<String, String> {
+    let mut map = BTreeMap::<String, String>::new();
+    for (name, value) in headers {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        map.entry(name.as_str().to_owned())
+            .and_modify(|all| {
+                all.push_str(", ");
+                all.push_str(&value);
+            })
+            .or_insert_with(|| value.to_string());
+    }
+    map
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_are_read_with_their_unit_and_bounded() {
+        assert_eq!(parse_wait("500ms").unwrap(), Duration::from_millis(500));
+        assert_eq!(parse_wait("5s").unwrap(), Duration::from_secs(5));
+        assert_eq!(parse_wait("5m").unwrap(), WAIT_MAX);
+        for wrong in ["", "5", "s", "-1s", "6m", "301s", "5h", "1.5s", "99999999999s"] {
+            assert_eq!(parse_wait(wrong).unwrap_err().status(), StatusCode::BAD_REQUEST, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_hook_sees_lower_case_headers_and_every_value() {
+        let mut headers = HeaderMap::new();
+        headers.append("X-Tag", "a".parse().unwrap());
+        headers.append("x-tag", "b".parse().unwrap());
+        assert_eq!(for_hook(&headers), BTreeMap::from([("x-tag".to_owned(), "a, b".to_owned())]));
+    }
+}

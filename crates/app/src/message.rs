@@ -1,0 +1,141 @@
+//! What travels: a message, its id, and the trail that it leaves.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::time;
+
+/// The longest pod or cluster name; what Kubernetes allows.
+const NAME_MAX: usize = 253;
+const ID_MAX: usize = 64;
+
+/// Names one outbox for as long as its store lives: sequence numbers are only ever compared under the same `SenderId`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct SenderId(String);
+
+impl SenderId {
+    /// A new id; 96 random bits.
+    pub(crate) fn random() -> Result<Self, getrandom::Error> {
+        let mut bytes = [0u8; 12];
+        getrandom::fill(&mut bytes)?;
+        Ok(Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
+    }
+
+    /// The id of this sender's message number `seq`: unique at both ends because the sender's is.
+    pub(crate) fn message(&self, seq: u64) -> MessageId {
+        MessageId(format!("{}-{seq}", self.0))
+    }
+}
+
+impl TryFrom<String> for SenderId {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        checked_id(text).map(Self)
+    }
+}
+
+/// A message's public id, `[0-9A-Za-z_-]+`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct MessageId(String);
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for MessageId {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        checked_id(text).map(Self)
+    }
+}
+
+/// Where a web-app runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Place {
+    pub(crate) pod: String,
+    pub(crate) cluster: String,
+}
+
+impl Place {
+    /// This place, now.
+    pub(crate) fn hop(&self) -> Hop {
+        Hop { pod: self.pod.clone(), cluster: self.cluster.clone(), at: time::now() }
+    }
+
+    /// Names go into logs and trails as they are, so they hold no control characters.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        check_name("pod", &self.pod)?;
+        check_name("cluster", &self.cluster)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.cluster, self.pod)
+    }
+}
+
+/// One entry of a trail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Hop {
+    pod: String,
+    cluster: String,
+    at: String,
+}
+
+impl Hop {
+    pub(crate) fn check(&self) -> Result<(), String> {
+        check_name("pod", &self.pod)?;
+        check_name("cluster", &self.cluster)?;
+        check_name("at", &self.at)
+    }
+}
+
+/// A message on its way, as the outbox keeps it and the wire carries it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Message {
+    /// Contiguous from 1 per sender.
+    pub(crate) seq: u64,
+    pub(crate) id: MessageId,
+    /// A JSON object, encoded once when the trigger was accepted.
+    pub(crate) payload: Box<RawValue>,
+    pub(crate) trail: Vec<Hop>,
+}
+
+/// A message that has arrived, exactly as `/output` and `/stream` show it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Arrival {
+    pub(crate) id: MessageId,
+    pub(crate) payload: Box<RawValue>,
+    pub(crate) trail: Vec<Hop>,
+}
+
+fn checked_id(text: String) -> Result<String, String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    match text.len() {
+        1..=ID_MAX if text.bytes().all(allowed) => Ok(text),
+        _ => Err(format!("not an id: {:?}", text.chars().take(ID_MAX).collect::<String>())),
+    }
+}
+
+fn check_name(what: &str, name: &str) -> Result<(), String> {
+    if name.is_empty() {
+        Err(format!("{what} is empty"))
+    } else if name.len() > NAME_MAX {
+        Err(format!("{what} is longer than {NAME_MAX} bytes"))
+    } else if name.chars().any(char::is_control) {
+        Err(format!("{what} holds control characters"))
+    } else {
+        Ok(())
+    }
+}

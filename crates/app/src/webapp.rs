@@ -1,0 +1,222 @@
+//! Starting, watching and ending a web-app.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::DropGuard;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::app::{App, End, Phases};
+use crate::hooks::Hooks;
+use crate::initiator::PeerUrl;
+use crate::message::{Place, SenderId};
+use crate::metrics::Metrics;
+use crate::outbox::{Limits, Outbox};
+use crate::output::Output;
+use crate::terminator::Seat;
+use crate::{auto_trigger, http, initiator};
+
+/// Connections that the kernel holds before they are accepted.
+const BACKLOG: u32 = 1024;
+
+/// Which end a web-app is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// Connects to the terminator.
+    Initiator {
+        /// Where the terminator's `/ws` is reached: `ws://host:port/path`, usually the tunnel beside the web-app.
+        peer: String,
+    },
+    /// Is connected to, on `/ws`.
+    Terminator,
+}
+
+/// What a web-app needs to know.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Which end it is.
+    pub role: Role,
+    /// Where it listens for HTTP; port 0 for any.
+    pub listen: SocketAddr,
+    /// The pod's name, as it stands in trails.
+    pub pod: String,
+    /// The cluster's name, as it stands in trails.
+    pub cluster: String,
+    /// How many messages an initiator sends by itself once it is connected; 0 for none. A terminator sends none.
+    pub auto_trigger: u32,
+    /// How many results the output keeps, at least 1.
+    pub output_max: usize,
+}
+
+/// Why a web-app did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The peer cannot be dialled.
+    #[error("peer {url:?} cannot be used: {reason}; give it as ws://127.0.0.1:18001/ws")]
+    Peer {
+        /// As configured.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The pod's or the cluster's name cannot stand in a trail.
+    #[error("{0}; give a name of at most 253 bytes without control characters")]
+    Name(String),
+    /// An output of no messages.
+    #[error("the output must keep at least 1 message")]
+    OutputMax,
+    /// The listener could not be opened.
+    #[error("cannot listen on {listen}: {source}; choose a free port and an address of this machine")]
+    Listen {
+        /// As configured.
+        listen: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The system gave no random bytes for this web-app's id.
+    #[error("no randomness from the system: {0}")]
+    Random(getrandom::Error),
+}
+
+/// Why a running web-app stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum StopError {
+    /// The listener accepts no more.
+    #[error("the listener failed: {0}")]
+    Accept(std::io::Error),
+    /// A task panicked, which is a fault in Ferry.
+    #[error("a task of the web-app panicked: {0}")]
+    Panicked(String),
+}
+
+/// A running web-app. Dropping it ends it at once; [`Webapp::drain`] ends it in good order.
+pub struct Webapp {
+    app: Arc<App>,
+    local_addr: SocketAddr,
+    tasks: JoinSet<Result<(), StopError>>,
+    _end: DropGuard,
+}
+
+impl Webapp {
+    /// Starts a web-app: when this returns, its listener is up. Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// The configuration cannot be used, or the listener cannot be opened.
+    pub fn start(config: Config, hooks: Arc<dyn Hooks>) -> Result<Self, StartError> {
+        let Config { role, listen, pod, cluster, auto_trigger, output_max } = config;
+        let place = Place { pod, cluster };
+        place.check().map_err(StartError::Name)?;
+        if output_max == 0 {
+            return Err(StartError::OutputMax);
+        }
+        let (end, peer) = match role {
+            Role::Terminator => (End::Terminator, None),
+            Role::Initiator { peer: url } => match PeerUrl::parse(&url) {
+                Ok(peer) => (End::Initiator, Some(peer)),
+                Err(reason) => return Err(StartError::Peer { url, reason }),
+            },
+        };
+        let sender = SenderId::random().map_err(StartError::Random)?;
+        let (listener, local_addr) = bind(listen).map_err(|source| StartError::Listen { listen, source })?;
+        info!(at = %place, address = %local_addr, "web-app listening");
+
+        let phases = Phases::new();
+        let guard = phases.ended.clone().drop_guard();
+        let app = Arc::new(App {
+            end,
+            place,
+            hooks,
+            outbox: Outbox::new(sender, Limits::default()),
+            output: Output::new(output_max),
+            metrics: Metrics::new(),
+            phases,
+            tasks: TaskTracker::new(),
+            far: watch::Sender::new(None),
+            seat: Seat::default(),
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(http::accept(app.clone(), listener));
+        if let Some(peer) = peer {
+            let dialling = app.clone();
+            tasks.spawn(async move {
+                initiator::run(&dialling, &peer).await;
+                Ok(())
+            });
+            if auto_trigger > 0 {
+                let triggering = app.clone();
+                tasks.spawn(async move {
+                    auto_trigger::run(&triggering, auto_trigger).await;
+                    Ok(())
+                });
+            }
+        }
+        Ok(Self { app, local_addr, tasks, _end: guard })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Waits until the web-app has stopped by itself, which it only does when something is wrong. Cancel-safe, so it
+    /// can stand in a `select!` beside the signal that leads to [`Webapp::drain`].
+    ///
+    /// # Errors
+    ///
+    /// What went wrong.
+    pub async fn stopped(&mut self) -> Result<(), StopError> {
+        while let Some(joined) = self.tasks.join_next().await {
+            match joined {
+                Ok(result) => result?,
+                Err(error) if error.is_panic() => return Err(StopError::Panicked(error.to_string())),
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the web-app within `deadline`: it accepts nothing new, lets requests and messages under way finish, and
+    /// closes WebSockets with code 1001. Messages that are still unacknowledged by then are lost with the process, and
+    /// the log says how many.
+    pub async fn drain(mut self, deadline: Duration) {
+        let end = Instant::now() + deadline;
+        let phases = self.app.phases.clone();
+        phases.draining.cancel();
+        // The last quarter is for saying goodbye.
+        if timeout(deadline.mul_f64(0.75), self.app.outbox.empty()).await.is_err() {
+            let undelivered = self.app.outbox.depth().messages;
+            warn!(undelivered, "drain: the far side has not acknowledged every message in time");
+        }
+        phases.closing.cancel();
+        self.app.tasks.close();
+        let finished = async {
+            if let Err(error) = self.stopped().await {
+                warn!(%error, "drain: a task had failed");
+            }
+            self.app.tasks.wait().await;
+        };
+        if timeout_at(end, finished).await.is_err() {
+            warn!("drain: the time is up, ending what is still under way");
+        }
+        phases.ended.cancel();
+        self.tasks.shutdown().await;
+        self.app.tasks.wait().await;
+    }
+}
+
+fn bind(listen: SocketAddr) -> std::io::Result<(TcpListener, SocketAddr)> {
+    let socket = if listen.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A restart must not wait for the old process's connections to be forgotten by the kernel.
+    socket.set_reuseaddr(true)?;
+    socket.bind(listen)?;
+    let listener = socket.listen(BACKLOG)?;
+    let local_addr = listener.local_addr()?;
+    Ok((listener, local_addr))
+}

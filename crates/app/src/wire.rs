@@ -1,0 +1,108 @@
+//! The sub-protocol between two web-apps, version 1: JSON text frames over one WebSocket.
+//!
+//! Both ends do the same once the WebSocket is up:
+//!
+//! 1. each sends `hello`: who it is, and how far it knows its own messages to be acknowledged;
+//! 2. each answers the other's `hello` with an `ack` of the watermark that it holds for that sender;
+//! 3. each sends its messages after that watermark, and acknowledges what it receives.
+//!
+//! An `ack` is cumulative. `dead` lists messages up to it whose receiving hook kept failing; an entry is repeated until
+//! the sender is known to have it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::message::{Message, MessageId, Place, SenderId};
+
+/// The name in `Sec-WebSocket-Protocol`; an end that speaks another is refused.
+pub const SUBPROTOCOL: &str = "ferry.app.v1";
+
+/// The largest payload, encoded, in bytes.
+pub(crate) const PAYLOAD_MAX: usize = 1024 * 1024;
+/// The largest WebSocket message: a payload with its envelope.
+pub(crate) const FRAME_MAX: usize = PAYLOAD_MAX + 64 * 1024;
+
+/// One frame. `M` is [`Message`] or a reference to one, so that sending copies no payload.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Frame<M = Message> {
+    Hello(Hello),
+    Message(M),
+    Ack(Ack),
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Hello {
+    pub(crate) sender: SenderId,
+    pub(crate) pod: String,
+    pub(crate) cluster: String,
+    /// Messages up to here are acknowledged and no longer kept by the sender.
+    pub(crate) acked: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ack {
+    /// The receiver's watermark: every message up to here has been taken.
+    pub(crate) seq: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) dead: Vec<Dead>,
+}
+
+/// A message that was taken, but that the receiving hook kept refusing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Dead {
+    pub(crate) seq: u64,
+    pub(crate) id: MessageId,
+    pub(crate) error: String,
+}
+
+/// The other end sent something that the sub-protocol does not allow.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum WireError {
+    #[error("not a frame of {SUBPROTOCOL}: {0}")]
+    Syntax(String),
+    #[error("{frame} where {expected} was expected")]
+    Unexpected { frame: &'static str, expected: &'static str },
+    #[error("a binary WebSocket message; every frame is text")]
+    Binary,
+    #[error("message {got} follows message {last}: a gap")]
+    Gap { last: u64, got: u64 },
+    #[error("an ack of {got}, but messages {acked} to {sent} are on their way")]
+    Ack { got: u64, acked: u64, sent: u64 },
+}
+
+impl<M: Serialize> Frame<M> {
+    pub(crate) fn encode(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string(self)
+    }
+}
+
+impl Frame {
+    pub(crate) fn decode(text: &str) -> Result<Self, WireError> {
+        let frame = serde_json::from_str(text).map_err(|error| WireError::Syntax(error.to_string()))?;
+        let checked = match &frame {
+            Self::Hello(hello) => hello.place().check(),
+            Self::Message(message) => message.trail.iter().try_for_each(|hop| hop.check()),
+            Self::Ack(_) => Ok(()),
+        };
+        checked.map_err(WireError::Syntax)?;
+        Ok(frame)
+    }
+
+    /// What this frame is called in an error.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Hello(_) => "hello",
+            Self::Message(_) => "message",
+            Self::Ack(_) => "ack",
+        }
+    }
+}
+
+impl Hello {
+    pub(crate) fn place(&self) -> Place {
+        Place { pod: self.pod.clone(), cluster: self.cluster.clone() }
+    }
+}

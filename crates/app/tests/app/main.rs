@@ -1,0 +1,11 @@
+//! Claims about a pair of web-apps, connected directly over loopback. No test sleeps or has a fixed port: they wait for
+//! a state, with a deadline.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod delivery;
+mod http;
+mod pair;
+mod proxy;
+mod refusals;
+mod stream;
