@@ -38,6 +38,15 @@ pub(crate) struct HookLabels {
     pub(crate) hook: HookName,
 }
 
+impl TriggerResult {
+    const ALL: [Self; 7] =
+        [Self::Accepted, Self::Invalid, Self::Denied, Self::Failed, Self::TooLarge, Self::Full, Self::Draining];
+}
+
+impl HookName {
+    const ALL: [Self; 2] = [Self::OnTrigger, Self::OnReceive];
+}
+
 impl EncodeLabelValue for TriggerResult {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
         let name = match self {
@@ -113,6 +122,13 @@ impl Metrics {
             ]),
         };
         metrics.register();
+        // Each label is there from the start: a rate over a series that appears with its first event misses that event.
+        for result in TriggerResult::ALL {
+            drop(metrics.triggers.get_or_create(&TriggerLabels { result }));
+        }
+        for hook in HookName::ALL {
+            drop(metrics.hook_failures.get_or_create(&HookLabels { hook }));
+        }
         metrics
     }
 

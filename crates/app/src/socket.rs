@@ -48,6 +48,18 @@ pub(crate) enum Outgoing {
 #[error("{0}")]
 pub(crate) struct SocketError(String);
 
+impl From<axum::Error> for SocketError {
+    fn from(error: axum::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<tungstenite::Error> for SocketError {
+    fn from(error: tungstenite::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
 /// The receiving half.
 pub(crate) type Reader = BoxStream<'static, Result<Incoming, SocketError>>;
 /// The sending half. `feed` buffers a bounded amount and then waits for the network; `flush` empties it.
@@ -142,13 +154,13 @@ fn split<W, M, E>(socket: W, incoming: fn(M) -> Incoming, outgoing: fn(Outgoing)
 where
     W: Stream<Item = Result<M, E>> + Sink<M, Error = E> + Send + 'static,
     M: Send + 'static,
-    E: std::fmt::Display + Send + 'static,
+    E: 'static,
+    SocketError: From<E>,
 {
     let (writer, reader) = socket.split();
-    let error = |error: E| SocketError(error.to_string());
     Socket {
-        reader: reader.map(move |result| result.map(incoming).map_err(error)).boxed(),
-        writer: Box::pin(writer.sink_map_err(error).with(move |item| ready(Ok(outgoing(item))))),
+        reader: reader.map(move |result| Ok(incoming(result?))).boxed(),
+        writer: Box::pin(writer.with(move |item| ready(Ok::<_, SocketError>(outgoing(item))))),
     }
 }
 
@@ -156,4 +168,26 @@ fn closed(frame: Option<(u16, String)>) -> Incoming {
     // RFC 6455 7.1.5: 1005 stands for a close frame without a code.
     let (code, reason) = frame.unwrap_or((1005, String::new()));
     Incoming::Closed { code, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_lost_socket_can_be_used_on_and_closed_without_harm() {
+        let (near, far) = tokio::io::duplex(64);
+        let websocket = tokio_tungstenite::WebSocketStream::from_raw_socket(
+            near,
+            tungstenite::protocol::Role::Server,
+            Some(config()),
+        );
+        let mut socket = Socket::from(websocket.await);
+        drop(far);
+        for _ in 0..3 {
+            assert!(socket.writer.send(Outgoing::Text("x".into())).await.is_err());
+        }
+        assert!(!matches!(socket.reader.next().await, Some(Ok(_))));
+        socket.close(1001, "bye").await;
+    }
 }

@@ -1,1 +1,224 @@
-//! To come.
+//! What local clients see over HTTP.
+
+use std::sync::Arc;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::hooks::Obedient;
+use crate::pair::*;
+
+/// An initiator without a far side: enough for what happens before delivery.
+async fn alone() -> ferry_app::Webapp {
+    initiator_with(nowhere().await, Arc::new(Obedient))
+}
+
+async fn post(webapp: &ferry_app::Webapp, content_type: Option<&str>, body: Vec<u8>) -> (u16, Value) {
+    let mut request = reqwest::Client::new().post(url(webapp, "/trigger"));
+    if let Some(content_type) = content_type {
+        request = request.header("content-type", content_type);
+    }
+    answer(request.body(body).send().await.unwrap()).await
+}
+
+#[track_caller]
+fn assert_error((status, body): &(u16, Value), expected: u16, says: &str) {
+    assert_eq!(*status, expected, "{body}");
+    let error = body["error"].as_str().unwrap();
+    assert!(error.contains(says), "{error:?} does not say {says:?}");
+    assert_eq!(body.as_object().unwrap().len(), 1, "{body}");
+}
+
+#[tokio::test]
+async fn a_bad_trigger_is_refused_with_what_is_wrong_and_nothing_is_sent() {
+    let webapp = alone().await;
+    const JSON: Option<&str> = Some("application/json");
+    for (body, says) in [
+        ("", "nothing"),
+        ("hello", "not JSON"),
+        ("{\"n\": 1", "not JSON"),
+        ("{\"n\": 1} x", "not JSON"),
+        ("[1]", "an array"),
+        ("null", "null"),
+        ("7", "a number"),
+    ] {
+        assert_error(&post(&webapp, JSON, body.into()).await, 400, says);
+    }
+    assert_error(&post(&webapp, JSON, b"{\"a\": \"\xff\"}".to_vec()).await, 400, "not JSON");
+    assert_error(&post(&webapp, JSON, "[".repeat(100_000).into_bytes()).await, 400, "not JSON");
+    let wide = format!("{{\"a\": \"{}\"}}", "x".repeat(2 << 20)).into_bytes();
+    assert_error(&post(&webapp, JSON, wide).await, 413, "at most 1048576 bytes");
+    for content_type in [None, Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("")] {
+        assert_error(&post(&webapp, content_type, b"{}".to_vec()).await, 415, "content-type: application/json");
+    }
+    for method in [Method::GET, Method::PUT, Method::DELETE] {
+        let response = reqwest::Client::new().request(method, url(&webapp, "/trigger")).send().await.unwrap();
+        assert_eq!(response.headers()["allow"], "POST");
+        assert_error(&answer(response).await, 405, "POST");
+    }
+    let response = reqwest::Client::new().post(url(&webapp, "/output")).send().await.unwrap();
+    assert_error(&answer(response).await, 405, "GET");
+    assert_error(&get(&webapp, "/nowhere").await, 404, "/trigger");
+    for wait in ["5", "forever", "-1s", "10m", ""] {
+        assert_error(&trigger(&webapp, &format!("?wait={wait}"), &json!({})).await, 400, "500ms or 5s");
+    }
+    assert_eq!(metric(&webapp, "ferry_app_outbox_messages").await, 0.0);
+}
+
+#[tokio::test]
+async fn a_trigger_of_exactly_the_largest_size_is_taken_and_delivered() {
+    let terminator = terminator();
+    let initiator = initiator(terminator.local_addr());
+    let payload = json!({"a": "x".repeat((1 << 20) - "{\"a\":\"\"}".len())});
+    let (status, body) = trigger(&initiator, "?wait=60s", &payload).await;
+    assert_eq!((status, &body["delivered"]), (200, &json!(true)), "{body}");
+    assert_eq!(results(&terminator, 1).await[0]["payload"], payload);
+}
+
+#[tokio::test]
+async fn json_is_recognised_with_parameters_and_suffix() {
+    let webapp = alone().await;
+    for content_type in ["application/json; charset=utf-8", "Application/JSON", "application/cloudevents+json"] {
+        assert_eq!(post(&webapp, Some(content_type), b"{}".to_vec()).await.0, 202, "{content_type}");
+    }
+}
+
+#[tokio::test]
+async fn a_hook_decides_the_answer_and_sees_the_headers() {
+    let terminator = terminator();
+    let initiator = initiator_with(terminator.local_addr(), Arc::new(Obedient));
+    assert_error(&trigger(&initiator, "", &json!({"do": "invalid"})).await, 400, "no such sensor");
+    assert_error(&trigger(&initiator, "", &json!({"do": "deny"})).await, 403, "not yours");
+    assert_error(&trigger(&initiator, "", &json!({"do": "fail"})).await, 500, "on fire");
+    assert_error(&trigger(&initiator, "", &json!({"do": "panic"})).await, 500, "panicked");
+    assert_error(&trigger(&initiator, "", &json!({"do": "grow"})).await, 413, "as JSON");
+    let request = reqwest::Client::new().post(url(&initiator, "/trigger")).header("X-Tag", "blue").json(&json!({}));
+    assert_eq!(answer(request.send().await.unwrap()).await.0, 202);
+    assert_eq!(results(&terminator, 1).await[0]["payload"]["tag"], "blue");
+    for (result, count) in [("invalid", 1.0), ("denied", 1.0), ("failed", 2.0), ("too_large", 1.0), ("accepted", 1.0)] {
+        let name = format!("ferry_app_trigger_requests_total{{result=\"{result}\"}}");
+        assert_eq!(metric(&initiator, &name).await, count, "{result}");
+    }
+}
+
+#[tokio::test]
+async fn waiting_tells_delivered_or_that_the_time_is_up() {
+    let webapp = alone().await;
+    let (status, body) = trigger(&webapp, "?wait=10ms", &json!({})).await;
+    assert_eq!(status, 202, "{body}");
+    assert_eq!(body, json!({"id": body["id"]}));
+
+    let terminator = terminator();
+    let initiator = initiator(terminator.local_addr());
+    let (status, body) = trigger(&initiator, "?wait=60s", &json!({})).await;
+    assert_eq!((status, &body), (200, &json!({"id": body["id"], "delivered": true, "reply": null})));
+    assert_eq!(results(&terminator, 1).await[0]["id"], body["id"]);
+}
+
+#[tokio::test]
+async fn a_full_outbox_says_when_to_try_again_and_keeps_what_it_has() {
+    let webapp = alone().await;
+    let payload = json!({"a": "x".repeat(1_000_000)});
+    let mut accepted = 0;
+    let refused = loop {
+        let response = reqwest::Client::new().post(url(&webapp, "/trigger")).json(&payload).send().await.unwrap();
+        if response.status() != 202 {
+            break response;
+        }
+        accepted += 1;
+    };
+    assert_eq!(refused.headers()["retry-after"], "1");
+    assert_error(&answer(refused).await, 503, "outbox is full");
+    assert_eq!(accepted, (64 << 20) / 1_000_100, "64 MiB of payload");
+    assert_eq!(metric(&webapp, "ferry_app_outbox_messages").await, f64::from(accepted));
+}
+
+#[tokio::test]
+async fn the_output_is_paged_by_the_last_id_seen() {
+    let terminator = terminator();
+    let initiator = initiator(terminator.local_addr());
+    assert_eq!(get(&terminator, "/output").await, (200, json!({"count": 0, "results": []})));
+    let mut stream = StreamClient::connect(&initiator).await;
+    for n in 1..=1200 {
+        stream.send(&json!({"n": n})).await;
+    }
+    results(&terminator, 1200).await;
+
+    let page = get(&terminator, "/output").await.1;
+    assert_eq!(page["count"], 1200);
+    let first = page["results"].as_array().unwrap();
+    assert_eq!(numbers(first), (1..=100).collect::<Vec<_>>());
+    let keys: Vec<_> = first[0].as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["id", "payload", "trail"]);
+
+    let after = first[99]["id"].as_str().unwrap();
+    let page = get(&terminator, &format!("/output?after={after}&limit=1000")).await.1;
+    assert_eq!(numbers(page["results"].as_array().unwrap()), (101..=1100).collect::<Vec<_>>());
+    let after = page["results"][999]["id"].as_str().unwrap();
+    let page = get(&terminator, &format!("/output?limit=1000&after={after}")).await.1;
+    let rest = page["results"].as_array().unwrap();
+    assert_eq!(numbers(rest), (1101..=1200).collect::<Vec<_>>());
+    let end = get(&terminator, &format!("/output?after={}", rest[99]["id"].as_str().unwrap())).await;
+    assert_eq!(end, (200, json!({"count": 1200, "results": []})));
+
+    for limit in ["0", "1001", "-1", "ten", "", "1e2"] {
+        assert_error(&get(&terminator, &format!("/output?limit={limit}")).await, 400, "from 1 to 1000");
+    }
+    for after in ["unknown-1", "", "%20", "%00"] {
+        assert_error(&get(&terminator, &format!("/output?after={after}")).await, 410, "without `after`");
+    }
+}
+
+#[tokio::test]
+async fn probes_are_local() {
+    let webapp = alone().await;
+    assert_eq!(get_text(&webapp, "/livez").await, (200, "ok\n".into()));
+    assert_eq!(get_text(&webapp, "/readyz").await, (200, "ok\n".into()));
+}
+
+#[tokio::test]
+async fn every_metric_is_there_with_its_help() {
+    let terminator = terminator();
+    let initiator = initiator(terminator.local_addr());
+    trigger(&initiator, "?wait=60s", &json!({})).await;
+    let response = reqwest::get(url(&initiator, "/metrics")).await.unwrap();
+    assert!(response.headers()["content-type"].to_str().unwrap().starts_with("application/openmetrics-text"));
+    let text = response.text().await.unwrap();
+    for (name, kind) in [
+        ("trigger_requests", "counter"),
+        ("hook_failures", "counter"),
+        ("sent_messages", "counter"),
+        ("resent_messages", "counter"),
+        ("delivered_messages", "counter"),
+        ("refused_messages", "counter"),
+        ("received_messages", "counter"),
+        ("dead_messages", "counter"),
+        ("duplicate_messages", "counter"),
+        ("dropped_results", "counter"),
+        ("far_connects", "counter"),
+        ("turned_away_connections", "counter"),
+        ("far_websockets", "gauge"),
+        ("stream_websockets", "gauge"),
+        ("outbox_messages", "gauge"),
+        ("outbox_bytes", "gauge"),
+        ("output_messages", "gauge"),
+        ("delivery_seconds", "histogram"),
+    ] {
+        assert!(text.contains(&format!("# HELP ferry_app_{name} ")), "no help for {name} in {text}");
+        assert!(text.contains(&format!("# TYPE ferry_app_{name} {kind}\n")), "{name} is no {kind}");
+    }
+    assert_eq!(text.matches("# TYPE ").count(), 18, "a metric that this test does not know");
+    for (name, value) in [
+        ("ferry_app_trigger_requests_total{result=\"accepted\"}", 1.0),
+        ("ferry_app_sent_messages_total", 1.0),
+        ("ferry_app_delivered_messages_total", 1.0),
+        ("ferry_app_delivery_seconds_count", 1.0),
+        ("ferry_app_far_connects_total", 1.0),
+        ("ferry_app_far_websockets", 1.0),
+        ("ferry_app_outbox_messages", 0.0),
+    ] {
+        assert_eq!(metric(&initiator, name).await, value, "{name}");
+    }
+    assert_eq!(metric(&terminator, "ferry_app_received_messages_total").await, 1.0);
+    assert_eq!(metric(&terminator, "ferry_app_output_messages").await, 1.0);
+}

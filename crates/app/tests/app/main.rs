@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod delivery;
+mod drain;
+mod hooks;
 mod http;
 mod pair;
 mod proxy;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferry_app::{Config, Hooks, Object, PassThrough, Role, Webapp};
+use ferry_app::{Config, Hooks, PassThrough, Role, Webapp};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -77,6 +77,9 @@ pub(crate) async fn answer(response: reqwest::Response) -> (u16, Value) {
     (status, serde_json::from_str(&text).unwrap_or_else(|_| panic!("not JSON: {text:?}")))
 }
 
+/// How often a state is asked for that cannot be waited for.
+const POLL: Duration = Duration::from_millis(5);
+
 /// Polls until the check gives something.
 pub(crate) async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
     let end = Instant::now() + DEADLINE;
@@ -84,7 +87,7 @@ pub(crate) async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Op
         if let Some(found) = check().await {
             return found;
         }
-        tokio::task::yield_now().await;
+        tokio::time::sleep(POLL).await;
     }
     panic!("{what}: not within {DEADLINE:?}");
 }
@@ -140,14 +143,6 @@ impl StreamClient {
                 return serde_json::from_str(&text).unwrap();
             }
         }
-    }
-}
-
-/// An object payload from `json!`.
-pub(crate) fn object(value: Value) -> Object {
-    match value {
-        Value::Object(object) => object,
-        other => panic!("not an object: {other}"),
     }
 }
 
