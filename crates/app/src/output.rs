@@ -40,9 +40,17 @@ pub(crate) struct Batch {
 #[error("result {0:?} is unknown or no longer kept; read without `after`, from the oldest that is")]
 pub(crate) struct Gone(pub(crate) String);
 
+/// How much an output holds and shows at a time.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    messages: usize,
+    bytes: usize,
+    page_bytes: usize,
+}
+
 #[derive(Debug)]
 pub(crate) struct Output {
-    messages_max: usize,
+    limits: Limits,
     /// A watch is the lock and the wake-up in one.
     state: watch::Sender<State>,
 }
@@ -68,7 +76,11 @@ struct Taken {
 impl Output {
     /// An output that keeps the newest `messages_max` results.
     pub(crate) fn new(messages_max: usize) -> Self {
-        Self { messages_max, state: watch::Sender::new(State::default()) }
+        Self::limited(Limits { messages: messages_max, bytes: BYTES_MAX, page_bytes: PAGE_BYTES_MAX })
+    }
+
+    fn limited(limits: Limits) -> Self {
+        Self { limits, state: watch::Sender::new(State::default()) }
     }
 
     /// Meets a sender whose messages up to `acked` have been acknowledged, and returns its watermark. One below
@@ -91,7 +103,7 @@ impl Output {
             if !state.take(sender, seq, None) {
                 return false;
             }
-            dropped = state.push(arrival, self.messages_max);
+            dropped = state.push(arrival, &self.limits);
             true
         });
         dropped
@@ -132,7 +144,7 @@ impl Output {
             None => state.start,
             Some(id) => state.position(id).ok_or_else(|| Gone(id.chars().take(100).collect()))? + 1,
         };
-        Ok(Page { count: state.results.len(), results: state.slice(position, limit) })
+        Ok(Page { count: state.results.len(), results: state.slice(position, limit, &self.limits) })
     }
 
     /// The position after the newest result.
@@ -148,7 +160,7 @@ impl Output {
             return std::future::pending().await;
         };
         let start = state.start.max(position);
-        let results = state.slice(start, limit);
+        let results = state.slice(start, limit, &self.limits);
         Batch { missed: start - position, end: start + results.len() as u64, results }
     }
 
@@ -167,7 +179,7 @@ impl State {
         self.positions.get(&MessageId::try_from(id.to_owned()).ok()?).copied()
     }
 
-    fn slice(&self, position: u64, limit: usize) -> Vec<Arc<Arrival>> {
+    fn slice(&self, position: u64, limit: usize, limits: &Limits) -> Vec<Arc<Arrival>> {
         let skip = usize::try_from(position.saturating_sub(self.start)).unwrap_or(usize::MAX);
         let mut bytes = 0;
         self.results
@@ -177,7 +189,7 @@ impl State {
             .take_while(|arrival| {
                 let first = bytes == 0;
                 bytes += arrival.payload.get().len();
-                first || bytes <= PAGE_BYTES_MAX
+                first || bytes <= limits.page_bytes
             })
             .cloned()
             .collect()
@@ -198,12 +210,12 @@ impl State {
         true
     }
 
-    fn push(&mut self, arrival: Arrival, messages_max: usize) -> u64 {
+    fn push(&mut self, arrival: Arrival, limits: &Limits) -> u64 {
         self.positions.insert(arrival.id.clone(), self.end());
         self.bytes += arrival.payload.get().len();
         self.results.push_back(Arc::new(arrival));
         let before = self.start;
-        while self.results.len() > messages_max || (self.bytes > BYTES_MAX && self.results.len() > 1) {
+        while self.results.len() > limits.messages || (self.bytes > limits.bytes && self.results.len() > 1) {
             let Some(oldest) = self.results.pop_front() else { break };
             self.positions.remove(&oldest.id);
             self.bytes -= oldest.payload.get().len();

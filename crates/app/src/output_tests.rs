@@ -1,1 +1,142 @@
+use futures_util::FutureExt;
+use serde_json::value::to_raw_value;
 
+use super::*;
+
+fn sender(name: &str) -> SenderId {
+    SenderId::try_from(name.to_owned()).unwrap()
+}
+
+fn arrival(sender: &SenderId, seq: u64, bytes: usize) -> Arrival {
+    Arrival { id: sender.message(seq), payload: to_raw_value(&"x".repeat(bytes)).unwrap(), trail: Vec::new() }
+}
+
+fn append(output: &Output, sender: &SenderId, seq: u64) -> u64 {
+    output.append(sender, seq, arrival(sender, seq, 1))
+}
+
+fn ids(results: &[Arc<Arrival>]) -> Vec<String> {
+    results.iter().map(|result| result.id.to_string()).collect()
+}
+
+fn receipt(output: &Output, sender: &SenderId, told: u64) -> Option<(u64, Vec<u64>)> {
+    output.receipt(sender, told).now_or_never().map(|ack| (ack.seq, ack.dead.iter().map(|row| row.seq).collect()))
+}
+
+fn bury(output: &Output, sender: &SenderId, seq: u64) {
+    output.bury(sender, Dead { seq, id: sender.message(seq), error: "no".into() });
+}
+
+#[test]
+fn only_the_next_message_of_a_sender_is_taken_whatever_the_output_still_keeps() {
+    let output = Output::new(1);
+    let (a, b) = (sender("a"), sender("b"));
+    append(&output, &a, 1);
+    append(&output, &a, 2);
+    for seq in [1, 2, 4] {
+        append(&output, &a, seq);
+    }
+    append(&output, &b, 1);
+    append(&output, &a, 2);
+    assert_eq!(ids(&output.page(None, 10).unwrap().results), ["b-1"]);
+    assert_eq!((receipt(&output, &a, 0), receipt(&output, &b, 0)), (Some((2, vec![])), Some((1, vec![]))));
+}
+
+#[test]
+fn a_receipt_waits_for_news() {
+    let output = Output::new(10);
+    let a = sender("a");
+    assert_eq!(receipt(&output, &a, 0), None);
+    append(&output, &a, 1);
+    assert_eq!(receipt(&output, &a, 0), Some((1, vec![])));
+    assert_eq!(receipt(&output, &a, 1), None);
+}
+
+#[test]
+fn a_dead_message_has_its_place_in_the_order_and_is_told_until_the_sender_knows() {
+    let output = Output::new(10);
+    let a = sender("a");
+    append(&output, &a, 1);
+    bury(&output, &a, 2);
+    bury(&output, &a, 2);
+    append(&output, &a, 3);
+    assert_eq!(receipt(&output, &a, 0), Some((3, vec![2])));
+    assert_eq!(ids(&output.page(None, 10).unwrap().results), ["a-1", "a-3"]);
+    // The ack was lost with its WebSocket.
+    assert_eq!(output.meet(&a, 1), 3);
+    assert_eq!(output.first_receipt(&a, 1).dead.len(), 1);
+    assert_eq!(output.meet(&a, 3), 3);
+    assert_eq!(output.first_receipt(&a, 3).dead.len(), 0);
+}
+
+#[test]
+fn the_dead_are_not_remembered_without_end() {
+    let output = Output::new(10);
+    let a = sender("a");
+    for seq in 1..=3 * WINDOW as u64 {
+        bury(&output, &a, seq);
+    }
+    assert_eq!(receipt(&output, &a, 0).unwrap().1.len(), WINDOW);
+}
+
+#[test]
+fn a_sender_that_is_further_than_we_remember_is_followed() {
+    let output = Output::new(10);
+    let a = sender("a");
+    assert_eq!(output.meet(&a, 7), 7);
+    append(&output, &a, 8);
+    assert_eq!(receipt(&output, &a, 7), Some((8, vec![])));
+}
+
+#[test]
+fn pages_follow_each_other_and_a_trimmed_one_is_gone() {
+    let output = Output::new(3);
+    let a = sender("a");
+    let dropped: u64 = (1..=5).map(|seq| append(&output, &a, seq)).sum();
+    assert_eq!((dropped, output.kept()), (2, 3));
+    let page = output.page(None, 2).unwrap();
+    assert_eq!((page.count, ids(&page.results)), (3, vec!["a-3".to_owned(), "a-4".to_owned()]));
+    assert_eq!(ids(&output.page(Some("a-4"), 2).unwrap().results), ["a-5"]);
+    assert!(output.page(Some("a-5"), 2).unwrap().results.is_empty());
+    for gone in ["a-2", "a-6", "nonsense", "", "../x"] {
+        assert_eq!(output.page(Some(gone), 2).unwrap_err(), Gone(gone.into()));
+    }
+}
+
+#[test]
+fn a_page_is_bounded_in_bytes_but_holds_at_least_one_result() {
+    let output = Output::limited(Limits { messages: 10, bytes: 1000, page_bytes: 20 });
+    let a = sender("a");
+    for (seq, bytes) in [(1, 8), (2, 8), (3, 8), (4, 19)] {
+        output.append(&a, seq, arrival(&a, seq, bytes));
+    }
+    assert_eq!(ids(&output.page(None, 10).unwrap().results), ["a-1", "a-2"]);
+    assert_eq!(ids(&output.page(Some("a-2"), 10).unwrap().results), ["a-3"]);
+    assert_eq!(ids(&output.page(Some("a-3"), 10).unwrap().results), ["a-4"]);
+}
+
+#[test]
+fn the_output_is_bounded_in_bytes_but_keeps_the_newest() {
+    let output = Output::limited(Limits { messages: 1000, bytes: 30, page_bytes: 1000 });
+    let a = sender("a");
+    let dropped: u64 = (1..=5).map(|seq| output.append(&a, seq, arrival(&a, seq, 8))).sum();
+    assert_eq!((dropped, output.kept()), (2, 3));
+    assert_eq!(output.append(&a, 6, arrival(&a, 6, 100)), 3);
+    assert_eq!(ids(&output.page(None, 10).unwrap().results), ["a-6"]);
+}
+
+#[test]
+fn a_reader_that_lags_behind_the_output_is_told_what_it_missed() {
+    let output = Output::new(3);
+    let a = sender("a");
+    let start = output.end();
+    assert!(output.since(start, 10).now_or_never().is_none());
+    for seq in 1..=5 {
+        append(&output, &a, seq);
+    }
+    let batch = output.since(start, 2).now_or_never().unwrap();
+    assert_eq!((batch.missed, ids(&batch.results)), (2, vec!["a-3".to_owned(), "a-4".to_owned()]));
+    let batch = output.since(batch.end, 2).now_or_never().unwrap();
+    assert_eq!((batch.missed, ids(&batch.results)), (0, vec!["a-5".to_owned()]));
+    assert!(output.since(batch.end, 2).now_or_never().is_none());
+}

@@ -106,3 +106,7 @@ impl Hello {
         Place { pod: self.pod.clone(), cluster: self.cluster.clone() }
     }
 }
+
+#[cfg(test)]
+#[path = "wire_tests.rs"]
+mod tests;
