@@ -197,3 +197,23 @@ fn shortened(error: HookError) -> HookError {
         HookError::Failed(text) => HookError::Failed(short(text)),
     }
 }
+
+#[cfg(test)]
+impl App {
+    /// A web-app without listener and tasks.
+    pub(crate) fn bare(end: End, hooks: impl Hooks) -> Arc<Self> {
+        let sender = crate::message::SenderId::random().expect("random bytes");
+        Arc::new(Self {
+            end,
+            place: Place { pod: "p".into(), cluster: "c".into() },
+            hooks: Arc::new(hooks),
+            outbox: Outbox::new(sender, crate::outbox::Limits::default()),
+            output: Output::new(10),
+            metrics: Metrics::new(),
+            phases: Phases::new(),
+            tasks: TaskTracker::new(),
+            far: watch::Sender::new(None),
+            seat: Seat::default(),
+        })
+    }
+}

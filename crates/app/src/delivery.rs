@@ -309,3 +309,7 @@ impl Drop for Connected<'_> {
         self.0.far.send_replace(None);
     }
 }
+
+#[cfg(test)]
+#[path = "delivery_tests.rs"]
+mod tests;

@@ -1,31 +1,31 @@
+use std::collections::BTreeMap;
+use std::future::pending;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_util::task::TaskTracker;
 
 use super::*;
-use crate::app::{End, Phases};
-use crate::hooks::PassThrough;
-use crate::message::{Place, SenderId};
-use crate::metrics::Metrics;
-use crate::outbox::{Limits, Outbox};
-use crate::output::Output;
-use crate::terminator::Seat;
+use crate::app::End;
+use crate::hooks::{HookError, Hooks, Object};
+
+/// Its hook on triggers never ends.
+struct Hanging;
+
+impl Hooks for Hanging {
+    fn on_trigger<'a>(
+        &'a self,
+        _: Object,
+        _: &'a BTreeMap<String, String>,
+    ) -> BoxFuture<'a, Result<Object, HookError>> {
+        pending().boxed()
+    }
+}
 
 /// One connection to a terminator's HTTP, made from `address`.
 fn connect(address: &str) -> DuplexStream {
-    let app = Arc::new(App {
-        end: End::Terminator,
-        place: Place { pod: "p".into(), cluster: "c".into() },
-        hooks: Arc::new(PassThrough),
-        outbox: Outbox::new(SenderId::random().unwrap(), Limits::default()),
-        output: Output::new(1),
-        metrics: Metrics::new(),
-        phases: Phases::new(),
-        tasks: TaskTracker::new(),
-        far: watch::Sender::new(None),
-        seat: Seat::default(),
-    });
+    let app = App::bare(End::Terminator, Hanging);
     let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
     let client = Client { address: address.parse().unwrap(), _permit: Arc::new(permit) };
     let (near, far) = tokio::io::duplex(1024);
@@ -72,4 +72,15 @@ async fn a_client_that_never_finishes_its_body_is_told_so() {
     connection.write_all(head).await.unwrap();
     let text = answer(connection).await;
     assert!(text.starts_with("HTTP/1.1 408 "), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_hangs_costs_its_trigger_an_error() {
+    let start = Instant::now();
+    let mut connection = connect("10.1.2.3:999");
+    let head = "POST /trigger HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n";
+    connection.write_all(format!("{head}content-length: 2\r\n\r\n{{}}").as_bytes()).await.unwrap();
+    let text = answer(connection).await;
+    assert!(text.starts_with("HTTP/1.1 500 ") && text.contains("longer than 30s"), "{text}");
+    assert!(start.elapsed() < Duration::from_secs(31), "{:?}", start.elapsed());
 }

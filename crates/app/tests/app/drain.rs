@@ -6,6 +6,7 @@ use std::time::Duration;
 use ferry_app::{PassThrough, Role, StartError, Webapp};
 use futures_util::{FutureExt, StreamExt};
 use serde_json::json;
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::hooks::Gate;
@@ -27,7 +28,8 @@ async fn a_drain_waits_for_what_is_under_way_and_closes_websockets_with_1001() {
     eventually("the listener closed", async || reqwest::get(&ready).await.is_err().then_some(())).await;
     stream.send(&json!({"n": 2})).await;
     assert!(stream.next().await["error"].as_str().unwrap().contains("shutting down"));
-    assert!(!drain.is_finished(), "the message is not delivered yet");
+    let early = timeout(Duration::from_millis(100), stream.0.next()).await;
+    assert!(early.is_err() && !drain.is_finished(), "the message is not delivered yet: {early:?}");
     gate.open.add_permits(1);
 
     assert_eq!(waiting.await.unwrap().1["delivered"], json!(true));

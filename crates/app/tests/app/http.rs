@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::hooks::Obedient;
 use crate::pair::*;
@@ -63,6 +65,19 @@ async fn a_bad_trigger_is_refused_with_what_is_wrong_and_nothing_is_sent() {
         assert_error(&trigger(&webapp, &format!("?wait={wait}"), &json!({})).await, 400, "500ms or 5s");
     }
     assert_eq!(metric(&webapp, "ferry_app_outbox_messages").await, 0.0);
+}
+
+#[tokio::test]
+async fn a_client_that_sends_far_too_much_before_it_reads_still_gets_the_answer() {
+    let webapp = alone().await;
+    let mut socket = TcpStream::connect(webapp.local_addr()).await.unwrap();
+    let length = 12 << 20;
+    let head = format!("POST /trigger HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+    socket.write_all(head.as_bytes()).await.unwrap();
+    socket.write_all(&vec![b'x'; length]).await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
 }
 
 #[tokio::test]
