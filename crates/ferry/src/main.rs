@@ -1,2 +1,33 @@
-//! The `ferry` binary.
-fn main() {}
+//! The `ferry` binary: tunnel, web-apps, demo and tools, each a sub-command.
+//!
+//! This crate is process and wiring: flags, logging, signals and exit codes here; what the roles do is in `ferry-tunnel`
+//! and `ferry-app`.
+
+mod cli;
+mod client;
+mod commands;
+mod exit;
+mod logging;
+mod process;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let command = cli::Cli::parse().command;
+    match run(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit::report(&error),
+    }
+}
+
+/// Runs the command on a runtime of its own. Whatever way this is left by, also a panic, the runtime's tasks end with it,
+/// and with those the processes that the demo started.
+fn run(command: cli::Command) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(command.run());
+    // A name being resolved holds a thread for as long as it takes; the exit does not wait for it.
+    runtime.shutdown_background();
+    result
+}

@@ -1,0 +1,58 @@
+//! The command line: `ferry` and its sub-commands. What each takes stands with the command.
+
+use clap::{Parser, Subcommand};
+
+use crate::commands;
+
+const EXAMPLES: &str = "\
+Examples:
+  ferry keygen --out identity.key          make a tunnel's identity
+  ferry tunnel --config tunnel.yaml        run the tunnel
+  ferry send http://127.0.0.1:8000 < messages.jsonl
+
+Exit codes: 0 fine, 1 failed, 2 usage, 78 bad configuration.";
+
+/// An encrypted, resumable tunnel for two clusters, and the web-apps at its ends.
+#[derive(Debug, Parser)]
+#[command(name = "ferry", version, after_help = EXAMPLES, arg_required_else_help = true, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Tunnel(commands::tunnel::Args),
+    Initiator(commands::initiator::Args),
+    Terminator(commands::terminator::Args),
+    Keygen(commands::keygen::Args),
+    Pubkey(commands::pubkey::Args),
+    Send(commands::send::Args),
+    Output(commands::output::Args),
+    Completions(commands::completions::Args),
+}
+
+impl Command {
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Tunnel(args) => commands::tunnel::run(args).await,
+            Self::Initiator(args) => commands::initiator::run(args).await,
+            Self::Terminator(args) => commands::terminator::run(args).await,
+            Self::Keygen(args) => commands::keygen::run(&args),
+            Self::Pubkey(args) => commands::pubkey::run(&args),
+            Self::Send(args) => commands::send::run(args).await,
+            Self::Output(args) => commands::output::run(args).await,
+            Self::Completions(args) => commands::completions::run(&args),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,268 @@
+//! A web-app as its local clients reach it: `/output` by HTTP, `/stream` by WebSocket.
+
+use std::{fmt, str::FromStr};
+
+use anyhow::{Context as _, bail};
+use futures_util::{Sink, SinkExt as _, StreamExt as _};
+use reqwest::{StatusCode, Url};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
+use tokio::net::TcpStream;
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream,
+    tungstenite::{self, Message, protocol::WebSocketConfig},
+};
+
+/// Results asked for at a time; the most that a web-app gives.
+const PAGE: usize = 1000;
+
+/// The base URL of a web-app.
+#[derive(Debug, Clone)]
+pub(crate) struct Base(Url);
+
+impl FromStr for Base {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const HINT: &str = "give the web-app's base URL, such as http://127.0.0.1:8000";
+        let mut url: Url = text.parse().map_err(|error| format!("{error}; {HINT}"))?;
+        match url.scheme() {
+            "http" => {}
+            "https" => {
+                return Err(format!("ferry speaks plain http to a web-app, on this machine or in its pod; {HINT}"));
+            }
+            _ => return Err(format!("it does not start with http://; {HINT}")),
+        }
+        if !url.has_host() || url.query().is_some() || url.fragment().is_some() {
+            return Err(HINT.into());
+        }
+        // So that joining adds to the path and does not replace its end.
+        if !url.path().ends_with('/') {
+            url.set_path(&format!("{}/", url.path()));
+        }
+        Ok(Self(url))
+    }
+}
+
+impl fmt::Display for Base {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str().trim_end_matches('/'))
+    }
+}
+
+impl Base {
+    fn join(&self, path: &str) -> anyhow::Result<Url> {
+        self.0.join(path).with_context(|| format!("{self}/{path} is not a URL"))
+    }
+}
+
+/// A result, as `/output` and `/stream` show it.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Arrival<P = Box<RawValue>> {
+    pub(crate) id: String,
+    pub(crate) payload: P,
+    pub(crate) trail: Vec<Hop>,
+}
+
+/// A place on a message's way.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Hop {
+    pub(crate) pod: String,
+    pub(crate) cluster: String,
+    /// RFC 3339.
+    pub(crate) at: String,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    results: Vec<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    error: String,
+}
+
+/// Reads a web-app's output from the oldest result on, page by page.
+pub(crate) struct OutputReader {
+    http: reqwest::Client,
+    base: Base,
+    after: Option<String>,
+}
+
+/// What a look at the output gave.
+pub(crate) enum Read {
+    /// Results, oldest first, as JSON; none when there are no more for now.
+    Results(Vec<Box<RawValue>>),
+    /// Results were dropped before they were read. The next look starts with the oldest that is kept.
+    Missed,
+}
+
+impl OutputReader {
+    pub(crate) fn new(base: Base) -> Self {
+        Self { http: reqwest::Client::new(), base, after: None }
+    }
+
+    /// Reads the next page.
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Read> {
+        let mut url = self.base.join("output")?;
+        url.query_pairs_mut().append_pair("limit", &PAGE.to_string());
+        if let Some(after) = &self.after {
+            url.query_pairs_mut().append_pair("after", after);
+        }
+        let response = self.http.get(url).send().await.map_err(|error| unreachable(&self.base, &error.into()))?;
+        if response.status() == StatusCode::GONE {
+            self.after = None;
+            return Ok(Read::Missed);
+        }
+        let page: Page = answer(response).await.with_context(|| format!("cannot read {}/output", self.base))?;
+        if let Some(last) = page.results.last() {
+            #[derive(Deserialize)]
+            struct Id {
+                id: String,
+            }
+            let Id { id } = serde_json::from_str(last.get()).context("a result has no id")?;
+            self.after = Some(id);
+        }
+        Ok(Read::Results(page.results))
+    }
+}
+
+/// The JSON at `url`.
+pub(crate) async fn json_at<T: DeserializeOwned>(url: &str) -> anyhow::Result<T> {
+    let read = async { answer(reqwest::get(url).await?).await };
+    read.await.with_context(|| format!("cannot read {url}"))
+}
+
+async fn answer<T: DeserializeOwned>(response: reqwest::Response) -> anyhow::Result<T> {
+    let status = response.status();
+    let text = response.text().await?;
+    if !status.is_success() {
+        let why = serde_json::from_str(&text).map_or(text, |Refusal { error }| error);
+        bail!("answered {status}: {why}");
+    }
+    serde_json::from_str(&text).context("the answer is not what ferry gives; is this a ferry web-app?")
+}
+
+/// What a web-app says on `/stream`.
+#[derive(Debug)]
+pub(crate) enum Notice {
+    /// A trigger was stored, and has this id. In the order of the triggers.
+    Accepted {
+        /// Of the message.
+        id: String,
+    },
+    /// The far side has a message.
+    Delivered,
+    /// The far side's hook kept refusing a message.
+    Dead {
+        /// Of the message.
+        id: String,
+        /// Why.
+        error: String,
+    },
+    /// A trigger was refused.
+    Refused {
+        /// Why.
+        error: String,
+    },
+    /// A message arrived from the far side.
+    Arrived(Arrival),
+    /// Messages from the far side were dropped before they could be shown.
+    Missed,
+}
+
+/// The frame of a [`Notice`]: which fields it has tells what it is.
+#[derive(Deserialize)]
+struct NoticeFrame {
+    id: Option<String>,
+    delivered: Option<bool>,
+    error: Option<String>,
+    payload: Option<Box<RawValue>>,
+    trail: Option<Vec<Hop>>,
+    missed: Option<u64>,
+}
+
+impl Notice {
+    fn decode(text: &str) -> anyhow::Result<Self> {
+        let frame: NoticeFrame = serde_json::from_str(text).with_context(|| format!("not a notice: {text}"))?;
+        Ok(match frame {
+            NoticeFrame { id: Some(id), payload: Some(payload), trail: Some(trail), .. } => {
+                Self::Arrived(Arrival { id, payload, trail })
+            }
+            NoticeFrame { delivered: Some(true), .. } => Self::Delivered,
+            NoticeFrame { id: Some(id), error: Some(error), .. } => Self::Dead { id, error },
+            NoticeFrame { error: Some(error), .. } => Self::Refused { error },
+            NoticeFrame { missed: Some(_), .. } => Self::Missed,
+            NoticeFrame { id: Some(id), .. } => Self::Accepted { id },
+            _ => bail!("not a notice: {text}"),
+        })
+    }
+}
+
+/// A WebSocket to `/stream`.
+pub(crate) struct Stream(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+impl Stream {
+    /// Connects.
+    pub(crate) async fn connect(base: &Base) -> anyhow::Result<Self> {
+        let mut url = base.join("stream")?;
+        // http to ws is a change that every URL allows.
+        let _ = url.set_scheme("ws");
+        let config = WebSocketConfig::default();
+        let connected = tokio_tungstenite::connect_async_with_config(url.as_str(), Some(config), true).await;
+        let (websocket, _) = connected.map_err(|error| match error {
+            tungstenite::Error::Http(response) => {
+                anyhow::anyhow!("{url} answered {}; is this a ferry web-app?", response.status())
+            }
+            error => unreachable(base, &error.into()),
+        })?;
+        Ok(Self(websocket))
+    }
+
+    /// Sends a trigger: one JSON object. Returns when it is on its way.
+    pub(crate) async fn send(&mut self, payload: String) -> anyhow::Result<()> {
+        self.0.send(Message::text(payload)).await.context("the web-app closed the connection")
+    }
+
+    /// The next notice, or `None` when the web-app has closed in good order. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Notice>> {
+        next(&mut self.0).await
+    }
+
+    /// Halves, for sending and receiving at once.
+    pub(crate) fn split(self) -> (impl Sink<Message, Error = tungstenite::Error>, Notices) {
+        let (writer, reader) = self.0.split();
+        (writer, Notices(reader))
+    }
+}
+
+/// The receiving half of a [`Stream`].
+pub(crate) struct Notices(futures_util::stream::SplitStream<WebSocketStream<MaybeTlsStream<TcpStream>>>);
+
+impl Notices {
+    /// As [`Stream::next`].
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Notice>> {
+        next(&mut self.0).await
+    }
+}
+
+async fn next(
+    frames: &mut (impl futures_util::Stream<Item = Result<Message, tungstenite::Error>> + Unpin),
+) -> anyhow::Result<Option<Notice>> {
+    loop {
+        match frames.next().await {
+            Some(Ok(Message::Text(text))) => return Notice::decode(&text).map(Some),
+            Some(Ok(Message::Close(Some(close)))) if !close.reason.is_empty() => {
+                bail!("the web-app closed the connection: {}", close.reason)
+            }
+            Some(Ok(Message::Close(_))) | None => return Ok(None),
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Err(error).context("the connection to the web-app was lost"),
+        }
+    }
+}
+
+fn unreachable(base: &Base, error: &anyhow::Error) -> anyhow::Error {
+    anyhow::anyhow!("cannot reach {base}: {}; is the web-app running there?", error.root_cause())
+}

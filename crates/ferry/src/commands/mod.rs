@@ -1,0 +1,11 @@
+//! The commands, one file each: its arguments, its help and what it runs.
+
+pub(crate) mod completions;
+pub(crate) mod initiator;
+pub(crate) mod keygen;
+pub(crate) mod output;
+pub(crate) mod pubkey;
+pub(crate) mod send;
+pub(crate) mod terminator;
+pub(crate) mod tunnel;
+mod webapp;

@@ -1,0 +1,106 @@
+//! `ferry tunnel`: the sidecar.
+
+use std::{
+    io::{self, Write as _},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use anstream::eprintln;
+use anyhow::Context as _;
+use ferry_config::Loaded;
+use ferry_tunnel::Tunnel;
+use owo_colors::OwoColorize as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+use crate::{
+    logging,
+    process::{self, Stop},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  ferry tunnel --config tunnel.yaml
+  ferry tunnel --config tunnel.yaml --check
+  kill -USR1 PID                           give every session fresh keys now
+
+A tunnel.yaml that lets apps here reach the service `db` of a peer:
+  name: here
+  identity: here.key                       # ferry keygen --out here.key
+  peers:
+    - {name: there, keys: [\"ferry:pub:…\"], addresses: [\"there.example.com:30200\"]}
+  egress:
+    - {listen: \"127.0.0.1:5432\", peer: there, service: db}
+
+Logs go to standard output; FERRY_LOG=debug says more, FERRY_LOG_FORMAT=json is for machines.";
+
+/// Run the tunnel: carry connections to and from the peers that a tunnel.yaml names.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// The tunnel.yaml.
+    #[arg(long, value_name = "FILE", env = "FERRY_CONFIG")]
+    config: PathBuf,
+    /// Report every problem in the file and exit: 0 if there is none, 78 otherwise.
+    #[arg(long)]
+    check: bool,
+}
+
+/// Runs the tunnel until it is asked to stop.
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    let loaded = ferry_config::load(&args.config)?;
+    if args.check { check(&args.config, &loaded) } else { serve(loaded).await }
+}
+
+fn check(path: &Path, loaded: &Loaded) -> anyhow::Result<()> {
+    for warning in &loaded.warnings {
+        eprintln!("{} {}: {warning}", "warning:".yellow().bold(), path.display());
+    }
+    let tunnel = &loaded.tunnel;
+    let (peers, egress, ingress) = (tunnel.peers.len(), tunnel.egress.len(), tunnel.ingress.len());
+    writeln!(
+        io::stdout(),
+        "{} is fine: {} with {peers} peer{}, {egress} egress, {ingress} ingress",
+        path.display(),
+        tunnel.name,
+        if peers == 1 { "" } else { "s" },
+    )?;
+    Ok(())
+}
+
+async fn serve(Loaded { tunnel: config, warnings }: Loaded) -> anyhow::Result<()> {
+    logging::start()?;
+    process::raise_file_limit();
+    for warning in &warnings {
+        warn!("tunnel.yaml: {warning}");
+    }
+    let mut stop = Stop::listen()?;
+    let mut rotate = signal(SignalKind::user_defined1()).context("cannot listen for signals")?;
+    let (name, key) = (config.name.clone(), config.identity.public_key());
+    let mut tunnel = Tunnel::start(config).await?;
+    let addresses = tunnel.addresses();
+    // `demo::log::Ready` reads these fields.
+    info!(
+        %name,
+        %key,
+        listen = addresses.listen.map(tracing::field::display),
+        admin = addresses.admin.map(tracing::field::display),
+        egress = (!addresses.egress.is_empty()).then(|| joined(&addresses.egress)),
+        version = env!("CARGO_PKG_VERSION"),
+        "{}", process::READY,
+    );
+    loop {
+        tokio::select! {
+            () = stop.asked() => break,
+            error = tunnel.failed() => return Err(error.into()),
+            _ = rotate.recv() => tunnel.rotate_all(),
+        }
+    }
+    tunnel.drain().await;
+    Ok(())
+}
+
+fn joined(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(",")
+}

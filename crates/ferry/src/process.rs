@@ -1,0 +1,79 @@
+//! What every role shares as a process: its resource limits, and the signals that end it.
+
+use std::{
+    env,
+    io::{self, Read as _},
+    thread,
+};
+
+use anyhow::Context as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
+use tracing::{info, warn};
+
+/// Set for a role whose life is tied to its standard input: it drains when that ends. The demo sets it for its
+/// processes, so that they end with the demo however that ends, `kill -9` included.
+pub(crate) const TIED: &str = "FERRY_TIED_TO_STDIN";
+
+/// The message of the log line that says that a role is up and where; what it listens on stands in the line's fields.
+/// The demo waits for it.
+pub(crate) const READY: &str = "ready";
+
+/// Lets this process open as many files as the system allows it: a session needs a few.
+pub(crate) fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        warn!(%error, current = limit.current, "cannot raise the limit of open files; fewer sessions will fit");
+    }
+}
+
+/// What ends a role in good order: SIGTERM, SIGINT, or the end of the process that it is tied to.
+pub(crate) struct Stop {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    tied: Option<oneshot::Receiver<()>>,
+}
+
+impl Stop {
+    /// Starts to listen. From here on the signals no longer end the process by themselves.
+    pub(crate) fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        let tied = env::var_os(TIED).is_some().then(end_of_stdin);
+        let (terminate, interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+        Ok(Self { terminate, interrupt, tied })
+    }
+
+    /// Waits until the role is asked to end. Cancel-safe.
+    pub(crate) async fn asked(&mut self) {
+        let untied = async {
+            match &mut self.tied {
+                Some(tied) => _ = tied.await,
+                None => std::future::pending().await,
+            }
+        };
+        let by = tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+            () = untied => "the end of the process that started this one",
+        };
+        info!(by, "asked to stop: draining");
+    }
+}
+
+/// Resolves when standard input has ended. It is read on a thread of its own, which nobody waits for.
+fn end_of_stdin() -> oneshot::Receiver<()> {
+    let (ended, end) = oneshot::channel::<()>();
+    thread::spawn(move || {
+        let _ended = ended;
+        let mut stdin = io::stdin().lock();
+        while matches!(stdin.read(&mut [0; 64]), Ok(1..)) {}
+    });
+    end
+}
