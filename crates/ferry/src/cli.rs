@@ -2,10 +2,11 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands;
+use crate::{commands, demo};
 
 const EXAMPLES: &str = "\
 Examples:
+  ferry demo                               see all of it run on this machine
   ferry keygen --out identity.key          make a tunnel's identity
   ferry tunnel --config tunnel.yaml        run the tunnel
   ferry send http://127.0.0.1:8000 < messages.jsonl
@@ -22,6 +23,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Demo(demo::Args),
     Tunnel(commands::tunnel::Args),
     Initiator(commands::initiator::Args),
     Terminator(commands::terminator::Args),
@@ -35,6 +37,7 @@ pub(crate) enum Command {
 impl Command {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
         match self {
+            Self::Demo(args) => demo::run(args).await,
             Self::Tunnel(args) => commands::tunnel::run(args).await,
             Self::Initiator(args) => commands::initiator::run(args).await,
             Self::Terminator(args) => commands::terminator::run(args).await,

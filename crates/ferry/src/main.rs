@@ -6,6 +6,7 @@
 mod cli;
 mod client;
 mod commands;
+mod demo;
 mod exit;
 mod logging;
 mod process;

@@ -1,0 +1,161 @@
+//! Log lines of the demo's processes: read as JSON, shown for people.
+
+use std::{fmt, net::SocketAddr};
+
+use anyhow::{Context as _, bail};
+use owo_colors::OwoColorize as _;
+use serde_json::{Map, Value};
+
+use super::screen::cluster_style;
+use crate::process::READY;
+
+/// Whose line it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Label {
+    pub(crate) cluster: &'static str,
+    /// `web-app` or `tunnel`.
+    pub(crate) container: &'static str,
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = format!("{} {:7} │", self.cluster, self.container);
+        write!(f, "{}", text.style(cluster_style(self.cluster)))
+    }
+}
+
+impl Label {
+    /// Columns that a label and the blank after it take.
+    pub(crate) const WIDTH: usize = "cluster-a web-app │ ".len() - "│".len() + 1;
+
+    /// For a sentence.
+    pub(crate) fn name(&self) -> String {
+        format!("{}'s {}", self.cluster, self.container)
+    }
+}
+
+/// A line.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Record {
+    pub(crate) message: String,
+    /// Empty for a line that was not JSON: a panic, say.
+    level: String,
+    /// Time of day, UTC, in milliseconds.
+    time: String,
+    fields: Map<String, Value>,
+}
+
+impl Record {
+    /// Reads a line; one that is not a log line becomes a message as it stands.
+    pub(crate) fn parse(line: &str) -> Self {
+        let Ok(mut fields) = serde_json::from_str::<Map<String, Value>>(line) else {
+            return Self::verbatim(line);
+        };
+        let mut text = |key| match fields.remove(key) {
+            Some(Value::String(text)) => text,
+            _ => String::new(),
+        };
+        let (timestamp, level, message) = (text("timestamp"), text("level"), text("message"));
+        // Not for people.
+        text("target");
+        if let Some(Value::Object(span)) = fields.remove("span") {
+            fields.extend(span);
+        }
+        let time = timestamp.split_once('T').map_or("", |(_, time)| time);
+        Self { message, level, time: time.chars().take("00:00:00.000".len()).collect(), fields }
+    }
+
+    /// The line for people: its fields as far as they fit into `width` columns, the rest of it always.
+    pub(crate) fn render(&self, width: usize) -> String {
+        let level = match self.level.as_str() {
+            "" => return self.message.red().to_string(),
+            "INFO" => String::new(),
+            "ERROR" => format!("{} ", "ERROR".red().bold()),
+            "WARN" => format!("{} ", "WARN".yellow()),
+            other => format!("{} ", other.dimmed()),
+        };
+        let mut text = format!("{} {level}{}", self.time.dimmed(), self.message);
+        let mut room = width.saturating_sub(anstream::adapter::strip_str(&text).to_string().chars().count());
+        for (key, value) in &self.fields {
+            let field = match value {
+                Value::String(value) => format!(" {key}={value}"),
+                value => format!(" {key}={value}"),
+            };
+            // Room is kept for the sign that something is left out.
+            let Some(left) = room.checked_sub(field.chars().count()).filter(|left| *left >= 2) else {
+                text += &" …".dimmed().to_string();
+                break;
+            };
+            room = left;
+            text += &field.dimmed().to_string();
+        }
+        text
+    }
+
+    /// A line of standard error.
+    pub(crate) fn verbatim(line: &str) -> Self {
+        Self { message: line.into(), level: String::new(), time: String::new(), fields: Map::new() }
+    }
+
+    /// The addresses in the line that says that a role is up.
+    pub(crate) fn ready(&self) -> Option<Ready> {
+        (self.message == READY).then(|| Ready { fields: self.fields.clone() })
+    }
+}
+
+/// What the line that says that a role is up says.
+#[derive(Debug, Clone)]
+pub(crate) struct Ready {
+    fields: Map<String, Value>,
+}
+
+impl Ready {
+    /// An address that the role listens on.
+    pub(crate) fn address(&self, field: &str) -> anyhow::Result<SocketAddr> {
+        match self.fields.get(field) {
+            Some(Value::String(text)) => text.parse().with_context(|| format!("{field}={text} is not an address")),
+            _ => bail!("the line that says `{READY}` has no {field}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE: &str = r#"{"timestamp":"2025-11-23T06:25:56.295595Z","level":"WARN","message":"it cuts — here","b":2,
+        "a":"x y","target":"ferry","span":{"name":"session","link":"7"}}"#;
+
+    fn shown(line: &str, width: usize) -> String {
+        anstream::adapter::strip_str(&Record::parse(line).render(width)).to_string()
+    }
+
+    #[test]
+    fn a_log_line_is_shown_with_its_time_level_message_and_fields() {
+        assert_eq!(shown(LINE, usize::MAX), "06:25:56.295 WARN it cuts — here a=x y b=2 link=7 name=session");
+    }
+
+    #[test]
+    fn fields_that_do_not_fit_are_left_out() {
+        assert_eq!(shown(LINE, 60), "06:25:56.295 WARN it cuts — here a=x y b=2 link=7 …");
+        assert_eq!(shown(LINE, 40), "06:25:56.295 WARN it cuts — here a=x y …");
+        assert_eq!(shown(LINE, 0), "06:25:56.295 WARN it cuts — here …");
+    }
+
+    #[test]
+    fn a_line_that_is_no_log_line_is_shown_as_it_is() {
+        for line in ["thread 'main' panicked", "[1]", ""] {
+            assert_eq!(shown(line, 0), line);
+        }
+    }
+
+    #[test]
+    fn a_ready_line_gives_its_addresses() {
+        let line = r#"{"level":"INFO","message":"ready","listen":"127.0.0.1:4711","pod":"p"}"#;
+        let ready = Record::parse(line).ready().unwrap();
+        assert_eq!(ready.address("listen").unwrap(), "127.0.0.1:4711".parse().unwrap());
+        assert!(ready.address("pod").unwrap_err().to_string().contains("pod=p"));
+        assert!(ready.address("admin").unwrap_err().to_string().contains("no admin"));
+        assert!(Record::parse(LINE).ready().is_none());
+    }
+}

@@ -1,0 +1,165 @@
+//! `ferry demo`: the whole topology on this machine, run, shown and checked.
+
+mod acts;
+mod check;
+mod log;
+mod outputs;
+mod screen;
+mod show;
+mod status;
+mod supervisor;
+mod telemetry;
+mod topology;
+mod traffic;
+mod tunnels;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::timeout,
+};
+
+use acts::{ACTS, Stage};
+use check::{Findings, ensure};
+use outputs::Outputs;
+use screen::Screen;
+use supervisor::Supervisor;
+use topology::{AUTO_TRIGGER, Topology};
+use traffic::Traffic;
+use tunnels::Tunnels;
+
+/// What everything together may take beside the streaming itself: it must never hang.
+const OVERALL_MAX: Duration = Duration::from_secs(55);
+/// How long a process may take to end by itself, after a success and after a failure.
+const PATIENCE: Duration = Duration::from_secs(15);
+const LITTLE_PATIENCE: Duration = Duration::from_secs(2);
+
+const EXAMPLES: &str = "\
+Examples:
+  ferry demo                               run it, show it, check it; exit code 0 only if all of it held
+  ferry demo --seconds 20                  stream for longer
+  ferry demo --keep                        leave everything up and print what to try with curl";
+
+/// Run two clusters with a tunnel between them on this machine, stream through it, and check what arrives.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Leave everything up afterwards, until Ctrl-C.
+    #[arg(long)]
+    keep: bool,
+    /// How long to stream telemetry in both directions.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=900))]
+    seconds: u16,
+}
+
+/// Runs the demo. Its processes end and its directories go on every way out of it.
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    let mut interrupted = Interrupted::listen()?;
+    let screen = Screen::new();
+    let mut supervisor = Supervisor::new(screen.clone())?;
+    let mut findings = Findings::new(screen.clone());
+    let played = {
+        let early_end = supervisor.early_end();
+        tokio::select! {
+            error = early_end => Err(error),
+            () = interrupted.wait() => Err(anyhow::anyhow!("interrupted")),
+            played = play_in_time(&args, &screen, &mut supervisor, &mut findings) => played,
+        }
+    };
+    screen.end_act();
+    let kept = match &played {
+        Ok(topology) if args.keep => {
+            show::invitation(&screen, topology);
+            tokio::select! {
+                error = supervisor.early_end() => Err(error),
+                () = interrupted.wait() => Ok(()),
+            }
+        }
+        _ => Ok(()),
+    };
+    screen.act("The end");
+    let patience = if played.is_ok() && kept.is_ok() { PATIENCE } else { LITTLE_PATIENCE };
+    let ended = supervisor.end(patience).await;
+    screen.finish();
+    played?;
+    kept?;
+    findings.note("every process ended in good order", ended);
+    findings.verdict()
+}
+
+async fn play_in_time(
+    args: &Args,
+    screen: &Screen,
+    supervisor: &mut Supervisor,
+    findings: &mut Findings,
+) -> anyhow::Result<Topology> {
+    let undisturbed = Duration::from_secs(args.seconds.into());
+    let limit = OVERALL_MAX + undisturbed;
+    match timeout(limit, play(undisturbed, screen, supervisor, findings)).await {
+        Ok(played) => played,
+        Err(_) => bail!("given up after {limit:?}, at “{}”; the lines above say how far it came", screen.title()),
+    }
+}
+
+/// The demo from its first process to its last check.
+async fn play(
+    undisturbed: Duration,
+    screen: &Screen,
+    supervisor: &mut Supervisor,
+    findings: &mut Findings,
+) -> anyhow::Result<Topology> {
+    show::opening(screen);
+    screen.act("Both clusters come up, and the auto-trigger sends its messages");
+    let mut topology = Topology::raise(supervisor).await.context("the topology did not come up")?;
+    let said = topology.initiator_web_app.milestones(2).await?;
+    findings.note("the auto-trigger's messages were delivered", auto_triggered(&said));
+
+    let traffic = Traffic::begin(&topology).await?;
+    for act in ACTS {
+        screen.act(act.title);
+        (act.play)(&Stage { screen, traffic: &traffic, undisturbed }).await?;
+    }
+    let account = traffic.settle().await?;
+
+    screen.act("What arrived");
+    let outputs = Outputs::read(&topology).await?;
+    let tunnels = Tunnels::read(&topology).await?;
+    show::results(screen, &outputs, &topology);
+    screen.act("Summary");
+    show::summary(screen, &topology, &account, &outputs, &tunnels);
+    screen.act("Checks");
+    outputs.check(&topology, &account, findings);
+    tunnels.check(&outputs, findings);
+    Ok(topology)
+}
+
+/// Whether the initiator said exactly what it says when all is well.
+fn auto_triggered(said: &[String]) -> Result<(), String> {
+    let expected = [
+        format!("🔁 Auto-trigger starting — sending {AUTO_TRIGGER} messages"),
+        format!("🔁 Auto-trigger complete — {AUTO_TRIGGER}/{AUTO_TRIGGER} messages sent."),
+    ];
+    ensure(said == expected, || format!("the initiator's web-app said {said:?}"))
+}
+
+/// What ends the demo from outside.
+struct Interrupted([tokio::signal::unix::Signal; 3]);
+
+impl Interrupted {
+    fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        let (interrupt, terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+        Ok(Self([interrupt, terminate, listen(SignalKind::hangup())?]))
+    }
+
+    async fn wait(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}

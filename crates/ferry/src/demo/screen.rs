@@ -1,0 +1,127 @@
+//! What the demo shows: lines on standard output, and below them on a terminal what it is at.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    io::{self, IsTerminal as _, Write as _},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use owo_colors::{OwoColorize as _, Style};
+use rustix::termios::tcgetwinsize;
+
+use super::log::{Label, Record};
+
+/// How often a process may log the same message in one act; further ones are counted.
+const ALIKE_MAX: u32 = 5;
+
+/// Cheap to clone; all clones write to the same screen. Colours are written always, and left out where standard output is
+/// no terminal or `NO_COLOR` says so.
+#[derive(Clone)]
+pub(crate) struct Screen {
+    bar: ProgressBar,
+    /// Columns of the terminal, if it is one.
+    width: Option<usize>,
+    act: Arc<Mutex<Act>>,
+}
+
+/// The act that is on.
+#[derive(Debug, Default)]
+struct Act {
+    title: String,
+    /// How often each process has logged each message; `None` if that does not matter.
+    alike: Option<BTreeMap<(Label, String), u32>>,
+}
+
+impl Screen {
+    pub(crate) fn new() -> Self {
+        let bar = if io::stdout().is_terminal() && io::stderr().is_terminal() {
+            let bar = ProgressBar::new_spinner().with_style(style("{spinner:.yellow} {msg:.dim} {elapsed:.dim}"));
+            bar.enable_steady_tick(Duration::from_millis(100));
+            bar
+        } else {
+            ProgressBar::hidden()
+        };
+        let width = tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col)).filter(|width| *width > 0);
+        Self { bar, width, act: Arc::default() }
+    }
+
+    /// Writes lines above what the demo is at.
+    pub(crate) fn print(&self, text: impl fmt::Display) {
+        // Nobody may be reading any more; the exit code still tells.
+        self.bar.suspend(|| _ = writeln!(anstream::stdout().lock(), "{text}"));
+    }
+
+    /// Writes a log line of a process, unless it has written many like it in this act.
+    pub(crate) fn log(&self, label: Label, record: &Record) {
+        {
+            let mut act = self.current();
+            if let Some(alike) = &mut act.alike {
+                let count = alike.entry((label, record.message.clone())).or_default();
+                *count += 1;
+                if *count > ALIKE_MAX {
+                    return;
+                }
+            }
+        }
+        let width = self.width.map_or(usize::MAX, |width| width.saturating_sub(Label::WIDTH));
+        self.print(format_args!("{label} {}", record.render(width)));
+    }
+
+    /// Begins an act: its title as a heading, and on a terminal what the demo is at.
+    pub(crate) fn act(&self, title: &str) {
+        self.end_act();
+        *self.current() = Act { title: title.into(), alike: Some(BTreeMap::new()) };
+        self.bar.set_message(title.to_owned());
+        self.heading(title);
+    }
+
+    /// Ends the act, and tells of the log lines that it left out. From here on none are.
+    pub(crate) fn end_act(&self) {
+        let act = std::mem::take(&mut *self.current());
+        for ((label, message), count) in act.alike.unwrap_or_default() {
+            if let Some(more @ 1..) = count.checked_sub(ALIKE_MAX) {
+                let text = format!("… and {more} more of `{message}`");
+                self.print(format_args!("{label} {}", text.dimmed()));
+            }
+        }
+    }
+
+    /// The title of the act that is on.
+    pub(crate) fn title(&self) -> String {
+        self.current().title.clone()
+    }
+
+    pub(crate) fn heading(&self, title: &str) {
+        self.print(format_args!("\n{} {}", "──".yellow(), title.bold()));
+    }
+
+    /// Shows on a terminal how far the act is.
+    pub(crate) fn progress(&self, done: f64, detail: &str) {
+        const CELLS: f64 = 30.0;
+        let full = (done.clamp(0.0, 1.0) * CELLS) as usize;
+        let (full, rest) = ("━".repeat(full), "─".repeat(CELLS as usize - full));
+        self.bar.set_message(format!("{full}{rest} {detail}"));
+    }
+
+    /// Takes what the demo is at off the terminal.
+    pub(crate) fn finish(&self) {
+        self.end_act();
+        self.bar.finish_and_clear();
+    }
+
+    fn current(&self) -> MutexGuard<'_, Act> {
+        self.act.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The colour of a cluster, by which its lines are told apart.
+pub(crate) fn cluster_style(cluster: &str) -> Style {
+    if cluster.ends_with('a') { Style::new().cyan() } else { Style::new().magenta() }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
