@@ -1,0 +1,11 @@
+//! The `ferry` binary as its users meet it: commands in, exit codes and lines out.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a panic is the report")]
+
+mod configuration;
+mod demo;
+mod keys;
+mod roles;
+mod streaming;
+mod support;
+mod usage;

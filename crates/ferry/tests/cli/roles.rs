@@ -1,0 +1,81 @@
+//! The long-running commands: how they start, what they say and how they end.
+
+use std::fs;
+
+use rustix::process::Signal;
+
+use crate::support::{Running, address, code, command, ferry, keygen, stderr};
+
+#[test]
+fn sigterm_and_sigint_end_every_role_with_exit_0() {
+    let dir = tempfile::tempdir().unwrap();
+    keygen(&dir.path().join("identity.key"));
+    let config = "name: a\nidentity: identity.key\nlisten: 127.0.0.1:0\nadmin: 127.0.0.1:0\n\
+                  peers: [{name: b, keys: [\"KEY\"]}]\n";
+    let key = keygen(&dir.path().join("other.key"));
+    fs::write(dir.path().join("tunnel.yaml"), config.replace("KEY", &key)).unwrap();
+    let roles: [&[&str]; 3] = [
+        &["tunnel", "--config", "tunnel.yaml"],
+        &["terminator", "--listen", "127.0.0.1:0"],
+        // Nobody listens on the discard port: it drains while it dials.
+        &["initiator", "--listen", "127.0.0.1:0", "--peer", "ws://127.0.0.1:9/ws"],
+    ];
+    for args in roles {
+        for signal in [Signal::TERM, Signal::INT] {
+            let (mut role, _) = Running::role(command(args).current_dir(&dir));
+            role.signal(signal);
+            assert_eq!(role.end().code(), Some(0), "{args:?} after {signal:?}");
+        }
+    }
+}
+
+#[test]
+fn sigusr1_leaves_the_tunnel_running() {
+    let dir = tempfile::tempdir().unwrap();
+    keygen(&dir.path().join("identity.key"));
+    let key = keygen(&dir.path().join("other.key"));
+    let config =
+        format!("name: a\nidentity: identity.key\nlisten: 127.0.0.1:0\npeers: [{{name: b, keys: [\"{key}\"]}}]\n");
+    fs::write(dir.path().join("tunnel.yaml"), config).unwrap();
+    let (mut tunnel, _) = Running::role(command(&["tunnel", "--config", "tunnel.yaml"]).current_dir(&dir));
+    tunnel.signal(Signal::USR1);
+    tunnel.line(|line| line.contains("rotating all sessions"));
+    tunnel.signal(Signal::TERM);
+    assert_eq!(tunnel.end().code(), Some(0));
+}
+
+#[test]
+fn every_flag_of_a_web_app_is_also_an_environment_variable() {
+    let (_terminator, ready) = Running::role(
+        command(&["terminator"])
+            .env("FERRY_LISTEN", "127.0.0.1:0")
+            .env("POD_NAME", "terminator-0")
+            .env("CLUSTER_NAME", "cluster-b")
+            .env("FERRY_OUTPUT_MAX", "10"),
+    );
+    assert_eq!((ready["pod"].as_str(), ready["cluster"].as_str()), (Some("terminator-0"), Some("cluster-b")));
+    let (mut initiator, _) = Running::role(
+        command(&["initiator"])
+            .env("FERRY_LISTEN", "127.0.0.1:0")
+            .env("FERRY_PEER", format!("ws://{}/ws", address(&ready, "listen")))
+            .env("FERRY_AUTO_TRIGGER", "2"),
+    );
+    initiator.line(|line| line.contains("🔁 Auto-trigger complete — 2/2 messages sent."));
+}
+
+#[test]
+fn logs_for_people_have_no_colour_in_a_pipe() {
+    let mut terminator = Running::start(&mut command(&["terminator", "--listen", "127.0.0.1:0"]));
+    let line = terminator.line(|line| line.contains("ready"));
+    assert!(!line.contains('\u{1b}'), "{line:?}");
+    assert!(line.contains("INFO ready pod="), "{line:?}");
+}
+
+#[test]
+fn a_port_that_is_taken_is_said_with_its_address() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = ferry(&["terminator", "--listen", &address]);
+    assert_eq!(code(&output), 1);
+    assert!(stderr(&output).contains(&address), "{}", stderr(&output));
+}

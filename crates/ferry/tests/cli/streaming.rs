@@ -1,0 +1,142 @@
+//! `ferry send` and `ferry output` against the two web-apps, without a tunnel between them.
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::{Running, address, code, command, eventually, ferry, ferry_with_input, stderr, stdout};
+
+/// Both web-apps, connected.
+struct Pair {
+    initiator: String,
+    terminator: String,
+    _running: [Running; 2],
+}
+
+fn pair(output_max: &str) -> Pair {
+    let (terminator, ready) =
+        Running::role(&mut command(&["terminator", "--listen", "127.0.0.1:0", "--output-max", output_max]));
+    let url = address(&ready, "listen");
+    let peer = format!("ws://{url}/ws");
+    let (initiator, ready) =
+        Running::role(&mut command(&["initiator", "--listen", "127.0.0.1:0", "--auto-trigger", "0", "--peer", &peer]));
+    Pair {
+        initiator: format!("http://{}", address(&ready, "listen")),
+        terminator: format!("http://{url}"),
+        _running: [terminator, initiator],
+    }
+}
+
+fn numbers(lines: &str) -> Vec<u64> {
+    lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["payload"]["n"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn what_is_sent_comes_out_at_the_far_side_in_order() {
+    let pair = pair("10000");
+    // More than a page of output.
+    let input: String = (0..2500).map(|n| format!("{{\"n\": {n}}}\n")).collect();
+    let sent = ferry_with_input(&["send", &pair.initiator], &input);
+    assert_eq!(code(&sent), 0, "{}", stderr(&sent));
+    assert_eq!(stdout(&sent), "");
+    assert!(stderr(&sent).contains("2,500 sent, 2,500 delivered"), "{}", stderr(&sent));
+    let output = ferry(&["output", &pair.terminator]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert_eq!(numbers(&stdout(&output)), (0..2500).collect::<Vec<_>>());
+    // The other way.
+    let sent = ferry_with_input(&["send", &pair.terminator], "{\"n\": 7}");
+    assert_eq!(code(&sent), 0, "{}", stderr(&sent));
+    assert_eq!(numbers(&stdout(&ferry(&["output", &pair.initiator]))), [7]);
+}
+
+#[test]
+fn a_bad_line_is_reported_by_its_number_and_costs_nothing_else() {
+    let pair = pair("10000");
+    let sent = ferry_with_input(&["send", &pair.initiator], "{\"n\": 1}\n\n[2]\n{\"n\": 3\n{\"n\": 4}\n");
+    assert_eq!(code(&sent), 1);
+    let said = stderr(&sent);
+    assert!(said.contains("line 3: not a JSON object") && said.contains("line 4: not a JSON object"), "{said}");
+    assert!(said.contains("2 sent, 2 delivered, 2 bad") && said.contains("2 of 4 lines were not delivered"), "{said}");
+    assert_eq!(numbers(&stdout(&ferry(&["output", &pair.terminator]))), [1, 4]);
+}
+
+#[test]
+fn nothing_to_send_is_fine() {
+    let pair = pair("10000");
+    let sent = ferry_with_input(&["send", &pair.initiator], "");
+    assert_eq!(code(&sent), 0, "{}", stderr(&sent));
+}
+
+#[test]
+fn an_interrupted_send_says_what_is_still_on_the_way() {
+    // Nobody is connected to it, so nothing is delivered.
+    let (_terminator, ready) = Running::role(&mut command(&["terminator", "--listen", "127.0.0.1:0"]));
+    let base = format!("http://{}", address(&ready, "listen"));
+    let dir = tempfile::tempdir().unwrap();
+    let (input, log) = (dir.path().join("input"), dir.path().join("log"));
+    std::fs::write(&input, "{\"n\": 1}\n").unwrap();
+    let mut send = Running::start(
+        command(&["send", &base])
+            .stdin(std::fs::File::open(&input).unwrap())
+            .stderr(std::fs::File::create(&log).unwrap()),
+    );
+    eventually("the message in the outbox", || {
+        let metrics = http_get(address(&ready, "listen"), "/metrics");
+        metrics.lines().any(|line| line == "ferry_app_outbox_messages 1").then_some(())
+    });
+    send.signal(Signal::INT);
+    assert_eq!(send.end().code(), Some(1));
+    let said = std::fs::read_to_string(&log).unwrap();
+    assert!(said.contains("1 sent, 0 delivered") && said.contains("interrupted"), "{said}");
+}
+
+#[test]
+fn follow_prints_each_result_once_as_it_comes() {
+    let pair = pair("3");
+    let mut follow = Running::start(&mut command(&["output", &pair.terminator, "--follow"]));
+    for n in 0..5 {
+        let sent = ferry_with_input(&["send", &pair.initiator], &format!("{{\"n\": {n}}}\n"));
+        assert_eq!(code(&sent), 0, "{}", stderr(&sent));
+        assert_eq!(numbers(&follow.line(|_| true)), [n]);
+    }
+}
+
+#[test]
+fn follow_tells_of_results_that_were_dropped_before_it_read_them() {
+    let pair = pair("3");
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let mut follow =
+        Running::start(command(&["output", &pair.terminator, "--follow"]).stderr(std::fs::File::create(&log).unwrap()));
+    let send = |input: &str| assert_eq!(code(&ferry_with_input(&["send", &pair.initiator], input)), 0);
+    send("{\"n\": 0}");
+    assert_eq!(numbers(&follow.line(|_| true)), [0]);
+    follow.signal(Signal::STOP);
+    send(&(1..=10).map(|n| format!("{{\"n\": {n}}}\n")).collect::<String>());
+    follow.signal(Signal::CONT);
+    let mut last = 0;
+    while last < 10 {
+        let n = numbers(&follow.line(|_| true))[0];
+        assert!(n > last, "{n} after {last}");
+        last = n;
+    }
+    assert!(std::fs::read_to_string(&log).unwrap().contains("were dropped"));
+}
+
+#[test]
+fn a_web_app_that_is_not_there_is_said_with_its_url() {
+    let nowhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let base = format!("http://{nowhere}");
+    for output in [ferry(&["output", &base]), ferry_with_input(&["send", &base], "{}\n")] {
+        assert_eq!(code(&output), 1);
+        assert!(stderr(&output).contains(&format!("cannot reach {base}")), "{}", stderr(&output));
+    }
+}
+
+fn http_get(address: std::net::SocketAddr, path: &str) -> String {
+    use std::io::{Read as _, Write as _};
+    let mut socket = std::net::TcpStream::connect(address).unwrap();
+    write!(socket, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    answer
+}

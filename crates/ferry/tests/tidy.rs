@@ -1,0 +1,159 @@
+//! What holds for the whole workspace, and no compiler checks.
+
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// No file is longer than this, in lines.
+const LINES_MAX: usize = 500;
+const ARCHITECTURE_LINES_MAX: usize = 200;
+/// Our crates, and which of ours each may depend on; tests may use more.
+const MAY_DEPEND_ON: [(&str, &[&str]); 7] = [
+    ("session", &[]),
+    ("config", &[]),
+    ("relay", &[]),
+    ("app", &[]),
+    ("bundle", &["config"]),
+    ("tunnel", &["session", "config"]),
+    ("ferry", &["session", "config", "relay", "app", "bundle", "tunnel"]),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// Every Rust source file of the workspace with its text.
+fn sources() -> Vec<(PathBuf, String)> {
+    let root = root();
+    let mut files = Vec::new();
+    for part in ["crates", "bench", "fuzz"] {
+        walk(&root.join(part), &mut files);
+    }
+    let texts = files.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    texts
+        .map(|path| {
+            let text = fs::read_to_string(&path).unwrap();
+            (path.strip_prefix(&root).unwrap().to_owned(), text)
+        })
+        .collect()
+}
+
+fn walk(dir: &Path, files: &mut Vec<PathBuf>) {
+    // A part that is not there yet has nothing to check.
+    for entry in fs::read_dir(dir).into_iter().flatten().map(Result::unwrap) {
+        let path = entry.path();
+        let name = entry.file_name();
+        match entry.file_type().unwrap() {
+            kind if kind.is_dir() && name != "target" && name != "corpus" && name != "artifacts" => walk(&path, files),
+            kind if kind.is_file() => files.push(path),
+            _ => {}
+        }
+    }
+}
+
+/// The names of a crate's dependencies, those of its tests left out.
+fn dependencies(manifest: &Path) -> Vec<String> {
+    let text = fs::read_to_string(manifest).unwrap();
+    let mut within = false;
+    let mut names = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if let Some(section) = line.strip_prefix('[') {
+            let section = section.trim_end_matches(']');
+            within = section == "dependencies" || section.ends_with(".dependencies");
+            names.extend(section.split_once("dependencies.").map(|(_, name)| name.to_owned()));
+        } else if within && !line.is_empty() && !line.starts_with('#') {
+            let name = line.split(['.', '=', ' ']).next().unwrap();
+            names.push(name.trim_matches('"').to_owned());
+        }
+    }
+    names
+}
+
+#[test]
+fn no_source_file_is_too_long() {
+    let sources = sources();
+    assert!(sources.len() > 50, "the sources were not found");
+    for (path, text) in sources {
+        let lines = text.lines().count();
+        assert!(lines <= LINES_MAX, "{} has {lines} lines, {LINES_MAX} is the cap: split it", path.display());
+    }
+}
+
+#[test]
+fn nothing_is_left_for_later_in_the_sources() {
+    let words = [
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+        concat!("X", "XX"),
+        concat!("unimple", "mented!"),
+        concat!("to", "do!("),
+    ];
+    for (path, text) in sources() {
+        for (number, line) in text.lines().enumerate() {
+            let found = words.iter().find(|word| line.contains(**word));
+            assert!(found.is_none(), "{}:{} has {found:?}", path.display(), number + 1);
+        }
+    }
+}
+
+#[test]
+fn crates_depend_in_one_direction() {
+    for entry in fs::read_dir(root().join("crates")).unwrap().map(Result::unwrap) {
+        let name = entry.file_name().into_string().unwrap();
+        let allowed = MAY_DEPEND_ON.iter().find(|(known, _)| *known == name);
+        let (_, allowed) = allowed.unwrap_or_else(|| panic!("the crate {name} has no place in the architecture yet"));
+        for dependency in dependencies(&entry.path().join("Cargo.toml")) {
+            if let Some(ours) = dependency.strip_prefix("ferry-") {
+                assert!(allowed.contains(&ours), "{name} must not depend on {ours}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_session_knows_no_runtime() {
+    let dependencies = dependencies(&root().join("crates/session/Cargo.toml"));
+    let input_or_output = ["tokio", "mio", "socket2", "rustls", "getrandom", "tracing"];
+    for dependency in dependencies {
+        assert!(!input_or_output.contains(&dependency.as_str()), "session depends on {dependency}");
+    }
+}
+
+#[test]
+fn only_the_tunnel_and_there_only_tls_names_rustls() {
+    for (path, text) in sources() {
+        let is_allowed =
+            path.starts_with("crates/tunnel/src/tls") || !path.components().any(|part| part.as_os_str() == "src");
+        let names_it = text.lines().any(|line| !line.trim_start().starts_with("//") && line.contains("rustls::"));
+        assert!(is_allowed || !names_it, "{} names rustls", path.display());
+    }
+    for (name, _) in MAY_DEPEND_ON.iter().filter(|(name, _)| *name != "tunnel") {
+        let manifest = root().join("crates").join(name).join("Cargo.toml");
+        if manifest.exists() {
+            assert!(!dependencies(&manifest).contains(&"rustls".to_owned()), "{name} depends on rustls");
+        }
+    }
+}
+
+#[test]
+fn every_decision_is_numbered_and_listed() {
+    let dir = root().join("docs/decisions");
+    let Ok(entries) = fs::read_dir(&dir) else { return };
+    let mut records: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    records.retain(|name| name != "README.md");
+    records.sort();
+    let list = fs::read_to_string(dir.join("README.md")).unwrap();
+    for (i, name) in records.iter().enumerate() {
+        let expected = format!("{:04}-", i + 1);
+        assert!(name.starts_with(&expected) && name.ends_with(".md"), "{name} should be {expected}title.md");
+        assert!(list.contains(&format!("({name})")), "docs/decisions/README.md does not link to {name}");
+    }
+}
+
+#[test]
+fn the_architecture_stays_short() {
+    let Ok(text) = fs::read_to_string(root().join("ARCHITECTURE.md")) else { return };
+    let lines = text.lines().count();
+    assert!(lines <= ARCHITECTURE_LINES_MAX, "ARCHITECTURE.md has {lines} lines, {ARCHITECTURE_LINES_MAX} is the cap");
+}
