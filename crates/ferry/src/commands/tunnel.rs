@@ -24,6 +24,7 @@ Examples:
   ferry tunnel --config tunnel.yaml
   ferry tunnel --config tunnel.yaml --check
   kill -USR1 PID                           give every session fresh keys now
+  kill -HUP PID                            read the file again now; it is also read whenever it changes
 
 A tunnel.yaml that lets apps here reach the service `db` of a peer:
   name: here
@@ -50,7 +51,7 @@ pub(crate) struct Args {
 /// Runs the tunnel until it is asked to stop.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let loaded = ferry_config::load(&args.config)?;
-    if args.check { check(&args.config, &loaded) } else { serve(loaded).await }
+    if args.check { check(&args.config, &loaded) } else { serve(args.config, loaded).await }
 }
 
 fn check(path: &Path, loaded: &Loaded) -> anyhow::Result<()> {
@@ -69,14 +70,15 @@ fn check(path: &Path, loaded: &Loaded) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn serve(Loaded { tunnel: config, warnings }: Loaded) -> anyhow::Result<()> {
+async fn serve(path: PathBuf, Loaded { tunnel: config, warnings }: Loaded) -> anyhow::Result<()> {
     logging::start()?;
     process::raise_file_limit();
     for warning in &warnings {
         warn!("tunnel.yaml: {warning}");
     }
     let mut stop = Stop::listen()?;
-    let mut rotate = signal(SignalKind::user_defined1()).context("cannot listen for signals")?;
+    let listen = |kind| signal(kind).context("cannot listen for signals");
+    let (mut rotate, mut read_again) = (listen(SignalKind::user_defined1())?, listen(SignalKind::hangup())?);
     let (name, key) = (config.name.clone(), config.identity.public_key());
     let mut tunnel = Tunnel::start(config).await?;
     let addresses = tunnel.addresses();
@@ -90,11 +92,13 @@ async fn serve(Loaded { tunnel: config, warnings }: Loaded) -> anyhow::Result<()
         version = env!("CARGO_PKG_VERSION"),
         "{}", process::READY,
     );
+    tunnel.follow(path);
     loop {
         tokio::select! {
             () = stop.asked() => break,
             error = tunnel.failed() => return Err(error.into()),
             _ = rotate.recv() => tunnel.rotate_all(),
+            _ = read_again.recv() => tunnel.read_again(),
         }
     }
     tunnel.drain().await;

@@ -30,16 +30,19 @@ fn sigterm_and_sigint_end_every_role_with_exit_0() {
 }
 
 #[test]
-fn sigusr1_leaves_the_tunnel_running() {
+fn sigusr1_rotates_and_sighup_reads_the_file_again() {
     let dir = tempfile::tempdir().unwrap();
     keygen(&dir.path().join("identity.key"));
     let key = keygen(&dir.path().join("other.key"));
     let config =
         format!("name: a\nidentity: identity.key\nlisten: 127.0.0.1:0\npeers: [{{name: b, keys: [\"{key}\"]}}]\n");
-    fs::write(dir.path().join("tunnel.yaml"), config).unwrap();
+    fs::write(dir.path().join("tunnel.yaml"), &config).unwrap();
     let (mut tunnel, _) = Running::role(command(&["tunnel", "--config", "tunnel.yaml"]).current_dir(&dir));
     tunnel.signal(Signal::USR1);
     tunnel.line(|line| line.contains("rotating all sessions"));
+    fs::write(dir.path().join("tunnel.yaml"), config + "liveness: 7s\n").unwrap();
+    tunnel.signal(Signal::HUP);
+    tunnel.line(|line| line.contains("configuration read again"));
     tunnel.signal(Signal::TERM);
     assert_eq!(tunnel.end().code(), Some(0));
 }
