@@ -6,7 +6,7 @@ use std::{
     thread,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -52,18 +52,37 @@ impl Stop {
 
     /// Waits until the role is asked to end. Cancel-safe.
     pub(crate) async fn asked(&mut self) {
+        let by = self.next().await;
+        info!(by, "asked to stop: draining");
+    }
+
+    /// Lets the role drain, unless it is asked to end a second time.
+    ///
+    /// # Errors
+    ///
+    /// It was.
+    pub(crate) async fn drained(&mut self, drain: impl Future<Output = ()>) -> anyhow::Result<()> {
+        tokio::select! {
+            () = drain => Ok(()),
+            by = self.next() => bail!("asked to stop a second time, by {by}; what was under way is cut off"),
+        }
+    }
+
+    async fn next(&mut self) -> &'static str {
         let untied = async {
             match &mut self.tied {
                 Some(tied) => _ = tied.await,
                 None => std::future::pending().await,
             }
         };
-        let by = tokio::select! {
+        tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
-            () = untied => "the end of the process that started this one",
-        };
-        info!(by, "asked to stop: draining");
+            () = untied => {
+                self.tied = None;
+                "the end of the process that started this one"
+            }
+        }
     }
 }
 

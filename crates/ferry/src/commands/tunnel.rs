@@ -41,7 +41,7 @@ Logs go to standard output; FERRY_LOG=debug says more, FERRY_LOG_FORMAT=json is 
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// The tunnel.yaml.
-    #[arg(long, value_name = "FILE", env = "FERRY_CONFIG")]
+    #[arg(long, value_name = "FILE")]
     config: PathBuf,
     /// Report every problem in the file and exit: 0 if there is none, 78 otherwise.
     #[arg(long)]
@@ -101,8 +101,7 @@ async fn serve(path: PathBuf, Loaded { tunnel: config, warnings }: Loaded) -> an
             _ = read_again.recv() => tunnel.read_again(),
         }
     }
-    tunnel.drain().await;
-    Ok(())
+    stop.drained(tunnel.drain()).await
 }
 
 fn joined(addresses: &[SocketAddr]) -> String {

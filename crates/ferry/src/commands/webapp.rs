@@ -50,10 +50,10 @@ pub(super) async fn run(shared: Shared, role: Role, auto_trigger: u32) -> anyhow
     // `demo::log::Ready` reads these fields.
     info!(%pod, %cluster, listen = %webapp.local_addr(), version = env!("CARGO_PKG_VERSION"), "{READY}");
     tokio::select! {
-        () = stop.asked() => webapp.drain(DRAIN).await,
-        stopped = webapp.stopped() => stopped.context("the web-app stopped by itself")?,
+        () = stop.asked() => {}
+        stopped = webapp.stopped() => return stopped.context("the web-app stopped by itself"),
     }
-    Ok(())
+    stop.drained(webapp.drain(DRAIN)).await
 }
 
 /// What is wrong with a flag is an error of usage, what is wrong with the machine is not.

@@ -114,3 +114,47 @@ pub(crate) fn hop_time(result: &Received) -> Option<Duration> {
     let at = |index: usize| humantime::parse_rfc3339(&result.trail.get(index)?.at).ok();
     at(result.trail.len().checked_sub(1)?)?.duration_since(at(0)?).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn result(id: usize, payload: Value) -> Received {
+        let hop = |pod: &str, at: &str| json!({"pod": pod, "cluster": format!("in {pod}"), "at": at});
+        let trail = json!([hop("p", "2025-01-01T00:00:00.998Z"), hop("q", "2025-01-01T00:00:01.001Z")]);
+        serde_json::from_value(json!({"id": id.to_string(), "payload": payload, "trail": trail})).unwrap()
+    }
+
+    fn telemetry(numbers: &[usize]) -> Vec<Received> {
+        numbers.iter().map(|n| result(*n, json!({"telemetry": n}))).collect()
+    }
+
+    #[test]
+    fn only_what_was_sent_once_and_in_order_counts_as_delivered() {
+        let direction = Direction::confirmed(&["0", "1", "2"]);
+        let found = |results: Vec<Received>| delivered(&direction, &results).err().unwrap_or_default();
+        assert_eq!(found(telemetry(&[0, 1, 2])), "");
+        assert!(found(telemetry(&[0, 2])).contains("1 missing"));
+        assert!(found(telemetry(&[0, 1, 1, 2])).contains("1 doubled"));
+        assert!(found(telemetry(&[0, 2, 1])).contains("out of order"));
+        let mut swapped = telemetry(&[0, 1, 2]);
+        swapped[1].payload = json!({"telemetry": 2});
+        assert!(found(swapped).contains("do not match their ids"));
+    }
+
+    #[test]
+    fn the_auto_triggers_messages_are_recognised_by_their_numbers() {
+        let results: Vec<_> = (1..=AUTO_TRIGGER).map(|n| result(n, json!({"n": n}))).collect();
+        assert_eq!(numbered(&results), Ok(()));
+        assert!(numbered(&results[1..]).is_err());
+    }
+
+    #[test]
+    fn a_trail_is_shown_with_its_pods_and_its_time() {
+        let result = result(0, json!({}));
+        assert_eq!(render_trail(&result), "p@in p → q@in q");
+        assert_eq!(hop_time(&result), Some(Duration::from_millis(3)));
+    }
+}

@@ -38,7 +38,7 @@ struct Act {
 impl Screen {
     pub(crate) fn new() -> Self {
         let bar = if io::stdout().is_terminal() && io::stderr().is_terminal() {
-            let bar = ProgressBar::new_spinner().with_style(style("{spinner:.yellow} {msg:.dim} {elapsed:.dim}"));
+            let bar = ProgressBar::new_spinner().with_style(style("{spinner:.yellow} {elapsed:.dim} {wide_msg}"));
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         } else {

@@ -182,6 +182,13 @@ impl Direction {
         self.sent.len()
     }
 
+    /// A direction in which messages with these ids were sent and confirmed.
+    #[cfg(test)]
+    pub(crate) fn confirmed(ids: &[&str]) -> Self {
+        let ids: Vec<_> = ids.iter().map(|id| (*id).to_owned()).collect();
+        Self { sent: vec![Instant::now(); ids.len()], delivered: ids.len(), ids, ..Self::default() }
+    }
+
     fn settled(&self) -> bool {
         let sent = self.sent.len();
         self.ids.len() == sent && self.delivered == sent && self.latencies.len() == sent

@@ -67,3 +67,43 @@ impl Tunnels {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::screen::Screen;
+
+    fn session(id: &str, key_exchange: &str, bytes: u64) -> Session {
+        serde_json::from_value(serde_json::json!({
+            "id": id, "peer": "p", "epoch": 1, "key_exchange": key_exchange, "cipher": "c", "key_age_seconds": 1.5,
+            "sent": bytes, "received": bytes,
+        }))
+        .unwrap()
+    }
+
+    /// What the demo says if the tunnels say this after a payload of 7 bytes in each direction.
+    fn verdict(near: Vec<Session>, far: Vec<Session>) -> String {
+        let arrival =
+            serde_json::from_value(serde_json::json!({"id": "i", "payload": {"n": 10}, "trail": []})).unwrap();
+        let outputs = Outputs { forward: vec![arrival], backward: Vec::new() };
+        let mut findings = Findings::new(Screen::new());
+        Tunnels { near, far }.check(&outputs, &mut findings);
+        findings.verdict().err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn tunnels_that_did_not_carry_it_or_protect_it_are_found_out() {
+        let good = || vec![session("1", KEY_EXCHANGE, 8)];
+        assert_eq!(verdict(good(), good()), "");
+        assert!(verdict(Vec::new(), Vec::new()).contains("one session carried all of it"));
+        assert!(
+            verdict(good(), vec![session("2", KEY_EXCHANGE, 8)]).contains(r#"cluster-a has ["1"], cluster-b ["2"]"#)
+        );
+        assert!(
+            verdict(good(), vec![session("1", "X25519", 8)])
+                .contains(r#"the tunnels say ["X25519MLKEM768", "X25519"]"#)
+        );
+        let short = verdict(good(), vec![session("1", KEY_EXCHANGE, 7)]);
+        assert!(short.contains("cluster-b received 7 bytes through its tunnel, but the payloads took 8"), "{short}");
+    }
+}

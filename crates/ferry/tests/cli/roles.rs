@@ -1,6 +1,8 @@
 //! The long-running commands: how they start, what they say and how they end.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 
 use rustix::process::Signal;
 
@@ -27,6 +29,34 @@ fn sigterm_and_sigint_end_every_role_with_exit_0() {
             assert_eq!(role.end().code(), Some(0), "{args:?} after {signal:?}");
         }
     }
+}
+
+#[test]
+fn a_second_signal_cuts_the_drain_short() {
+    let mut running = undelivered();
+    running.signal(Signal::TERM);
+    running.line(|line| line.contains("asked to stop"));
+    running.signal(Signal::TERM);
+    assert_eq!(running.end().code(), Some(1));
+}
+
+/// A web-app that holds a message for a far side that is not there, so that it drains for as long as it may.
+fn undelivered() -> Running {
+    let (running, ready) = Running::role(&mut command(&["terminator", "--listen", "127.0.0.1:0"]));
+    let listen = address(&ready, "listen");
+    let body = "{}";
+    let mut socket = TcpStream::connect(listen).unwrap();
+    write!(
+        socket,
+        "POST /trigger HTTP/1.1\r\nhost: {listen}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+         connection: close\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    running
 }
 
 #[test]
