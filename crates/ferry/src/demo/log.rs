@@ -76,18 +76,23 @@ impl Record {
         };
         let mut text = format!("{} {level}{}", self.time.dimmed(), self.message);
         let mut room = width.saturating_sub(anstream::adapter::strip_str(&text).to_string().chars().count());
+        let mut left_out = false;
         for (key, value) in &self.fields {
             let field = match value {
                 Value::String(value) => format!(" {key}={value}"),
                 value => format!(" {key}={value}"),
             };
             // Room is kept for the sign that something is left out.
-            let Some(left) = room.checked_sub(field.chars().count()).filter(|left| *left >= 2) else {
-                text += &" …".dimmed().to_string();
-                break;
-            };
-            room = left;
-            text += &field.dimmed().to_string();
+            match room.checked_sub(field.chars().count()).filter(|left| *left >= 2) {
+                Some(left) => {
+                    room = left;
+                    text += &field.dimmed().to_string();
+                }
+                None => left_out = true,
+            }
+        }
+        if left_out {
+            text += &" …".dimmed().to_string();
         }
         text
     }
@@ -138,7 +143,7 @@ mod tests {
     #[test]
     fn fields_that_do_not_fit_are_left_out() {
         assert_eq!(shown(LINE, 60), "06:25:56.295 WARN it cuts — here a=x y b=2 link=7 …");
-        assert_eq!(shown(LINE, 40), "06:25:56.295 WARN it cuts — here a=x y …");
+        assert_eq!(shown(LINE, 39), "06:25:56.295 WARN it cuts — here b=2 …");
         assert_eq!(shown(LINE, 0), "06:25:56.295 WARN it cuts — here …");
     }
 

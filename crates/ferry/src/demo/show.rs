@@ -61,14 +61,13 @@ fn describe(payload: &Value) -> String {
     if payload["telemetry"].is_null() {
         return format!("{} ({} of {})", text("message"), number("/n"), number("/of"));
     }
+    let network = number("/sample/network_received_bytes_per_second") + number("/sample/network_sent_bytes_per_second");
     format!(
-        "#{:<4} CPU {:>5.1} %  memory {}  network {}/s",
+        "#{:<4} CPU {:>5.1} %, {} MiB, {} KiB/s",
         number("/telemetry"),
         payload["sample"]["cpu_percent"].as_f64().unwrap_or_default(),
-        BinaryBytes(number("/sample/memory_used_bytes")),
-        BinaryBytes(
-            number("/sample/network_received_bytes_per_second") + number("/sample/network_sent_bytes_per_second")
-        ),
+        HumanCount(number("/sample/memory_used_bytes") >> 20),
+        HumanCount(network >> 10),
     )
 }
 

@@ -91,7 +91,7 @@ impl Topology {
 
 impl Plan {
     fn new(id: &'static str, role: &'static str, tunnel: &'static str) -> anyhow::Result<Self> {
-        let pod = format!("{role}-{:08x}", random() as u32);
+        let pod = format!("{role}-{:05x}", random() & 0xf_ffff);
         Ok(Self { id, role, tunnel, pod, identity: Identity::generate()? })
     }
 
