@@ -15,7 +15,7 @@ use tokio::{
     process::{Child, ChildStdin, Command},
     sync::watch,
     task::JoinSet,
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 
 use super::{
@@ -129,12 +129,13 @@ impl Supervisor {
     ///
     /// # Errors
     ///
-    /// Those that did not end by themselves within `patience` each, or not with success. They are killed then.
+    /// Those that did not end by themselves within `patience` for all of them, or not with success. They are killed then.
     pub(crate) async fn end(mut self, patience: Duration) -> Result<(), String> {
         let mut wrong = Vec::new();
+        let deadline = Instant::now() + patience;
         while let Some(mut running) = self.running.pop() {
             let name = running.label.name();
-            match running.end(patience).await {
+            match running.end(deadline).await {
                 Ok(status) if status.success() => {}
                 Ok(status) => wrong.push(format!("{name} ended with {status}")),
                 Err(error) => wrong.push(format!("{name} had to be killed: {error:#}")),
@@ -149,14 +150,14 @@ impl Supervisor {
 
 impl Running {
     /// Asks the process to end, and waits for that and for its last lines.
-    async fn end(&mut self, patience: Duration) -> anyhow::Result<ExitStatus> {
+    async fn end(&mut self, deadline: Instant) -> anyhow::Result<ExitStatus> {
         // Without an id it has ended already.
         if let Some(pid) = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
             kill_process(pid, Signal::TERM).context("no signal could be sent")?;
         }
-        let Ok(status) = timeout(patience, self.child.wait()).await else {
+        let Ok(status) = timeout_at(deadline, self.child.wait()).await else {
             self.child.kill().await?;
-            bail!("it did not end within {patience:?}");
+            bail!("it did not end in time");
         };
         while self.logs.join_next().await.is_some() {}
         Ok(status?)
