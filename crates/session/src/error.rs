@@ -2,7 +2,7 @@ use std::borrow::Cow;
 
 use thiserror::Error;
 
-use crate::{Epoch, Reject, RejectCode};
+use crate::{DecodeError, Epoch, Reject, RejectCode};
 
 /// The peer broke the protocol: the session ends, and both applications are reset.
 ///
@@ -10,6 +10,9 @@ use crate::{Epoch, Reject, RejectCode};
 /// over another link.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Violation {
+    /// What came is not a frame.
+    #[error(transparent)]
+    Malformed(#[from] DecodeError),
     /// The frame has no place in this state of the link.
     #[error("{0} frame out of place")]
     OutOfPlace(&'static str),

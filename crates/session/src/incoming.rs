@@ -3,7 +3,7 @@
 use crate::attachment::{Attachment, Part};
 use crate::liveness::Verdict;
 use crate::session::{ACK_DELAY, AckTimer};
-use crate::{Epoch, Event, Frame, Outcome, Release, Session, Time, Violation};
+use crate::{DecodeError, Epoch, Event, Frame, Outcome, Release, Session, Time, Violation};
 
 impl Session {
     /// Whether frames of this link may be handed over now. While a rotation drains the old link, the new one waits.
@@ -20,14 +20,25 @@ impl Session {
             Part::Current | Part::Old | Part::Fresh => self.on_frame(now, epoch, part, frame),
         };
         if let Err(violation) = handled {
-            if part == Part::Next {
-                self.fence_suspect();
-            }
-            self.violate(violation);
+            self.on_violation(part, violation);
             return;
         }
         self.handle_bytes(now, epoch);
         self.close_if_done();
+    }
+
+    /// What came over the link of `epoch` is not a frame: the peer broke the protocol. Nothing more can be read there.
+    pub fn handle_malformed(&mut self, epoch: Epoch, error: DecodeError) {
+        if let Some(part) = self.attachment.part(epoch) {
+            self.on_violation(part, error.into());
+        }
+    }
+
+    fn on_violation(&mut self, part: Part, violation: Violation) {
+        if part == Part::Next {
+            self.fence_suspect();
+        }
+        self.violate(violation);
     }
 
     /// Bytes came over the link of `epoch`, if only a part of a frame: it is alive.

@@ -1,11 +1,25 @@
 //! What happens to links and to the processes at their ends.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use ferry_session::{Epoch, Frame};
+use ferry_session::{Epoch, Frame, Hello, Intent, SessionId};
 
 use crate::pair::{ACCEPTOR, OPENER, Pair};
+
+/// A Hello for the pair's session that its opener did not send.
+pub fn hello(epoch: u32, intent: Intent, received: u64) -> Hello<'static> {
+    Hello {
+        session: SessionId([7; 16]),
+        epoch: Epoch(epoch),
+        intent,
+        received,
+        window: 64 * 1024,
+        resume_window: Duration::from_secs(600),
+        service: Cow::Borrowed("echo"),
+    }
+}
 
 impl Pair {
     pub fn open_links(&self) -> Vec<usize> {

@@ -12,4 +12,5 @@ mod props;
 mod resume;
 mod rng;
 mod rotate;
+mod spec;
 mod wire;

@@ -5,10 +5,11 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use ferry_session::{
-    Accept, Epoch, Event, Frame, Hello, INITIAL_WINDOW, Instance, Intent, LinkKind, Outcome, Preface, Reject,
-    RejectCode, Rejection, Release, ResetCode, SessionId, VERSION, Violation,
+    Accept, Epoch, Event, Frame, INITIAL_WINDOW, Instance, Intent, LinkKind, Outcome, Preface, Reject, RejectCode,
+    Rejection, Release, ResetCode, VERSION, Violation, decode,
 };
 
+use crate::faults::hello;
 use crate::pair::{ACCEPTOR, MOMENT, OPENER, Pair};
 
 const BOTH: [usize; 2] = [OPENER, ACCEPTOR];
@@ -26,18 +27,6 @@ fn talking() -> Pair {
 
 fn accept(received: u64) -> Frame<'static> {
     Frame::Accept(Accept { received, window: WINDOW, resume_window: Duration::from_secs(600) })
-}
-
-fn hello(epoch: u32, intent: Intent, received: u64) -> Hello<'static> {
-    Hello {
-        session: SessionId([7; 16]),
-        epoch: Epoch(epoch),
-        intent,
-        received,
-        window: WINDOW,
-        resume_window: Duration::from_secs(600),
-        service: Cow::Borrowed("echo"),
-    }
 }
 
 fn reject(code: RejectCode, received: u64) -> Frame<'static> {
@@ -89,6 +78,16 @@ fn frames_that_have_no_place_on_an_attached_link_end_the_session() {
     ];
     for frame in frames {
         violates(&frame, &Violation::OutOfPlace(frame.name()));
+    }
+}
+
+#[test]
+fn what_is_not_a_frame_ends_the_session() {
+    for end in BOTH {
+        let mut pair = talking();
+        let (epoch, error) = (pair.link_epoch(end), decode(b"GET /").unwrap_err());
+        pair.session(end).handle_malformed(epoch, error);
+        assert_violated(&mut pair, end, Violation::Malformed(error));
     }
 }
 

@@ -6,6 +6,7 @@ use ferry_session::{
     AttachError, Epoch, Frame, INITIAL_WINDOW, Intent, Outcome, Reject, RejectCode, Release, Session, Settings,
 };
 
+use crate::faults::hello;
 use crate::pair::{ACCEPTOR, MOMENT, OPENER, Pair, settings};
 
 const BOTH: [usize; 2] = [OPENER, ACCEPTOR];
@@ -197,6 +198,44 @@ fn a_suspect_link_that_is_lost_while_the_resume_is_under_way_changes_nothing() {
     pair.run(MOMENT);
     assert_eq!(pair.session(OPENER).epoch(), Epoch(2), "no third link was needed");
     pair.exchange_and_close([2_000, 2_000]);
+}
+
+#[test]
+fn a_grant_that_is_lost_with_a_suspect_link_is_repeated_on_the_new_one() {
+    let mut pair = Pair::open();
+    for _ in 0..2 {
+        pair.write(ACCEPTOR, 64 * 1024);
+        pair.run(SECOND);
+    }
+    assert_eq!(pair.payload_sent(ACCEPTOR), 64 * 1024, "the window is full");
+    pair.dial(false);
+    pair.settle();
+    pair.hold(1, OPENER, true);
+    pair.hold(0, OPENER, true);
+    pair.read(OPENER, usize::MAX);
+    pair.settle();
+    assert_eq!(pair.frames(OPENER, 0).last(), Some(&"Ack"), "it follows the Hello, on the suspect link");
+    pair.cut(0, 0);
+    pair.run(MOMENT);
+    pair.hold(1, OPENER, false);
+    pair.run(MOMENT);
+    assert_eq!(pair.read(OPENER, usize::MAX), 64 * 1024);
+}
+
+#[test]
+fn an_ack_for_more_than_the_hello_said_is_where_the_acceptor_goes_on() {
+    let mut pair = Pair::open();
+    pair.write(ACCEPTOR, 1_000);
+    pair.settle();
+    // The opener says in the Hello that it holds nothing, and reads all of it on the suspect link after that.
+    let (now, epoch, window) = (pair.now, Epoch(2), 64 * 1024);
+    let session = pair.session(ACCEPTOR);
+    session.accept(now, &hello(2, Intent::Resume, 0)).unwrap();
+    assert_eq!(session.poll_transmit(now, epoch).unwrap().name(), "Accept");
+    session.handle_frame(now, epoch, &Frame::Ack { received: 600, window });
+    assert!(
+        matches!(session.poll_transmit(now, epoch), Some(Frame::Data { offset: 600, payload }) if payload.len() == 400)
+    );
 }
 
 #[test]
