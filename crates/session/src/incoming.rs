@@ -136,10 +136,6 @@ impl Session {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Time) {
-        if self.detached_since.is_some_and(|since| now >= since + self.resume_window) {
-            self.close(Outcome::Expired);
-            return;
-        }
         if matches!(self.ack, AckTimer::At(at) if now >= at) {
             self.ack = AckTimer::Due;
         }
@@ -157,6 +153,10 @@ impl Session {
                     self.detach(now, epoch);
                 }
             }
+        }
+        // Last, so that a link that was just given up counts if there is no time to resume at all.
+        if self.detached_since.is_some_and(|since| now >= since + self.resume_window) {
+            self.close(Outcome::Expired);
         }
     }
 }

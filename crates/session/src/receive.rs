@@ -67,7 +67,8 @@ impl ReceiveHalf {
     }
 
     pub(crate) fn consume(&mut self, count: usize) {
-        self.queue.drop_below((self.queue.base() + count as u64).min(self.queue.end()));
+        let taken = self.queue.base().saturating_add(count as u64);
+        self.queue.drop_below(taken.min(self.queue.end()));
     }
 
     /// Forgets the bytes: the session is being reset.

@@ -181,6 +181,16 @@ fn idle_sessions_hold_no_buffers() {
 }
 
 #[test]
+fn more_than_there_is_cannot_be_taken() {
+    let mut pair = Pair::open();
+    pair.write(OPENER, 100);
+    pair.run(MOMENT);
+    pair.session(ACCEPTOR).consume(40);
+    pair.session(ACCEPTOR).consume(usize::MAX);
+    assert_eq!((pair.session(ACCEPTOR).received(), pair.session(ACCEPTOR).receive_buffered()), (100, 0));
+}
+
+#[test]
 fn room_that_was_read_into_is_taken_in_order_and_the_rest_given_back() {
     let mut pair = Pair::open();
     let session = pair.session(OPENER);

@@ -326,6 +326,15 @@ fn attaching_in_vain_does_not_extend_the_resume_window() {
 }
 
 #[test]
+fn a_session_without_a_resume_window_ends_with_its_link() {
+    let mut pair = Pair::open_with(windows(600, 0));
+    pair.resumes = false;
+    pair.black_hole(0);
+    pair.run(16 * SECOND);
+    assert_eq!(BOTH.map(|end| pair.ends[end].outcome.clone()), [Some(Outcome::Expired), Some(Outcome::Expired)]);
+}
+
+#[test]
 fn an_attach_starts_the_resume_window_anew() {
     let mut pair = Pair::open_with(windows(5, 5));
     pair.resumes = false;
