@@ -1,0 +1,179 @@
+//! What a driver is told, by others and by its session, and what it does about it.
+
+use ferry_session::{Epoch, Event, Intent, Outcome, Release, ResetCode, Side, Time};
+use tracing::{debug, info, warn};
+
+use super::{Driver, Obtaining, ROTATE_AGAIN};
+use crate::mailbox::Command;
+use crate::metrics::{ByRotated, Rotated};
+use crate::rotation::jittered;
+
+impl Driver {
+    pub(super) fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Attach(hello, link) => self.accept(&hello, link),
+            Command::PeerGone => self.session.abandon("the peer's tunnel was restarted"),
+            Command::Recheck => self.recheck(),
+            Command::Rotate => self.rotate_at = self.rotate_at.map(|_| self.shared.now()),
+            Command::Reset(code, reason) => {
+                self.session.reset(code, reason);
+                self.local.reset();
+            }
+        }
+    }
+
+    /// A session whose peer or right was withdrawn ends; a link whose key is accepted no longer is left for another.
+    pub(super) fn recheck(&mut self) {
+        let plan = self.shared.plan();
+        let withdrawn = if !plan.peers.contains_key(&self.peer.name) {
+            Some("the peer was withdrawn from the configuration")
+        } else if self.session.side() == Side::Acceptor
+            && plan.service(self.session.service(), &self.peer.name).is_none()
+        {
+            Some("the service was withdrawn from the peer")
+        } else {
+            None
+        };
+        if let Some(reason) = withdrawn {
+            self.session.reset(ResetCode::Withdrawn, reason);
+            self.local.reset();
+        }
+        let peer = &self.peer;
+        let refused = self.links.iter().filter(|(_, link)| !peer.accepts(&link.facts().key));
+        for epoch in refused.map(|(epoch, _)| *epoch).collect::<Vec<_>>() {
+            info!(session = %self.session.id(), %epoch, "link closed: its key is not accepted any more");
+            self.lose(epoch);
+        }
+    }
+
+    pub(super) fn on_event(&mut self, now: Time, event: Event) {
+        let session = self.session.id();
+        match event {
+            Event::Attached { epoch, intent } => self.on_attached(now, epoch, intent),
+            Event::Released { epoch, release } => self.on_released(epoch, &release),
+            Event::Suspect { epoch } => {
+                debug!(%session, %epoch, "link suspect");
+                self.peer.pool.distrust();
+                if self.session.side() == Side::Opener {
+                    if !self.session.is_attached() {
+                        // A Hello without answer: the next link gets another.
+                        self.lose(epoch);
+                    }
+                    self.obtain(false);
+                }
+            }
+            Event::Detached => {
+                self.entry.set_link(None);
+                self.count_detached(true);
+                info!(%session, peer = %self.peer.name, "session detached");
+                if self.session.side() == Side::Opener {
+                    self.obtain(false);
+                }
+            }
+            Event::Closed(outcome) => self.on_closed(outcome),
+        }
+    }
+
+    pub(super) fn on_attached(&mut self, now: Time, epoch: Epoch, intent: Intent) {
+        let Some((_, link)) = self.links.iter().find(|(of, _)| *of == epoch) else { return };
+        let rotation = &self.shared.plan().config.rotation;
+        self.rotate_at =
+            (self.session.side() == Side::Opener).then(|| now + jittered(rotation.every).saturating_sub(link.age()));
+        self.entry.set_link(Some((epoch, link.facts().clone())));
+        self.count_detached(false);
+        let (session, peer) = (self.session.id(), &self.peer.name);
+        match intent {
+            Intent::Open => info!(%session, %peer, service = self.session.service(), "session open"),
+            Intent::Resume => {
+                self.shared.metrics.resumes.inc();
+                info!(%session, %peer, %epoch, "session resumed");
+            }
+            Intent::Rotate => {
+                self.lease.rest(&mut self.session);
+                self.shared.metrics.rotations.get_or_create(&ByRotated { result: Rotated::Done }).inc();
+                debug!(%session, %peer, %epoch, "session rotated");
+            }
+        }
+    }
+
+    pub(super) fn on_released(&mut self, epoch: Epoch, release: &Release) {
+        let Some(index) = self.links.iter().position(|(of, _)| *of == epoch) else { return };
+        let (_, link) = self.links.swap_remove(index);
+        match release {
+            Release::Finished => self.shared.close_link(*link),
+            Release::Silent => {
+                info!(session = %self.session.id(), %epoch, "link silent, given up");
+                self.peer.pool.distrust();
+            }
+            Release::Rejected { reason, .. } => {
+                info!(session = %self.session.id(), %epoch, "attach rejected: {reason}");
+                self.rotation_failed();
+            }
+            Release::Fenced | Release::Abandoned => {}
+        }
+    }
+
+    pub(super) fn rotation_failed(&mut self) {
+        self.shared.metrics.rotations.get_or_create(&ByRotated { result: Rotated::Failed }).inc();
+        let every = self.shared.plan().config.rotation.every;
+        self.rotate_at = Some(self.shared.now() + jittered(ROTATE_AGAIN.min(every / 4)));
+    }
+
+    pub(super) fn on_closed(&mut self, outcome: Outcome) {
+        let (session, peer) = (self.session.id(), &self.peer.name);
+        match &outcome {
+            Outcome::Finished => info!(%session, %peer, "session finished"),
+            Outcome::ResetHere { code: ResetCode::Protocol, reason } => {
+                warn!(%session, %peer, "session reset: {reason}")
+            }
+            Outcome::ResetHere { reason, .. } => info!(%session, %peer, "session reset here: {reason}"),
+            Outcome::ResetByPeer { reason, .. } => info!(%session, %peer, "session reset by the peer: {reason}"),
+            Outcome::Expired => warn!(%session, %peer, "session reset: no link within the resume window"),
+            Outcome::Refused { reason, .. } => warn!(%session, %peer, "session refused by the peer: {reason}"),
+            Outcome::Violated(violation) => {
+                warn!(%session, %peer, "session reset: the peer broke the protocol: {violation}")
+            }
+            Outcome::Unattachable(error) => warn!(%session, %peer, "session reset: {error}"),
+        }
+        if outcome != Outcome::Finished {
+            self.local.reset();
+        }
+        self.obtaining = None;
+        self.outcome = Some(outcome);
+    }
+
+    pub(super) fn count_detached(&mut self, detached: bool) {
+        if std::mem::replace(&mut self.detached, detached) != detached {
+            let gauge = &self.shared.metrics.sessions_detached;
+            if detached {
+                gauge.inc()
+            } else {
+                gauge.dec()
+            };
+        }
+    }
+
+    pub(super) fn lose(&mut self, epoch: Epoch) {
+        self.links.retain(|(of, _)| *of != epoch);
+        self.session.detach(self.shared.now(), epoch);
+    }
+
+    /// Waits for a link, unless one is waited for already; a rotation gives way to a resume.
+    pub(super) fn obtain(&mut self, rotate: bool) {
+        if self.obtaining.as_ref().is_some_and(|obtaining| rotate || !obtaining.rotate) {
+            return;
+        }
+        let (shared, peer) = (self.shared.clone(), self.peer.clone());
+        self.obtaining = Some(Obtaining {
+            rotate,
+            link: Box::pin(async move {
+                if rotate {
+                    shared.rotations.wait().await;
+                    peer.fresh_link(&shared).await
+                } else {
+                    Ok(peer.pool.take().await)
+                }
+            }),
+        });
+    }
+}
