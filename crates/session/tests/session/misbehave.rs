@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use ferry_session::{
     Accept, Epoch, Event, Frame, INITIAL_WINDOW, Instance, Intent, LinkKind, Outcome, Preface, Reject, RejectCode,
-    Rejection, Release, ResetCode, VERSION, Violation, decode,
+    Rejection, Release, ResetCode, Session, Time, VERSION, Violation, decode,
 };
 
 use crate::faults::hello;
-use crate::pair::{ACCEPTOR, MOMENT, OPENER, Pair};
+use crate::pair::{ACCEPTOR, MOMENT, OPENER, Pair, settings};
 
 const BOTH: [usize; 2] = [OPENER, ACCEPTOR];
 const WINDOW: u64 = 64 * 1024;
@@ -266,19 +266,14 @@ fn data_beyond_the_window_ends_the_session() {
 
 #[test]
 fn early_data_beyond_the_initial_window_ends_the_session() {
-    let mut pair = Pair::new(1);
-    pair.dial(false);
-    pair.delay = 1;
-    pair.hold(0, ACCEPTOR, true);
-    pair.run(MOMENT);
-    let mut session =
-        ferry_session::Session::acceptor(pair.now, &hello(1, Intent::Open, 0), crate::pair::settings(WINDOW, WINDOW));
-    session.accept(pair.now, &hello(1, Intent::Open, 0)).unwrap();
+    let (now, open) = (Time::ZERO, hello(1, Intent::Open, 0));
+    let mut session = Session::acceptor(now, &open, settings(WINDOW, WINDOW));
+    session.accept(now, &open).unwrap();
     let half = vec![0; INITIAL_WINDOW as usize / 2];
-    session.handle_frame(pair.now, Epoch(1), &Frame::Data { offset: 0, payload: &half });
-    session.handle_frame(pair.now, Epoch(1), &Frame::Data { offset: INITIAL_WINDOW / 2, payload: &half });
+    session.handle_frame(now, Epoch(1), &Frame::Data { offset: 0, payload: &half });
+    session.handle_frame(now, Epoch(1), &Frame::Data { offset: INITIAL_WINDOW / 2, payload: &half });
     assert!(!session.is_closed());
-    session.handle_frame(pair.now, Epoch(1), &Frame::Data { offset: INITIAL_WINDOW, payload: b"x" });
+    session.handle_frame(now, Epoch(1), &Frame::Data { offset: INITIAL_WINDOW, payload: b"x" });
     let closed = std::iter::from_fn(|| session.poll_event()).last();
     let violation = Violation::BeyondWindow { end: INITIAL_WINDOW + 1, window: INITIAL_WINDOW };
     assert_eq!(closed, Some(Event::Closed(Outcome::Violated(violation))));

@@ -225,17 +225,18 @@ fn a_grant_that_is_lost_with_a_suspect_link_is_repeated_on_the_new_one() {
 #[test]
 fn an_ack_for_more_than_the_hello_said_is_where_the_acceptor_goes_on() {
     let mut pair = Pair::open();
-    pair.write(ACCEPTOR, 1_000);
+    pair.link_capacity = usize::MAX;
+    pair.write(ACCEPTOR, 40_000);
     pair.settle();
-    // The opener says in the Hello that it holds nothing, and reads all of it on the suspect link after that.
+    // The opener says in the Hello that it holds nothing, and reads most of it on the suspect link after that.
     let (now, epoch, window) = (pair.now, Epoch(2), 64 * 1024);
     let session = pair.session(ACCEPTOR);
     session.accept(now, &hello(2, Intent::Resume, 0)).unwrap();
     assert_eq!(session.poll_transmit(now, epoch).unwrap().name(), "Accept");
-    session.handle_frame(now, epoch, &Frame::Ack { received: 600, window });
-    assert!(
-        matches!(session.poll_transmit(now, epoch), Some(Frame::Data { offset: 600, payload }) if payload.len() == 400)
-    );
+    assert!(matches!(session.poll_transmit(now, epoch), Some(Frame::Data { offset: 0, .. })));
+    session.handle_frame(now, epoch, &Frame::Ack { received: 39_000, window });
+    let next = session.poll_transmit(now, epoch);
+    assert!(matches!(next, Some(Frame::Data { offset: 39_000, payload }) if payload.len() == 1_000));
 }
 
 #[test]
