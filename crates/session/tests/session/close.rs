@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use ferry_session::{Intent, Outcome, RejectCode, Release, ResetCode};
+use ferry_session::{Epoch, Frame, Intent, Outcome, RejectCode, Release, Reset, ResetCode};
 
+use crate::faults::hello;
 use crate::pair::{ACCEPTOR, MOMENT, OPENER, Pair};
 
 const BOTH: [usize; 2] = [OPENER, ACCEPTOR];
@@ -279,6 +280,25 @@ fn kind(outcome: &Outcome) -> &'static str {
         Outcome::ResetHere { .. } => "reset here",
         Outcome::ResetByPeer { .. } | Outcome::Refused { code: RejectCode::Closed, .. } => "reset",
         _ => "other",
+    }
+}
+
+#[test]
+fn the_answer_to_a_reset_goes_where_the_peer_reads_it() {
+    let reset = Frame::Reset(Reset { code: ResetCode::Application, reason: "".into() });
+    for retired in [false, true] {
+        let mut pair = Pair::open();
+        let (now, old, new) = (pair.now, Epoch(1), Epoch(2));
+        let session = pair.session(ACCEPTOR);
+        session.accept(now, &hello(2, Intent::Rotate, 0)).unwrap();
+        if retired {
+            assert_eq!(session.poll_transmit(now, old), Some(Frame::Retire { end: 0 }));
+        }
+        session.handle_frame(now, old, &reset);
+        let (read, unread) = if retired { (new, old) } else { (old, new) };
+        assert_eq!(session.poll_transmit(now, unread), None);
+        let sent: Vec<_> = std::iter::from_fn(|| session.poll_transmit(now, read).map(|frame| frame.name())).collect();
+        assert_eq!(sent, if retired { vec!["Accept", "Done"] } else { vec!["Done"] });
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use ferry_session::{Frame, MAX_PAYLOAD};
+use ferry_session::{Epoch, Frame, Hello, Intent, MAX_PAYLOAD, Session, Time};
 
+use crate::faults::hello;
 use crate::pair::{ACCEPTOR, MOMENT, OPENER, Pair, settings};
 
 const BOTH: [usize; 2] = [OPENER, ACCEPTOR];
@@ -86,6 +87,19 @@ fn a_slow_reader_stops_the_sender_at_the_window_and_then_at_the_replay_buffer() 
         assert_eq!(pair.session(end).writable(), 5_000);
         pair.exchange_and_close([50_000, 50_000]);
     }
+}
+
+#[test]
+fn an_acceptor_keeps_to_the_window_of_the_hello() {
+    let (now, open) = (Time::ZERO, Hello { window: 1_000, ..hello(1, Intent::Open, 0) });
+    let mut session = Session::acceptor(now, &open, settings(64 * 1024, 64 * 1024));
+    session.write(&[0; 5_000]);
+    assert_eq!(session.poll_transmit(now, Epoch(1)), None, "not before it is attached");
+    session.accept(now, &open).unwrap();
+    assert_eq!(session.poll_transmit(now, Epoch(1)).unwrap().name(), "Accept");
+    let data = session.poll_transmit(now, Epoch(1));
+    assert!(matches!(data, Some(Frame::Data { offset: 0, payload }) if payload.len() == 1_000));
+    assert_eq!(session.poll_transmit(now, Epoch(1)), None);
 }
 
 #[test]

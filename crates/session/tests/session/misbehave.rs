@@ -175,6 +175,8 @@ fn answering(intent: Intent) -> Pair {
     pair.delay = 1;
     if pair.dial(intent == Intent::Rotate) {
         let index = pair.current_link();
+        // The opener does not see what becomes of the link that it comes from.
+        pair.hold(0, ACCEPTOR, true);
         pair.hold(index, ACCEPTOR, true);
         pair.run(MOMENT);
         pair.links[index].flight[ACCEPTOR].clear();
