@@ -16,7 +16,7 @@ use crate::driver::Driver;
 use crate::link::{Link, LinkError};
 use crate::mailbox::Command;
 use crate::memory::Lease;
-use crate::metrics::{ByEnd, ByRefusal, End, Ending, Refusal, Role};
+use crate::metrics::{ByEnd, ByRefusal, End, Ending, LinkFailure, Refusal, Role};
 use crate::net::Stream;
 use crate::peer::Peer;
 use crate::sessions::{Added, Entry, Found, Key};
@@ -99,10 +99,12 @@ impl Shared {
 
     /// Refuses a link that has not had a Hello. That one has just ended is no news.
     fn refuse_unused(self: &Arc<Self>, peer: &Peer, role: Role, mut link: Link, error: &LinkError) {
-        let Some(reject) = error.to_reject() else { return };
+        if error.failure() == LinkFailure::Closed {
+            return;
+        }
         warn!(peer = %peer.name, "link refused: {error}");
         self.metrics.link_failed(role, error.failure());
-        if link.push(&Frame::Reject(reject)).is_ok() {
+        if error.to_reject().is_some_and(|reject| link.push(&Frame::Reject(reject)).is_ok()) {
             self.close_link(link);
         }
     }

@@ -2,7 +2,15 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, unreachable_pub)]
 
 mod carry;
+mod dialled;
+mod hostile;
+mod manners;
 mod pair;
+mod policy;
 mod reload;
+mod rogue;
+mod scene;
+mod stranger;
 mod stream;
 mod survive;
+mod watch;

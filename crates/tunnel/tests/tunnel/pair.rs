@@ -29,6 +29,10 @@ impl Site {
         self.dir.path()
     }
 
+    pub fn identity(&self) -> Identity {
+        Identity::load(&self.path().join("identity.key")).unwrap()
+    }
+
     pub fn config_path(&self) -> PathBuf {
         self.path().join("tunnel.yaml")
     }

@@ -1,0 +1,206 @@
+//! What arrives on a port that the world can reach: whatever it is, it is closed, counted, and in nobody's way.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferry_session::LinkKind;
+use ferry_tunnel::Tunnel;
+use rustls::ClientConnection;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::manners::Manners;
+use crate::pair::{Site, echo, far_config, near_config};
+use crate::rogue::Rogue;
+use crate::scene::{Scene, exchange};
+use crate::watch::{assert_logged, failures, log};
+
+/// The far tunnel closes a connection that begins with `bytes`, and answers nothing or an alert.
+async fn closed_after(bytes: &[u8], reason: &str) {
+    let mut scene = Scene::start().await;
+    let mut stranger = TcpStream::connect(scene.port()).await.unwrap();
+    stranger.write_all(bytes).await.unwrap();
+    let mut answer = Vec::new();
+    // A FIN or, where bytes were left unread, a RST.
+    let _ = stranger.read_to_end(&mut answer).await;
+    assert!(answer.is_empty() || answer.starts_with(&[21, 3]), "{answer:?}");
+    failures(scene.admin(), &[("acceptor", reason, 1)]).await;
+    scene.honest_peers_go_on().await;
+}
+
+#[tokio::test]
+async fn random_bytes_are_refused() {
+    closed_after(b"\x9c\x07\xd1\x55\x20\xfe\x00\x41\x8a\x33\xbc\x10", "tls").await;
+}
+
+#[tokio::test]
+async fn random_bytes_in_a_record_are_refused() {
+    closed_after(b"\x16\x03\x01\x00\x08\x9c\x07\xd1\x55\x20\xfe\x00\x41", "tls").await;
+}
+
+#[tokio::test]
+async fn an_http_request_is_refused() {
+    closed_after(b"GET / HTTP/1.1\r\nHost: ferry\r\n\r\n", "tls").await;
+}
+
+#[tokio::test]
+async fn a_record_longer_than_records_are_is_refused_before_it_is_read() {
+    closed_after(b"\x16\x03\x01\xff\xff", "tls").await;
+}
+
+#[tokio::test]
+async fn an_empty_connection_that_closes_is_counted_as_closed() {
+    let mut scene = Scene::start().await;
+    drop(TcpStream::connect(scene.port()).await.unwrap());
+    failures(scene.admin(), &[("acceptor", "closed", 1)]).await;
+    scene.honest_peers_go_on().await;
+}
+
+/// A handshake message of 16 MiB, in records as long as they may be.
+#[tokio::test]
+async fn a_handshake_without_end_is_cut_off() {
+    let mut scene = Scene::start().await;
+    let mut stranger = TcpStream::connect(scene.port()).await.unwrap();
+    let mut record = vec![0; 5 + (1 << 14)];
+    record[..9].copy_from_slice(&[22, 3, 1, 0x40, 0, 1, 0xff, 0xff, 0xff]);
+    let mut sent = 0;
+    while stranger.write_all(&record).await.is_ok() {
+        sent += record.len();
+        record[5..9].fill(0);
+        tokio::task::yield_now().await;
+        assert!(sent < 64 << 20, "the tunnel reads without end");
+    }
+    failures(scene.admin(), &[("acceptor", "tls", 1)]).await;
+    scene.honest_peers_go_on().await;
+}
+
+/// Records that TLS 1.3 has to ignore, after a good ClientHello.
+#[tokio::test]
+async fn compatibility_records_without_end_are_cut_off() {
+    let mut scene = Scene::start().await;
+    let mut stranger = TcpStream::connect(scene.port()).await.unwrap();
+    stranger.write_all(&client_hello(&Manners::honest(&scene.rogue))).await.unwrap();
+    let mut sent = 0;
+    while stranger.write_all(&[20, 3, 3, 0, 1, 1]).await.is_ok() {
+        sent += 1;
+        tokio::task::yield_now().await;
+        assert!(sent < 1_000_000, "the tunnel reads without end");
+    }
+    failures(scene.admin(), &[("acceptor", "tls", 1)]).await;
+    scene.honest_peers_go_on().await;
+}
+
+fn client_hello(manners: &Manners) -> Vec<u8> {
+    let name = ServerName::try_from("ferry").unwrap();
+    let mut tls = ClientConnection::new(Arc::new(manners.client()), name).unwrap();
+    let mut bytes = Vec::new();
+    while tls.wants_write() {
+        tls.write_tls(&mut bytes).unwrap();
+    }
+    bytes
+}
+
+#[tokio::test]
+async fn three_hundred_silent_connections_keep_nobody_out() {
+    let (near_site, far_site) = (Site::new("a/near"), Site::new("b/far"));
+    let far = far_site.start(&far_config(&near_site, echo().await, "")).await;
+    let addr = far.addresses().listen.unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..300 {
+        silent.push(TcpStream::connect(addr).await.unwrap());
+    }
+    let near = near_site.start(&near_config(&far_site, addr, "")).await;
+    exchange(&mut TcpStream::connect(near.addresses().egress[0]).await.unwrap()).await;
+    // Each of them is closed, although it has said nothing.
+    for mut stream in silent {
+        assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+    }
+    failures(far.addresses().admin.unwrap(), &[("acceptor", "timeout", 300)]).await;
+    exchange(&mut TcpStream::connect(near.addresses().egress[0]).await.unwrap()).await;
+}
+
+// --- deadlines, on the runtime's clock: it jumps to the next one when nothing else is left to be done -----------------
+
+/// A far tunnel alone: nothing in it waits for anything but what a test connects to it. And an identity that it lists.
+async fn lone_far() -> (Tunnel, Site) {
+    log();
+    let (near_site, far_site) = (Site::new("a/near"), Site::new("b/far"));
+    (far_site.start(&far_config(&near_site, echo().await, "")).await, near_site)
+}
+
+/// Nothing comes any more from the tunnel; then it counts one time-out, and still takes a peer that speaks.
+async fn given_up(far: &Tunnel, listed: &Site, mut silent: TcpStream, within: RangeInclusive<Duration>) {
+    let begun = Instant::now();
+    let mut rest = Vec::new();
+    silent.read_to_end(&mut rest).await.unwrap();
+    let elapsed = begun.elapsed();
+    assert!(within.contains(&elapsed), "given up after {elapsed:?}");
+    tokio::time::resume();
+    failures(far.addresses().admin.unwrap(), &[("acceptor", "timeout", 1)]).await;
+    Rogue::dial(far.addresses().listen.unwrap(), &Manners::honest(&listed.identity()))
+        .await
+        .unwrap()
+        .preface(LinkKind::Own)
+        .await;
+}
+
+const HELLO: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_millis(2100);
+const HANDSHAKE: RangeInclusive<Duration> = Duration::from_secs(8)..=Duration::from_millis(10_100);
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_connection_has_two_seconds() {
+    let (far, listed) = lone_far().await;
+    let silent = TcpStream::connect(far.addresses().listen.unwrap()).await.unwrap();
+    given_up(&far, &listed, silent, HELLO).await;
+    assert_logged(&["link not made", "no ClientHello in time"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_a_client_hello_has_two_seconds() {
+    let (far, listed) = lone_far().await;
+    let mut silent = TcpStream::connect(far.addresses().listen.unwrap()).await.unwrap();
+    let hello = client_hello(&Manners::honest(&listed.identity()));
+    silent.write_all(&hello[..hello.len() / 2]).await.unwrap();
+    given_up(&far, &listed, silent, HELLO).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_hello_in_drops_has_two_seconds_in_all() {
+    let (far, listed) = lone_far().await;
+    let silent = TcpStream::connect(far.addresses().listen.unwrap()).await.unwrap().into_std().unwrap();
+    let mut drips = TcpStream::from_std(silent.try_clone().unwrap()).unwrap();
+    let hello = client_hello(&Manners::honest(&listed.identity()));
+    let dripping = tokio::spawn(async move {
+        for byte in hello {
+            if drips.write_all(&[byte]).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    given_up(&far, &listed, TcpStream::from_std(silent).unwrap(), HELLO).await;
+    dripping.abort();
+}
+
+#[tokio::test]
+async fn a_handshake_that_stops_has_ten_seconds() {
+    let (far, listed) = lone_far().await;
+    let mut silent = TcpStream::connect(far.addresses().listen.unwrap()).await.unwrap();
+    silent.write_all(&client_hello(&Manners::honest(&listed.identity()))).await.unwrap();
+    // The ServerHello is here: what runs is the deadline of the whole handshake.
+    silent.read_exact(&mut [0]).await.unwrap();
+    tokio::time::pause();
+    given_up(&far, &listed, silent, HANDSHAKE).await;
+    assert_logged(&["link not made", "no handshake in time"]);
+}
+
+#[tokio::test]
+async fn a_peer_that_says_nothing_after_its_handshake_has_ten_seconds() {
+    let (far, listed) = lone_far().await;
+    let rogue = Rogue::dial(far.addresses().listen.unwrap(), &Manners::honest(&listed.identity())).await.unwrap();
+    tokio::time::pause();
+    given_up(&far, &listed, rogue.into_stream(), HANDSHAKE).await;
+}
