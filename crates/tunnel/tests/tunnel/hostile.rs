@@ -97,8 +97,13 @@ async fn data_before_the_hello_is_refused() {
 
 #[tokio::test]
 async fn gone_for_a_random_instance_ends_nobody() {
-    let gone = encode(&Frame::Gone { instance: Instance([0x5a; 16]) });
-    no_hello(&gone, "protocol violated: Gone frame out of place").await;
+    let mut scene = Scene::start().await;
+    let mut link = scene.link().await;
+    link.say(&Frame::Gone { instance: Instance([0x5a; 16]) }).await;
+    // The link still waits for its Hello.
+    link.say(&hello(ID, 2, Intent::Resume, "trap")).await;
+    assert_eq!(link.rejected().await.0, RejectCode::Unknown);
+    scene.honest_peers_go_on().await;
 }
 
 #[tokio::test]
