@@ -85,6 +85,11 @@ impl Process {
         Ok(())
     }
 
+    /// Its pid and those of its descendants.
+    pub(crate) fn family(&self) -> Vec<u32> {
+        [self.child.id()].into_iter().chain(descendants(self.child.id())).collect()
+    }
+
     /// The last lines of what it wrote.
     pub(crate) fn log_tail(&self) -> String {
         let log = fs::read_to_string(&self.program.log).unwrap_or_default();
@@ -94,8 +99,7 @@ impl Process {
 
     fn end(&mut self, signal: Signal) {
         // The parent first: some start their children again.
-        let family: Vec<_> = [self.child.id()].into_iter().chain(descendants(self.child.id())).collect();
-        send(&family, signal);
+        send(&self.family(), signal);
         let deadline = Instant::now() + PATIENCE;
         while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(5));

@@ -5,9 +5,10 @@ mod report;
 
 pub(crate) use fault::Fault;
 
+use crate::contest::{Contest, Contestant, select};
 use crate::flow::{App, Death, Flow, Outcome};
 use crate::machine::Machine;
-use crate::tunnels::{Reserved, Site, Tunnel, all, install_rathole};
+use crate::tunnels::{Reserved, Site, Tunnel, install_rathole};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use fault::Applied;
@@ -97,15 +98,6 @@ pub(crate) struct Cell {
     new_session: Option<f64>,
 }
 
-/// A tunnel's name, version and settings; or why it is not measured.
-#[derive(Debug, Clone, Serialize)]
-struct Contestant {
-    name: &'static str,
-    settings: &'static str,
-    version: Option<String>,
-    skipped: Option<String>,
-}
-
 /// A whole run.
 #[derive(Debug, Serialize)]
 struct Matrix {
@@ -126,9 +118,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     if options.install_peers {
         block_in_place(install_rathole)?;
     }
-    let mut tunnels = select(&options.tunnels)?;
-    let contestants: Vec<_> = tunnels.iter().map(|tunnel| Contestant::of(tunnel.as_ref())).collect();
-    tunnels.retain(|tunnel| contestants.iter().any(|c| c.name == tunnel.name() && c.skipped.is_none()));
+    let Contest { contestants, tunnels } = select(&options.tunnels)?;
     let jobs = Arc::new(Semaphore::new(options.jobs.max(1)));
     let mut measurements = JoinSet::new();
     let pairs = options.faults.iter().flat_map(|fault| tunnels.iter().map(|tunnel| (*fault, tunnel.clone())));
@@ -163,28 +153,6 @@ pub(crate) async fn run(options: Options) -> Result<()> {
         std::fs::write(path, report::page(&matrix)).context("cannot write the page")?;
     }
     Ok(())
-}
-
-/// The tunnels that were asked for.
-fn select(names: &[String]) -> Result<Vec<Arc<dyn Tunnel>>> {
-    let mut tunnels = all();
-    let known: Vec<_> = tunnels.iter().map(|tunnel| tunnel.name()).collect();
-    if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
-        bail!("no such tunnel: {unknown} (known: {})", known.join(","));
-    }
-    tunnels.retain(|tunnel| names.is_empty() || names.iter().any(|name| name == tunnel.name()));
-    Ok(tunnels)
-}
-
-impl Contestant {
-    fn of(tunnel: &dyn Tunnel) -> Self {
-        let version = tunnel.version();
-        let skipped = version.as_ref().err().map(ToString::to_string);
-        if let Some(why) = &skipped {
-            eprintln!("{}: skipped, {why}", tunnel.name());
-        }
-        Self { name: tunnel.name(), settings: tunnel.settings(), version: version.ok(), skipped }
-    }
 }
 
 /// What is the same for all measurements.

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The binary that was built beside the bench.
+/// Two tunnel processes of ours.
 pub(super) struct Ferry;
 
 /// A changed file is read within two seconds; this is enough for it and for what follows from it.
@@ -15,9 +15,14 @@ const RELOADED: Duration = Duration::from_secs(3);
 
 const ROTATIONS: u32 = 10;
 
+/// `FERRY_BIN`, or the binary that was built beside the bench.
 fn program() -> Result<PathBuf> {
-    let ferry = std::env::current_exe()?.with_file_name("ferry");
-    ferry.is_file().then_some(ferry).context("ferry is not built (cargo build --release -p ferry)")
+    let built = || Ok::<_, std::io::Error>(std::env::current_exe()?.with_file_name("ferry"));
+    let ferry = std::env::var_os("FERRY_BIN").map_or_else(built, |path| Ok(path.into()))?;
+    ferry
+        .is_file()
+        .then_some(ferry)
+        .context("ferry is not built (cargo build --release -p ferry, or name it in FERRY_BIN)")
 }
 
 impl Tunnel for Ferry {

@@ -173,6 +173,11 @@ pub(crate) trait Tunnel: Send + Sync {
     /// When a program that it needs is not there.
     fn version(&self) -> Result<String>;
 
+    /// As many sessions as it is fair to measure it with; more are left out, and the table says so.
+    fn most_sessions(&self) -> usize {
+        usize::MAX
+    }
+
     /// Starts both ends.
     ///
     /// # Errors

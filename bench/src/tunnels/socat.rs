@@ -20,6 +20,11 @@ impl Tunnel for Socat {
         version("socat", "-V")
     }
 
+    // A session costs two processes each.
+    fn most_sessions(&self) -> usize {
+        1000
+    }
+
     fn start(&self, site: &Site) -> Result<Started> {
         let socat = need("socat")?;
         let pair = |name, listen: SocketAddr, to: SocketAddr| {

@@ -26,6 +26,11 @@ impl Tunnel for Ssh {
         version("ssh", "-V")
     }
 
+    // A session costs a channel each in one connection, which neither end is made for in thousands.
+    fn most_sessions(&self) -> usize {
+        1000
+    }
+
     fn start(&self, site: &Site) -> Result<Started> {
         let host = keygen(site, "host")?;
         let user = keygen(site, "user")?;
