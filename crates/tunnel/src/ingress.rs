@@ -31,6 +31,9 @@ const FORWARD: Duration = Duration::from_secs(5);
 /// Links of one peer that may wait for its Hello.
 const MAX_WAITING: usize = 512;
 
+/// Former instances that one link may tell of: each is looked for among all sessions.
+const MAX_GONE: usize = 16;
+
 /// Why a Hello is refused.
 struct Refused {
     code: RejectCode,
@@ -67,10 +70,11 @@ impl Shared {
         }
         let shared = self.clone();
         self.tasks.spawn(async move {
-            let mut hello = None;
+            let (mut hello, mut former) = (None, 0);
             let take = &mut |frame: &Frame<'_>| {
                 hello = match frame {
-                    Frame::Gone { instance } => {
+                    Frame::Gone { instance } if former < MAX_GONE => {
+                        former += 1;
                         gone(&shared, &waiting.0, *instance);
                         return ControlFlow::Continue(());
                     }

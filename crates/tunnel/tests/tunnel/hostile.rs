@@ -7,7 +7,7 @@ use ferry_session::{Accept, Frame, Instance, Intent, LinkKind, RejectCode, Reset
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::manners::Manners;
-use crate::rogue::{End, Rogue, encode, preface};
+use crate::rogue::{End, INSTANCE, Rogue, encode, preface};
 use crate::scene::{ID, ID_LOGGED, Scene, hello, is_reset};
 use crate::watch::{assert_logged, failures, reaches, shows};
 
@@ -95,15 +95,27 @@ async fn data_before_the_hello_is_refused() {
     no_hello(&data, "protocol violated: Data frame out of place").await;
 }
 
+/// All rogues say that they are the same instance: one peer's word about it is nothing to another's sessions.
 #[tokio::test]
-async fn gone_for_a_random_instance_ends_nobody() {
+async fn gone_for_anybody_elses_instance_ends_nobody() {
     let mut scene = Scene::start().await;
+    let (mut others_link, mut others_app) = scene.session_of(&scene.other).await;
     let mut link = scene.link().await;
-    link.say(&Frame::Gone { instance: Instance([0x5a; 16]) }).await;
-    // The link still waits for its Hello.
-    link.say(&hello(ID, 2, Intent::Resume, "trap")).await;
+    for instance in [[0x5a; 16], INSTANCE.0] {
+        link.say(&Frame::Gone { instance: Instance(instance) }).await;
+    }
+    // They were read: the link is answered.
+    link.say(&hello(ID, 1, Intent::Resume, "trap")).await;
     assert_eq!(link.rejected().await.0, RejectCode::Unknown);
+    others_link.say(&Frame::Data { offset: 0, payload: b"untouched" }).await;
+    others_app.read_exact(&mut [0; 9]).await.unwrap();
     scene.honest_peers_go_on().await;
+}
+
+#[tokio::test]
+async fn gone_without_end_is_refused() {
+    let gone = encode(&Frame::Gone { instance: Instance([0x5a; 16]) });
+    no_hello(&gone.repeat(17), "protocol violated: Gone frame out of place").await;
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use rustls::{AlertDescription, ClientConnection, Connection, ServerConnection};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::manners::Manners;
+use crate::watch::PATIENCE;
 
 /// One connection, from its handshake on.
 pub struct Rogue {
@@ -73,7 +74,8 @@ impl Rogue {
     /// Reads once; says whether there was something.
     async fn fill(&mut self) -> Result<bool, rustls::Error> {
         loop {
-            self.stream.readable().await.unwrap();
+            let readable = tokio::time::timeout(PATIENCE, self.stream.readable());
+            readable.await.expect("the other end says something").unwrap();
             match self.tls.read_tls(&mut Trying(&self.stream)) {
                 Ok(0) => return Ok(false),
                 Ok(_) => break,
@@ -185,8 +187,11 @@ pub fn encode(frame: &Frame<'_>) -> Vec<u8> {
     bytes
 }
 
+/// The process that every rogue says it is.
+pub const INSTANCE: Instance = Instance([0xee; 16]);
+
 pub fn preface(version: u16, kind: LinkKind) -> Frame<'static> {
-    Frame::Preface(Preface { version, instance: Instance([0xee; 16]), kind })
+    Frame::Preface(Preface { version, instance: INSTANCE, kind })
 }
 
 /// A stream as rustls wants it, without waiting.
