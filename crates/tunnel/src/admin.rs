@@ -110,7 +110,15 @@ async fn readyz(State(admin): State<Admin>, Query(query): Query<Ready>) -> Respo
 
 async fn metrics(State(admin): State<Admin>) -> Response {
     let warm: usize = admin.shared.plan().peers.values().map(|peer| peer.pool.counts().0).sum();
-    admin.shared.metrics.links_warm.set(i64::try_from(warm).unwrap_or(i64::MAX));
+    let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    let metrics = &admin.shared.metrics;
+    metrics.links_warm.set(gauge(warm as u64));
+    let sessions = admin.shared.sessions.list(usize::MAX);
+    let ages = sessions.iter().filter_map(|entry| Some(entry.link()?.1.established.elapsed().as_secs_f64()));
+    metrics.oldest_key.set(ages.fold(0.0, f64::max));
+    metrics.key_bytes.set(gauge(sessions.iter().map(|entry| entry.key_bytes()).max().unwrap_or(0)));
+    metrics.rotation_delay.set(admin.shared.rotations.delay().as_secs_f64());
+    metrics.memory_lent.set(gauge(admin.shared.memory.used()));
     let mut text = String::new();
     match encode(&mut text, &admin.registry) {
         Ok(()) => {

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use ferry_session::{Outcome, RejectCode, ResetCode};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -165,6 +167,10 @@ pub(crate) struct Metrics {
     pub(crate) resumes: Counter,
     pub(crate) rotations: Family<ByRotated, Counter>,
     pub(crate) bytes: Family<ByDirection, Counter>,
+    pub(crate) oldest_key: Gauge<f64, AtomicU64>,
+    pub(crate) key_bytes: Gauge,
+    pub(crate) rotation_delay: Gauge<f64, AtomicU64>,
+    pub(crate) memory_lent: Gauge,
 }
 
 /// One open link, for as long as it is held.
@@ -230,5 +236,24 @@ impl Metrics {
         registry.register("resumes", "Sessions that went on over a new link after a loss", self.resumes.clone());
         registry.register("rotations", "Moves of a session to fresh keys", self.rotations.clone());
         registry.register_with_unit("application", "Application bytes carried", Unit::Bytes, self.bytes.clone());
+        registry.register_with_unit(
+            "oldest_key",
+            "Age of the oldest key in use",
+            Unit::Seconds,
+            self.oldest_key.clone(),
+        );
+        registry.register_with_unit("key", "Most application bytes under one key", Unit::Bytes, self.key_bytes.clone());
+        registry.register_with_unit(
+            "rotation_delay",
+            "How long a rotation that is due waits for its turn",
+            Unit::Seconds,
+            self.rotation_delay.clone(),
+        );
+        registry.register_with_unit(
+            "memory_lent",
+            "Memory reserved for buffers",
+            Unit::Bytes,
+            self.memory_lent.clone(),
+        );
     }
 }

@@ -18,6 +18,12 @@ impl Budget {
         Self { next: Mutex::new(None), slot: Duration::from_secs(1) / per_second.max(1) }
     }
 
+    /// How long a rotation that is due now would wait.
+    pub(crate) fn delay(&self) -> Duration {
+        let next = *self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        next.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()))
+    }
+
     /// Waits for this rotation's slot.
     pub(crate) async fn wait(&self) {
         let at = {

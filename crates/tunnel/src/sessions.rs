@@ -32,6 +32,8 @@ pub(crate) struct Entry {
     pub(crate) sent: AtomicU64,
     pub(crate) received: AtomicU64,
     link: Mutex<Option<(Epoch, LinkFacts)>>,
+    /// Bytes that had gone both ways when the link was attached.
+    before_link: AtomicU64,
 }
 
 impl Entry {
@@ -45,6 +47,7 @@ impl Entry {
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             link: Mutex::new(None),
+            before_link: AtomicU64::new(0),
         }
     }
 
@@ -54,7 +57,15 @@ impl Entry {
     }
 
     pub(crate) fn set_link(&self, link: Option<(Epoch, LinkFacts)>) {
+        let (sent, received) = self.bytes();
+        self.before_link.store(sent + received, Ordering::Relaxed);
         *self.link.lock().unwrap_or_else(PoisonError::into_inner) = link;
+    }
+
+    /// Application bytes that have gone both ways under the current keys.
+    pub(crate) fn key_bytes(&self) -> u64 {
+        let (sent, received) = self.bytes();
+        (sent + received).saturating_sub(self.before_link.load(Ordering::Relaxed))
     }
 
     pub(crate) fn bytes(&self) -> (u64, u64) {
