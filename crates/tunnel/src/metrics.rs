@@ -1,11 +1,10 @@
 //! Every metric of the tunnel, in one place. `docs/operations.md` lists them; a test scrapes them.
 
 use std::fmt::Write as _;
+use std::sync::atomic::AtomicU64;
 
 use ferry_session::{Outcome, RejectCode, ResetCode};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
-use std::sync::atomic::AtomicU64;
-
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -17,6 +16,10 @@ macro_rules! values {
         $(#[$about])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub(crate) enum $name { $($(#[$of])* $value),+ }
+
+        impl $name {
+            const ALL: &[Self] = &[$(Self::$value),+];
+        }
 
         impl EncodeLabelValue for $name {
             fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
@@ -216,8 +219,30 @@ impl Metrics {
         self.attaches_refused.get_or_create(&ByRejected { reason: code.into() }).inc();
     }
 
+    /// Every series is there from the start: a rate over one that appears with its first event misses that event.
+    fn begin(&self) {
+        for &role in Role::ALL {
+            drop(self.links.get_or_create(&ByRole { role }));
+            for &reason in LinkFailure::ALL {
+                drop(self.link_failures.get_or_create(&ByLinkFailure { role, reason }));
+            }
+        }
+        for &side in End::ALL {
+            drop(self.sessions.get_or_create(&ByEnd { side }));
+            drop(self.sessions_open.get_or_create(&ByEnd { side }));
+            for &ending in Ending::ALL {
+                drop(self.sessions_ended.get_or_create(&ByEnding { side, ending }));
+            }
+        }
+        Refusal::ALL.iter().for_each(|&reason| drop(self.refused.get_or_create(&ByRefusal { reason })));
+        Rejected::ALL.iter().for_each(|&reason| drop(self.attaches_refused.get_or_create(&ByRejected { reason })));
+        Rotated::ALL.iter().for_each(|&result| drop(self.rotations.get_or_create(&ByRotated { result })));
+        Direction::ALL.iter().for_each(|&direction| drop(self.bytes.get_or_create(&ByDirection { direction })));
+    }
+
     /// Registers every metric with its help text.
     pub(crate) fn register(&self, registry: &mut Registry) {
+        self.begin();
         let registry = registry.sub_registry_with_prefix("ferry");
         registry.register("links", "Links established, with their Prefaces exchanged", self.links.clone());
         registry.register(

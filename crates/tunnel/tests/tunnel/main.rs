@@ -3,6 +3,7 @@
 
 mod carry;
 mod dialled;
+mod documented;
 mod hostile;
 mod manners;
 mod pair;
