@@ -171,3 +171,32 @@ impl Drop for Turn<'_> {
         self.turns.freed.notify_waiters();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_silent_connection_makes_way() {
+        let silent = Silent::default();
+        let mut waiting: Vec<_> = (0..MAX_SILENT).map(|_| silent.enter()).collect();
+        // One that has spoken makes room by itself.
+        drop(waiting.remove(1));
+        let _next = silent.enter();
+        assert!(waiting[0].try_recv().is_err(), "nobody has to make way yet");
+        let _another = silent.enter();
+        assert!(waiting[0].try_recv().is_ok(), "the oldest has to make way");
+        assert!(waiting[1..].iter_mut().all(|evicted| evicted.try_recv().is_err()), "and nobody else");
+    }
+
+    #[test]
+    fn no_source_takes_more_than_half_of_the_handshakes() {
+        let turns = Turns::new(8);
+        let [near, far] = [IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2])];
+        let granted = |from| (0..8).filter(|_| turns.try_enter(from)).count();
+        assert_eq!((granted(near), granted(near)), (4, 0));
+        assert_eq!(granted(far), 4, "the other half is there for others");
+        drop(Turn { turns: &turns, from: near });
+        assert_eq!((granted(far), granted(near)), (0, 1));
+    }
+}

@@ -31,7 +31,7 @@ pub(super) fn provider() -> CryptoProvider {
     }
 }
 
-fn certified(provider: &CryptoProvider, identity: &Identity) -> Result<Arc<CertifiedKey>, TlsError> {
+pub(super) fn certified(provider: &CryptoProvider, identity: &Identity) -> Result<Arc<CertifiedKey>, TlsError> {
     let pkcs8 = PrivatePkcs8KeyDer::from(identity.pkcs8_der().expose().clone());
     let key = provider.key_provider.load_private_key(PrivateKeyDer::Pkcs8(pkcs8))?;
     let spki = CertificateDer::from(identity.public_key().spki_der().to_vec());
@@ -70,4 +70,55 @@ pub(super) fn accepting(identity: &Identity, keys: impl Into<Arc<[PublicKey]>>) 
     config.max_early_data_size = 0;
     config.enable_secret_extraction = true;
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::CipherSuite;
+
+    use super::*;
+
+    fn configs() -> (ClientConfig, ServerConfig) {
+        let (near, far) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+        (dialling(&near, [far.public_key()]).unwrap(), accepting(&far, [near.public_key()]).unwrap())
+    }
+
+    /// What is offered, to the letter: a change here is a change of the policy.
+    #[test]
+    fn only_the_hybrid_group_and_two_suites_are_offered() {
+        let (client, server) = configs();
+        for provider in [client.crypto_provider(), server.crypto_provider()] {
+            let groups: Vec<_> = provider.kx_groups.iter().map(|group| group.name()).collect();
+            assert_eq!(groups, [NamedGroup::X25519MLKEM768]);
+            let suites: Vec<_> = provider.cipher_suites.iter().map(|suite| suite.suite()).collect();
+            let expected = [CipherSuite::TLS13_AES_256_GCM_SHA384, CipherSuite::TLS13_CHACHA20_POLY1305_SHA256];
+            assert_eq!(suites, expected);
+        }
+        assert_eq!(
+            (client.alpn_protocols, server.alpn_protocols),
+            (vec![b"ferry/1".to_vec()], vec![b"ferry/1".to_vec()])
+        );
+    }
+
+    /// In tests rustls has TLS 1.2 compiled in: that it is not offered is our doing.
+    #[test]
+    fn the_client_hello_offers_tls_1_3_and_one_group() {
+        let name = rustls::pki_types::ServerName::try_from("ferry").unwrap();
+        let mut client = rustls::ClientConnection::new(Arc::new(configs().0), name).unwrap();
+        let mut hello = Vec::new();
+        client.write_tls(&mut hello).unwrap();
+        let has = |extension: &[u8]| hello.windows(extension.len()).any(|bytes| bytes == extension);
+        assert!(has(&[0, 43, 0, 3, 2, 3, 4]), "supported_versions: 0x0304");
+        assert!(has(&[0, 10, 0, 4, 0, 2, 0x11, 0xec]), "supported_groups: 0x11ec, X25519MLKEM768");
+        assert!(has(b"\x00\x10\x00\x0a\x00\x08\x07ferry/1"), "ALPN");
+        assert!(!has(b"\x05ferry"), "no server name");
+    }
+
+    #[test]
+    fn nothing_is_resumed_and_no_name_is_sent() {
+        let (client, server) = configs();
+        assert!(!client.enable_sni && !client.enable_early_data);
+        assert_eq!((server.send_tls13_tickets, server.max_early_data_size), (0, 0));
+        assert!(!server.session_storage.can_cache() && !server.ticketer.enabled());
+    }
 }

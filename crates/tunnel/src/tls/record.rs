@@ -161,3 +161,7 @@ impl Opener {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "record_tests.rs"]
+mod tests;

@@ -1,0 +1,353 @@
+//! RFC 8446 §5 against rustls' own record layer, both ways, and everything that an honest peer never sends.
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+
+use ferry_config::{Identity, PublicKey};
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::cipher::{AeadKey, Iv};
+use rustls::pki_types::ServerName;
+use rustls::server::AlwaysResolvesServerRawPublicKeys;
+use rustls::version::TLS13;
+use rustls::{ClientConnection, Connection, ServerConfig, ServerConnection, SupportedCipherSuite};
+
+use super::*;
+use crate::tls::policy;
+use crate::tls::verify::Trusted;
+
+/// One end of a finished handshake is plain rustls, the other has only this module.
+struct Halves {
+    theirs: Connection,
+    sealer: Sealer,
+    opener: Opener,
+}
+
+/// A handshake between our client and a server of theirs that knows this suite only.
+fn halves_over(suite: SupportedCipherSuite, tickets: usize) -> Halves {
+    let (near, far) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    let only = |identity: &Identity| Arc::<[PublicKey]>::from([identity.public_key()]);
+    let provider = CryptoProvider { cipher_suites: vec![suite], ..policy::provider() };
+    let verifier = Trusted::new(&provider, only(&near));
+    let certified = policy::certified(&provider, &far).unwrap();
+    let mut server = ServerConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&TLS13])
+        .unwrap()
+        .with_client_cert_verifier(Arc::new(verifier))
+        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(certified)));
+    server.alpn_protocols = vec![policy::ALPN.to_vec()];
+    server.send_tls13_tickets = tickets;
+    let client = policy::dialling(&near, only(&far)).unwrap();
+    let mut ours = ClientConnection::new(Arc::new(client), ServerName::try_from("ferry").unwrap()).unwrap();
+    let mut theirs = ServerConnection::new(Arc::new(server)).unwrap();
+    while theirs.is_handshaking() {
+        let mut wire = Vec::new();
+        ours.write_tls(&mut wire).unwrap();
+        theirs.read_tls(&mut &*wire).unwrap();
+        theirs.process_new_packets().unwrap();
+        wire.clear();
+        if ours.is_handshaking() {
+            theirs.write_tls(&mut wire).unwrap();
+            ours.read_tls(&mut &*wire).unwrap();
+            ours.process_new_packets().unwrap();
+        }
+    }
+    let secrets = ours.dangerous_extract_secrets().unwrap();
+    Halves {
+        theirs: theirs.into(),
+        sealer: Sealer::new(secrets.tx.0, &secrets.tx.1).unwrap(),
+        opener: Opener::new(secrets.rx.0, &secrets.rx.1).unwrap(),
+    }
+}
+
+/// Over each suite of ours.
+fn each_suite() -> impl Iterator<Item = Halves> {
+    policy::provider().cipher_suites.into_iter().map(|suite| halves_over(suite, 0))
+}
+
+fn halves() -> Halves {
+    halves_over(policy::provider().cipher_suites[0], 0)
+}
+
+/// A sealer and an opener of the same direction, after `first` records.
+fn twins(first: u64) -> (Sealer, Opener) {
+    let secrets = ConnectionTrafficSecrets::Aes256Gcm { key: AeadKey::from([7; 32]), iv: Iv::copy(&[9; 12]) };
+    (Sealer::new(first, &secrets).unwrap(), Opener::new(first, &secrets).unwrap())
+}
+
+fn payload(length: usize) -> Vec<u8> {
+    (0..length).map(|at| (at * 31 % 251) as u8).collect()
+}
+
+fn seal(sealer: &mut Sealer, plaintext: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let start = Sealer::begin(&mut out);
+    out.extend_from_slice(plaintext);
+    sealer.seal(&mut out, start).unwrap();
+    out
+}
+
+impl Halves {
+    /// What rustls makes of these bytes.
+    fn their_reading(&mut self, mut wire: &[u8]) -> Result<Vec<u8>, rustls::Error> {
+        let mut plain = Vec::new();
+        while !wire.is_empty() {
+            self.theirs.read_tls(&mut wire).unwrap();
+            let count = self.theirs.process_new_packets()?.plaintext_bytes_to_read();
+            let held = plain.len();
+            plain.resize(held + count, 0);
+            self.theirs.reader().read_exact(&mut plain[held..]).unwrap();
+        }
+        Ok(plain)
+    }
+
+    /// The records that rustls makes of these bytes.
+    fn their_writing(&mut self, plaintext: &[u8]) -> Vec<u8> {
+        self.theirs.writer().write_all(plaintext).unwrap();
+        self.their_wire()
+    }
+
+    fn their_wire(&mut self) -> Vec<u8> {
+        let mut wire = Vec::new();
+        while self.theirs.wants_write() {
+            self.theirs.write_tls(&mut wire).unwrap();
+        }
+        wire
+    }
+
+    /// What the opener makes of records that arrive in pieces of `piece` bytes.
+    fn our_reading(&mut self, wire: &[u8], piece: usize) -> Vec<u8> {
+        let (mut held, mut plain) = (Vec::new(), Vec::new());
+        for piece in wire.chunks(piece) {
+            held.extend_from_slice(piece);
+            while let Some(length) = Opener::length(&held).unwrap() {
+                let Opened::Data(data) = self.opener.open(&mut held[..length]).unwrap() else { panic!("no data") };
+                plain.extend_from_slice(data);
+                held.drain(..length);
+            }
+        }
+        assert!(held.is_empty(), "half a record is left");
+        plain
+    }
+}
+
+const LENGTHS: [usize; 9] = [0, 1, 2, 15, 16, 255, 1000, MAX_PLAINTEXT - 1, MAX_PLAINTEXT];
+
+#[test]
+fn rustls_opens_what_is_sealed_here() {
+    for mut halves in each_suite() {
+        for length in LENGTHS {
+            let wire = seal(&mut halves.sealer, &payload(length));
+            assert_eq!(halves.their_reading(&wire).unwrap(), payload(length), "{length} bytes");
+        }
+    }
+}
+
+#[test]
+fn what_rustls_seals_is_opened_here() {
+    for mut halves in each_suite() {
+        for length in LENGTHS {
+            let wire = halves.their_writing(&payload(length));
+            assert_eq!(halves.our_reading(&wire, wire.len().max(1)), payload(length), "{length} bytes");
+        }
+    }
+}
+
+#[test]
+fn records_that_arrive_together_or_in_pieces_are_the_same_records() {
+    let mut halves = halves();
+    let plain = payload(3 * MAX_PLAINTEXT + 77);
+    for piece in [1, 4, 5, 6, 1000, 20_000, 100_000] {
+        let wire = halves.their_writing(&plain);
+        assert_eq!(halves.our_reading(&wire, piece), plain, "in pieces of {piece}");
+    }
+    let wire: Vec<u8> = plain.chunks(MAX_PLAINTEXT).flat_map(|chunk| seal(&mut halves.sealer, chunk)).collect();
+    assert_eq!(halves.their_reading(&wire).unwrap(), plain);
+}
+
+/// Also the empty one, which hides that there is nothing to say.
+#[test]
+fn a_record_of_nothing_is_opened() {
+    let (mut sealer, mut opener) = twins(0);
+    let mut record = seal(&mut sealer, b"");
+    assert_eq!(opener.open(&mut record).unwrap(), Opened::Data(b""));
+}
+
+#[test]
+fn close_notify_goes_both_ways() {
+    let mut halves = halves();
+    let mut wire = seal(&mut halves.sealer, b"last words");
+    halves.sealer.close_notify(&mut wire).unwrap();
+    assert_eq!(halves.their_reading(&wire).unwrap(), b"last words");
+    assert_eq!(halves.theirs.reader().read(&mut [0; 1]).unwrap(), 0, "a clean end, not a cut");
+    halves.theirs.send_close_notify();
+    let mut wire = halves.their_wire();
+    assert_eq!(halves.opener.open(&mut wire).unwrap(), Opened::CloseNotify);
+}
+
+// --- what is refused -------------------------------------------------------------------------------------------------
+
+/// A record around this TLSInnerPlaintext, whatever it is.
+fn raw(sealer: &mut Sealer, inner: &[u8]) -> Vec<u8> {
+    let mut record = vec![APPLICATION_DATA, 3, 3];
+    record.extend_from_slice(&((inner.len() + TAG) as u16).to_be_bytes());
+    let mut body = inner.to_vec();
+    let nonce = sealer.0.next_nonce();
+    let tag = sealer.0.key.seal_in_place_separate_tag(nonce, Aad::from(&record[..]), &mut body).unwrap();
+    record.extend_from_slice(&body);
+    record.extend_from_slice(tag.as_ref());
+    record
+}
+
+/// The record as the link takes it: measured, then opened.
+fn receive<'a>(opener: &mut Opener, record: &'a mut [u8]) -> Result<Option<Opened<'a>>, TlsError> {
+    match Opener::length(record)? {
+        Some(length) => opener.open(&mut record[..length]).map(Some),
+        None => Ok(None),
+    }
+}
+
+#[track_caller]
+fn assert_refused(opener: &mut Opener, mut record: Vec<u8>) {
+    let outcome = receive(opener, &mut record);
+    assert!(matches!(outcome, Err(TlsError::Record(_))), "{outcome:?}");
+}
+
+#[test]
+fn padding_is_taken_off() {
+    let (mut sealer, mut opener) = twins(0);
+    for zeros in [1, 16, 255, 16_000] {
+        let mut inner = b"padded".to_vec();
+        inner.push(APPLICATION_DATA);
+        inner.resize(inner.len() + zeros, 0);
+        let mut record = raw(&mut sealer, &inner);
+        assert_eq!(receive(&mut opener, &mut record).unwrap(), Some(Opened::Data(b"padded")));
+    }
+}
+
+#[test]
+fn a_flipped_bit_anywhere_is_refused() {
+    let record = seal(&mut twins(0).0, b"attack at dawn");
+    for bit in 0..record.len() * 8 {
+        let (_, mut opener) = twins(0);
+        let mut flipped = record.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        match receive(&mut opener, &mut flipped) {
+            Err(TlsError::Record(_)) => {}
+            // A longer record is announced than there is.
+            Ok(None) => assert!((3..5).contains(&(bit / 8)), "bit {bit}"),
+            other => panic!("bit {bit}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_record_that_comes_again_or_out_of_order_or_after_a_lost_one_is_refused() {
+    let (mut sealer, _) = twins(0);
+    let records: Vec<Vec<u8>> = (0..3).map(|_| seal(&mut sealer, b"same bytes")).collect();
+    for order in [&[0, 0][..], &[1], &[0, 2], &[0, 1, 0], &[0, 1, 1]] {
+        let (_, mut opener) = twins(0);
+        let (last, before) = order.split_last().unwrap();
+        for &index in before {
+            assert!(receive(&mut opener, &mut records[index].clone()).is_ok());
+        }
+        assert_refused(&mut opener, records[*last].clone());
+    }
+}
+
+#[test]
+fn a_record_of_another_connection_is_refused() {
+    let (mut here, mut there) = (halves(), halves());
+    let record = there.their_writing(b"not for you");
+    assert_refused(&mut here.opener, record);
+}
+
+#[test]
+fn a_record_longer_than_records_are_is_refused_before_it_is_read() {
+    let header = |length: u16| [[23, 3, 3].as_slice(), &length.to_be_bytes()].concat();
+    for length in [0, 1, TAG as u16, MAX_BODY as u16 + 1, u16::MAX] {
+        assert!(Opener::length(&header(length)).is_err(), "{length}");
+    }
+    for length in [TAG as u16 + 1, MAX_BODY as u16] {
+        assert!(matches!(Opener::length(&header(length)), Ok(None)), "{length}");
+    }
+    // The body may be longer than the plaintext, but not because of more plaintext.
+    let (mut sealer, mut opener) = twins(0);
+    let mut inner = payload(MAX_PLAINTEXT + 1);
+    inner.push(APPLICATION_DATA);
+    assert_refused(&mut opener, raw(&mut sealer, &inner));
+}
+
+#[test]
+fn no_more_is_sealed_than_a_record_holds() {
+    let (mut sealer, _) = twins(0);
+    let mut out = Vec::new();
+    let start = Sealer::begin(&mut out);
+    out.extend(payload(MAX_PLAINTEXT + 1));
+    assert!(matches!(sealer.seal(&mut out, start), Err(TlsError::Record(_))));
+}
+
+#[test]
+fn a_record_without_content_type_is_refused() {
+    let (mut sealer, mut opener) = twins(0);
+    assert_refused(&mut opener, raw(&mut sealer, &[0; 40]));
+}
+
+#[test]
+fn plaintext_records_are_refused_after_the_handshake() {
+    for kind in [20, 21, 22, 24] {
+        let (_, mut opener) = twins(0);
+        let mut record = seal(&mut twins(0).0, b"hello");
+        record[0] = kind;
+        assert_refused(&mut opener, record);
+    }
+}
+
+#[test]
+fn a_key_update_is_refused() {
+    let mut halves = halves();
+    halves.theirs.refresh_traffic_keys().unwrap();
+    let wire = halves.their_wire();
+    assert_refused(&mut halves.opener, wire);
+}
+
+#[test]
+fn a_session_ticket_is_refused() {
+    let mut halves = halves_over(policy::provider().cipher_suites[0], 1);
+    let wire = halves.their_wire();
+    assert!(!wire.is_empty(), "the ticket");
+    assert_refused(&mut halves.opener, wire);
+}
+
+#[test]
+fn a_content_type_that_has_no_place_is_refused() {
+    for content in [1, 20, 22, 24, 255] {
+        let (mut sealer, mut opener) = twins(0);
+        assert_refused(&mut opener, raw(&mut sealer, &[b'x', content]));
+    }
+}
+
+#[test]
+fn an_alert_tells_why() {
+    let mut halves = halves();
+    // Their end cannot open this, and says so.
+    halves.their_reading(&[23, 3, 3, 0, 17, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).unwrap_err();
+    let mut wire = halves.their_wire();
+    assert!(matches!(receive(&mut halves.opener, &mut wire), Err(TlsError::Alert(20))), "bad_record_mac");
+    let (mut sealer, mut opener) = twins(0);
+    let mut refusal = raw(&mut sealer, &[2, 46, ALERT]);
+    assert!(matches!(receive(&mut opener, &mut refusal), Err(TlsError::KeyRefused)), "certificate_unknown");
+    assert_refused(&mut opener, raw(&mut sealer, &[2, ALERT]));
+}
+
+#[test]
+fn a_key_that_is_used_up_seals_its_close_notify_and_nothing_else() {
+    let (mut sealer, mut opener) = twins(MAX_RECORDS - 1);
+    let mut last = seal(&mut sealer, b"the last one");
+    assert_eq!(receive(&mut opener, &mut last).unwrap(), Some(Opened::Data(b"the last one")));
+    let mut out = Vec::new();
+    let start = Sealer::begin(&mut out);
+    assert!(matches!(sealer.seal(&mut out, start), Err(TlsError::KeyExhausted)));
+    out.clear();
+    sealer.close_notify(&mut out).unwrap();
+    assert_eq!(receive(&mut opener, &mut out).unwrap(), Some(Opened::CloseNotify));
+}
