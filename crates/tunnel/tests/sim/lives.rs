@@ -1,0 +1,182 @@
+//! Whatever happens to the path, every byte arrives once and in order.
+
+use std::time::Duration;
+
+use ferry_config::Identity;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::apps::{Ending, Part, Talk};
+use crate::net::Heal;
+use crate::pipe::Line;
+use crate::rng::Rng;
+use crate::seeds::for_each_seed;
+use crate::world::{BOTH, HOSTS, World, ip};
+
+/// In the quiet time everything has to arrive within this.
+const QUIET: Duration = Duration::from_secs(240);
+
+fn random_line(rng: &mut Rng) -> Line {
+    Line {
+        latency: Duration::from_millis(rng.pick(&[0, 1, 10, 40, 100, 200])),
+        rate: rng.pick(&[0, 0, 200_000, 2_000_000]),
+        buffer: rng.pick(&[20_000, 200_000, 1_000_000]),
+        fragile: rng.chance(50),
+    }
+}
+
+struct Life {
+    rng: Rng,
+    world: World,
+    talks: Vec<Talk>,
+    next_key: u64,
+    next_address: u8,
+}
+
+impl Life {
+    async fn start(seed: u64, salt: u64, dialled: impl FnOnce(&mut Rng) -> [bool; 2]) -> Self {
+        let mut rng = Rng::new(seed ^ salt);
+        let line = random_line(&mut rng);
+        let dialled = dialled(&mut rng);
+        let every = rng.pick(&[1, 1, 5, 30]);
+        let bytes = rng.pick(&[64 << 10, 1 << 30]);
+        let buffer = rng.pick(&[64 << 10, 16 << 20]);
+        let memory = rng.pick(&[4 << 20, 512 << 20]);
+        let liveness = rng.pick(&[5, 15]);
+        let world = World::start(line, dialled, |config| {
+            config.rotation.every = Duration::from_secs(every);
+            config.rotation.bytes = bytes;
+            config.resume.buffer = buffer.min(memory);
+            config.limits.memory = memory;
+            config.liveness = Duration::from_secs(liveness);
+            config.open_timeout = Duration::from_secs(60);
+        })
+        .await;
+        Self { rng, world, talks: Vec::new(), next_key: 0, next_address: 10 }
+    }
+
+    /// Another session, from either end.
+    async fn open(&mut self) {
+        let from = self.rng.pick(&BOTH);
+        let mut parts = [Part::random(&mut self.rng), Part::random(&mut self.rng)];
+        let answers = self.rng.below(4) as usize;
+        if answers < 2 {
+            parts[answers].answers = true;
+        }
+        self.open_with(from, parts).await;
+    }
+
+    async fn open_with(&mut self, from: usize, parts: [Part; 2]) {
+        self.next_key += 2;
+        let end = self.world.connect(from).await;
+        self.talks.push(self.world.apps.talk(end, self.next_key, parts));
+    }
+
+    async fn pause(&mut self, most: u64) {
+        sleep(Duration::from_millis(self.rng.below(most))).await;
+    }
+
+    /// One or all of the connections over the path.
+    fn some(&mut self) -> Vec<std::sync::Arc<crate::stream::Connection>> {
+        let mut all = self.world.net.carried();
+        if !all.is_empty() && self.rng.chance(60) {
+            all = vec![all.swap_remove(self.rng.below(all.len() as u64) as usize)];
+        }
+        all
+    }
+
+    fn random_heal(&mut self) -> Heal {
+        match self.rng.below(4) {
+            0 | 1 => Heal::Late(Duration::from_millis(self.rng.below(3_000))),
+            2 => Heal::Reset,
+            _ => Heal::Silent,
+        }
+    }
+
+    async fn trouble(&mut self) {
+        match self.rng.below(100) {
+            0..=24 => {
+                let (reset, loses) = (self.rng.chance(50), self.rng.chance(70));
+                self.some().iter().for_each(|connection| connection.cut(reset, loses));
+            }
+            25..=34 => self.some().iter().for_each(|connection| connection.blacken()),
+            35..=49 => {
+                let directions = self.rng.pick(&[[true, true], [true, true], [true, false], [false, true]]);
+                self.world.net.partition(directions);
+                self.pause(20_000).await;
+                let heal = self.random_heal();
+                self.world.net.heal(heal);
+            }
+            50..=57 => {
+                let line = random_line(&mut self.rng);
+                self.world.net.set_line(line);
+            }
+            58..=64 => self.move_address(),
+            65..=74 => {
+                let end = self.rng.pick(&BOTH);
+                self.world.tunnel(end).rotate_all();
+            }
+            75..=81 => self.roll_key().await,
+            82..=89 => self.open().await,
+            _ => {}
+        }
+    }
+
+    /// A dialled end gets another address; what goes over the old one goes on, or is cut.
+    fn move_address(&mut self) {
+        let end = self.rng.pick(&BOTH);
+        self.next_address += 1;
+        self.world.net.point(HOSTS[end], ip(self.next_address), ip(end as u8 + 1));
+        self.world.net.remove(ip(self.next_address - 1));
+        if self.rng.chance(50) {
+            let heal = self.random_heal();
+            self.world.net.heal(heal);
+        }
+    }
+
+    /// The other end learns an additional key, this one takes it, the other end forgets the old one.
+    async fn roll_key(&mut self) {
+        let end = self.rng.pick(&BOTH);
+        let fresh = Identity::generate().unwrap();
+        let (old, new) = (self.world.ids[end].public_key(), fresh.public_key());
+        self.world.reload(1 - end, |config| config.peers[0].keys = [old, new].into()).await;
+        self.pause(3_000).await;
+        self.world.reload(end, |config| config.identity = fresh.clone()).await;
+        self.pause(3_000).await;
+        self.world.reload(1 - end, |config| config.peers[0].keys = [new].into()).await;
+        self.world.ids[end] = fresh;
+    }
+
+    async fn troubles(&mut self, most: u64) {
+        for _ in 0..3 + self.rng.below(most) {
+            self.pause(2_000).await;
+            self.trouble().await;
+        }
+    }
+
+    /// Everybody says what is left to say; every byte arrives, and each end.
+    async fn arrive(&mut self) {
+        self.world.apps.quiet();
+        for talk in std::mem::take(&mut self.talks) {
+            let ended = async { (talk.caller.await, talk.called.await) };
+            match timeout(QUIET, ended).await {
+                Ok((Ok(Ending::Whole), Ok(Ending::Whole))) => {}
+                other => panic!("session {} at {:?}: {other:?}", talk.key, Instant::now()),
+            }
+        }
+    }
+}
+
+#[test]
+fn whatever_happens_to_the_path_every_byte_arrives_once_and_in_order() {
+    for_each_seed(200, |seed| async move {
+        // Only the far end can be dialled, or both.
+        let mut life = Life::start(seed, 0xfe44, |rng| [rng.chance(25), true]).await;
+        let sessions = life.rng.pick(&[1, 1, 2, 4, 8, 20]);
+        for _ in 0..sessions {
+            life.open().await;
+        }
+        life.troubles(12).await;
+        life.arrive().await;
+        life.world.rest().await;
+    });
+}

@@ -1,0 +1,11 @@
+//! The whole tunnel on a simulated network and a paused clock: by seed, and as claims.
+#![allow(clippy::expect_used, clippy::unwrap_used, unreachable_pub)]
+
+mod apps;
+mod lives;
+mod net;
+mod pipe;
+mod rng;
+mod seeds;
+mod stream;
+mod world;
