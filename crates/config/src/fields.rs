@@ -2,6 +2,8 @@
 //!
 //! A reader that fails has told the [`Sink`] why and gives `None`, or a stand-in where that is easier to go on with:
 //! once the sink has a problem, nothing that was read is used.
+//!
+//! Public because the blueprint of a bundle is read in the same way.
 
 use std::{
     cell::{Cell, RefCell},
@@ -16,8 +18,8 @@ use crate::{
 };
 
 /// Where all problems go.
-#[derive(Default)]
-pub(crate) struct Sink {
+#[derive(Debug, Default)]
+pub struct Sink {
     problems: RefCell<Vec<Problem>>,
     /// How many more there were than are kept.
     more: Cell<usize>,
@@ -25,7 +27,7 @@ pub(crate) struct Sink {
 
 /// A place in the document.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub struct Place {
     path: String,
     line: u64,
     column: u64,
@@ -33,21 +35,25 @@ pub(crate) struct Place {
 
 /// A value that was read, and the place that it was read from.
 #[derive(Clone, Debug)]
-pub(crate) struct Spot<T> {
-    pub(crate) value: T,
-    pub(crate) place: Place,
+pub struct Spot<T> {
+    /// The value.
+    pub value: T,
+    /// Where it stands.
+    pub place: Place,
 }
 
 /// A value that is yet to be read.
-#[derive(Clone)]
-pub(crate) struct Field<'d> {
-    pub(crate) place: Place,
+#[derive(Clone, Debug)]
+pub struct Field<'d> {
+    /// Where it stands.
+    pub place: Place,
     node: &'d Node,
     sink: &'d Sink,
 }
 
 /// The values of a mapping, which are taken from it by key.
-pub(crate) struct Fields<'d> {
+#[derive(Debug)]
+pub struct Fields<'d> {
     place: Place,
     entries: BTreeMap<&'d str, Field<'d>>,
     known: Vec<&'static str>,
@@ -58,7 +64,8 @@ impl Sink {
     /// The most problems that are kept; nobody reads on.
     const MAX: usize = 200;
 
-    pub(crate) fn problem(&self, place: &Place, error: ValueError) {
+    /// Takes a problem with the value at `place`.
+    pub fn problem(&self, place: &Place, error: ValueError) {
         let mut problems = self.problems.borrow_mut();
         if problems.len() < Self::MAX {
             problems.push(place.problem(error));
@@ -67,12 +74,13 @@ impl Sink {
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether nothing is wrong so far.
+    pub fn is_empty(&self) -> bool {
         self.problems.borrow().is_empty()
     }
 
     /// The problems, in the order of the document.
-    pub(crate) fn into_problems(self) -> Vec<Problem> {
+    pub fn into_problems(self) -> Vec<Problem> {
         let mut problems = self.problems.into_inner();
         problems.sort_by_key(|problem| (problem.line, problem.column));
         if self.more.get() > 0 {
@@ -85,7 +93,7 @@ impl Sink {
 
 impl Place {
     /// This place, as where a problem is.
-    pub(crate) fn problem(&self, error: ValueError) -> Problem {
+    pub fn problem(&self, error: ValueError) -> Problem {
         Problem {
             path: self.path.clone(),
             message: error.message,
@@ -118,12 +126,12 @@ impl fmt::Display for Place {
 
 impl<'d> Field<'d> {
     /// The document as a whole.
-    pub(crate) fn root(value: &'d Value, sink: &'d Sink) -> Self {
+    pub fn root(value: &'d Value, sink: &'d Sink) -> Self {
         Self { place: Place::of(String::new(), value), node: &value.value, sink }
     }
 
     /// Reads text.
-    pub(crate) fn text<T>(&self, read: impl FnOnce(&str) -> Result<T, ValueError>) -> Option<Spot<T>> {
+    pub fn text<T>(&self, read: impl FnOnce(&str) -> Result<T, ValueError>) -> Option<Spot<T>> {
         match self.node {
             Node::Text(text) => self.checked(read(text)),
             Node::Integer(_) | Node::Other(_) => self.unexpected("text", "put it in quotes"),
@@ -132,7 +140,7 @@ impl<'d> Field<'d> {
     }
 
     /// Reads text or a number, which `read` gets as text too: it has the better hint.
-    pub(crate) fn scalar<T>(&self, read: impl FnOnce(&str) -> Result<T, ValueError>) -> Option<Spot<T>> {
+    pub fn scalar<T>(&self, read: impl FnOnce(&str) -> Result<T, ValueError>) -> Option<Spot<T>> {
         match self.node {
             Node::Text(text) | Node::Other(text) => self.checked(read(text)),
             Node::Integer(number) => self.checked(read(&number.to_string())),
@@ -141,7 +149,7 @@ impl<'d> Field<'d> {
     }
 
     /// Reads a number within `range`.
-    pub(crate) fn number(&self, range: RangeInclusive<u32>) -> Option<u32> {
+    pub fn number(&self, range: RangeInclusive<u32>) -> Option<u32> {
         let spot = self.scalar(|text| {
             text.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| {
                 let hint = format!("write a whole number from {} to {}", range.start(), range.end());
@@ -152,7 +160,7 @@ impl<'d> Field<'d> {
     }
 
     /// The items of a list; none if it is no list.
-    pub(crate) fn items(&self) -> Vec<Self> {
+    pub fn items(&self) -> Vec<Self> {
         let Node::List(items) = self.node else {
             self.unexpected::<()>("a list", "put each item on a line of its own, after `- `");
             return Vec::new();
@@ -166,12 +174,12 @@ impl<'d> Field<'d> {
     }
 
     /// Whether this is a list without items.
-    pub(crate) fn is_empty_list(&self) -> bool {
+    pub fn is_empty_list(&self) -> bool {
         matches!(self.node, Node::List(items) if items.is_empty())
     }
 
     /// The fields of a mapping.
-    pub(crate) fn fields(&self) -> Option<Fields<'d>> {
+    pub fn fields(&self) -> Option<Fields<'d>> {
         let Node::Map(map) = self.node else {
             return self.unexpected("a mapping", "write `key: value` lines");
         };
@@ -187,7 +195,7 @@ impl<'d> Field<'d> {
     }
 
     /// Reports what is wrong with this value.
-    pub(crate) fn problem<T>(&self, message: impl Into<String>, hint: impl Into<String>) -> Option<T> {
+    pub fn problem<T>(&self, message: impl Into<String>, hint: impl Into<String>) -> Option<T> {
         self.sink.problem(&self.place, ValueError::new(message, hint));
         None
     }
@@ -209,13 +217,13 @@ impl<'d> Field<'d> {
 
 impl<'d> Fields<'d> {
     /// The value of `key`, if it has one: a key with nothing behind it counts as left out.
-    pub(crate) fn optional(&mut self, key: &'static str) -> Option<Field<'d>> {
+    pub fn optional(&mut self, key: &'static str) -> Option<Field<'d>> {
         self.known.push(key);
         self.entries.remove(key).filter(|field| !matches!(field.node, Node::Null))
     }
 
     /// The value of `key`, which must have one.
-    pub(crate) fn required(&mut self, key: &'static str, hint: &str) -> Option<Field<'d>> {
+    pub fn required(&mut self, key: &'static str, hint: &str) -> Option<Field<'d>> {
         let field = self.optional(key);
         if field.is_none() {
             let dot = if self.place.path.is_empty() { "" } else { "." };
@@ -226,14 +234,14 @@ impl<'d> Fields<'d> {
     }
 
     /// Reads the value of `key`, or leaves `default` as it is.
-    pub(crate) fn read<T>(&mut self, key: &'static str, default: &mut T, read: impl FnOnce(Field<'d>) -> Option<T>) {
+    pub fn read<T>(&mut self, key: &'static str, default: &mut T, read: impl FnOnce(Field<'d>) -> Option<T>) {
         if let Some(value) = self.optional(key).and_then(read) {
             *default = value;
         }
     }
 
     /// Reports the keys that nobody asked for.
-    pub(crate) fn finish(self) {
+    pub fn finish(self) {
         for (key, field) in &self.entries {
             let hint = match nearest(key, &self.known) {
                 Some(known) => format!("did you mean `{known}`?"),

@@ -45,7 +45,17 @@ impl Identity {
     /// it (a mounted Secret is 0440 or 0640) but not write it, and nobody else may do either.
     pub fn load(path: &Path) -> Result<Self, IdentityError> {
         let text = read(path)?;
-        let der = pem::private_key(&text).map_err(|error| match error {
+        Self::of_pem(&text, path)
+    }
+
+    /// The identity in `text`, as [`load`](Self::load) reads it from a file; `path` is where the text comes from, for
+    /// messages.
+    ///
+    /// # Errors
+    ///
+    /// If the text holds anything but one such key.
+    pub fn of_pem(text: &[u8], path: &Path) -> Result<Self, IdentityError> {
+        let der = pem::private_key(text).map_err(|error| match error {
             pem::PemError::OtherAlgorithm => IdentityError::WrongAlgorithm(path.into()),
             pem::PemError::NotAKey(why) => IdentityError::NotAKey(path.into(), why),
         })?;
@@ -76,12 +86,16 @@ impl Identity {
             io::ErrorKind::AlreadyExists => IdentityError::Exists(path.into()),
             _ => failed(error),
         })?;
-        let text = pem::render_private_key(self.pkcs8.expose());
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| {
+        file.write_all(self.to_pem().expose().as_bytes()).and_then(|()| file.sync_all()).map_err(|error| {
             // It is ours and useless; that it cannot be removed either changes nothing.
             let _ = fs::remove_file(path);
             failed(error)
         })
+    }
+
+    /// The key as [`write_new`](Self::write_new) writes it: PKCS#8 version 1 in PEM.
+    pub fn to_pem(&self) -> Secret<String> {
+        Secret::new(std::mem::take(&mut *pem::render_private_key(self.pkcs8.expose())))
     }
 
     /// The public half: what peers list in their `keys`.

@@ -6,7 +6,7 @@
 mod address;
 mod check;
 mod draft;
-mod fields;
+pub mod fields;
 mod identity;
 mod key;
 mod name;
@@ -15,7 +15,7 @@ mod report;
 mod secret;
 mod tunnel;
 mod units;
-mod yaml;
+pub mod yaml;
 
 use std::{
     fs::File,
@@ -30,7 +30,7 @@ pub use address::{Address, HostPort};
 pub use identity::{Identity, IdentityError};
 pub use key::PublicKey;
 pub use name::{NAME_MAX, Name, ServiceName};
-pub use report::{Problem, Report, ValueError};
+pub use report::{Problem, Report, ValueError, quoted};
 pub use secret::Secret;
 pub use tunnel::{Egress, Ingress, Limits, Peer, Resume, Rotation, Tunnel, WarmLinks};
 pub use units::{parse_duration, parse_size, render_duration, render_size};

@@ -19,7 +19,7 @@ pub struct Problem {
 
 impl Problem {
     /// A problem of the document as a whole.
-    pub(crate) fn of_document(error: ValueError) -> Self {
+    pub fn of_document(error: ValueError) -> Self {
         Self { path: String::new(), message: error.message, hint: error.hint, line: None, column: None }
     }
 }
@@ -50,13 +50,13 @@ pub struct Report {
 
 impl Report {
     /// A report of `problems` in the document called `source`.
-    pub(crate) fn new(source: impl Into<String>, problems: Vec<Problem>) -> Self {
+    pub fn new(source: impl Into<String>, problems: Vec<Problem>) -> Self {
         debug_assert!(!problems.is_empty(), "a report without a problem");
         Self { source: source.into(), problems }
     }
 
     /// A report whose only problem is with the document as a whole.
-    pub(crate) fn of_document(source: impl Into<String>, error: ValueError) -> Self {
+    pub fn of_document(source: impl Into<String>, error: ValueError) -> Self {
         Self::new(source, vec![Problem::of_document(error)])
     }
 
@@ -95,7 +95,8 @@ pub struct ValueError {
 }
 
 impl ValueError {
-    pub(crate) fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+    /// An error from its two parts.
+    pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hint: hint.into() }
     }
 }
@@ -113,7 +114,7 @@ impl fmt::Display for ValueError {
 impl std::error::Error for ValueError {}
 
 /// `text` as it may be shown in a message: in backquotes, escaped, and not longer than a line.
-pub(crate) fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     const SHOWN: usize = 60;
     let mut shown: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
     if text.chars().nth(SHOWN).is_some() {

@@ -15,23 +15,31 @@ const MAX_DEPTH: usize = 32;
 const MAX_ALIASED: usize = 10_000;
 
 /// A value and where it stands.
-pub(crate) type Value = Spanned<Node>;
+pub type Value = Spanned<Node>;
 
 /// What a YAML document is made of, before anything is known about what it should be.
 #[derive(Debug)]
-pub(crate) enum Node {
+pub enum Node {
+    /// Nothing, as behind a key without a value.
     Null,
+    /// Text, quoted or plain.
     Text(String),
+    /// A whole number that is not negative.
     Integer(u64),
     /// A boolean, a negative number or a fraction, none of which any of our values is.
     Other(String),
+    /// A list.
     List(Vec<Value>),
     /// In the order of the document; a key may come twice.
     Map(Vec<(Spanned<String>, Value)>),
 }
 
 /// Parses a document with one value.
-pub(crate) fn parse(text: &str) -> Result<Value, Problem> {
+///
+/// # Errors
+///
+/// If the text is not YAML.
+pub fn parse(text: &str) -> Result<Value, Problem> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! { max_depth: MAX_DEPTH },
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_ALIASED },
@@ -60,7 +68,7 @@ pub(crate) fn parse(text: &str) -> Result<Value, Problem> {
 
 impl Node {
     /// What it is, for messages.
-    pub(crate) fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match self {
             Self::Null => "nothing",
             Self::Text(_) => "text",
