@@ -11,7 +11,6 @@ use crate::{
     key::PublicKey,
     name::Name,
     report::{Problem, ValueError},
-    units::render_size,
 };
 
 impl Draft {
@@ -21,7 +20,7 @@ impl Draft {
         self.check_keys(own, sink);
         self.check_references(sink);
         self.check_sockets(sink);
-        self.check_memory(sink);
+        self.settings.check(sink);
     }
 
     /// What looks wrong but can be worked with. Only meaningful where [`check`](Self::check) found nothing.
@@ -103,19 +102,6 @@ impl Draft {
             } else {
                 taken.insert(socket(spot.value), &spot.place);
             }
-        }
-    }
-
-    fn check_memory(&self, sink: &Sink) {
-        if self.resume.buffer <= self.limits.memory {
-            return;
-        }
-        // Blame what was written; one of the two was, as the defaults fit.
-        if let Some(place) = self.buffer.as_ref().or(self.memory.as_ref()) {
-            let (buffer, memory) = (render_size(self.resume.buffer), render_size(self.limits.memory));
-            let message = format!("a `resume.buffer` of {buffer} does not fit into a `limits.memory` of {memory}");
-            let hint = "lower the buffer of a session or raise the memory for all";
-            sink.problem(place, ValueError::new(message, hint));
         }
     }
 

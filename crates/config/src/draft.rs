@@ -2,9 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    ops::RangeInclusive,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use crate::{
@@ -12,16 +10,11 @@ use crate::{
     fields::{Field, Fields, Place, Sink, Spot},
     key::PublicKey,
     name::{Name, ServiceName},
-    report::{ValueError, quoted},
-    tunnel::{Egress, Ingress, Limits, Peer, Resume, Rotation, Tunnel, WarmLinks},
-    units::{parse_duration, parse_size, render_duration, render_size},
+    report::ValueError,
+    settings::{DraftSettings, Settings},
+    tunnel::{Egress, Ingress, Peer, Tunnel},
     yaml::Value,
 };
-
-const HOUR: Duration = Duration::from_secs(3600);
-const DAY: Duration = Duration::from_secs(24 * 3600);
-const SECOND: Duration = Duration::from_secs(1);
-const KIB: u64 = 1 << 10;
 
 /// What was read. A value that must be there is `None` if it is not, and then the sink has a problem.
 pub(crate) struct Draft {
@@ -33,17 +26,7 @@ pub(crate) struct Draft {
     pub(crate) peers: Vec<DraftPeer>,
     pub(crate) egress: Vec<DraftEgress>,
     pub(crate) ingress: Vec<DraftIngress>,
-    rotation: Rotation,
-    pub(crate) resume: Resume,
-    /// Where `resume.buffer` stands, if it does.
-    pub(crate) buffer: Option<Place>,
-    /// Where `limits.memory` stands, if it does.
-    pub(crate) memory: Option<Place>,
-    liveness: Duration,
-    open_timeout: Duration,
-    drain: Duration,
-    pub(crate) limits: Limits,
-    warm_links: WarmLinks,
+    pub(crate) settings: DraftSettings,
 }
 
 pub(crate) struct DraftPeer {
@@ -70,7 +53,7 @@ impl Draft {
     pub(crate) fn read(document: &Value, dir: &Path, sink: &Sink) -> Option<Self> {
         let mut fields = Field::root(document, sink).fields()?;
         let top = &mut fields;
-        let mut draft = Self {
+        let draft = Self {
             name: top.required("name", "name this tunnel, such as `cluster-a/initiator`").and_then(name),
             identity: top
                 .required("identity", "name the key file that `ferry keygen --out FILE` wrote")
@@ -81,60 +64,15 @@ impl Draft {
             peers: list(top, "peers", |field| DraftPeer::read(&field, dir)),
             egress: list(top, "egress", |field| DraftEgress::read(&field)),
             ingress: list(top, "ingress", |field| DraftIngress::read(&field)),
-            rotation: Rotation::default(),
-            resume: Resume::default(),
-            buffer: None,
-            memory: None,
-            liveness: Duration::from_secs(15),
-            open_timeout: Duration::from_secs(10),
-            drain: Duration::from_secs(15),
-            limits: Limits::default(),
-            warm_links: WarmLinks::default(),
+            settings: Settings::read(top),
         };
-        draft.read_settings(top);
         fields.finish();
         Some(draft)
     }
 
-    fn read_settings(&mut self, top: &mut Fields<'_>) {
-        if let Some(mut fields) = top.optional("rotation").and_then(|field| field.fields()) {
-            let rotation = &mut self.rotation;
-            fields.read("every", &mut rotation.every, duration(SECOND..=DAY));
-            fields.read("bytes", &mut rotation.bytes, size(64 * KIB));
-            fields.read("max_per_second", &mut rotation.max_per_second, |field| field.number(1..=u32::MAX));
-            fields.finish();
-        }
-        if let Some(mut fields) = top.optional("resume").and_then(|field| field.fields()) {
-            fields.read("window", &mut self.resume.window, duration(SECOND..=DAY));
-            fields.read("buffer", &mut self.resume.buffer, |field| {
-                self.buffer = Some(field.place.clone());
-                size(64 * KIB)(field)
-            });
-            fields.finish();
-        }
-        top.read("liveness", &mut self.liveness, duration(SECOND..=HOUR));
-        top.read("open_timeout", &mut self.open_timeout, duration(Duration::from_millis(1)..=HOUR));
-        top.read("drain", &mut self.drain, duration(Duration::ZERO..=DAY));
-        if let Some(mut fields) = top.optional("limits").and_then(|field| field.fields()) {
-            let limits = &mut self.limits;
-            fields.read("sessions", &mut limits.sessions, |field| field.number(1..=u32::MAX));
-            fields.read("memory", &mut limits.memory, |field| {
-                self.memory = Some(field.place.clone());
-                size(64 * KIB)(field)
-            });
-            fields.read("handshakes", &mut limits.handshakes, |field| field.number(1..=u32::MAX));
-            fields.finish();
-        }
-        if let Some(mut fields) = top.optional("warm_links").and_then(|field| field.fields()) {
-            let warm_links = &mut self.warm_links;
-            fields.read("own", &mut warm_links.own, |field| field.number(0..=256));
-            fields.read("offered", &mut warm_links.offered, |field| field.number(0..=256));
-            fields.finish();
-        }
-    }
-
     /// The tunnel, with `identity` in it. `None` only if something was missing, which the sink knows.
     pub(crate) fn build<I>(self, identity: I) -> Option<Tunnel<I>> {
+        let settings = self.settings.settings;
         Some(Tunnel {
             name: self.name?.value,
             identity,
@@ -144,13 +82,13 @@ impl Draft {
             peers: self.peers.into_iter().map(DraftPeer::build).collect::<Option<_>>()?,
             egress: self.egress.into_iter().map(DraftEgress::build).collect::<Option<_>>()?,
             ingress: self.ingress.into_iter().map(DraftIngress::build).collect::<Option<_>>()?,
-            rotation: self.rotation,
-            resume: self.resume,
-            liveness: self.liveness,
-            open_timeout: self.open_timeout,
-            drain: self.drain,
-            limits: self.limits,
-            warm_links: self.warm_links,
+            rotation: settings.rotation,
+            resume: settings.resume,
+            liveness: settings.liveness,
+            open_timeout: settings.open_timeout,
+            drain: settings.drain,
+            limits: settings.limits,
+            warm_links: settings.warm_links,
         })
     }
 }
@@ -274,31 +212,4 @@ fn address(field: &Field<'_>, dir: &Path) -> Option<Address> {
         None => text.parse().map(Address::HostPort),
     });
     spot.map(|spot| spot.value)
-}
-
-fn duration(range: RangeInclusive<Duration>) -> impl Fn(Field<'_>) -> Option<Duration> {
-    move |field| {
-        let spot = field.scalar(|text| match parse_duration(text)? {
-            value if range.contains(&value) => Ok(value),
-            _ => {
-                let (least, most) = (render_duration(*range.start()), render_duration(*range.end()));
-                let hint = format!("write a duration from {least} to {most}");
-                Err(ValueError::new(format!("{} is out of range", quoted(text)), hint))
-            }
-        });
-        spot.map(|spot| spot.value)
-    }
-}
-
-fn size(least: u64) -> impl Fn(Field<'_>) -> Option<u64> {
-    move |field| {
-        let spot = field.scalar(|text| match parse_size(text)? {
-            value if value >= least => Ok(value),
-            _ => {
-                let hint = format!("write a size of at least {}", render_size(least));
-                Err(ValueError::new(format!("{} is too small", quoted(text)), hint))
-            }
-        });
-        spot.map(|spot| spot.value)
-    }
 }

@@ -13,6 +13,7 @@ mod name;
 mod pem;
 mod report;
 mod secret;
+pub mod settings;
 mod tunnel;
 mod units;
 pub mod yaml;
@@ -32,6 +33,7 @@ pub use key::PublicKey;
 pub use name::{NAME_MAX, Name, ServiceName};
 pub use report::{Problem, Report, ValueError, quoted};
 pub use secret::Secret;
+pub use settings::Settings;
 pub use tunnel::{Egress, Ingress, Limits, Peer, Resume, Rotation, Tunnel, WarmLinks};
 pub use units::{parse_duration, parse_size, render_duration, render_size};
 

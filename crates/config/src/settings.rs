@@ -1,0 +1,148 @@
+//! The settings of a tunnel that have defaults, which a `tunnel.yaml` and a blueprint share.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use crate::{
+    fields::{Field, Fields, Place, Sink},
+    report::{ValueError, quoted},
+    tunnel::{Limits, Resume, Rotation, WarmLinks},
+    units::{parse_duration, parse_size, render_duration, render_size},
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const SECOND: Duration = Duration::from_secs(1);
+const KIB: u64 = 1 << 10;
+
+/// The settings; see the fields of the same name in [`Tunnel`](crate::Tunnel).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// When a session moves to a fresh link.
+    pub rotation: Rotation,
+    /// How a session outlives its links.
+    pub resume: Resume,
+    /// How long a link may be silent; at least 1 s.
+    pub liveness: Duration,
+    /// How long an egress connection waits for a link.
+    pub open_timeout: Duration,
+    /// How long live sessions have on SIGTERM; may be zero.
+    pub drain: Duration,
+    /// What this process takes on at most.
+    pub limits: Limits,
+    /// The links kept ready for each peer that we dial.
+    pub warm_links: WarmLinks,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            rotation: Rotation::default(),
+            resume: Resume::default(),
+            liveness: Duration::from_secs(15),
+            open_timeout: Duration::from_secs(10),
+            drain: Duration::from_secs(15),
+            limits: Limits::default(),
+            warm_links: WarmLinks::default(),
+        }
+    }
+}
+
+/// Settings as they were read, with the places of those that are held against each other.
+#[derive(Debug, Default)]
+pub struct DraftSettings {
+    /// The settings.
+    pub settings: Settings,
+    /// Where `resume.buffer` stands, if it does.
+    buffer: Option<Place>,
+    /// Where `limits.memory` stands, if it does.
+    memory: Option<Place>,
+}
+
+impl Settings {
+    /// Takes the settings out of a mapping. The caller finishes the mapping, and calls [`DraftSettings::check`].
+    pub fn read(top: &mut Fields<'_>) -> DraftSettings {
+        let mut draft = DraftSettings::default();
+        let settings = &mut draft.settings;
+        if let Some(mut fields) = top.optional("rotation").and_then(|field| field.fields()) {
+            let rotation = &mut settings.rotation;
+            fields.read("every", &mut rotation.every, duration(SECOND..=DAY));
+            fields.read("bytes", &mut rotation.bytes, size(64 * KIB));
+            fields.read("max_per_second", &mut rotation.max_per_second, |field| field.number(1..=u32::MAX));
+            fields.finish();
+        }
+        if let Some(mut fields) = top.optional("resume").and_then(|field| field.fields()) {
+            fields.read("window", &mut settings.resume.window, duration(SECOND..=DAY));
+            fields.read("buffer", &mut settings.resume.buffer, |field| {
+                draft.buffer = Some(field.place.clone());
+                size(64 * KIB)(field)
+            });
+            fields.finish();
+        }
+        top.read("liveness", &mut settings.liveness, duration(SECOND..=HOUR));
+        top.read("open_timeout", &mut settings.open_timeout, duration(Duration::from_millis(1)..=HOUR));
+        top.read("drain", &mut settings.drain, duration(Duration::ZERO..=DAY));
+        if let Some(mut fields) = top.optional("limits").and_then(|field| field.fields()) {
+            let limits = &mut settings.limits;
+            fields.read("sessions", &mut limits.sessions, |field| field.number(1..=u32::MAX));
+            fields.read("memory", &mut limits.memory, |field| {
+                draft.memory = Some(field.place.clone());
+                size(64 * KIB)(field)
+            });
+            fields.read("handshakes", &mut limits.handshakes, |field| field.number(1..=u32::MAX));
+            fields.finish();
+        }
+        if let Some(mut fields) = top.optional("warm_links").and_then(|field| field.fields()) {
+            let warm_links = &mut settings.warm_links;
+            fields.read("own", &mut warm_links.own, |field| field.number(0..=256));
+            fields.read("offered", &mut warm_links.offered, |field| field.number(0..=256));
+            fields.finish();
+        }
+        draft
+    }
+}
+
+impl DraftSettings {
+    /// Reports settings that do not go together.
+    pub fn check(&self, sink: &Sink) {
+        let Settings { resume, limits, .. } = &self.settings;
+        if resume.buffer <= limits.memory {
+            return;
+        }
+        // Blame what was written; one of the two was, as the defaults fit.
+        if let Some(place) = self.buffer.as_ref().or(self.memory.as_ref()) {
+            let (buffer, memory) = (render_size(resume.buffer), render_size(limits.memory));
+            let message = format!("a `resume.buffer` of {buffer} does not fit into a `limits.memory` of {memory}");
+            let hint = "lower the buffer of a session or raise the memory for all";
+            sink.problem(place, ValueError::new(message, hint));
+        }
+    }
+}
+
+/// Reads a duration within `range`.
+pub fn duration(range: RangeInclusive<Duration>) -> impl Fn(Field<'_>) -> Option<Duration> {
+    move |field| {
+        let spot = field.scalar(|text| match parse_duration(text)? {
+            value if range.contains(&value) => Ok(value),
+            _ => {
+                let (least, most) = (render_duration(*range.start()), render_duration(*range.end()));
+                let hint = format!("write a duration from {least} to {most}");
+                Err(ValueError::new(format!("{} is out of range", quoted(text)), hint))
+            }
+        });
+        spot.map(|spot| spot.value)
+    }
+}
+
+/// Reads a size in bytes that is not below `least`.
+pub fn size(least: u64) -> impl Fn(Field<'_>) -> Option<u64> {
+    move |field| {
+        let spot = field.scalar(|text| match parse_size(text)? {
+            value if value >= least => Ok(value),
+            _ => {
+                let hint = format!("write a size of at least {}", render_size(least));
+                Err(ValueError::new(format!("{} is too small", quoted(text)), hint))
+            }
+        });
+        spot.map(|spot| spot.value)
+    }
+}
