@@ -1,0 +1,335 @@
+//! A blueprint as far as it could be read, with the places that its values come from.
+
+use ferry_config::{
+    Settings, ValueError,
+    fields::{Field, Fields, Place, Sink, Spot},
+    quoted,
+    settings::{DraftSettings, size},
+    yaml::Value,
+};
+
+use super::{Blueprint, Cidr, Cloud, Cluster, Connection, Host, ImageName, Label, Pod, Scope, Storage, Tag, Template};
+
+const MIB: u64 = 1 << 20;
+
+/// What was read. A value that must be there is `None` if it is not, and then the sink has a problem.
+pub(super) struct Draft {
+    pub(super) network: Option<DraftNetwork>,
+    pub(super) clusters: Vec<DraftCluster>,
+    pub(super) clusters_place: Option<Place>,
+    image: Option<(ImageName, Tag)>,
+    pub(super) pods: Vec<DraftPod>,
+    pub(super) pods_place: Option<Place>,
+    pub(super) connections: Vec<DraftConnection>,
+    pub(super) tunnel: DraftSettings,
+    storage: Storage,
+    metrics: Option<Label>,
+}
+
+pub(super) struct DraftNetwork {
+    pub(super) id: Option<Spot<Label>>,
+    name: Option<String>,
+    pub(super) scope: Option<Spot<Scope>>,
+}
+
+pub(super) struct DraftCluster {
+    pub(super) place: Place,
+    pub(super) id: Option<Spot<Label>>,
+    pub(super) context: Option<Spot<String>>,
+    port: Option<u16>,
+    address: Option<Host>,
+    pub(super) cloud: Cloud,
+    source_ranges: Vec<Cidr>,
+    pub(super) static_address: Option<Spot<String>>,
+    tcp_sysctls: bool,
+}
+
+pub(super) struct DraftPod {
+    pub(super) id: Option<Spot<Label>>,
+    pub(super) template: Option<Spot<Template>>,
+    pub(super) cluster: Option<Spot<Label>>,
+    expose: Option<Label>,
+    pub(super) auto_trigger: Option<Spot<u32>>,
+}
+
+pub(super) struct DraftConnection {
+    pub(super) place: Place,
+    pub(super) from: Option<Spot<Label>>,
+    pub(super) to: Option<Spot<Label>>,
+}
+
+impl Draft {
+    /// Reads a document. `None` only if it is not a mapping at all.
+    pub(super) fn read(document: &Value, sink: &Sink) -> Option<Self> {
+        let mut fields = Field::root(document, sink).fields()?;
+        let top = &mut fields;
+        if let Some(field) = top.required("schema_version", "write `schema_version: \"v2\"`") {
+            only(&field, "v2", "version of the schema");
+        }
+        let network = top.required("network", "say what the network is called: `network: {id: …}`");
+        let network = network.and_then(|field| DraftNetwork::read(&field));
+        let (clusters, clusters_place) = list(top, "clusters", "list the clusters", DraftCluster::read);
+        let image = top.required("app_registry", "say what the images are called: `app_registry: {image: …, tag: …}`");
+        let (pods, pods_place) = list(top, "pods", "list the pods", DraftPod::read);
+        let (connections, _) = list(top, "connections", "say who connects to whom", DraftConnection::read);
+        let draft = Self {
+            network,
+            clusters,
+            clusters_place,
+            image: image.and_then(|field| read_image(&field)),
+            pods,
+            pods_place,
+            connections,
+            tunnel: top.optional("tunnel").and_then(|field| read_tunnel(&field)).unwrap_or_default(),
+            storage: top.optional("storage").and_then(|field| read_storage(&field)).unwrap_or_default(),
+            metrics: top.optional("metrics").and_then(|field| read_namespace(&field)),
+        };
+        fields.finish();
+        Some(draft)
+    }
+
+    /// The blueprint. `None` only if something was missing, which the sink knows.
+    pub(super) fn build(self) -> Option<Blueprint> {
+        let network = self.network?;
+        let id = network.id?.value;
+        let (image, tag) = self.image?;
+        Some(Blueprint {
+            name: network.name.unwrap_or_else(|| id.to_string()),
+            id,
+            scope: network.scope?.value,
+            clusters: self.clusters.into_iter().map(DraftCluster::build).collect::<Option<_>>()?,
+            image,
+            tag,
+            pods: self.pods.into_iter().map(DraftPod::build).collect::<Option<_>>()?,
+            connections: self.connections.into_iter().map(DraftConnection::build).collect::<Option<_>>()?,
+            tunnel: self.tunnel.settings,
+            storage: self.storage,
+            metrics: self.metrics,
+        })
+    }
+}
+
+impl DraftNetwork {
+    fn read(field: &Field<'_>) -> Option<Self> {
+        let mut fields = field.fields()?;
+        let id = fields.required("id", "name the network, such as `fast-international-ferry`").and_then(text);
+        let name = fields.optional("name").and_then(|field| one_line(&field)).map(|spot| spot.value);
+        if let Some(field) = fields.optional("protocol") {
+            only(&field, "websocket", "protocol");
+        }
+        let filter = fields.optional("wasm_filter");
+        let mode = match filter.is_some() {
+            // An older name for the same thing.
+            true => fields.optional("mode"),
+            false => fields.required("mode", "write `mode: armored-tunnel`"),
+        };
+        if let Some(field) = filter {
+            only(&field, "xtra4", "filter");
+        }
+        if let Some(field) = mode {
+            only(&field, "armored-tunnel", "mode");
+        }
+        let scope =
+            fields.required("deployment_scope", "write `multi-cluster` or `single-cluster`").and_then(|field| {
+                choice(
+                    &field,
+                    "scope",
+                    &[("multi-cluster", Scope::MultiCluster), ("single-cluster", Scope::SingleCluster)],
+                )
+            });
+        fields.finish();
+        Some(Self { id, name, scope })
+    }
+}
+
+impl DraftCluster {
+    fn read(field: &Field<'_>) -> Option<Self> {
+        const CLOUDS: [(&str, Cloud); 4] =
+            [("aws", Cloud::Aws), ("gcp", Cloud::Gcp), ("azure", Cloud::Azure), ("none", Cloud::None)];
+        let mut fields = field.fields()?;
+        let context_hint = "write the context that `kubectl config get-contexts` shows for the cluster";
+        let ranges = fields.optional("source_ranges").map(|field| field.items()).unwrap_or_default();
+        let cluster = Self {
+            place: field.place.clone(),
+            id: fields.required("id", "name the cluster, such as `cluster-a`").and_then(text),
+            context: fields.required("context", context_hint).and_then(|field| one_line(&field)),
+            port: fields
+                .required("port", "write where tunnels are reached from outside, such as 30200")
+                .and_then(|field| port(&field)),
+            address: fields
+                .optional("address")
+                .and_then(|field| field.scalar(str::parse))
+                .map(|spot: Spot<Host>| spot.value),
+            cloud: fields
+                .optional("cloud")
+                .and_then(|field| choice(&field, "cloud", &CLOUDS))
+                .map_or(Cloud::None, |spot| spot.value),
+            source_ranges: ranges.iter().filter_map(|field| field.scalar(str::parse)).map(|spot| spot.value).collect(),
+            static_address: fields.optional("static_address").and_then(|field| one_line(&field)),
+            tcp_sysctls: fields.optional("tcp_sysctls").and_then(|field| truth(&field)).unwrap_or_default(),
+        };
+        fields.finish();
+        Some(cluster)
+    }
+
+    fn build(self) -> Option<Cluster> {
+        Some(Cluster {
+            id: self.id?.value,
+            context: self.context?.value,
+            port: self.port?,
+            address: self.address,
+            cloud: self.cloud,
+            source_ranges: self.source_ranges,
+            static_address: self.static_address.map(|spot| spot.value),
+            tcp_sysctls: self.tcp_sysctls,
+        })
+    }
+}
+
+impl DraftPod {
+    fn read(field: &Field<'_>) -> Option<Self> {
+        const TEMPLATES: [(&str, Template); 2] =
+            [("ws-initiator", Template::WsInitiator), ("ws-terminator", Template::WsTerminator)];
+        let mut fields = field.fields()?;
+        let pod = Self {
+            id: fields.required("id", "name the pod, such as `initiator`").and_then(text),
+            template: fields
+                .required("template", "write `ws-initiator` or `ws-terminator`")
+                .and_then(|field| choice(&field, "template", &TEMPLATES)),
+            cluster: fields.required("cluster", "write the `id` of one of `clusters`").and_then(text),
+            expose: fields.optional("expose").and_then(|field| read_namespace(&field)),
+            auto_trigger: fields
+                .optional("auto_trigger")
+                .and_then(|field| field.number(0..=1_000_000).map(|value| Spot { value, place: field.place.clone() })),
+        };
+        fields.finish();
+        Some(pod)
+    }
+
+    fn build(self) -> Option<Pod> {
+        Some(Pod {
+            id: self.id?.value,
+            template: self.template?.value,
+            cluster: self.cluster?.value,
+            expose: self.expose,
+            auto_trigger: self.auto_trigger.map_or(5, |spot| spot.value),
+        })
+    }
+}
+
+impl DraftConnection {
+    fn read(field: &Field<'_>) -> Option<Self> {
+        let mut fields = field.fields()?;
+        let connection = Self {
+            place: field.place.clone(),
+            from: fields.required("from", "write the `id` of the pod that connects").and_then(text),
+            to: fields.required("to", "write the `id` of the pod that is connected to").and_then(text),
+        };
+        fields.finish();
+        Some(connection)
+    }
+
+    fn build(self) -> Option<Connection> {
+        Some(Connection { from: self.from?.value, to: self.to?.value })
+    }
+}
+
+fn read_image(field: &Field<'_>) -> Option<(ImageName, Tag)> {
+    let mut fields = field.fields()?;
+    let image = fields.required("image", "name the images, such as `fast-international-ferry`");
+    let image = image.and_then(|field| field.text(str::parse)).map(|spot| spot.value);
+    let tag = fields.required("tag", "name the version of the images, such as `dev`");
+    let tag = tag.and_then(|field| field.text(str::parse)).map(|spot| spot.value);
+    fields.finish();
+    Some((image?, tag?))
+}
+
+fn read_tunnel(field: &Field<'_>) -> Option<DraftSettings> {
+    let mut fields = field.fields()?;
+    let tunnel = Settings::read(&mut fields);
+    fields.finish();
+    Some(tunnel)
+}
+
+fn read_storage(field: &Field<'_>) -> Option<Storage> {
+    let mut fields = field.fields()?;
+    let mut storage = Storage::default();
+    fields.read("size", &mut storage.size, |field| match size(MIB)(field.clone())? {
+        size if size.is_multiple_of(MIB) => Some(size),
+        _ => field.problem("not a whole number of MiB", "write a size such as `1GiB`"),
+    });
+    storage.class = fields.optional("class").and_then(text).map(|spot| spot.value);
+    fields.finish();
+    Some(storage)
+}
+
+/// `{namespace: …}`
+fn read_namespace(field: &Field<'_>) -> Option<Label> {
+    let mut fields = field.fields()?;
+    let namespace = fields.required("namespace", "name the namespace that may come in, such as `monitoring`");
+    let namespace = namespace.and_then(text).map(|spot| spot.value);
+    fields.finish();
+    namespace
+}
+
+fn list<'d, T>(
+    fields: &mut Fields<'d>,
+    key: &'static str,
+    hint: &str,
+    read: impl FnMut(&Field<'d>) -> Option<T>,
+) -> (Vec<T>, Option<Place>) {
+    let Some(field) = fields.required(key, hint) else { return (Vec::new(), None) };
+    if field.is_empty_list() {
+        field.problem::<()>(format!("no {key}"), hint);
+        return (Vec::new(), None);
+    }
+    (field.items().iter().filter_map(read).collect(), Some(field.place.clone()))
+}
+
+fn text(field: Field<'_>) -> Option<Spot<Label>> {
+    field.text(str::parse)
+}
+
+/// Text that may stand in a comment or a quoted word of a script.
+fn one_line(field: &Field<'_>) -> Option<Spot<String>> {
+    field.text(|text| match text.is_empty() || text.len() > 253 || text.chars().any(char::is_control) {
+        false => Ok(text.to_owned()),
+        true => Err(ValueError::new(format!("{} does not fit", quoted(text)), "write one line of up to 253 bytes")),
+    })
+}
+
+fn port(field: &Field<'_>) -> Option<u16> {
+    let port = field.number(1..=65_535)?;
+    match u16::try_from(port) {
+        Ok(port @ 30_000..=32_767) => Some(port),
+        _ => field.problem(
+            format!("port {port} cannot be opened on the nodes"),
+            "choose one from 30000 to 32767, the range that Kubernetes keeps for it",
+        ),
+    }
+}
+
+fn truth(field: &Field<'_>) -> Option<bool> {
+    choice(field, "answer", &[("true", true), ("false", false)]).map(|spot| spot.value)
+}
+
+/// Reads one of a few words.
+fn choice<T: Copy>(field: &Field<'_>, what: &str, words: &[(&str, T)]) -> Option<Spot<T>> {
+    field.scalar(|text| {
+        let known = words.iter().find(|(word, _)| *word == text);
+        known.map(|(_, value)| *value).ok_or_else(|| {
+            let words: Vec<_> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
+            let next = ["ws-relay", "ws-fan-out", "ws-fan-in"].contains(&text);
+            let message = match next {
+                true => format!("the {what} {} is not there yet", quoted(text)),
+                false => format!("there is no {what} {}", quoted(text)),
+            };
+            ValueError::new(message, format!("what there is: {}", words.join(", ")))
+        })
+    })
+}
+
+/// Reads the only word that there is so far.
+fn only(field: &Field<'_>, word: &str, what: &str) {
+    choice(field, what, &[(word, ())]);
+}

@@ -1,0 +1,22 @@
+//! From a blueprint to a Kubernetes bundle.
+//!
+//! A *blueprint* says which pods run in which clusters and who connects to whom; [`Blueprint::parse`] reads one and
+//! reports every problem in it at once. [`render()`] makes of it, and of the [`Keys`] of its pods, a [`Bundle`]:
+//! manifests, scripts and hooks, as bytes by path. The same blueprint and the same keys give the same bytes.
+//!
+//! This is the only crate that knows Kubernetes. A new kind of pod is a [`Template`] and what `render` makes of it.
+
+mod blueprint;
+mod bundle;
+mod keys;
+mod render;
+
+pub use blueprint::{
+    Blueprint, Cidr, Cloud, Cluster, Connection, Host, ImageName, Label, Pod, Scope, Storage, Tag, Template,
+};
+pub use bundle::{Bundle, Changes, File, Owner, WriteError};
+pub use keys::{KeyError, Keys, PodKeys};
+pub use render::{RenderError, render};
+
+/// A blueprint to start from, with comments.
+pub const STARTER: &str = include_str!("text/starter.yaml");

@@ -1,0 +1,116 @@
+//! From a blueprint and keys to the files of a bundle. Nothing here reads a file, a clock or randomness.
+
+mod app;
+mod network;
+mod readme;
+mod scripts;
+mod secrets;
+mod site;
+mod tunnel;
+mod workload;
+mod yaml;
+
+use serde::Serialize;
+
+use crate::{
+    Blueprint, Bundle, Label,
+    bundle::Owner,
+    keys::{Keys, SECRETS_FILE},
+};
+use site::Site;
+
+const NAMESPACE_FILE: &str = "01-namespace.yaml";
+const DEPLOYMENT_FILE: &str = "03-deployment.yaml";
+const SERVICE_FILE: &str = "04-service.yaml";
+const POLICY_FILE: &str = "05-network-policy.yaml";
+
+/// Stands above every manifest.
+const RENDERED: &str = "Rendered by `ferry bundle` from blueprint.yaml, which is the place for changes.";
+
+/// Renders the bundle of a blueprint. `source` is the text of the blueprint, which goes into the bundle as it is.
+///
+/// # Errors
+///
+/// If `keys` lacks those of a pod, or if the blueprint is not one that [`Blueprint::parse`] made and refers to a pod or
+/// cluster that it does not have.
+pub fn render(blueprint: &Blueprint, source: &str, keys: &Keys) -> Result<Bundle, RenderError> {
+    let sites = Site::all(blueprint, keys)?;
+    let mut bundle = Bundle::default();
+    for site in &sites {
+        if site.pod.expose.is_some() && site.keys.token.is_none() {
+            return Err(RenderError::Keys(site.pod.id.clone()));
+        }
+        manifests(&mut bundle, site);
+        app::add(&mut bundle, site);
+    }
+    scripts::add(&mut bundle, blueprint, &sites);
+    bundle.add("blueprint.yaml", source);
+    bundle.add("README.md", readme::text(blueprint, &sites));
+    bundle.add("LICENSE", include_str!("../../../../LICENSE"));
+    bundle.add(".gitignore", "# Keys, and what the deploy scripts found out.\n02-secrets.yaml\n/.addresses/\n");
+    Ok(bundle)
+}
+
+fn manifests(bundle: &mut Bundle, site: &Site<'_>) {
+    let pod = &site.pod.id;
+    let path = |file: &str| format!("{pod}/{file}");
+    let namespace = yaml::document(&secrets::namespace(site));
+    bundle.add(path(NAMESPACE_FILE), yaml::documents(RENDERED, [Some(namespace)]));
+
+    let warning = format!("{RENDERED}\nPrivate keys: keep this file to yourself, and out of version control.");
+    let secrets = [Some(yaml::document(&secrets::identity(site))), secrets::token(site).as_ref().map(yaml::document)];
+    bundle.add(path(SECRETS_FILE), yaml::documents(&warning, secrets)).mode = 0o600;
+
+    let config = tunnel::config(site);
+    let workload = [
+        Some(yaml::document(&workload::config_map(site, config))),
+        Some(yaml::document(&workload::volume_claim(site))),
+        Some(yaml::document(&workload::deployment(site))),
+    ];
+    bundle.add(path(DEPLOYMENT_FILE), yaml::documents(RENDERED, workload));
+
+    let services = [
+        Some(yaml::document(&network::web_app_service(site))),
+        network::tunnel_service_of(site).as_ref().map(yaml::document),
+    ];
+    bundle.add(path(SERVICE_FILE), yaml::documents(RENDERED, services));
+
+    let policies = [network::default_deny(site), network::policy(site)].map(|policy| Some(yaml::document(&policy)));
+    bundle.add(path(POLICY_FILE), yaml::documents(RENDERED, policies));
+
+    let kustomization = yaml::document(&Kustomization {
+        api_version: "kustomize.config.k8s.io/v1beta1",
+        kind: "Kustomization",
+        resources: [NAMESPACE_FILE, SECRETS_FILE, DEPLOYMENT_FILE, SERVICE_FILE, POLICY_FILE],
+    });
+    bundle.add(path("kustomization.yaml"), yaml::documents(RENDERED, [Some(kustomization)]));
+}
+
+/// Kustomize's own file, which is no object of Kubernetes.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Kustomization {
+    api_version: &'static str,
+    kind: &'static str,
+    resources: [&'static str; 5],
+}
+
+/// Puts values in the places that a text keeps for them: `{{name}}`.
+fn fill(text: &str, values: &[(&str, &str)]) -> String {
+    values.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("{{{{{name}}}}}"), value))
+}
+
+/// Why a blueprint was not rendered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RenderError {
+    /// There is no such pod.
+    #[error("the blueprint has no pod `{0}`")]
+    Pod(Label),
+    /// There is no such cluster.
+    #[error("the blueprint has no cluster `{0}`")]
+    Cluster(Label),
+    /// The pod has no keys, or too few.
+    #[error("pod `{0}` lacks keys")]
+    Keys(Label),
+}

@@ -1,0 +1,188 @@
+//! The `README.md` of a bundle: exact commands for this very network.
+
+use super::{
+    app::BASE_IMAGE,
+    fill,
+    scripts::{address_variable, deploy_script},
+    site::{ADMIN_PORT, Site, WEB_APP_PORT},
+};
+use crate::{Blueprint, Cluster, Scope, Template};
+
+const README: &str = include_str!("../text/README.md");
+const K3D: &str = include_str!("../text/k3d.md");
+const DEPLOY_MULTI: &str = include_str!("../text/deploy-multi.md");
+const DEPLOY_SINGLE: &str = include_str!("../text/deploy-single.md");
+const TROUBLES_MULTI: &str = include_str!("../text/troubles-multi.md");
+
+pub(super) fn text(blueprint: &Blueprint, sites: &[Site<'_>]) -> String {
+    let find = |template| sites.iter().find(|site| site.pod.template == template);
+    // A parsed blueprint has both.
+    let (Some(initiator), Some(terminator)) = (find(Template::WsInitiator), find(Template::WsTerminator)) else {
+        return format!("# {}\n", blueprint.name);
+    };
+    Readme { blueprint, sites, initiator, terminator }.text()
+}
+
+struct Readme<'r, 'b> {
+    blueprint: &'b Blueprint,
+    sites: &'r [Site<'b>],
+    initiator: &'r Site<'b>,
+    terminator: &'r Site<'b>,
+}
+
+impl Readme<'_, '_> {
+    fn text(&self) -> String {
+        let k3d = self.k3d();
+        let how = if k3d.is_empty() { "--push" } else { "--k3d" };
+        let multi = self.blueprint.scope == Scope::MultiCluster;
+        let intro = match multi {
+            true => "Two pods in two clusters, and one connection between them that stays open.",
+            false => "Two pods in one cluster, and one connection between them that stays open.",
+        };
+        let deploy = self.fill_names(if multi { DEPLOY_MULTI } else { DEPLOY_SINGLE });
+        let troubles = if multi { self.fill_names(TROUBLES_MULTI) } else { String::new() };
+        let scripts: Vec<_> = self.scripts().iter().map(|script| format!("./{script}")).collect();
+        fill(
+            README,
+            &[
+                ("intro", intro),
+                ("pods", &self.pods()),
+                ("picture", &self.picture()),
+                ("k3d", &k3d),
+                ("base", BASE_IMAGE),
+                ("deploy", &deploy),
+                ("verify", &self.verify()),
+                ("context", &shell_word(&self.initiator.cluster.context)),
+                ("count", &self.initiator.pod.auto_trigger.to_string()),
+                ("output", &self.output()),
+                ("forward", &self.forward(WEB_APP_PORT)),
+                ("how", how),
+                ("scripts", &scripts.join(" && ")),
+                ("status", &self.status()),
+                ("troubles", &troubles),
+                ("terminator", self.terminator.pod.id.as_str()),
+                // Last: it is the user's text, and may hold anything.
+                ("name", &self.blueprint.name),
+            ],
+        )
+    }
+
+    fn pods(&self) -> String {
+        let row = |site: &Site<'_>| {
+            let template = match site.pod.template {
+                Template::WsInitiator => "ws-initiator",
+                Template::WsTerminator => "ws-terminator",
+            };
+            let (pod, cluster, context) = (&site.pod.id, &site.cluster.id, &site.cluster.context);
+            let (namespace, image) = (site.namespace(), self.blueprint.image_of(pod));
+            format!("| {pod} | {template} | {cluster} | `{context}` | `{namespace}` | `{image}` |")
+        };
+        self.sites.iter().map(row).collect::<Vec<_>>().join("\n")
+    }
+
+    fn picture(&self) -> String {
+        let (from, to) = (&self.initiator, &self.terminator);
+        let port = to.cluster.port;
+        let ends = (format!("{}: {}", from.cluster.id, from.pod.id), format!("{}: {}", to.cluster.id, to.pod.id));
+        let width = ends.0.len().max(32);
+        let ways = match self.blueprint.scope {
+            Scope::MultiCluster => format!("load balancer:{port} ──▶ tunnel :18000 ──▶ web-app :8000"),
+            Scope::SingleCluster => format!("service:{port} ──▶ tunnel :18000 ──▶ web-app :8000"),
+        };
+        format!(
+            "{:width$}          {}\nweb-app ──▶ 127.0.0.1:18001 tunnel{:pad$} ═══════▶ {ways}",
+            ends.0,
+            ends.1,
+            "",
+            pad = width - 32
+        )
+    }
+
+    /// The steps on k3d, if that is where all the contexts lead.
+    fn k3d(&self) -> String {
+        // The initiator's last: it is made the current context, which is what the commands without one need.
+        let mut clusters = vec![self.terminator.cluster];
+        clusters.extend((self.blueprint.scope == Scope::MultiCluster).then_some(self.initiator.cluster));
+        let names: Option<Vec<_>> = clusters.iter().map(|cluster| cluster.context.strip_prefix("k3d-")).collect();
+        let Some(names) = names else { return String::new() };
+        let published =
+            |cluster: &Cluster| self.sites.iter().any(|site| site.cluster.id == cluster.id && site.is_published());
+        let create = clusters.iter().zip(names).map(|(cluster, name)| match published(cluster) {
+            true => format!("k3d cluster create {name} --port '{0}:{0}@loadbalancer' --wait", cluster.port),
+            false => format!("k3d cluster create {name} --wait"),
+        });
+        let dir = self.blueprint.id.as_str();
+        let deploys: Vec<_> = self.scripts().iter().map(|script| format!("{dir}/{script}")).collect();
+        fill(
+            K3D,
+            &[
+                ("create", &create.collect::<Vec<_>>().join("\n")),
+                ("deploys", &deploys.join("\n")),
+                ("dir", dir),
+                ("verify", &self.verify()),
+            ],
+        )
+    }
+
+    /// The scripts to run, in order.
+    fn scripts(&self) -> Vec<String> {
+        let mut scripts = vec![deploy_script(self.blueprint, self.terminator.cluster)];
+        if self.blueprint.scope == Scope::MultiCluster {
+            scripts.push(deploy_script(self.blueprint, self.initiator.cluster));
+        }
+        scripts
+    }
+
+    /// Exactly what users know by heart, without a context.
+    fn verify(&self) -> String {
+        let (namespace, pod) = (self.initiator.namespace(), &self.initiator.pod.id);
+        format!("kubectl logs -n {namespace} deployment/{pod} -c web-app -f")
+    }
+
+    fn output(&self) -> String {
+        format!("{} ferry output http://127.0.0.1:{WEB_APP_PORT}", kubectl(self.terminator, "exec", "-c web-app --"))
+    }
+
+    fn forward(&self, port: u16) -> String {
+        let (namespace, pod) = (self.initiator.namespace(), &self.initiator.pod.id);
+        let context = shell_word(&self.initiator.cluster.context);
+        format!("kubectl port-forward -n {namespace} deployment/{pod} {port} --context {context}")
+    }
+
+    /// In two steps, as the image of a pod has no program to ask with.
+    fn status(&self) -> String {
+        format!("{} & curl -sS http://127.0.0.1:{ADMIN_PORT}/status", self.forward(ADMIN_PORT))
+    }
+
+    fn fill_names(&self, text: &str) -> String {
+        let (near, far) = (self.initiator, self.terminator);
+        fill(
+            text,
+            &[
+                ("initiator", near.pod.id.as_str()),
+                ("terminator", far.pod.id.as_str()),
+                ("near_script", &deploy_script(self.blueprint, near.cluster)),
+                ("far_script", &deploy_script(self.blueprint, far.cluster)),
+                ("far_context", &far.cluster.context),
+                ("far_namespace", &far.namespace()),
+                ("variable", &address_variable(&far.pod.id)),
+                ("port", &far.cluster.port.to_string()),
+            ],
+        )
+    }
+}
+
+/// A command of kubectl on the deployment of a pod.
+fn kubectl(site: &Site<'_>, verb: &str, rest: &str) -> String {
+    let (namespace, pod) = (site.namespace(), &site.pod.id);
+    format!("kubectl {verb} --context {} -n {namespace} deployment/{pod} {rest}", shell_word(&site.cluster.context))
+}
+
+/// A word of a command line that means just this text, in quotes only if it needs some.
+fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@=".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}

@@ -1,0 +1,37 @@
+//! The namespace of a pod, and the Secrets in it.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+
+use super::{
+    site::Site,
+    workload::{IDENTITY, TOKEN},
+};
+use crate::keys::{IDENTITY_KEY, TOKEN_KEY};
+
+pub(super) fn namespace(site: &Site<'_>) -> Namespace {
+    let mut metadata = site.bare_metadata(site.namespace());
+    // The pods keep to the strictest standard that there is; hold them to it.
+    let level = if site.cluster.tcp_sysctls { "privileged" } else { "restricted" };
+    metadata.labels.get_or_insert_default().insert("pod-security.kubernetes.io/enforce".into(), level.into());
+    Namespace { metadata, ..Namespace::default() }
+}
+
+pub(super) fn identity(site: &Site<'_>) -> Secret {
+    secret(site, IDENTITY, IDENTITY_KEY, site.keys.identity.to_pem().expose())
+}
+
+pub(super) fn token(site: &Site<'_>) -> Option<Secret> {
+    site.pod.expose.as_ref()?;
+    Some(secret(site, TOKEN, TOKEN_KEY, site.keys.token.as_ref()?.expose()))
+}
+
+fn secret(site: &Site<'_>, name: &str, key: &str, value: &str) -> Secret {
+    Secret {
+        metadata: site.metadata(name),
+        type_: Some("Opaque".into()),
+        string_data: Some(BTreeMap::from([(key.into(), value.into())])),
+        ..Secret::default()
+    }
+}

@@ -1,0 +1,121 @@
+//! A pod and everything around it, looked up once.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+
+use crate::{Blueprint, Cluster, Label, Pod, PodKeys, RenderError, Scope, keys::Keys};
+
+/// Where a web-app serves HTTP.
+pub(super) const WEB_APP_PORT: u16 = 8000;
+/// Where a tunnel accepts links.
+pub(super) const TUNNEL_PORT: u16 = 18_000;
+/// Where the first egress of a tunnel listens, on loopback.
+pub(super) const EGRESS_PORT: u16 = 18_001;
+/// Where a tunnel serves probes and metrics.
+pub(super) const ADMIN_PORT: u16 = 9900;
+
+/// A pod, the keys that it has and whom it talks to.
+pub(super) struct Site<'b> {
+    pub(super) blueprint: &'b Blueprint,
+    pub(super) pod: &'b Pod,
+    pub(super) cluster: &'b Cluster,
+    pub(super) keys: &'b PodKeys,
+    /// The pods that it connects to.
+    pub(super) outgoing: Vec<Far<'b>>,
+    /// The pods that connect to it.
+    pub(super) incoming: Vec<Far<'b>>,
+}
+
+/// The other end of a connection.
+pub(super) struct Far<'b> {
+    pub(super) pod: &'b Pod,
+    pub(super) cluster: &'b Cluster,
+    pub(super) keys: &'b PodKeys,
+}
+
+impl<'b> Site<'b> {
+    /// The sites of all pods, in the order of the blueprint.
+    pub(super) fn all(blueprint: &'b Blueprint, keys: &'b Keys) -> Result<Vec<Self>, RenderError> {
+        let far = |id: &Label| {
+            let pod = blueprint.pods.iter().find(|pod| pod.id == *id).ok_or(RenderError::Pod(id.clone()))?;
+            let cluster = blueprint.clusters.iter().find(|cluster| cluster.id == pod.cluster);
+            Ok(Far {
+                pod,
+                cluster: cluster.ok_or(RenderError::Cluster(pod.cluster.clone()))?,
+                keys: keys.of(id).ok_or(RenderError::Keys(id.clone()))?,
+            })
+        };
+        let site = |pod: &'b Pod| {
+            let Far { pod, cluster, keys } = far(&pod.id)?;
+            let outgoing = blueprint.connections.iter().filter(|way| way.from == pod.id).map(|way| far(&way.to));
+            let incoming = blueprint.connections.iter().filter(|way| way.to == pod.id).map(|way| far(&way.from));
+            Ok(Self {
+                blueprint,
+                pod,
+                cluster,
+                keys,
+                outgoing: outgoing.collect::<Result<_, _>>()?,
+                incoming: incoming.collect::<Result<_, _>>()?,
+            })
+        };
+        blueprint.pods.iter().map(site).collect()
+    }
+
+    pub(super) fn namespace(&self) -> String {
+        self.blueprint.namespace(&self.pod.id)
+    }
+
+    /// The name of this pod's tunnel.
+    pub(super) fn tunnel_name(&self) -> String {
+        format!("{}/{}", self.cluster.id, self.pod.id)
+    }
+
+    /// Whether links come from outside the cluster.
+    pub(super) fn is_published(&self) -> bool {
+        self.blueprint.scope == Scope::MultiCluster && !self.incoming.is_empty()
+    }
+
+    /// What replicas of this pod are known by; never changes, as a Deployment could not follow.
+    pub(super) fn selector(&self) -> BTreeMap<String, String> {
+        selector(self.blueprint, &self.pod.id)
+    }
+
+    pub(super) fn label_selector(&self) -> LabelSelector {
+        LabelSelector { match_labels: Some(self.selector()), match_expressions: None }
+    }
+
+    /// Metadata of an object called `name`.
+    pub(super) fn metadata(&self, name: impl Into<String>) -> ObjectMeta {
+        ObjectMeta { namespace: Some(self.namespace()), ..self.bare_metadata(name) }
+    }
+
+    /// Metadata of an object that is in no namespace.
+    pub(super) fn bare_metadata(&self, name: impl Into<String>) -> ObjectMeta {
+        let mut labels = self.selector();
+        labels.insert("app.kubernetes.io/managed-by".into(), "ferry".into());
+        ObjectMeta { name: Some(name.into()), labels: Some(labels), ..ObjectMeta::default() }
+    }
+}
+
+impl Far<'_> {
+    /// The name of that pod's tunnel.
+    pub(super) fn tunnel_name(&self) -> String {
+        format!("{}/{}", self.cluster.id, self.pod.id)
+    }
+
+    /// The port by which its cluster is dialled.
+    pub(super) fn port(&self) -> u16 {
+        self.cluster.address.as_ref().and_then(|address| address.port).unwrap_or(self.cluster.port)
+    }
+}
+
+pub(super) fn selector(blueprint: &Blueprint, pod: &Label) -> BTreeMap<String, String> {
+    let label = |key: &str, value: &Label| (format!("app.kubernetes.io/{key}"), value.to_string());
+    BTreeMap::from([label("name", pod), label("part-of", &blueprint.id)])
+}
+
+/// The name of the Service in front of a tunnel.
+pub(super) fn tunnel_service(pod: &Label) -> String {
+    format!("{pod}-tunnel")
+}

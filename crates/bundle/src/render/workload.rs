@@ -1,0 +1,291 @@
+//! The Deployment of a pod, and its configuration and volume.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use k8s_openapi::{
+    api::{
+        apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy},
+        core::v1::{
+            Capabilities, ConfigMap, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
+            EnvVarSource, HTTPGetAction, ObjectFieldSelector, PersistentVolumeClaim, PersistentVolumeClaimSpec,
+            PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
+            ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Sysctl, Volume, VolumeMount,
+            VolumeResourceRequirements,
+        },
+    },
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
+};
+
+use super::{
+    site::{ADMIN_PORT, EGRESS_PORT, Site, TUNNEL_PORT, WEB_APP_PORT},
+    tunnel::{ADDRESSES_DIR, CONFIG_DIR, IDENTITY_DIR},
+};
+use crate::{Template, keys::TOKEN_KEY};
+
+pub(super) const CONFIG: &str = "tunnel";
+pub(super) const IDENTITY: &str = "tunnel-identity";
+pub(super) const ADDRESSES: &str = "tunnel-addresses";
+pub(super) const TOKEN: &str = "web-app-token";
+const DATA: &str = "data";
+const TMP: &str = "tmp";
+const DATA_DIR: &str = "/data";
+const TOKEN_DIR: &str = "/etc/ferry/token";
+
+/// The user and group of both containers; not in any image's list of users, so nobody's.
+const USER: i64 = 65_532;
+/// Readable by the group of the pod, which is how a user that is not root reads a Secret.
+const GROUP_READABLE: i32 = 0o440;
+
+/// How long a web-app may take to end, in seconds.
+const WEB_APP_STOP: u64 = 20;
+/// What is left for the kubelet, in seconds.
+const STOP_MARGIN: u64 = 5;
+
+const MIB: u64 = 1 << 20;
+/// Beside its buffers, a tunnel has its own memory and at least this much in the kernel's sockets.
+const TUNNEL_BESIDE: u64 = 256 * MIB;
+
+pub(super) fn config_map(site: &Site<'_>, config: String) -> ConfigMap {
+    ConfigMap {
+        metadata: site.metadata(CONFIG),
+        data: Some(BTreeMap::from([("tunnel.yaml".into(), config)])),
+        ..ConfigMap::default()
+    }
+}
+
+pub(super) fn volume_claim(site: &Site<'_>) -> PersistentVolumeClaim {
+    let storage = &site.blueprint.storage;
+    PersistentVolumeClaim {
+        metadata: site.metadata(DATA),
+        spec: Some(PersistentVolumeClaimSpec {
+            access_modes: Some(vec!["ReadWriteOnce".into()]),
+            resources: Some(VolumeResourceRequirements {
+                requests: Some(BTreeMap::from([("storage".into(), mebibytes(storage.size / MIB))])),
+                limits: None,
+            }),
+            storage_class_name: storage.class.as_ref().map(ToString::to_string),
+            ..PersistentVolumeClaimSpec::default()
+        }),
+        status: None,
+    }
+}
+
+pub(super) fn deployment(site: &Site<'_>) -> Deployment {
+    let annotations = BTreeMap::from([
+        ("prometheus.io/scrape".into(), "true".into()),
+        ("prometheus.io/port".into(), ADMIN_PORT.to_string()),
+        ("prometheus.io/path".into(), "/metrics".into()),
+        ("kubectl.kubernetes.io/default-container".into(), "web-app".into()),
+    ]);
+    Deployment {
+        metadata: site.metadata(site.pod.id.as_str()),
+        spec: Some(DeploymentSpec {
+            // A session lives in one tunnel, and a volume in one pod.
+            replicas: Some(1),
+            strategy: Some(DeploymentStrategy { type_: Some("Recreate".into()), rolling_update: None }),
+            selector: site.label_selector(),
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta {
+                    labels: Some(site.selector()),
+                    annotations: Some(annotations),
+                    ..ObjectMeta::default()
+                }),
+                spec: Some(pod(site)),
+            },
+            ..DeploymentSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn pod(site: &Site<'_>) -> PodSpec {
+    let drain = whole_seconds(site.blueprint.tunnel.drain);
+    PodSpec {
+        // A native sidecar: it starts before the web-app and ends after it.
+        init_containers: Some(vec![tunnel(site)]),
+        containers: vec![web_app(site)],
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        security_context: Some(PodSecurityContext {
+            run_as_non_root: Some(true),
+            run_as_user: Some(USER),
+            run_as_group: Some(USER),
+            fs_group: Some(USER),
+            fs_group_change_policy: Some("OnRootMismatch".into()),
+            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None }),
+            sysctls: site.cluster.tcp_sysctls.then(sysctls),
+            ..PodSecurityContext::default()
+        }),
+        termination_grace_period_seconds: i64::try_from(WEB_APP_STOP + drain + STOP_MARGIN).ok(),
+        volumes: Some(volumes(site)),
+        ..PodSpec::default()
+    }
+}
+
+fn tunnel(site: &Site<'_>) -> Container {
+    let accepts = (!site.incoming.is_empty()).then(|| port("tunnel", TUNNEL_PORT));
+    let dials = (!site.outgoing.is_empty()).then(|| mount(ADDRESSES, ADDRESSES_DIR));
+    let mounts = [mount(CONFIG, CONFIG_DIR), mount(IDENTITY, IDENTITY_DIR)];
+    let memory = site.blueprint.tunnel.limits.memory;
+    let limit = memory.saturating_add(TUNNEL_BESIDE.max(memory / 2)).div_ceil(MIB);
+    Container {
+        restart_policy: Some("Always".into()),
+        args: Some(vec!["tunnel".into(), "--config".into(), format!("{CONFIG_DIR}/tunnel.yaml")]),
+        ports: Some(accepts.into_iter().chain([port("admin", ADMIN_PORT)]).collect()),
+        volume_mounts: Some(mounts.into_iter().chain(dials.filter(|_| dials_by_file(site))).collect()),
+        resources: Some(resources(("50m", 64), ("2", limit))),
+        ..container(site, "tunnel", ADMIN_PORT)
+    }
+}
+
+fn web_app(site: &Site<'_>) -> Container {
+    let (role, own) = match site.pod.template {
+        Template::WsInitiator => (
+            "initiator",
+            vec![
+                variable("FERRY_PEER", format!("ws://127.0.0.1:{EGRESS_PORT}/ws")),
+                variable("FERRY_AUTO_TRIGGER", site.pod.auto_trigger.to_string()),
+            ],
+        ),
+        Template::WsTerminator => ("terminator", Vec::new()),
+    };
+    let name = EnvVar {
+        name: "POD_NAME".into(),
+        value: None,
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector { field_path: "metadata.name".into(), api_version: None }),
+            ..EnvVarSource::default()
+        }),
+    };
+    let common = [
+        name,
+        variable("CLUSTER_NAME", site.cluster.id.to_string()),
+        variable("FERRY_LISTEN", format!("0.0.0.0:{WEB_APP_PORT}")),
+        variable("FERRY_DATA", DATA_DIR),
+        variable("FERRY_HOOKS", "/app/app.py"),
+    ];
+    let mut args = vec![role.to_owned()];
+    let mut mounts = vec![mount(DATA, DATA_DIR), mount(TMP, "/tmp")];
+    for mount in &mut mounts {
+        mount.read_only = None;
+    }
+    if site.pod.expose.is_some() {
+        // An argument and not a variable: a web-app that does not know it must not start without it.
+        args.extend(["--token-file".into(), format!("{TOKEN_DIR}/{TOKEN_KEY}")]);
+        mounts.push(mount(TOKEN, TOKEN_DIR));
+    }
+    Container {
+        args: Some(args),
+        env: Some(common.into_iter().chain(own).collect()),
+        ports: Some(vec![port("http", WEB_APP_PORT)]),
+        volume_mounts: Some(mounts),
+        resources: Some(resources(("50m", 64), ("1", 256))),
+        ..container(site, "web-app", WEB_APP_PORT)
+    }
+}
+
+/// What both containers have in common; `probed` answers `/livez` and `/readyz`.
+fn container(site: &Site<'_>, name: &str, probed: u16) -> Container {
+    Container {
+        name: name.into(),
+        image: Some(site.blueprint.image_of(&site.pod.id)),
+        image_pull_policy: Some("IfNotPresent".into()),
+        command: Some(vec!["/usr/local/bin/ferry".into()]),
+        // Local matters only: a peer that is away keeps neither container from starting or from being ready.
+        startup_probe: Some(probe("/livez", probed, (1, 60))),
+        readiness_probe: Some(probe("/readyz", probed, (2, 2))),
+        liveness_probe: Some(probe("/livez", probed, (10, 3))),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), add: None }),
+            ..SecurityContext::default()
+        }),
+        ..Container::default()
+    }
+}
+
+fn volumes(site: &Site<'_>) -> Vec<Volume> {
+    let named = |name: &str| Volume { name: name.into(), ..Volume::default() };
+    let config_map = |name: &str, optional: Option<bool>| Volume {
+        config_map: Some(ConfigMapVolumeSource { name: name.into(), optional, ..ConfigMapVolumeSource::default() }),
+        ..named(name)
+    };
+    let secret = |name: &str| Volume {
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(name.into()),
+            default_mode: Some(GROUP_READABLE),
+            ..SecretVolumeSource::default()
+        }),
+        ..named(name)
+    };
+    let mut volumes = vec![config_map(CONFIG, None), secret(IDENTITY)];
+    if dials_by_file(site) {
+        // Made by the deploy script, whenever the address is known: the pod does not wait for it.
+        volumes.push(config_map(ADDRESSES, Some(true)));
+    }
+    if site.pod.expose.is_some() {
+        volumes.push(secret(TOKEN));
+    }
+    let claim = PersistentVolumeClaimVolumeSource { claim_name: DATA.into(), read_only: None };
+    volumes.push(Volume { persistent_volume_claim: Some(claim), ..named(DATA) });
+    let empty = EmptyDirVolumeSource { medium: None, size_limit: Some(mebibytes(64)) };
+    volumes.push(Volume { empty_dir: Some(empty), ..named(TMP) });
+    volumes
+}
+
+fn dials_by_file(site: &Site<'_>) -> bool {
+    site.blueprint.scope == crate::Scope::MultiCluster && !site.outgoing.is_empty()
+}
+
+/// Room for the bandwidth times the delay of links between continents.
+fn sysctls() -> Vec<Sysctl> {
+    let sysctl = |name: &str, value: &str| Sysctl { name: name.into(), value: value.into() };
+    vec![sysctl("net.ipv4.tcp_rmem", "4096 131072 33554432"), sysctl("net.ipv4.tcp_wmem", "4096 65536 33554432")]
+}
+
+fn probe(path: &str, port: u16, (period, failures): (i32, i32)) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.into()),
+            port: IntOrString::Int(port.into()),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(period),
+        timeout_seconds: Some(2),
+        failure_threshold: Some(failures),
+        ..Probe::default()
+    }
+}
+
+/// Requests and limits, each as CPU and memory in MiB.
+fn resources(requests: (&str, u64), limits: (&str, u64)) -> ResourceRequirements {
+    let map = |(cpu, memory): (&str, u64)| {
+        BTreeMap::from([("cpu".into(), Quantity(cpu.into())), ("memory".into(), mebibytes(memory))])
+    };
+    ResourceRequirements { requests: Some(map(requests)), limits: Some(map(limits)), claims: None }
+}
+
+fn mebibytes(count: u64) -> Quantity {
+    match count.is_multiple_of(1024) && count > 0 {
+        true => Quantity(format!("{}Gi", count / 1024)),
+        false => Quantity(format!("{count}Mi")),
+    }
+}
+
+fn mount(name: &str, path: &str) -> VolumeMount {
+    // Whole directories: a subPath is never updated.
+    VolumeMount { name: name.into(), mount_path: path.into(), read_only: Some(true), ..VolumeMount::default() }
+}
+
+fn port(name: &str, port: u16) -> ContainerPort {
+    ContainerPort { name: Some(name.into()), container_port: port.into(), ..ContainerPort::default() }
+}
+
+fn variable(name: &str, value: impl Into<String>) -> EnvVar {
+    EnvVar { name: name.into(), value: Some(value.into()), value_from: None }
+}
+
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX / 2)
+}

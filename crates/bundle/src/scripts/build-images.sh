@@ -1,0 +1,53 @@
+
+usage() {
+  say "usage: $0 [--k3d | --push] [--dry-run]"
+  say
+  say 'Builds the images of the pods with docker.'
+  say '  --k3d       imports them into the k3d clusters'
+  say '  --push      pushes them to the registry in their names'
+  say '  --dry-run   shows what would be run, and changes nothing'
+  say "  FERRY_SOURCE   where Ferry's source is; by default the directory that you are in"
+}
+
+THEN=nothing
+while (($# > 0)); do
+  case $1 in
+    --k3d) THEN=k3d ;;
+    --push) THEN=push ;;
+    --dry-run) DRY_RUN=yes ;;
+    -h | --help)
+      usage
+      exit 0
+      ;;
+    *)
+      usage >&2
+      exit 2
+      ;;
+  esac
+  shift
+done
+
+command -v docker > /dev/null || fail 'docker is not installed' 'see https://docs.docker.com/engine/install/'
+SOURCE=${FERRY_SOURCE:-$OLDPWD} # the common part changed the directory
+
+if ! docker image inspect "$BASE" > /dev/null 2>&1; then
+  [[ -f $SOURCE/crates/ferry/Cargo.toml ]] ||
+    fail "there is no image $BASE, and $SOURCE is not Ferry's source" \
+      "run: FERRY_SOURCE=/path/to/ferry $0"
+  say "building $BASE from $SOURCE"
+  run docker build --target python --tag "$BASE" "$SOURCE"
+fi
+
+for ((i = 0; i < ${#IMAGES[@]}; i += 3)); do
+  pod=${IMAGES[i]} image=${IMAGES[i + 1]} cluster=${IMAGES[i + 2]}
+  say "$pod: building $image"
+  run docker build --build-arg "BASE=$BASE" --tag "$image" "$pod/app"
+  case $THEN in
+    push) run docker push "$image" ;;
+    k3d)
+      [[ -n $cluster ]] || fail "the cluster of $pod is not one of k3d's" 'push the image to a registry instead: --push'
+      run k3d image import "$image" --cluster "$cluster"
+      ;;
+    *) ;;
+  esac
+done

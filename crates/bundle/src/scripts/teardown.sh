@@ -1,0 +1,54 @@
+
+WAIT="${FERRY_WAIT:-300}" # seconds, for each namespace to go
+
+usage() {
+  say "usage: $0 [--yes] [--dry-run]"
+  say
+  say "Removes $NETWORK: the namespaces of its pods with all that is in them, messages included."
+  say '  --yes       does not ask'
+  say '  --dry-run   shows what would be run, and changes nothing'
+}
+
+YES=no
+while (($# > 0)); do
+  case $1 in
+    --yes) YES=yes ;;
+    --dry-run) DRY_RUN=yes ;;
+    -h | --help)
+      usage
+      exit 0
+      ;;
+    *)
+      usage >&2
+      exit 2
+      ;;
+  esac
+  shift
+done
+
+need_kubectl
+for ((i = 0; i < ${#NAMESPACES[@]}; i += 2)); do need_context "${NAMESPACES[i]}"; done
+
+say "This removes, with all messages in them:"
+for ((i = 0; i < ${#NAMESPACES[@]}; i += 2)); do say "  namespace ${NAMESPACES[i + 1]} in ${NAMESPACES[i]}"; done
+if [[ $YES == no && $DRY_RUN == no ]]; then
+  read -r -p 'Go on? [y/N] ' answer || answer=''
+  case $answer in
+    y | Y | yes) ;;
+    *) fail 'nothing was removed' 'answer y, or run it with --yes' ;;
+  esac
+fi
+
+for ((i = 0; i < ${#NAMESPACES[@]}; i += 2)); do
+  context=${NAMESPACES[i]} namespace=${NAMESPACES[i + 1]}
+  if [[ $DRY_RUN == yes ]]; then
+    show kubectl --context "$context" delete namespace "$namespace" --ignore-not-found --timeout "${WAIT}s"
+    continue
+  fi
+  removed=$(kubectl --context "$context" delete namespace "$namespace" --ignore-not-found --timeout "${WAIT}s")
+  say "${removed:-namespace \"$namespace\" was not there} ($context)"
+done
+if [[ $DRY_RUN == no ]]; then
+  rm -rf .addresses
+  say 'The keys in */02-secrets.yaml and the images are still there.'
+fi

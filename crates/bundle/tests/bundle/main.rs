@@ -1,0 +1,9 @@
+//! Claims about blueprints and the bundles that are rendered of them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a panic is the report")]
+
+mod golden;
+mod manifests;
+mod mistakes;
+mod support;
+mod writing;
