@@ -174,7 +174,7 @@ tell() { # context namespace pod peer addresses
       "--from-literal=$peer=$addresses"
     return
   fi
-  config_map=$(kubectl create configmap tunnel-addresses --namespace "$namespace" \
+  config_map=$(kubectl --context "$context" --namespace "$namespace" create configmap tunnel-addresses \
     "--from-literal=$peer=$addresses" --dry-run=client --output yaml)
   printf '%s\n' "$config_map" | kubectl --context "$context" apply --filename - > /dev/null
   # A changed pod makes the kubelet look at once; otherwise it takes up to a minute and a half.

@@ -5,5 +5,8 @@
 mod golden;
 mod manifests;
 mod mistakes;
+mod props;
+#[cfg(unix)]
+mod scripts;
 mod support;
 mod writing;

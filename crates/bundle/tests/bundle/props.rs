@@ -1,0 +1,128 @@
+//! Any valid blueprint renders, and what is rendered reads back.
+
+use std::path::Path;
+
+use ferry_bundle::{Blueprint, render};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Secret, Service},
+    networking::v1::NetworkPolicy,
+};
+use proptest::prelude::*;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::support::fake_keys;
+
+/// The text of a blueprint.
+fn blueprint() -> impl Strategy<Value = String> {
+    let label = || "[a-z]([a-z0-9-]{0,12}[a-z0-9])?";
+    let context = "[ -~]{1,40}";
+    let ids = (label(), label(), label(), label(), label());
+    let clouds = prop_oneof![Just("none"), Just("aws"), Just("gcp"), Just("azure")];
+    let cluster = (30_000_u16..=32_767, clouds, any::<bool>(), any::<bool>(), any::<bool>());
+    let tunnel = (1_u32..100_000, 0_u32..600, 16_u32..4096, 1_u32..5_000);
+    let pods = (any::<bool>(), 0_u32..100, proptest::option::of(label()));
+    let name = "[ -~é🔁]{1,40}";
+    ((ids, context, context, name), (cluster, tunnel, pods, any::<bool>())).prop_filter_map(
+        "names that are the same",
+        |((ids, context_a, context_b, name), (cluster, tunnel, pods, single))| {
+            let (network, a, b, initiator, terminator) = ids;
+            if a == b || initiator == terminator || context_a == context_b {
+                return None;
+            }
+            let (port, cloud, address, ranges, sysctls) = cluster;
+            let (window, drain, memory, storage) = tunnel;
+            let (exposed, auto_trigger, metrics) = pods;
+            let text = |text: &str| serde_json::Value::from(text);
+            let mut clusters = vec![serde_json::json!({
+                "id": a, "context": context_a, "port": port, "cloud": cloud, "tcp_sysctls": sysctls,
+            })];
+            if cloud != "none" && ranges {
+                clusters[0]["static_address"] = text("192.0.2.7");
+                clusters[0]["source_ranges"] = serde_json::json!(["192.0.2.0/24", "2001:db8::/32"]);
+            }
+            if address {
+                clusters[0]["address"] = text("[2001:db8::1]:443");
+            }
+            if !single {
+                clusters.push(serde_json::json!({"id": b, "context": context_b, "port": 30_000}));
+            }
+            let near = if single { &a } else { &b };
+            let mut pods = serde_json::json!([
+                {"id": terminator, "template": "ws-terminator", "cluster": a},
+                {"id": initiator, "template": "ws-initiator", "cluster": near, "auto_trigger": auto_trigger},
+            ]);
+            if exposed {
+                pods[0]["expose"] = serde_json::json!({"namespace": "ingress"});
+            }
+            let mut blueprint = serde_json::json!({
+                "schema_version": "v2",
+                "network": {
+                    "id": network, "name": name, "mode": "armored-tunnel",
+                    "deployment_scope": if single { "single-cluster" } else { "multi-cluster" },
+                },
+                "clusters": clusters,
+                "app_registry": {"image": "registry.example.com:5000/a/b_c", "tag": "1.0-x"},
+                "pods": pods,
+                "connections": [{"from": initiator, "to": terminator}],
+                "tunnel": {
+                    "resume": {"window": format!("{}s", window.clamp(1, 86_400)), "buffer": "1MiB"},
+                    "drain": format!("{drain}s"),
+                    "limits": {"memory": format!("{memory}MiB")},
+                },
+                "storage": {"size": format!("{storage}MiB")},
+            });
+            if let Some(metrics) = metrics {
+                blueprint["metrics"] = serde_json::json!({"namespace": metrics});
+            }
+            Some(blueprint.to_string())
+        },
+    )
+}
+
+/// The object as it comes out of its type again.
+fn again<T: DeserializeOwned + Serialize>(object: &serde_json::Value) -> serde_json::Value {
+    serde_json::to_value(serde_json::from_value::<T>(object.clone()).unwrap()).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_blueprint_renders_and_reads_back(text in blueprint()) {
+        let blueprint = Blueprint::parse("blueprint.yaml", &text).unwrap_or_else(|report| panic!("{report}\n{text}"));
+        let bundle = render(&blueprint, &text, &fake_keys(&blueprint)).unwrap();
+        let mut tunnels = 0;
+        for path in bundle.files().keys().filter(|path| path.ends_with(".yaml") && path.contains("/0")) {
+            let objects: Vec<serde_json::Value> = serde_saphyr::from_multiple(bundle.text(path).unwrap()).unwrap();
+            for object in objects {
+                let read = match object["kind"].as_str().unwrap() {
+                    "Namespace" => again::<Namespace>(&object),
+                    "Secret" => again::<Secret>(&object),
+                    "ConfigMap" => again::<ConfigMap>(&object),
+                    "PersistentVolumeClaim" => again::<PersistentVolumeClaim>(&object),
+                    "Deployment" => again::<Deployment>(&object),
+                    "Service" => again::<Service>(&object),
+                    "NetworkPolicy" => again::<NetworkPolicy>(&object),
+                    kind => panic!("{path} has a {kind}"),
+                };
+                prop_assert_eq!(&read, &object, "{}", path);
+                if let Some(config) = object["data"]["tunnel.yaml"].as_str() {
+                    let parsed = ferry_config::parse(config, Path::new("/etc/ferry/config"));
+                    let parsed = parsed.unwrap_or_else(|report| panic!("{report}\n{config}"));
+                    prop_assert_eq!(&parsed.warnings, &[]);
+                    let tunnel = parsed.tunnel;
+                    prop_assert_eq!(&tunnel.limits, &blueprint.tunnel.limits);
+                    prop_assert_eq!((&tunnel.resume, tunnel.drain), (&blueprint.tunnel.resume, blueprint.tunnel.drain));
+                    tunnels += 1;
+                }
+            }
+        }
+        prop_assert_eq!(tunnels, 2);
+    }
+
+    #[test]
+    fn no_text_makes_the_parser_panic(text in "[ -~\n]{0,200}") {
+        let _ = Blueprint::parse("blueprint.yaml", &text);
+    }
+}

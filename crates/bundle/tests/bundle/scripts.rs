@@ -1,0 +1,309 @@
+//! The scripts of a bundle, run against a stand-in for kubectl that records what it is asked.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use tempfile::TempDir;
+
+use crate::support::{FINE, SINGLE, rendered, with};
+
+const INITIATOR_NS: &str = "fast-international-ferry-initiator-ns";
+const TERMINATOR_NS: &str = "fast-international-ferry-terminator-ns";
+
+/// A bundle, and a kubectl that leads to nowhere.
+struct Stage {
+    dir: TempDir,
+}
+
+/// How a script ended.
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+    /// The calls of kubectl, as `context: arguments`.
+    calls: Vec<String>,
+}
+
+impl Stage {
+    fn new(blueprint: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let stage = Self { dir };
+        rendered(blueprint).write(&stage.path("bundle")).unwrap();
+        fs::create_dir(stage.path("bin")).unwrap();
+        let kubectl = stage.path("bin/kubectl");
+        fs::write(&kubectl, include_str!("fake-kubectl.sh")).unwrap();
+        fs::set_permissions(&kubectl, fs::Permissions::from_mode(0o755)).unwrap();
+        stage.fake("contexts", "k3d-cluster-a\nk3d-cluster-b\n");
+        stage
+    }
+
+    /// [`FINE`] without the address of cluster B.
+    fn without_address() -> Self {
+        Self::new(&with(", address: host.k3d.internal", ""))
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.dir.path().join(path)
+    }
+
+    /// Sets what kubectl answers.
+    fn fake(&self, file: &str, text: &str) -> &Self {
+        fs::create_dir_all(self.path("fake")).unwrap();
+        fs::write(self.path("fake").join(file), text).unwrap();
+        self
+    }
+
+    /// What is in a file of the bundle or of the fake.
+    fn read(&self, path: &str) -> Option<String> {
+        fs::read_to_string(self.path(path)).ok()
+    }
+
+    /// What the initiator has been told about where the terminator is.
+    fn told(&self) -> Option<String> {
+        self.read(&format!("fake/configmap.{INITIATOR_NS}"))
+    }
+
+    fn run(&self, script: &str, args: &[&str]) -> Ran {
+        self.run_with(script, args, &[])
+    }
+
+    fn run_with(&self, script: &str, args: &[&str], variables: &[(&str, &str)]) -> Ran {
+        let _ = fs::remove_file(self.path("fake/calls"));
+        let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
+        let output = Command::new(self.path("bundle").join(script))
+            .args(args)
+            .env("PATH", path)
+            .env("FAKE", self.path("fake"))
+            .env("FERRY_PAUSE", "0.01")
+            .env_remove("FERRY_WAIT")
+            .envs(variables.iter().copied())
+            // Not in the bundle: the scripts find their way.
+            .current_dir(self.path(""))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Ran {
+            code: output.status.code().unwrap(),
+            out: text(output.stdout),
+            err: text(output.stderr),
+            calls: self.read("fake/calls").unwrap_or_default().lines().map(ToOwned::to_owned).collect(),
+        }
+    }
+}
+
+impl Ran {
+    #[track_caller]
+    fn fine(self) -> Self {
+        assert_eq!(self.code, 0, "{}\n{}", self.out, self.err);
+        self
+    }
+
+    #[track_caller]
+    fn says(&self, text: &str) -> &Self {
+        let all = format!("{}{}", self.out, self.err);
+        assert!(all.contains(text), "no {text:?} in:\n{all}");
+        self
+    }
+
+    /// Whether kubectl was called with these words.
+    fn called(&self, words: &str) -> bool {
+        self.calls.iter().any(|call| call.contains(words))
+    }
+}
+
+#[test]
+fn b_then_a_with_the_address_of_the_blueprint() {
+    let stage = Stage::new(FINE);
+    stage.fake("address", "172.18.0.3 \n");
+    let b = stage.run("deploy-cluster-b.sh", &[]).fine();
+    b.says("terminator: reached at 172.18.0.3:30200, recorded in .addresses/terminator");
+    b.says("kubectl logs --context k3d-cluster-b -n fast-international-ferry-terminator-ns deployment/terminator");
+    let a = stage.run("deploy-cluster-a.sh", &[]).fine();
+    a.says("initiator: address of terminator from the blueprint");
+    a.says("kubectl logs --context k3d-cluster-a -n fast-international-ferry-initiator-ns deployment/initiator");
+    assert_eq!(stage.told().as_deref(), Some("host.k3d.internal:30200"));
+    // The address before the pod, the pod before the wait.
+    let at = |words: &str| a.calls.iter().position(|call| call.contains(words)).unwrap_or_else(|| panic!("{words}"));
+    assert!(at("01-namespace.yaml") < at("apply --filename -"));
+    assert!(at("apply --filename -") < at("apply --kustomize initiator"));
+    assert!(at("apply --kustomize initiator") < at("rollout status deployment/initiator"));
+}
+
+#[test]
+fn nothing_is_asked_of_the_current_context() {
+    let stage = Stage::new(FINE);
+    stage.fake("address", "172.18.0.3 \n").fake(&format!("namespace.{INITIATOR_NS}"), "");
+    for script in ["deploy-cluster-b.sh", "deploy-cluster-a.sh"] {
+        let offline = "config get-contexts";
+        for call in stage.run(script, &[]).fine().calls {
+            let expected = format!("--context k3d-{}", script.trim_start_matches("deploy-").trim_end_matches(".sh"));
+            assert!(call.starts_with(&expected) || call.starts_with(offline), "{call}");
+        }
+    }
+}
+
+#[test]
+fn the_address_may_be_late() {
+    let stage = Stage::without_address();
+    stage.fake("late", "3").fake("address", "203.0.113.7 \n");
+    let b = stage.run("deploy-cluster-b.sh", &[]).fine();
+    b.says("waiting for the address of its load balancer, 0 s of 300 s");
+    assert_eq!(stage.read("bundle/.addresses/terminator").as_deref(), Some("203.0.113.7:30200\n"));
+}
+
+#[test]
+fn the_address_may_be_a_host_name_or_several() {
+    let stage = Stage::without_address();
+    stage.fake("address", " b.elb.example.com\n2001:db8::7 \n203.0.113.7 x\n");
+    stage.run("deploy-cluster-b.sh", &[]).fine();
+    stage.run("deploy-cluster-a.sh", &[]).fine().says("address of terminator discovered by k3d-cluster-b");
+    assert_eq!(stage.told().as_deref(), Some("b.elb.example.com:30200\n[2001:db8::7]:30200\n203.0.113.7:30200"));
+}
+
+#[test]
+fn an_address_that_never_comes_is_reported_with_the_next_step() {
+    let stage = Stage::without_address();
+    let b = stage.run_with("deploy-cluster-b.sh", &[], &[("FERRY_WAIT", "0")]);
+    assert_eq!(b.code, 1);
+    b.says("error: the load balancer of terminator got no address within 0 s");
+    b.says("kubectl --context k3d-cluster-b --namespace fast-international-ferry-terminator-ns describe service");
+    assert_eq!(stage.read("bundle/.addresses/terminator"), None);
+}
+
+#[test]
+fn a_first_waits_and_b_then_tells_it() {
+    let stage = Stage::without_address();
+    let a = stage.run("deploy-cluster-a.sh", &[]).fine();
+    a.says("initiator runs and waits for the address of terminator");
+    a.says("FERRY_TERMINATOR_ADDRESS=HOST:30200");
+    assert!(a.called("rollout status deployment/initiator"));
+    assert_eq!(stage.told(), None);
+    stage.fake("address", "203.0.113.7 \n").fake(&format!("namespace.{INITIATOR_NS}"), "");
+    stage.run("deploy-cluster-b.sh", &[]).fine().says("initiator: dials terminator at 203.0.113.7:30200");
+    assert_eq!(stage.told().as_deref(), Some("203.0.113.7:30200"));
+    assert_eq!(stage.read("fake/told").as_deref(), Some("k3d-cluster-a\n"));
+}
+
+#[test]
+fn b_first_says_what_is_next() {
+    let stage = Stage::without_address();
+    stage.fake("address", "203.0.113.7 \n");
+    stage.run("deploy-cluster-b.sh", &[]).fine().says("initiator: not there yet; next: ./deploy-cluster-a.sh");
+}
+
+#[test]
+fn a_second_run_changes_nothing_and_a_moved_address_only_the_config_map() {
+    let stage = Stage::without_address();
+    stage.fake("address", "203.0.113.7 \n");
+    stage.run("deploy-cluster-b.sh", &[]).fine();
+    stage.run("deploy-cluster-a.sh", &[]).fine();
+    let again = stage.run("deploy-cluster-a.sh", &[]).fine();
+    again.says("initiator: already dials terminator at 203.0.113.7:30200");
+    assert!(!again.called("create configmap") && !again.called("annotate"));
+    stage.fake("address", "203.0.113.8 \n");
+    let moved = stage.run("deploy-cluster-a.sh", &[]).fine();
+    assert_eq!(stage.told().as_deref(), Some("203.0.113.8:30200"));
+    assert!(moved.called("annotate pods --overwrite --selector app.kubernetes.io/name=initiator"));
+    assert!(!moved.called("restart"));
+}
+
+#[test]
+fn a_given_address_comes_first_and_a_recorded_one_last() {
+    let stage = Stage::new(FINE);
+    let given = [("FERRY_TERMINATOR_ADDRESS", "b.example.com, 203.0.113.9:443")];
+    let a = stage.run_with("deploy-cluster-a.sh", &[], &given).fine();
+    a.says("address of terminator given by FERRY_TERMINATOR_ADDRESS");
+    a.says("warning: the network policy of initiator lets only port 30200 out");
+    assert_eq!(stage.told().as_deref(), Some("b.example.com:30200\n203.0.113.9:443"));
+
+    // Cluster B is known to whoever deployed it; here there is only what they recorded.
+    let stage = Stage::without_address();
+    stage.fake("contexts", "k3d-cluster-a\n");
+    fs::create_dir(stage.path("bundle/.addresses")).unwrap();
+    fs::write(stage.path("bundle/.addresses/terminator"), "203.0.113.7:30200\n").unwrap();
+    stage.run("deploy-cluster-a.sh", &[]).fine().says("recorded in .addresses/terminator");
+    assert_eq!(stage.told().as_deref(), Some("203.0.113.7:30200"));
+}
+
+#[test]
+fn a_wrong_context_is_named_beside_those_that_there_are() {
+    let stage = Stage::new(FINE);
+    stage.fake("contexts", "kind-a\nproduction\n");
+    for (script, context) in [("deploy-cluster-a.sh", "k3d-cluster-a"), ("teardown.sh", "k3d-cluster-a")] {
+        let ran = stage.run(script, &["--dry-run"]);
+        assert_eq!(ran.code, 1);
+        ran.says(&format!("error: kubectl has no context {context}")).says("it has: kind-a production");
+        assert!(!ran.called("apply") && !ran.called("delete"));
+    }
+}
+
+#[test]
+fn a_cluster_that_does_not_answer_is_reported_and_a_short_refusal_is_not() {
+    let stage = Stage::new(FINE);
+    stage.fake("refuse", "99");
+    let ran = stage.run("deploy-cluster-a.sh", &[]);
+    assert_eq!(ran.code, 1);
+    ran.says("error: the cluster behind context k3d-cluster-a does not answer");
+    stage.fake("refuse", "2").fake("refuse_apply", "2");
+    stage.run("deploy-cluster-a.sh", &[]).fine();
+}
+
+#[test]
+fn a_roll_out_that_is_stuck_says_where_to_look() {
+    let stage = Stage::new(FINE);
+    stage.fake("stuck", "1");
+    let ran = stage.run("deploy-cluster-a.sh", &[]);
+    assert_eq!(ran.code, 1);
+    ran.says("error: initiator did not come up within 300 s").says("describe pods").says("./build-images.sh");
+}
+
+#[test]
+fn a_dry_run_shows_and_changes_nothing() {
+    let stage = Stage::without_address();
+    stage.fake("address", "203.0.113.7 \n");
+    for script in ["deploy-cluster-a.sh", "deploy-cluster-b.sh", "teardown.sh"] {
+        let ran = stage.run(script, &["--dry-run"]).fine();
+        ran.says("+ kubectl --context k3d-cluster-");
+        let verbs = ["apply", "create", "annotate", "delete", "rollout"];
+        assert!(!verbs.iter().any(|verb| ran.called(verb)), "{:?}", ran.calls);
+    }
+    assert_eq!((stage.told(), stage.read("bundle/.addresses/terminator")), (None, None));
+}
+
+#[test]
+fn one_cluster_takes_one_script() {
+    let stage = Stage::new(SINGLE);
+    let ran = stage.run("deploy.sh", &[]).fine();
+    let at = |words: &str| ran.calls.iter().position(|call| call.contains(words)).unwrap_or_else(|| panic!("{words}"));
+    assert!(at("apply --kustomize terminator") < at("apply --kustomize initiator"));
+    assert!(!ran.called("get service") && !ran.called("configmap"));
+}
+
+#[test]
+fn teardown_asks_first_and_says_what_it_removed() {
+    let stage = Stage::new(FINE);
+    stage.fake(&format!("namespace.{INITIATOR_NS}"), "");
+    let unasked = stage.run("teardown.sh", &[]);
+    assert_eq!(unasked.code, 1);
+    unasked.says(&format!("namespace {TERMINATOR_NS} in k3d-cluster-b")).says("error: nothing was removed");
+    assert!(!unasked.called("delete"));
+    let ran = stage.run("teardown.sh", &["--yes"]).fine();
+    ran.says(&format!("namespace \"{INITIATOR_NS}\" deleted (k3d-cluster-a)"));
+    ran.says(&format!("namespace \"{TERMINATOR_NS}\" was not there (k3d-cluster-b)"));
+}
+
+#[test]
+fn an_unknown_option_is_a_mistake_of_usage() {
+    let stage = Stage::new(FINE);
+    for script in ["deploy-cluster-a.sh", "deploy-cluster-b.sh", "teardown.sh", "build-images.sh"] {
+        let ran = stage.run(script, &["--force"]);
+        assert_eq!(ran.code, 2, "{script}");
+        ran.says("usage:");
+        stage.run(script, &["--help"]).fine().says("--dry-run");
+    }
+}
