@@ -10,6 +10,7 @@ mod blueprint;
 mod bundle;
 mod keys;
 mod render;
+mod steps;
 
 pub use blueprint::{
     Blueprint, Cidr, Cloud, Cluster, Connection, Host, ImageName, Label, Pod, Scope, Storage, Tag, Template,
@@ -17,6 +18,7 @@ pub use blueprint::{
 pub use bundle::{Bundle, Changes, File, Owner, WriteError};
 pub use keys::{KeyError, Keys, PodKeys};
 pub use render::{RenderError, render};
+pub use steps::{Proof, Steps, Watched};
 
 /// A blueprint to start from, with comments.
 pub const STARTER: &str = include_str!("text/starter.yaml");

@@ -3,7 +3,7 @@
 use super::{
     app::BASE_IMAGE,
     fill,
-    scripts::{address_variable, deploy_script},
+    scripts::address_variable,
     site::{ADMIN_PORT, Site, WEB_APP_PORT},
 };
 use crate::{Blueprint, Cluster, Scope, Template};
@@ -41,7 +41,7 @@ impl Readme<'_, '_> {
         };
         let deploy = self.fill_names(if multi { DEPLOY_MULTI } else { DEPLOY_SINGLE });
         let troubles = if multi { self.fill_names(TROUBLES_MULTI) } else { String::new() };
-        let scripts: Vec<_> = self.scripts().iter().map(|script| format!("./{script}")).collect();
+        let scripts: Vec<_> = self.blueprint.steps().scripts.iter().map(|script| format!("./{script}")).collect();
         fill(
             README,
             &[
@@ -112,7 +112,7 @@ impl Readme<'_, '_> {
             false => format!("k3d cluster create {name} --wait"),
         });
         let dir = self.blueprint.id.as_str();
-        let deploys: Vec<_> = self.scripts().iter().map(|script| format!("{dir}/{script}")).collect();
+        let deploys: Vec<_> = self.blueprint.steps().scripts.iter().map(|script| format!("{dir}/{script}")).collect();
         fill(
             K3D,
             &[
@@ -122,15 +122,6 @@ impl Readme<'_, '_> {
                 ("verify", &self.verify()),
             ],
         )
-    }
-
-    /// The scripts to run, in order.
-    fn scripts(&self) -> Vec<String> {
-        let mut scripts = vec![deploy_script(self.blueprint, self.terminator.cluster)];
-        if self.blueprint.scope == Scope::MultiCluster {
-            scripts.push(deploy_script(self.blueprint, self.initiator.cluster));
-        }
-        scripts
     }
 
     /// Exactly what users know by heart, without a context.
@@ -161,8 +152,8 @@ impl Readme<'_, '_> {
             &[
                 ("initiator", near.pod.id.as_str()),
                 ("terminator", far.pod.id.as_str()),
-                ("near_script", &deploy_script(self.blueprint, near.cluster)),
-                ("far_script", &deploy_script(self.blueprint, far.cluster)),
+                ("near_script", &self.blueprint.deploy_script(near.cluster)),
+                ("far_script", &self.blueprint.deploy_script(far.cluster)),
                 ("far_context", &far.cluster.context),
                 ("far_namespace", &far.namespace()),
                 ("variable", &address_variable(&far.pod.id)),

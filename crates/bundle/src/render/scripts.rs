@@ -1,20 +1,12 @@
 //! The scripts of a bundle: fixed texts under a header of variables.
 
 use super::{app::BASE_IMAGE, site::Site, yaml::commented};
-use crate::{Blueprint, Bundle, Cluster, Scope, Template};
+use crate::{Blueprint, Bundle, Scope, Template};
 
 const COMMON: &str = include_str!("../scripts/common.sh");
 const DEPLOY: &str = include_str!("../scripts/deploy.sh");
 const TEARDOWN: &str = include_str!("../scripts/teardown.sh");
 const BUILD_IMAGES: &str = include_str!("../scripts/build-images.sh");
-
-/// The script that deploys a cluster.
-pub(super) fn deploy_script(blueprint: &Blueprint, cluster: &Cluster) -> String {
-    match blueprint.scope {
-        Scope::SingleCluster => "deploy.sh".into(),
-        Scope::MultiCluster => format!("deploy-{}.sh", cluster.id),
-    }
-}
 
 /// The variable that a peer's address may be given by.
 pub(super) fn address_variable(pod: &crate::Label) -> String {
@@ -35,7 +27,7 @@ pub(super) fn add(bundle: &mut Bundle, blueprint: &Blueprint, sites: &[Site<'_>]
         header.list("PUBLISHED", "pod, namespace, port", published);
         header.list("DIALS", "pod, namespace, peer, its context, namespace, port, address, variable", dials(&here));
         header.list("DIALLERS", "pod here, pod there, its context, namespace, script", diallers(&here));
-        bundle.add(deploy_script(blueprint, cluster), header.with(DEPLOY)).mode = 0o755;
+        bundle.add(blueprint.deploy_script(cluster), header.with(DEPLOY)).mode = 0o755;
     }
     let mut header = Header::new(&format!("Removes {} from its clusters.", blueprint.id));
     header.scalar("NETWORK", blueprint.id.as_str());
@@ -89,7 +81,7 @@ fn diallers(here: &[&Site<'_>]) -> Vec<Vec<String>> {
             far.pod.id.to_string(),
             far.cluster.context.clone(),
             site.blueprint.namespace(&far.pod.id),
-            format!("./{}", deploy_script(site.blueprint, far.cluster)),
+            format!("./{}", site.blueprint.deploy_script(far.cluster)),
         ]
     })
     .collect()

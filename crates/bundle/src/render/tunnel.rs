@@ -16,10 +16,14 @@ pub(super) const IDENTITY_DIR: &str = "/etc/ferry/identity";
 /// The directory with a file of addresses for each pod that is dialled.
 pub(super) const ADDRESSES_DIR: &str = "/etc/ferry/addresses";
 
+/// The directory of what outlives a pod; the web-app and the tunnel have a part each.
+pub(super) const DATA_DIR: &str = "/data";
+
 #[derive(Serialize)]
 struct TunnelYaml {
     name: String,
     identity: String,
+    state: String,
     admin: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     listen: Option<String>,
@@ -104,6 +108,7 @@ pub(super) fn config(site: &Site<'_>) -> String {
     yaml::plain(&TunnelYaml {
         name: site.tunnel_name(),
         identity: format!("{IDENTITY_DIR}/{}", crate::keys::IDENTITY_KEY),
+        state: format!("{DATA_DIR}/tunnel"),
         // The kubelet's probes come from outside the pod.
         admin: format!("0.0.0.0:{ADMIN_PORT}"),
         listen: accepts.then(|| format!("0.0.0.0:{TUNNEL_PORT}")),

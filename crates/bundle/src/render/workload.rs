@@ -18,7 +18,7 @@ use k8s_openapi::{
 
 use super::{
     site::{ADMIN_PORT, EGRESS_PORT, Site, TUNNEL_PORT, WEB_APP_PORT},
-    tunnel::{ADDRESSES_DIR, CONFIG_DIR, IDENTITY_DIR},
+    tunnel::{ADDRESSES_DIR, CONFIG_DIR, DATA_DIR, IDENTITY_DIR},
 };
 use crate::{Template, keys::TOKEN_KEY};
 
@@ -28,7 +28,6 @@ pub(super) const ADDRESSES: &str = "tunnel-addresses";
 pub(super) const TOKEN: &str = "web-app-token";
 const DATA: &str = "data";
 const TMP: &str = "tmp";
-const DATA_DIR: &str = "/data";
 const TOKEN_DIR: &str = "/etc/ferry/token";
 
 /// The user and group of both containers; not in any image's list of users, so nobody's.
@@ -125,7 +124,7 @@ fn pod(site: &Site<'_>) -> PodSpec {
 fn tunnel(site: &Site<'_>) -> Container {
     let accepts = (!site.incoming.is_empty()).then(|| port("tunnel", TUNNEL_PORT));
     let dials = (!site.outgoing.is_empty()).then(|| mount(ADDRESSES, ADDRESSES_DIR));
-    let mounts = [mount(CONFIG, CONFIG_DIR), mount(IDENTITY, IDENTITY_DIR)];
+    let mounts = [mount(CONFIG, CONFIG_DIR), mount(IDENTITY, IDENTITY_DIR), writable(DATA, DATA_DIR)];
     let memory = site.blueprint.tunnel.limits.memory;
     let limit = memory.saturating_add(TUNNEL_BESIDE.max(memory / 2)).div_ceil(MIB);
     Container {
@@ -161,14 +160,11 @@ fn web_app(site: &Site<'_>) -> Container {
         name,
         variable("CLUSTER_NAME", site.cluster.id.to_string()),
         variable("FERRY_LISTEN", format!("0.0.0.0:{WEB_APP_PORT}")),
-        variable("FERRY_DATA", DATA_DIR),
+        variable("FERRY_DATA", format!("{DATA_DIR}/web-app")),
         variable("FERRY_HOOKS", "/app/app.py"),
     ];
     let mut args = vec![role.to_owned()];
-    let mut mounts = vec![mount(DATA, DATA_DIR), mount(TMP, "/tmp")];
-    for mount in &mut mounts {
-        mount.read_only = None;
-    }
+    let mut mounts = vec![writable(DATA, DATA_DIR), writable(TMP, "/tmp")];
     if site.pod.expose.is_some() {
         // An argument and not a variable: a web-app that does not know it must not start without it.
         args.extend(["--token-file".into(), format!("{TOKEN_DIR}/{TOKEN_KEY}")]);
@@ -276,6 +272,10 @@ fn mebibytes(count: u64) -> Quantity {
 fn mount(name: &str, path: &str) -> VolumeMount {
     // Whole directories: a subPath is never updated.
     VolumeMount { name: name.into(), mount_path: path.into(), read_only: Some(true), ..VolumeMount::default() }
+}
+
+fn writable(name: &str, path: &str) -> VolumeMount {
+    VolumeMount { read_only: None, ..mount(name, path) }
 }
 
 fn port(name: &str, port: u16) -> ContainerPort {

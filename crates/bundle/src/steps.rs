@@ -1,0 +1,83 @@
+//! What deploying a bundle takes: which scripts, in which order, and what to ask of kubectl for proof.
+
+use crate::{Blueprint, Cluster, Pod, Scope, Template};
+
+/// The steps that lead from a bundle to two pods that talk to each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Steps {
+    /// The scripts of the bundle, in order.
+    pub scripts: Vec<String>,
+    /// Where to look for the messages that the initiator sends by itself; `None` if it sends none.
+    pub proof: Option<Proof>,
+    /// What to watch so that a moved address is noticed; `None` if the blueprint gives the address, or none is needed.
+    pub address: Option<Watched>,
+}
+
+/// Messages that are to arrive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// The arguments of a kubectl that prints what arrived, a JSON object a line.
+    pub output: Vec<String>,
+    /// How many messages are to be there.
+    pub messages: u32,
+    /// The clusters in the trail of each, in order.
+    pub trail: [String; 2],
+}
+
+/// An address that may move.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watched {
+    /// The arguments of a kubectl that prints the address.
+    pub query: Vec<String>,
+    /// Whose it is.
+    pub pod: String,
+}
+
+impl Blueprint {
+    /// How a bundle of this blueprint is deployed.
+    pub fn steps(&self) -> Steps {
+        let initiator = self.place_of(Template::WsInitiator);
+        let terminator = self.place_of(Template::WsTerminator);
+        let ends = [terminator, initiator].into_iter().flatten();
+        let mut scripts: Vec<_> = ends.map(|(_, cluster)| self.deploy_script(cluster)).collect();
+        scripts.dedup();
+        let proof = initiator.zip(terminator).and_then(|((from, here), (to, there))| {
+            let exec = format!("deployment/{}", to.id);
+            let app = "http://127.0.0.1:8000";
+            let command = ["exec", exec.as_str(), "--container", "web-app", "--", "ferry", "output", app];
+            (from.auto_trigger > 0).then(|| Proof {
+                output: self.kubectl(to, there, &command),
+                messages: from.auto_trigger,
+                trail: [here.id.to_string(), there.id.to_string()],
+            })
+        });
+        let address = terminator.filter(|(_, cluster)| self.scope == Scope::MultiCluster && cluster.address.is_none());
+        let address = address.map(|(pod, cluster)| {
+            let service = format!("{}-tunnel", pod.id);
+            let path = "jsonpath={range .status.loadBalancer.ingress[*]}{.ip}{.hostname} {end}";
+            let query = ["get", "service", &service, "--output", path];
+            Watched { query: self.kubectl(pod, cluster, &query), pod: pod.id.to_string() }
+        });
+        Steps { scripts, proof, address }
+    }
+
+    /// The script of a bundle that deploys a cluster.
+    pub(crate) fn deploy_script(&self, cluster: &Cluster) -> String {
+        match self.scope {
+            Scope::SingleCluster => "deploy.sh".into(),
+            Scope::MultiCluster => format!("deploy-{}.sh", cluster.id),
+        }
+    }
+
+    /// The pod of a template and its cluster; a parsed blueprint has one of each.
+    fn place_of(&self, template: Template) -> Option<(&Pod, &Cluster)> {
+        let pod = self.pods.iter().find(|pod| pod.template == template)?;
+        Some((pod, self.clusters.iter().find(|cluster| cluster.id == pod.cluster)?))
+    }
+
+    fn kubectl(&self, pod: &Pod, cluster: &Cluster, words: &[&str]) -> Vec<String> {
+        let namespace = self.namespace(&pod.id);
+        let which = ["--context", cluster.context.as_str(), "--namespace", namespace.as_str()];
+        which.iter().chain(words).map(ToString::to_string).collect()
+    }
+}
