@@ -144,10 +144,23 @@ fn every_decision_is_numbered_and_listed() {
     records.retain(|name| name != "README.md");
     records.sort();
     let list = fs::read_to_string(dir.join("README.md")).unwrap();
-    for (i, name) in records.iter().enumerate() {
-        let expected = format!("{:04}-", i + 1);
-        assert!(name.starts_with(&expected) && name.ends_with(".md"), "{name} should be {expected}title.md");
+    let mut numbers = std::collections::BTreeSet::new();
+    for name in &records {
+        let (number, title) = name.split_once('-').unwrap_or_else(|| panic!("{name} should be NNNN-title.md"));
+        let is_number = number.len() == 4 && number.bytes().all(|byte| byte.is_ascii_digit());
+        assert!(is_number && title.ends_with(".md"), "{name} should be NNNN-title.md");
+        assert!(numbers.insert(number), "two decisions have the number {number}");
         assert!(list.contains(&format!("({name})")), "docs/decisions/README.md does not link to {name}");
+    }
+}
+
+#[test]
+fn every_test_that_a_guarantee_names_exists() {
+    let text = fs::read_to_string(root().join("docs/guarantees.md")).unwrap();
+    let sources: String = sources().into_iter().map(|(_, text)| text).collect();
+    let rows = text.lines().filter(|line| line.starts_with("| ") && line.contains('`'));
+    for name in rows.flat_map(|row| row.split('`').skip(1).step_by(2)) {
+        assert!(sources.contains(&format!("fn {name}(")), "no test is called {name}");
     }
 }
 

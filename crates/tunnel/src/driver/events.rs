@@ -1,9 +1,11 @@
 //! What a driver is told, by others and by its session, and what it does about it.
 
+use std::time::Duration;
+
 use ferry_session::{Epoch, Event, Intent, Outcome, Release, ResetCode, Side, Time};
 use tracing::{debug, info, warn};
 
-use super::{Driver, Obtaining, ROTATE_AGAIN};
+use super::{Driver, FIRST_RETRY, Obtaining, PROBE, ROTATE_AGAIN};
 use crate::mailbox::Command;
 use crate::metrics::{ByRotated, Rotated};
 use crate::rotation::jittered;
@@ -81,6 +83,7 @@ impl Driver {
             (self.session.side() == Side::Opener).then(|| now + jittered(rotation.every).saturating_sub(link.age()));
         self.entry.set_link(Some((epoch, link.facts().clone())));
         self.count_detached(false);
+        self.tries = 0;
         let (session, peer) = (self.session.id(), &self.peer.name);
         match intent {
             Intent::Open => info!(%session, %peer, service = self.session.service(), "session open"),
@@ -107,7 +110,9 @@ impl Driver {
             }
             Release::Rejected { reason, .. } => {
                 info!(session = %self.session.id(), %epoch, "attach rejected: {reason}");
-                self.rotation_failed();
+                if self.session.is_attached() {
+                    self.rotation_failed();
+                }
             }
             Release::Fenced | Release::Abandoned => {}
         }
@@ -163,6 +168,11 @@ impl Driver {
         if self.obtaining.as_ref().is_some_and(|obtaining| rotate || !obtaining.rotate) {
             return;
         }
+        let pause = match self.tries.checked_sub(2) {
+            Some(doublings) if !rotate => (FIRST_RETRY * (1 << doublings.min(5))).min(PROBE),
+            _ => Duration::ZERO,
+        };
+        self.tries += u32::from(!rotate);
         let (shared, peer) = (self.shared.clone(), self.peer.clone());
         self.obtaining = Some(Obtaining {
             rotate,
@@ -171,6 +181,7 @@ impl Driver {
                     shared.rotations.wait().await;
                     peer.fresh_link(&shared).await
                 } else {
+                    tokio::time::sleep(pause).await;
                     Ok(peer.pool.take().await)
                 }
             }),

@@ -28,6 +28,12 @@ use crate::shared::Shared;
 /// Rounds before the task lets others run.
 const ROUNDS: usize = 32;
 
+/// A resume that failed is tried again at once, then after this long, then after twice as long each, up to [`PROBE`].
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+
+/// Longest pause between two tries of a resume.
+const PROBE: Duration = Duration::from_secs(1);
+
 /// A rotation that failed is tried again this much later, or after a quarter of the interval if that is sooner.
 const ROTATE_AGAIN: Duration = Duration::from_secs(10);
 
@@ -41,6 +47,8 @@ pub(crate) struct Driver {
     local: Local,
     links: Vec<(Epoch, Box<Link>)>,
     obtaining: Option<Obtaining>,
+    /// Links obtained for a resume since the session was attached last: each further one is waited for longer.
+    tries: u32,
     /// When the keys are replaced next; opener only.
     rotate_at: Option<Time>,
     /// The peer's process that the Open went to: the application may have been connected there.
@@ -83,6 +91,7 @@ impl Driver {
             local: Local::new(local),
             links: Vec::new(),
             obtaining: None,
+            tries: 0,
             rotate_at: None,
             opened_at: None,
             detached: false,
