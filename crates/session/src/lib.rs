@@ -6,8 +6,8 @@
 //! protocol runs on a virtual clock in tests and is driven by a thin task in `ferry-tunnel`.
 //!
 //! The driver feeds the session (`attach`, `accept`, `detach`, `handle_frame`, `handle_malformed`, `handle_timeout`,
-//! `write`, `consume`, `finish`, `reset`) and, after every mutation, drains it (`poll_transmit` for each link, `poll_event`,
-//! `poll_timeout`). `docs/protocol.md` is the specification; the sentences above each check come from it.
+//! `write`, `consume`, `finish`, `reset`) and, after every mutation, drains it (`poll_transmit` for each link,
+//! `poll_event`, `poll_timeout`). `docs/protocol.md` is the specification; the sentences above each check come from it.
 //!
 //! ```text
 //!                 attach(Open)                     Accept
