@@ -287,6 +287,7 @@ impl Pair {
     }
 
     pub fn drain(&mut self, end: usize) {
+        let mut frames = 0;
         loop {
             let mut moved = false;
             let mut links = self.ends[end].links.clone();
@@ -309,6 +310,8 @@ impl Pair {
                     self.sent.push(Sent { at: now, from: end, link: index, name, payload });
                     self.send(end, index, bytes);
                     moved = true;
+                    frames += 1;
+                    assert!(frames < 10_000, "a session that is never done with sending");
                 }
             }
             moved |= self.drain_events(end);
