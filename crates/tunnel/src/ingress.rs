@@ -83,8 +83,11 @@ impl Shared {
                 };
                 ControlFlow::Break(())
             };
+            let (established, every) = (link.facts().established, shared.plan().config.rotation.every);
+            let offerer = waiting.0.clone();
             let ended = tokio::select! {
                 () = shared.stopping() => return,
+                () = offerer.offer_is_over(established, every), if role == Role::Dialler => return,
                 ended = timeout(IDLE, link.frames_until_break(take)) => ended,
             };
             let peer = waiting.done();

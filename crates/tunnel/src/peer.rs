@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ferry_config::{Identity, Name, PublicKey};
 use ferry_session::LinkKind;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +27,13 @@ const PROBE: Duration = Duration::from_secs(1);
 /// The first retry comes this soon; each further one waits twice as long, up to [`PROBE`].
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 
+/// A link that was offered for longer than this, while a session of the peer's waits for one, has not reached it.
+const OFFER: Duration = Duration::from_secs(3);
+
+/// An offered link is replaced after this long, or with the keys if that is sooner: the path may have lost it, and the
+/// end that would notice is not the one that can dial.
+const OFFER_AGE: Duration = Duration::from_secs(30);
+
 /// How often ready links are looked after when nothing happens.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
 
@@ -43,6 +50,10 @@ pub(crate) struct Peer {
     /// Links that wait for the peer's Hello, by who offered them.
     pub(crate) offered: AtomicUsize,
     pub(crate) sessions: AtomicUsize,
+    /// Sessions that the peer opened and that are without a link: it may be this end that has to dial.
+    orphans: AtomicUsize,
+    /// Offered links that were not used yet are not to be relied on.
+    renewal: Notify,
     problem: Mutex<Option<String>>,
 }
 
@@ -70,6 +81,8 @@ impl Peer {
             reachable: AtomicBool::new(false),
             offered: AtomicUsize::new(0),
             sessions: AtomicUsize::new(0),
+            orphans: AtomicUsize::new(0),
+            renewal: Notify::new(),
             problem: Mutex::new(None),
         })
     }
@@ -105,6 +118,38 @@ impl Peer {
     /// Why it could not be reached at the last try.
     pub(crate) fn problem(&self) -> Option<String> {
         self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The path has failed a session: what was made over it before is not to be relied on.
+    pub(crate) fn distrust(&self) {
+        self.pool.distrust();
+        self.renewal.notify_waiters();
+    }
+
+    /// A session that the peer opened has lost its link, or has one again.
+    pub(crate) fn count_orphan(&self, orphan: bool) {
+        if orphan {
+            self.orphans.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.orphans.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.pool.wake();
+    }
+
+    /// Resolves when a link that this end offered, and that nobody has used, is to be replaced.
+    pub(crate) async fn offer_is_over(&self, established: Instant, rotation: Duration) {
+        let renewed = async {
+            loop {
+                self.renewal.notified().await;
+                if established.elapsed() >= OFFER {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep_until(established + rotation.min(OFFER_AGE)) => {}
+            () = renewed => {}
+        }
     }
 
     /// A link with fresh keys: dialled now, or the newest that the peer has offered.
@@ -156,15 +201,21 @@ pub(crate) async fn keep_warm(shared: Arc<Shared>, peer: Arc<Peer>) {
     let mut retry = FIRST_RETRY;
     // While the peer does not answer: when the next probe may start.
     let mut next_probe: Option<Instant> = None;
+    let mut renewed = Instant::now();
     loop {
         let config = shared.plan().config.clone();
         peer.pool.prune(config.rotation.every);
         let (ready, waiting) = peer.pool.counts();
+        let orphans = peer.orphans.load(Ordering::Relaxed).min(DIALS);
+        if orphans > 0 && renewed.elapsed() >= OFFER {
+            renewed = Instant::now();
+            peer.renewal.notify_waiters();
+        }
         let offered = peer.offered.load(Ordering::Relaxed);
         let dialled = usize::from(peer.is_dialled());
         let wanted = [
             (config.warm_links.own as usize + waiting).saturating_sub(ready + under_way[0]) * dialled,
-            (config.warm_links.offered as usize).saturating_sub(offered + under_way[1]) * dialled,
+            (config.warm_links.offered as usize + orphans).saturating_sub(offered + under_way[1]) * dialled,
         ];
         let budget = match next_probe {
             None => DIALS.saturating_sub(dials.len()),

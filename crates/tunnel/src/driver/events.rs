@@ -55,7 +55,7 @@ impl Driver {
             Event::Released { epoch, release } => self.on_released(epoch, &release),
             Event::Suspect { epoch } => {
                 debug!(%session, %epoch, "link suspect");
-                self.peer.pool.distrust();
+                self.peer.distrust();
                 if self.session.side() == Side::Opener {
                     if !self.session.is_attached() {
                         // A Hello without answer: the next link gets another.
@@ -106,7 +106,7 @@ impl Driver {
             Release::Finished => self.shared.close_link(*link),
             Release::Silent => {
                 info!(session = %self.session.id(), %epoch, "link silent, given up");
-                self.peer.pool.distrust();
+                self.peer.distrust();
             }
             Release::Rejected { reason, .. } => {
                 info!(session = %self.session.id(), %epoch, "attach rejected: {reason}");
@@ -155,6 +155,9 @@ impl Driver {
             } else {
                 gauge.dec()
             };
+            if self.session.side() == Side::Acceptor {
+                self.peer.count_orphan(detached);
+            }
         }
     }
 

@@ -90,6 +90,16 @@ pub struct Talk {
     pub called: oneshot::Receiver<Ending>,
 }
 
+impl Talk {
+    /// Both applications have read everything, to the end.
+    pub async fn is_whole(self) {
+        match (self.caller.await, self.called.await) {
+            (Ok(Ending::Whole), Ok(Ending::Whole)) => {}
+            other => panic!("session {}: {other:?}", self.key),
+        }
+    }
+}
+
 struct Expected {
     part: Part,
     /// What the caller writes.

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use ferry_config::Identity;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
-use crate::apps::{Ending, Part, Talk};
+use crate::apps::{Part, Talk};
 use crate::net::Heal;
 use crate::pipe::Line;
 use crate::rng::Rng;
@@ -29,7 +29,7 @@ struct Life {
     world: World,
     talks: Vec<Talk>,
     next_key: u64,
-    next_address: u8,
+    addresses: [u8; 2],
 }
 
 impl Life {
@@ -51,7 +51,7 @@ impl Life {
             config.open_timeout = Duration::from_secs(60);
         })
         .await;
-        Self { rng, world, talks: Vec::new(), next_key: 0, next_address: 10 }
+        Self { rng, world, talks: Vec::new(), next_key: 0, addresses: [1, 2] }
     }
 
     /// Another session, from either end.
@@ -124,9 +124,11 @@ impl Life {
     /// A dialled end gets another address; what goes over the old one goes on, or is cut.
     fn move_address(&mut self) {
         let end = self.rng.pick(&BOTH);
-        self.next_address += 1;
-        self.world.net.point(HOSTS[end], ip(self.next_address), ip(end as u8 + 1));
-        self.world.net.remove(ip(self.next_address - 1));
+        let (before, host) = (self.addresses[end], ip(end as u8 + 1));
+        // Each address is one that was not there before.
+        self.addresses[end] += 2;
+        self.world.net.point(HOSTS[end], ip(self.addresses[end]), host);
+        self.world.net.remove(ip(before));
         if self.rng.chance(50) {
             let heal = self.random_heal();
             self.world.net.heal(heal);
@@ -157,11 +159,8 @@ impl Life {
     async fn arrive(&mut self) {
         self.world.apps.quiet();
         for talk in std::mem::take(&mut self.talks) {
-            let ended = async { (talk.caller.await, talk.called.await) };
-            match timeout(QUIET, ended).await {
-                Ok((Ok(Ending::Whole), Ok(Ending::Whole))) => {}
-                other => panic!("session {} at {:?}: {other:?}", talk.key, Instant::now()),
-            }
+            let key = talk.key;
+            timeout(QUIET, talk.is_whole()).await.unwrap_or_else(|_| panic!("session {key} has got stuck"));
         }
     }
 }

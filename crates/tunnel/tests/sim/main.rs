@@ -5,6 +5,7 @@ mod apps;
 mod lives;
 mod net;
 mod pipe;
+mod reverse;
 mod rng;
 mod seeds;
 mod stream;
