@@ -161,12 +161,15 @@ impl Peer {
     pub(crate) async fn dial(&self, shared: &Arc<Shared>, kind: LinkKind) -> Result<Link, DialError> {
         let _permit = self.dials.acquire().await;
         let terms = self.terms();
-        let stream = dial::connect(&shared.network, &terms.config.addresses).await?;
-        let handshake = async {
-            let established = terms.dialler.handshake(stream).await?;
-            Ok(shared.establish(established, Some(kind)).await?)
+        let dialled = async {
+            let stream = dial::connect(&shared.network, &terms.config.addresses).await?;
+            let handshake = async {
+                let established = terms.dialler.handshake(stream).await?;
+                Ok(shared.establish(established, Some(kind)).await?)
+            };
+            timeout(dial::HANDSHAKE, handshake).await.unwrap_or(Err(DialError::HandshakeTimedOut))
         };
-        let dialled = timeout(dial::HANDSHAKE, handshake).await.unwrap_or(Err(DialError::HandshakeTimedOut));
+        let dialled = dialled.await;
         match &dialled {
             Ok(_) => shared.metrics.link_made(Role::Dialler),
             Err(error) => shared.metrics.link_failed(Role::Dialler, error.failure()),
