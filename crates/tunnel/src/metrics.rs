@@ -1,6 +1,7 @@
 //! Every metric of the tunnel, in one place. `docs/operations.md` lists them; a test scrapes them.
 
 use std::fmt::Write as _;
+use std::hash::Hash;
 use std::sync::atomic::AtomicU64;
 
 use ferry_session::{Outcome, RejectCode, ResetCode};
@@ -219,30 +220,26 @@ impl Metrics {
         self.attaches_refused.get_or_create(&ByRejected { reason: code.into() }).inc();
     }
 
-    /// Every series is there from the start: a rate over one that appears with its first event misses that event.
-    fn begin(&self) {
+    /// Every combination of labels is there from the start, at 0: so the first of anything is seen as an increase.
+    fn fill(&self) {
         for &role in Role::ALL {
-            drop(self.links.get_or_create(&ByRole { role }));
-            for &reason in LinkFailure::ALL {
-                drop(self.link_failures.get_or_create(&ByLinkFailure { role, reason }));
-            }
+            fill(&self.links, [ByRole { role }]);
+            fill(&self.link_failures, LinkFailure::ALL.iter().map(|&reason| ByLinkFailure { role, reason }));
         }
         for &side in End::ALL {
-            drop(self.sessions.get_or_create(&ByEnd { side }));
-            drop(self.sessions_open.get_or_create(&ByEnd { side }));
-            for &ending in Ending::ALL {
-                drop(self.sessions_ended.get_or_create(&ByEnding { side, ending }));
-            }
+            fill(&self.sessions, [ByEnd { side }]);
+            fill(&self.sessions_open, [ByEnd { side }]);
+            fill(&self.sessions_ended, Ending::ALL.iter().map(|&ending| ByEnding { side, ending }));
         }
-        Refusal::ALL.iter().for_each(|&reason| drop(self.refused.get_or_create(&ByRefusal { reason })));
-        Rejected::ALL.iter().for_each(|&reason| drop(self.attaches_refused.get_or_create(&ByRejected { reason })));
-        Rotated::ALL.iter().for_each(|&result| drop(self.rotations.get_or_create(&ByRotated { result })));
-        Direction::ALL.iter().for_each(|&direction| drop(self.bytes.get_or_create(&ByDirection { direction })));
+        fill(&self.refused, Refusal::ALL.iter().map(|&reason| ByRefusal { reason }));
+        fill(&self.attaches_refused, Rejected::ALL.iter().map(|&reason| ByRejected { reason }));
+        fill(&self.rotations, Rotated::ALL.iter().map(|&result| ByRotated { result }));
+        fill(&self.bytes, Direction::ALL.iter().map(|&direction| ByDirection { direction }));
     }
 
     /// Registers every metric with its help text.
     pub(crate) fn register(&self, registry: &mut Registry) {
-        self.begin();
+        self.fill();
         let registry = registry.sub_registry_with_prefix("ferry");
         registry.register("links", "Links established, with their Prefaces exchanged", self.links.clone());
         registry.register(
@@ -281,4 +278,8 @@ impl Metrics {
             self.memory_lent.clone(),
         );
     }
+}
+
+fn fill<L: Clone + Eq + Hash, M: Default>(family: &Family<L, M>, labels: impl IntoIterator<Item = L>) {
+    labels.into_iter().for_each(|labels| drop(family.get_or_create(&labels)));
 }
