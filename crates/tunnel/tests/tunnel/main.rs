@@ -1,10 +1,12 @@
 //! The whole tunnel on real sockets: loopback, port 0, real TLS.
 #![allow(clippy::expect_used, clippy::unwrap_used, unreachable_pub)]
 
+mod admin;
 mod carry;
 mod dialled;
 mod documented;
 mod hostile;
+mod limits;
 mod manners;
 mod pair;
 mod policy;

@@ -1,0 +1,242 @@
+//! Probes, metrics and status, with the meanings that the contract gives them; and what keeps a tunnel from starting.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+use ferry_relay::{Cut, Relay};
+use ferry_tunnel::Tunnel;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::pair::{Pair, Site, echo, far_config, get, near_config, status};
+use crate::scene::exchange;
+use crate::watch::{answers, log, reaches, samples, shows};
+
+/// A near tunnel, a relay, and a far tunnel.
+struct Related {
+    near: Tunnel,
+    relay: Relay,
+    far: Tunnel,
+    _sites: [Site; 2],
+}
+
+async fn related() -> Related {
+    log();
+    let (near_site, far_site) = (Site::new("a/near"), Site::new("b/far"));
+    let far = far_site.start(&far_config(&near_site, echo().await, "")).await;
+    let relay = Relay::start("127.0.0.1:0".parse().unwrap(), far.addresses().listen.unwrap()).unwrap();
+    let near = near_site.start(&near_config(&far_site, relay.addr(), "rotation: {max_per_second: 1000}\n")).await;
+    Related { near, relay, far, _sites: [near_site, far_site] }
+}
+
+fn admin(tunnel: &Tunnel) -> SocketAddr {
+    tunnel.addresses().admin.unwrap()
+}
+
+// --- probes ----------------------------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn readiness_is_local_and_asks_about_peers_only_when_told_to() {
+    let Related { near, relay, far: _far, _sites } = related().await;
+    let admin = admin(&near);
+    answers(admin, "/readyz?peers=1", 200).await;
+    relay.refuse(true).unwrap();
+    relay.cut(Cut::Rst);
+    let problem = answers(admin, "/readyz?peers=1", 503).await;
+    assert!(problem.starts_with("peer b/far is not reachable: "), "{problem}");
+    assert!(problem.contains("Connection refused"), "{problem}");
+    for path in ["/readyz", "/readyz?peers=0", "/livez"] {
+        assert_eq!(get(admin, path).await.0, 200, "{path}, while the peer is down");
+    }
+    let peer = &status(admin).await["peers"][0];
+    assert_eq!((&peer["name"], &peer["reachable"]), (&"b/far".into(), &false.into()));
+    assert!(peer["problem"].as_str().unwrap().contains("Connection refused"));
+    relay.refuse(false).unwrap();
+    answers(admin, "/readyz?peers=1", 200).await;
+    assert_eq!(status(admin).await["peers"][0]["reachable"], true);
+}
+
+/// An end that cannot dial its peer knows of it by the links that the peer offers.
+#[tokio::test]
+async fn a_peer_that_dials_is_reachable_while_it_offers_links() {
+    log();
+    let (near_site, far_site) = (Site::new("a/near"), Site::new("b/far"));
+    let mut text = far_config(&near_site, echo().await, "");
+    writeln!(text, "egress: [{{listen: \"127.0.0.1:0\", peer: {}, service: back}}]", near_site.name).unwrap();
+    let far = far_site.start(&text).await;
+    let problem = answers(admin(&far), "/readyz?peers=1", 503).await;
+    assert_eq!(problem, "peer a/near is not reachable: no link of it has come yet\n");
+    let mut text = near_config(&far_site, far.addresses().listen.unwrap(), "");
+    let forward = echo().await;
+    writeln!(text, "ingress: [{{service: back, forward: \"{forward}\", allow: [{}]}}]", far_site.name).unwrap();
+    let near = near_site.start(&text).await;
+    answers(admin(&far), "/readyz?peers=1", 200).await;
+    exchange(&mut TcpStream::connect(far.addresses().egress[0]).await.unwrap()).await;
+    near.drain().await;
+    answers(admin(&far), "/readyz?peers=1", 503).await;
+}
+
+#[tokio::test]
+async fn a_draining_tunnel_is_alive_and_not_ready() {
+    let pair = Pair::start(echo().await).await;
+    let mut app = pair.connect().await;
+    exchange(&mut app).await;
+    let admin = admin(&pair.far);
+    let draining = tokio::spawn(pair.far.drain());
+    assert_eq!(answers(admin, "/readyz", 503).await, "draining\n");
+    assert_eq!(get(admin, "/readyz?peers=1").await.0, 503);
+    assert_eq!(get(admin, "/livez").await.0, 200);
+    assert_eq!(status(admin).await["draining"], true);
+    app.shutdown().await.unwrap();
+    app.read_to_end(&mut Vec::new()).await.unwrap();
+    draining.await.unwrap();
+    assert!(TcpStream::connect(admin).await.is_err(), "nothing is left of it");
+}
+
+#[tokio::test]
+async fn other_paths_and_queries_are_refused() {
+    let pair = Pair::start(echo().await).await;
+    let admin = admin(&pair.near);
+    assert_eq!(get(admin, "/nowhere").await.0, 404);
+    assert_eq!(get(admin, "/readyz?peers=maybe").await.0, 400);
+}
+
+// --- metrics ---------------------------------------------------------------------------------------------------------
+
+/// Name and type of every metric: one that is added is added here, and to the operator's documentation.
+const METRICS: [(&str, &str); 13] = [
+    ("ferry_application_bytes", "counter"),
+    ("ferry_attaches_refused", "counter"),
+    ("ferry_connections_refused", "counter"),
+    ("ferry_link_failures", "counter"),
+    ("ferry_links", "counter"),
+    ("ferry_links_open", "gauge"),
+    ("ferry_links_warm", "gauge"),
+    ("ferry_resumes", "counter"),
+    ("ferry_rotations", "counter"),
+    ("ferry_sessions", "counter"),
+    ("ferry_sessions_detached", "gauge"),
+    ("ferry_sessions_ended", "counter"),
+    ("ferry_sessions_open", "gauge"),
+];
+
+#[tokio::test]
+async fn every_metric_is_listed_with_its_type_and_help() {
+    let pair = Pair::start(echo().await).await;
+    let (_, text) = get(admin(&pair.near), "/metrics").await;
+    let mut listed: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+    listed.sort_unstable();
+    assert_eq!(listed, METRICS);
+    for (name, _) in METRICS {
+        assert!(text.contains(&format!("# HELP {name} ")), "{name} has no help");
+    }
+    assert!(text.ends_with("# EOF\n"));
+}
+
+/// Each metric moves when what it counts happens; those of refusals are asserted where the refusals are.
+#[tokio::test]
+async fn metrics_follow_a_session_through_its_life() {
+    let Related { near, relay, far, _sites } = related().await;
+    let admins = [admin(&near), admin(&far)];
+    let [near_admin, far_admin] = admins;
+    let mut app = TcpStream::connect(near.addresses().egress[0]).await.unwrap();
+    exchange(&mut app).await;
+    // Four own links and two offered ones stay warm, beside the one in use.
+    shows(near_admin, "ferry_links{", &[("role=\"dialler\"}", 7)]).await;
+    shows(far_admin, "ferry_links{", &[("role=\"acceptor\"}", 7)]).await;
+    for admin in admins {
+        shows(admin, "ferry_links_open", &[("", 7)]).await;
+        shows(admin, "ferry_link_failures", &[]).await;
+    }
+    shows(near_admin, "ferry_links_warm", &[("", 4)]).await;
+    shows(near_admin, "ferry_sessions{", &[("side=\"opener\"}", 1)]).await;
+    shows(far_admin, "ferry_sessions_open{", &[("side=\"acceptor\"}", 1)]).await;
+    let bytes = [("direction=\"received\"}", 5), ("direction=\"sent\"}", 5)];
+    shows(near_admin, "ferry_application_bytes{", &bytes).await;
+    shows(far_admin, "ferry_application_bytes{", &bytes).await;
+
+    near.rotate_all();
+    shows(near_admin, "ferry_rotations{", &[("result=\"done\"}", 1)]).await;
+    shows(near_admin, "ferry_resumes", &[]).await;
+
+    relay.refuse(true).unwrap();
+    relay.cut(Cut::Rst);
+    shows(near_admin, "ferry_sessions_detached", &[("", 1)]).await;
+    shows(far_admin, "ferry_sessions_detached", &[("", 1)]).await;
+    reaches(near_admin, "ferry_link_failures{role=\"dialler\",reason=\"unreachable\"}", 1).await;
+    relay.refuse(false).unwrap();
+    shows(near_admin, "ferry_resumes", &[("", 1)]).await;
+    for admin in admins {
+        shows(admin, "ferry_sessions_detached", &[]).await;
+    }
+    exchange(&mut app).await;
+
+    app.shutdown().await.unwrap();
+    app.read_to_end(&mut Vec::new()).await.unwrap();
+    shows(near_admin, "ferry_sessions_ended{", &[("side=\"opener\",ending=\"finished\"}", 1)]).await;
+    shows(far_admin, "ferry_sessions_ended{", &[("side=\"acceptor\",ending=\"finished\"}", 1)]).await;
+    for admin in admins {
+        shows(admin, "ferry_sessions_open", &[]).await;
+    }
+    drop(near);
+    drop(relay);
+    shows(far_admin, "ferry_links_open", &[]).await;
+    assert!(samples(far_admin, "ferry_links{").await["role=\"acceptor\"}"] > 7, "what was counted stays counted");
+}
+
+// --- status ----------------------------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn status_shows_peers_sessions_and_keys() {
+    let pair = Pair::start(echo().await).await;
+    let mut app = pair.connect().await;
+    exchange(&mut app).await;
+    let [near, far] = [status(admin(&pair.near)).await, status(admin(&pair.far)).await];
+    assert_eq!((&near["name"], &far["name"]), (&"a/near".into(), &"b/far".into()));
+    assert_ne!(near["instance"], far["instance"]);
+    assert_eq!(near["draining"], false);
+    let [here, there] = [&near["sessions"][0], &far["sessions"][0]];
+    assert_eq!(here["id"], there["id"], "one session has one name");
+    assert_eq!((&here["side"], &there["side"]), (&"opener".into(), &"acceptor".into()));
+    assert_eq!(
+        (&here["peer_key"], &there["peer_key"]),
+        (&pair.far_site.key.to_string().into(), &pair.near_site.key.to_string().into(),)
+    );
+    for session in [here, there] {
+        assert_eq!(session["service"], "echo");
+        assert_eq!((&session["attached"], &session["epoch"]), (&true.into(), &1.into()));
+        assert_eq!(session["key_exchange"], "X25519MLKEM768");
+        assert_eq!(session["cipher"], "TLS13_AES_256_GCM_SHA384");
+        assert_eq!((&session["sent"], &session["received"]), (&5.into(), &5.into()));
+        assert!(session["key_age_seconds"].as_f64().unwrap() >= 0.0 && session["age_seconds"].is_f64());
+    }
+    assert_eq!(near["peers"][0]["sessions"], 1);
+    let shown = near.to_string() + &far.to_string();
+    assert!(!shown.contains("PRIVATE"), "{shown}");
+}
+
+// --- what keeps it from starting -------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_named_in_one_line_with_its_key() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = taken.local_addr().unwrap();
+    let peer = Site::new("b/far");
+    let free: SocketAddr = "127.0.0.1:1".parse().unwrap();
+    let egress = near_config(&peer, free, "").replace("127.0.0.1:0", &addr.to_string());
+    let cases = [("listen", format!("listen: \"{addr}\"\n")), ("admin", String::new()), ("egress[0].listen", egress)];
+    for (key, rest) in cases {
+        let site = Site::new("a/near");
+        let mut config = site.configure(&rest);
+        if key == "admin" {
+            config.admin = Some(addr);
+        }
+        let error = Tunnel::start(config).await.err().expect("the port is taken").to_string();
+        assert!(error.starts_with(&format!("cannot listen on {addr} ({key}): ")), "{error}");
+        assert!(error.contains("in use") && !error.contains('\n'), "{error}");
+    }
+    drop(taken);
+    // What failed has let go of everything: the same configuration starts now.
+    let site = Site::new("a/near");
+    site.start(&format!("listen: \"{addr}\"\n")).await;
+}
