@@ -89,6 +89,18 @@ async fn a_reset_of_the_far_application_passes_as_a_reset() {
     ended(&pair, "reset_by_peer", "reset_here").await;
 }
 
+#[tokio::test]
+async fn a_reset_after_a_half_close_passes_as_a_reset() {
+    let (pair, mut app, mut service) = session("").await;
+    passes(&mut app, &mut service, b"question").await;
+    reset(app);
+    // The far application has its end of file and reads no more: it finds out when it answers.
+    while service.write_all(b"answer").await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    ended(&pair, "reset_here", "reset_by_peer").await;
+}
+
 // --- the session limit -----------------------------------------------------------------------------------------------
 
 #[tokio::test]

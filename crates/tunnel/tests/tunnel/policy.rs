@@ -13,7 +13,7 @@ use crate::manners::{Credential, Manners};
 use crate::pair::{Pair, Site, echo, far_config, near_config, status};
 use crate::rogue::{End, Rogue};
 use crate::scene::{Scene, exchange, is_reset};
-use crate::watch::{answers, assert_logged, failures, log, reaches, shows};
+use crate::watch::{answers, assert_logged, failures, log, logged, reaches, shows};
 
 /// A client of these manners is refused by the far tunnel.
 async fn refused(change: impl FnOnce(&mut Manners), reason: &str, alert: Option<AlertDescription>) {
@@ -259,4 +259,39 @@ async fn a_tunnel_that_its_peer_does_not_list_is_told_so() {
     // The one that is listed comes through.
     let third = other.start(&near_config(&far_site, addr, "")).await;
     exchange(&mut TcpStream::connect(third.addresses().egress[0]).await.unwrap()).await;
+}
+
+/// Which of the two it is, the peer is not told; its application is reset and the log says as much.
+#[tokio::test]
+async fn forbidden_and_missing_services_look_the_same_to_applications() {
+    log();
+    let (near_site, far_site, other) = (Site::new("a/near"), Site::new("b/far"), Site::new("c/other"));
+    let mut text = "listen: 127.0.0.1:0\npeers:\n".to_owned();
+    for site in [&near_site, &other] {
+        writeln!(text, "- {{name: {}, keys: [\"{}\"]}}", site.name, site.key).unwrap();
+    }
+    text += "ingress:\n";
+    for (service, site) in [("echo", &near_site), ("secret", &other)] {
+        let forward = echo().await;
+        writeln!(text, "- {{service: {service}, forward: \"{forward}\", allow: [{}]}}", site.name).unwrap();
+    }
+    let far = far_site.start(&text).await;
+    let mut text = near_config(&far_site, far.addresses().listen.unwrap(), "");
+    for service in ["secret", "nowhere"] {
+        writeln!(text, "- {{listen: \"127.0.0.1:0\", peer: {}, service: {service}}}", far_site.name).unwrap();
+    }
+    let text = text.replace("egress: [{", "egress:\n- {").replace("service: echo}]", "service: echo}");
+    let near = near_site.start(&text).await;
+    let [echo, secret, nowhere] = near.addresses().egress[..] else { unreachable!() };
+    for egress in [secret, nowhere] {
+        is_reset(&mut TcpStream::connect(egress).await.unwrap()).await;
+    }
+    let refused = [("{side=\"opener\",ending=\"refused\"}", 2)];
+    shows(near.addresses().admin.unwrap(), "ferry_sessions_ended", &refused).await;
+    shows(far.addresses().admin.unwrap(), "ferry_connections_refused", &[("{reason=\"service\"}", 2)]).await;
+    let told = "session refused by the peer: no such service, or this peer may not reach it";
+    assert_eq!(logged(&["WARN", "b/far", told]).len(), 2);
+    assert_logged(&["session refused: no such service", "a/near", "service=secret"]);
+    assert_logged(&["session refused: no such service", "a/near", "service=nowhere"]);
+    exchange(&mut TcpStream::connect(echo).await.unwrap()).await;
 }
