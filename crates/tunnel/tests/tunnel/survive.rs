@@ -92,15 +92,24 @@ impl Checked {
     }
 }
 
+/// `FERRY_CUTS=100` for many.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cuts_lose_no_byte() {
-    let checked = Checked::start("").await;
+async fn cuts_with_rotations_between_them_lose_no_byte() {
+    let cuts = std::env::var("FERRY_CUTS").map_or(20, |cuts| cuts.parse().expect("a number"));
+    let checked = Checked::start("rotation: {max_per_second: 1000}\n").await;
     let mut epoch = checked.reaches(1).await;
-    for round in 0..20 {
-        checked.moves(100_000).await;
+    for round in 0..cuts {
+        for _ in 0..3 {
+            checked.moves(20_000).await;
+            checked.near.rotate_all();
+            epoch = checked.reaches(epoch + 1).await;
+        }
+        checked.moves(20_000).await;
         checked.relay.cut(if round % 2 == 0 { Cut::Rst } else { Cut::Fin });
         epoch = checked.reaches(epoch + 1).await;
     }
+    let session = checked.session().await;
+    println!("{cuts} cuts, {} rotations, epoch {epoch}: {session}", 3 * cuts);
     checked.finish().await;
 }
 
