@@ -9,6 +9,7 @@ Examples:
   ferry demo                               see all of it run on this machine
   ferry keygen --out identity.key          make a tunnel's identity
   ferry tunnel --config tunnel.yaml        run the tunnel
+  ferry init && ferry bundle blueprint.yaml --out ferry-bundle
   ferry send http://127.0.0.1:8000 < messages.jsonl
 
 Exit codes: 0 fine, 1 failed, 2 usage, 78 bad configuration.";
@@ -31,6 +32,9 @@ pub(crate) enum Command {
     Pubkey(commands::pubkey::Args),
     Send(commands::send::Args),
     Output(commands::output::Args),
+    Init(commands::init::Args),
+    Bundle(commands::bundle::Args),
+    Deploy(commands::deploy::Args),
     Completions(commands::completions::Args),
 }
 
@@ -45,6 +49,9 @@ impl Command {
             Self::Pubkey(args) => commands::pubkey::run(&args),
             Self::Send(args) => commands::send::run(args).await,
             Self::Output(args) => commands::output::run(args).await,
+            Self::Init(args) => commands::init::run(&args),
+            Self::Bundle(args) => commands::bundle::run(&args),
+            Self::Deploy(args) => commands::deploy::run(args).await,
             Self::Completions(args) => commands::completions::run(&args),
         }
     }

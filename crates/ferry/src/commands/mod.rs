@@ -1,6 +1,9 @@
 //! The commands, one file each: its arguments, its help and what it runs.
 
+pub(crate) mod bundle;
 pub(crate) mod completions;
+pub(crate) mod deploy;
+pub(crate) mod init;
 pub(crate) mod initiator;
 pub(crate) mod keygen;
 pub(crate) mod output;
