@@ -45,6 +45,7 @@ case "${args[*]}" in
   'apply '*) fail_while refuse_apply ;;
   'rollout '*) fail_while stuck ;;
   'annotate '*) ;;
+  'exec '*) cat "$FAKE/output" ;;
   'delete namespace '*)
     [[ ! -f $FAKE/namespace.${args[2]} ]] || echo "namespace \"${args[2]}\" deleted"
     ;;
