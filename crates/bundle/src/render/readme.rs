@@ -111,14 +111,12 @@ impl Readme<'_, '_> {
             true => format!("k3d cluster create {name} --port '{0}:{0}@loadbalancer' --wait", cluster.port),
             false => format!("k3d cluster create {name} --wait"),
         });
-        let dir = self.blueprint.id.as_str();
-        let deploys: Vec<_> = self.blueprint.steps().scripts.iter().map(|script| format!("{dir}/{script}")).collect();
+        let deploys: Vec<_> = self.blueprint.steps().scripts.iter().map(|script| format!("./{script}")).collect();
         fill(
             K3D,
             &[
                 ("create", &create.collect::<Vec<_>>().join("\n")),
                 ("deploys", &deploys.join("\n")),
-                ("dir", dir),
                 ("verify", &self.verify()),
             ],
         )

@@ -6,7 +6,7 @@ usage() {
   say '  --k3d       imports them into the k3d clusters'
   say '  --push      pushes them to the registry in their names'
   say '  --dry-run   shows what would be run, and changes nothing'
-  say "  FERRY_SOURCE   where Ferry's source is; by default the directory that you are in"
+  say "  FERRY_SOURCE   where Ferry's source is; by default the directory that you are in, or one around this bundle"
 }
 
 THEN=nothing
@@ -28,12 +28,22 @@ while (($# > 0)); do
 done
 
 command -v docker > /dev/null || fail 'docker is not installed' 'see https://docs.docker.com/engine/install/'
-SOURCE=${FERRY_SOURCE:-$OLDPWD} # the common part changed the directory
+# Where Ferry's source is: as given, else the caller's directory, else around this bundle.
+source_dir() {
+  local dir
+  # The common part has changed the directory.
+  for dir in "${FERRY_SOURCE:-$OLDPWD}" .. ../.. ../../..; do
+    if [[ -f $dir/crates/ferry/Cargo.toml && -f $dir/Dockerfile ]]; then
+      (cd "$dir" && pwd)
+      return
+    fi
+  done
+  return 1
+}
 
 if ! docker image inspect "$BASE" > /dev/null 2>&1; then
-  [[ -f $SOURCE/crates/ferry/Cargo.toml ]] ||
-    fail "there is no image $BASE, and $SOURCE is not Ferry's source" \
-      "run: FERRY_SOURCE=/path/to/ferry $0"
+  SOURCE=$(source_dir) || fail "there is no image $BASE, and no source of Ferry to build it from" \
+    "run: FERRY_SOURCE=/path/to/ferry $0"
   say "building $BASE from $SOURCE"
   run docker build --target python --tag "$BASE" "$SOURCE"
 fi

@@ -80,6 +80,7 @@ impl Stage {
             .env("FAKE", self.path("fake"))
             .env("FERRY_PAUSE", "0.01")
             .env_remove("FERRY_WAIT")
+            .env_remove("FERRY_SOURCE")
             .envs(variables.iter().copied())
             // Not in the bundle: the scripts find their way.
             .current_dir(self.path(""))
@@ -295,6 +296,49 @@ fn teardown_asks_first_and_says_what_it_removed() {
     let ran = stage.run("teardown.sh", &["--yes"]).fine();
     ran.says(&format!("namespace \"{INITIATOR_NS}\" deleted (k3d-cluster-a)"));
     ran.says(&format!("namespace \"{TERMINATOR_NS}\" was not there (k3d-cluster-b)"));
+}
+
+/// What docker and k3d are asked to do; `arguments` are those of the script.
+fn built(stage: &Stage, arguments: &[&str], variables: &[(&str, &str)]) -> (Ran, Vec<String>) {
+    for tool in ["docker", "k3d"] {
+        let path = stage.path("bin").join(tool);
+        let script = format!("#!/bin/sh\necho {tool} \"$@\" >> \"$FAKE/built\"\n[ \"$2\" != inspect ]\n");
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let _ = fs::remove_file(stage.path("fake/built"));
+    let ran = stage.run_with("build-images.sh", arguments, variables);
+    let lines = stage.read("fake/built").unwrap_or_default().lines().map(ToOwned::to_owned).collect();
+    (ran, lines)
+}
+
+#[test]
+fn images_are_built_on_one_base_and_brought_to_the_clusters() {
+    let stage = Stage::new(FINE);
+    let (ran, _) = built(&stage, &[], &[]);
+    assert_eq!(ran.code, 1);
+    ran.says("no source of Ferry to build it from").says("FERRY_SOURCE=/path/to/ferry");
+
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
+    let given = [("FERRY_SOURCE", source.to_str().unwrap())];
+    let (ran, lines) = built(&stage, &["--k3d"], &given);
+    ran.fine();
+    let base = format!("ferry-python:{}", env!("CARGO_PKG_VERSION"));
+    let image = |pod: &str| format!("fast-international-ferry-{pod}:dev");
+    let build = |pod: &str| format!("docker build --build-arg BASE={base} --tag {} {pod}/app", image(pod));
+    let import = |pod: &str, cluster: &str| format!("k3d image import {} --cluster {cluster}", image(pod));
+    let expected = [
+        format!("docker image inspect {base}"),
+        format!("docker build --target python --tag {base} {}", source.display()),
+        build("initiator"),
+        import("initiator", "cluster-a"),
+        build("terminator"),
+        import("terminator", "cluster-b"),
+    ];
+    assert_eq!(lines, expected);
+    let (ran, lines) = built(&stage, &["--push"], &given);
+    ran.fine();
+    assert!(lines.contains(&format!("docker push {}", image("terminator"))), "{lines:?}");
 }
 
 #[test]
