@@ -111,7 +111,8 @@ impl Driver {
         // "Once application bytes may have left, an Open is never sent to another instance."
         let moved = self.opened_at.is_some_and(|before| before != instance);
         if !self.session.is_established() && moved && self.session.replay_buffered() > 0 {
-            self.session.reset(ResetCode::Unreachable, "the peer restarted while the session was opening");
+            // A Reset would go to somebody who does not know the session.
+            self.session.abandon("the peer's tunnel was restarted while the session was opening");
             return;
         }
         self.opened_at.get_or_insert(instance);
