@@ -67,7 +67,17 @@ impl Shared {
                 self.sessions.remove(&entry.key, 0, true, wait);
                 break 'refused (Refusal::Limit, "no memory is left for another session (limits.memory)".to_owned());
             };
-            let Ok(link) = timeout(wait, peer.pool.take()).await else {
+            let link = tokio::select! {
+                biased;
+                // Here already, it is reset with the others; cut off by the tunnel's end, it would look to the
+                // application as if it had been carried and had ended.
+                () = self.draining.cancelled() => {
+                    self.sessions.remove(&entry.key, 0, true, wait);
+                    break 'refused (Refusal::Draining, "the tunnel is shutting down".to_owned());
+                }
+                link = timeout(wait, peer.pool.take()) => link,
+            };
+            let Ok(link) = link else {
                 self.sessions.remove(&entry.key, 0, true, wait);
                 let problem = peer.problem().unwrap_or_else(|| "it has not dialled this end".to_owned());
                 break 'refused (Refusal::NoLink, format!("no link within {wait:?}: {problem}"));
