@@ -240,8 +240,10 @@ impl Shared {
     }
 }
 
-/// The peer was restarted: the sessions that its former process opened will not come back.
+/// The peer was restarted: the sessions that its former process opened will not come back, nor are its links of use.
 fn gone(shared: &Shared, peer: &Peer, instance: Instance) {
+    // A session that opens on one of its links would be lost.
+    peer.pool.retain(|link| link.facts().instance != instance);
     let sessions = shared.sessions.list(usize::MAX).into_iter();
     let orphans = sessions.filter(|entry| entry.key.peer == peer.name && entry.peer_instance == Some(instance));
     for entry in orphans {
