@@ -100,6 +100,44 @@ impl Talk {
     }
 }
 
+impl Talk {
+    /// Both applications see the connection fail before `time` is over; the one that is called, if it ever was.
+    pub async fn is_reset(self, apps: &Apps, time: Duration) {
+        let key = self.key;
+        assert!(!self.is_over(apps, time).await, "session {key} has ended well");
+    }
+
+    /// Both applications see the same end before `time` is over, and whether that is a good one.
+    pub async fn is_over(self, apps: &Apps, time: Duration) -> bool {
+        let over = sleep(time);
+        tokio::pin!(over);
+        let caller = tokio::select! {
+            ended = self.caller => matches!(ended.expect("what came is right"), Ending::Whole),
+            () = &mut over => panic!("session {}: the caller has got stuck", self.key),
+        };
+        let called = tokio::select! {
+            ended = self.called => matches!(ended, Ok(Ending::Whole)),
+            () = &mut over => {
+                assert!(apps.forget(self.key), "session {}: the called one has got stuck", self.key);
+                false
+            }
+        };
+        assert_eq!(caller, called, "session {} ended well only at one end", self.key);
+        caller
+    }
+}
+
+/// How far along a life is, for its applications.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Time {
+    /// They pause and hold back as they were told to.
+    Busy,
+    /// They read without pauses.
+    Attentive,
+    /// They also write everything, and end.
+    Quiet,
+}
+
 struct Expected {
     part: Part,
     /// What the caller writes.
@@ -111,12 +149,12 @@ struct Expected {
 #[derive(Clone)]
 pub struct Apps {
     expected: Arc<Mutex<BTreeMap<u64, Expected>>>,
-    quiet: Arc<watch::Sender<bool>>,
+    time: Arc<watch::Sender<Time>>,
 }
 
 impl Apps {
     pub fn serve(listeners: [Listening; 2]) -> Self {
-        let apps = Self { expected: Arc::default(), quiet: Arc::new(watch::Sender::new(false)) };
+        let apps = Self { expected: Arc::default(), time: Arc::new(watch::Sender::new(Time::Busy)) };
         for mut listener in listeners {
             let apps = apps.clone();
             tokio::spawn(async move {
@@ -131,7 +169,27 @@ impl Apps {
 
     /// From now on everybody writes all, reads on, and ends.
     pub fn quiet(&self) {
-        self.quiet.send_replace(true);
+        self.time.send_replace(Time::Quiet);
+    }
+
+    /// From now on everybody reads what comes.
+    pub fn attend(&self) {
+        self.time.send_replace(Time::Attentive);
+    }
+
+    /// From now on new sessions do as they were told to again.
+    pub fn be_busy(&self) {
+        self.time.send_replace(Time::Busy);
+    }
+
+    /// Whether the session has not got as far as to be answered.
+    pub fn is_waiting(&self, key: u64) -> bool {
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&key)
+    }
+
+    /// As [`is_waiting`](Self::is_waiting), for the last time.
+    fn forget(&self, key: u64) -> bool {
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner).remove(&key).is_some()
     }
 
     /// A session over the connection `end` to an egress; the two parts are those of the caller and the called.
@@ -190,13 +248,13 @@ impl Apps {
     }
 
     async fn write(&self, to: &mut (impl AsyncWrite + Unpin), key: u64, part: Part) -> io::Result<()> {
-        let mut quiet = self.quiet.subscribe();
+        let mut time = self.time.subscribe();
         let mut at = 0;
         while at < part.bytes {
-            let hurry = *quiet.borrow_and_update();
+            let hurry = *time.borrow_and_update() == Time::Quiet;
             if at >= part.hold && !hurry {
                 // The sender lives as long as this.
-                let _ = quiet.changed().await;
+                let _ = time.changed().await;
                 continue;
             }
             if !hurry && !part.pause.is_zero() {
@@ -216,7 +274,7 @@ impl Apps {
         let mut buffer = vec![0; part.read_chunk];
         let mut at = 0;
         loop {
-            if !*self.quiet.borrow() && !part.read_pause.is_zero() {
+            if *self.time.borrow() == Time::Busy && !part.read_pause.is_zero() {
                 sleep(part.read_pause).await;
             }
             let count = from.read(&mut buffer).await?;

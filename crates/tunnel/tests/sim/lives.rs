@@ -1,5 +1,6 @@
 //! Whatever happens to the path, every byte arrives once and in order.
 
+use std::path::Path;
 use std::time::Duration;
 
 use ferry_config::Identity;
@@ -24,19 +25,32 @@ fn random_line(rng: &mut Rng) -> Line {
     }
 }
 
+/// What sessions of a life come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// Each says everything, and ends.
+    Whole,
+    /// One of each session's applications resets it.
+    Reset,
+    /// They do not end before the quiet time.
+    Unfinished,
+}
+
 struct Life {
     rng: Rng,
     world: World,
+    fate: Fate,
     talks: Vec<Talk>,
     next_key: u64,
     addresses: [u8; 2],
 }
 
 impl Life {
-    async fn start(seed: u64, salt: u64, dialled: impl FnOnce(&mut Rng) -> [bool; 2]) -> Self {
-        let mut rng = Rng::new(seed ^ salt);
+    async fn start(seed: u64, fate: Fate) -> Self {
+        let mut rng = Rng::new(seed ^ ((fate as u64) << 40));
         let line = random_line(&mut rng);
-        let dialled = dialled(&mut rng);
+        // Only the far end can be dialled, or both.
+        let dialled = [rng.chance(25), true];
         let every = rng.pick(&[1, 1, 5, 30]);
         let bytes = rng.pick(&[64 << 10, 1 << 30]);
         let buffer = rng.pick(&[64 << 10, 16 << 20]);
@@ -51,21 +65,32 @@ impl Life {
             config.open_timeout = Duration::from_secs(60);
         })
         .await;
-        Self { rng, world, talks: Vec::new(), next_key: 0, addresses: [1, 2] }
+        Self { rng, world, fate, talks: Vec::new(), next_key: 0, addresses: [1, 2] }
     }
 
     /// Another session, from either end.
     async fn open(&mut self) {
         let from = self.rng.pick(&BOTH);
         let mut parts = [Part::random(&mut self.rng), Part::random(&mut self.rng)];
-        let answers = self.rng.below(4) as usize;
-        if answers < 2 {
-            parts[answers].answers = true;
+        match self.fate {
+            Fate::Whole => {
+                if let Some(part) = parts.get_mut(self.rng.below(4) as usize) {
+                    part.answers = true;
+                }
+            }
+            Fate::Reset => {
+                let resetter = self.rng.below(2) as usize;
+                parts[resetter].resets = true;
+                // The other one does not end its direction before it reads the reset.
+                parts[1 - resetter].answers = true;
+            }
+            Fate::Unfinished => {
+                for part in &mut parts {
+                    part.bytes = part.bytes.max(1);
+                    part.hold = part.hold.min(part.bytes - 1);
+                }
+            }
         }
-        self.open_with(from, parts).await;
-    }
-
-    async fn open_with(&mut self, from: usize, parts: [Part; 2]) {
         self.next_key += 2;
         let end = self.world.connect(from).await;
         self.talks.push(self.world.apps.talk(end, self.next_key, parts));
@@ -155,7 +180,30 @@ impl Life {
         }
     }
 
-    /// Everybody says what is left to say; every byte arrives, and each end.
+    /// Its process starts once more, with a directory to remember in.
+    async fn remember(&mut self, end: usize, state: &Path) {
+        self.world.stop_tunnel(end).await;
+        self.world.configs[end].state = Some(state.to_owned());
+        self.world.start_tunnel(end).await;
+    }
+
+    /// The process at `end` dies: its host ends its connections, or is gone without a word.
+    async fn crash(&mut self, end: usize) {
+        let told = self.rng.chance(50);
+        self.world.net.heal(if told { Heal::Reset } else { Heal::Silent });
+        self.world.net.partition([true, true]);
+        self.world.stop_tunnel(end).await;
+        self.world.net.heal(if told { Heal::Reset } else { Heal::Silent });
+    }
+
+    /// Every session ends, at both ends, as a reset.
+    async fn reset_within(&mut self, time: Duration) {
+        for talk in std::mem::take(&mut self.talks) {
+            talk.is_reset(&self.world.apps, time).await;
+        }
+    }
+
+    /// Everybody says what is left to say; every byte arrives, and each end of a direction.
     async fn arrive(&mut self) {
         self.world.apps.quiet();
         for talk in std::mem::take(&mut self.talks) {
@@ -168,14 +216,61 @@ impl Life {
 #[test]
 fn whatever_happens_to_the_path_every_byte_arrives_once_and_in_order() {
     for_each_seed(200, |seed| async move {
-        // Only the far end can be dialled, or both.
-        let mut life = Life::start(seed, 0xfe44, |rng| [rng.chance(25), true]).await;
+        let mut life = Life::start(seed, Fate::Whole).await;
         let sessions = life.rng.pick(&[1, 1, 2, 4, 8, 20]);
         for _ in 0..sessions {
             life.open().await;
         }
         life.troubles(12).await;
         life.arrive().await;
+        life.world.rest().await;
+    });
+}
+
+#[test]
+fn a_reset_by_an_application_reaches_the_other_one_whatever_happens_to_the_path() {
+    for_each_seed(60, |seed| async move {
+        let mut life = Life::start(seed, Fate::Reset).await;
+        for _ in 0..life.rng.between(1, 5) {
+            life.open().await;
+        }
+        life.troubles(8).await;
+        life.world.apps.quiet();
+        life.reset_within(QUIET).await;
+        life.world.rest().await;
+    });
+}
+
+#[test]
+fn a_tunnel_that_restarts_ends_its_sessions_at_both_ends_and_serves_new_ones() {
+    for_each_seed(100, |seed| async move {
+        let state = tempfile::tempdir().unwrap();
+        let mut life = Life::start(seed, Fate::Unfinished).await;
+        let end = life.rng.pick(&BOTH);
+        life.remember(end, state.path()).await;
+        let sessions = life.rng.pick(&[1, 2, 5]);
+        for _ in 0..sessions {
+            life.open().await;
+        }
+        life.troubles(6).await;
+        life.world.apps.attend();
+        // Those that nobody has answered yet may be opened by the new process.
+        let apps = life.world.apps.clone();
+        let waiting: Vec<_> = life.talks.extract_if(.., |talk| apps.is_waiting(talk.key)).collect();
+        life.crash(end).await;
+        life.world.start_tunnel(end).await;
+        life.reset_within(Duration::from_secs(60)).await;
+        // A session that goes to the former process meanwhile is lost with it.
+        sleep(Duration::from_secs(5)).await;
+        life.fate = Fate::Whole;
+        life.world.apps.be_busy();
+        for _ in 0..sessions {
+            life.open().await;
+        }
+        life.arrive().await;
+        for talk in waiting {
+            talk.is_over(&apps, QUIET).await;
+        }
         life.world.rest().await;
     });
 }

@@ -5,6 +5,7 @@ mod apps;
 mod lives;
 mod net;
 mod pipe;
+mod restart;
 mod reverse;
 mod rng;
 mod seeds;

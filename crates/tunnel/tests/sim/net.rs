@@ -256,6 +256,9 @@ impl Drop for Listening {
     fn drop(&mut self) {
         let listener = self.net.state().listeners.remove(&self.key);
         drop(listener);
+        while let Ok(mut end) = self.incoming.try_recv() {
+            end.reset_on_drop();
+        }
     }
 }
 
