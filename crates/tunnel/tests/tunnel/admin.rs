@@ -104,15 +104,19 @@ async fn other_paths_and_queries_are_refused() {
 // --- metrics ---------------------------------------------------------------------------------------------------------
 
 /// Name and type of every metric: one that is added is added here, and to the operator's documentation.
-const METRICS: [(&str, &str); 13] = [
+const METRICS: [(&str, &str); 17] = [
     ("ferry_application_bytes", "counter"),
     ("ferry_attaches_refused", "counter"),
     ("ferry_connections_refused", "counter"),
+    ("ferry_key_bytes", "gauge"),
     ("ferry_link_failures", "counter"),
     ("ferry_links", "counter"),
     ("ferry_links_open", "gauge"),
     ("ferry_links_warm", "gauge"),
+    ("ferry_memory_lent_bytes", "gauge"),
+    ("ferry_oldest_key_seconds", "gauge"),
     ("ferry_resumes", "counter"),
+    ("ferry_rotation_delay_seconds", "gauge"),
     ("ferry_rotations", "counter"),
     ("ferry_sessions", "counter"),
     ("ferry_sessions_detached", "gauge"),
