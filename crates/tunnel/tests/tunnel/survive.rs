@@ -175,3 +175,22 @@ async fn a_restarted_tunnel_tells_the_far_one_that_its_sessions_are_gone() {
     let error = service.read(&mut [0; 1]).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_that_finds_the_last_one_unfinished_is_tried_again() {
+    let checked = Checked::start("rotation: {every: 1s}\n").await;
+    checked.moves(5_000_000).await;
+    // What is on the way on the old link takes far longer than a second now.
+    checked.relay.throttle(Some(100_000));
+    loop {
+        let (_, metrics) = get(checked.admin(), "/metrics").await;
+        if !metrics.contains("ferry_rotations_total{result=\"failed\"} 0") {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    checked.relay.throttle(None);
+    let epoch = checked.reaches(1).await;
+    checked.reaches(epoch + 2).await;
+    checked.finish().await;
+}
