@@ -8,6 +8,7 @@
 mod accept;
 mod admin;
 mod dial;
+mod dials;
 mod driver;
 mod egress;
 mod ingress;

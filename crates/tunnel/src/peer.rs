@@ -7,11 +7,11 @@ use std::time::Duration;
 use ferry_config::{Identity, Name, PublicKey};
 use ferry_session::LinkKind;
 use tokio::sync::{Notify, Semaphore};
-use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::dial::{self, DialError};
+use crate::dials::{Dialled, Dials};
 use crate::link::Link;
 use crate::metrics::Role;
 use crate::pool::Pool;
@@ -153,16 +153,25 @@ impl Peer {
     }
 
     /// A link with fresh keys: dialled now, or the newest that the peer has offered.
-    pub(crate) async fn fresh_link(&self, shared: &Arc<Shared>) -> Result<Link, DialError> {
-        if self.is_dialled() { self.dial(shared, LinkKind::Own).await } else { Ok(self.pool.take().await) }
+    pub(crate) async fn fresh_link(&self, shared: &Arc<Shared>) -> Dialled {
+        if !self.is_dialled() {
+            return Ok(self.pool.take().await);
+        }
+        self.dial(shared, LinkKind::Own, &AtomicBool::default()).await
     }
 
-    /// Dials once.
-    pub(crate) async fn dial(&self, shared: &Arc<Shared>, kind: LinkKind) -> Result<Link, DialError> {
+    /// Dials once, within the budget.
+    async fn dial(&self, shared: &Arc<Shared>, kind: LinkKind, connected: &AtomicBool) -> Dialled {
         let _permit = self.dials.acquire().await;
+        self.dial_now(shared, kind, connected).await
+    }
+
+    /// Dials once, and says when it is connected.
+    async fn dial_now(&self, shared: &Arc<Shared>, kind: LinkKind, connected: &AtomicBool) -> Dialled {
         let terms = self.terms();
         let dialled = async {
             let stream = dial::connect(&shared.network, &terms.config.addresses).await?;
+            connected.store(true, Ordering::Relaxed);
             let handshake = async {
                 let established = terms.dialler.handshake(stream).await?;
                 Ok(shared.establish(established, Some(kind)).await?)
@@ -194,17 +203,13 @@ impl Peer {
     }
 }
 
-/// What the filler's dials bring.
-type Dialled = (LinkKind, Result<Link, DialError>);
-
 /// Keeps a peer's links warm, while it has an address, until the tunnel stops.
 pub(crate) async fn keep_warm(shared: Arc<Shared>, peer: Arc<Peer>) {
-    let mut dials: JoinSet<Dialled> = JoinSet::new();
-    let mut under_way = [0usize; 2];
+    let mut dials = Dials::default();
     let mut retry = FIRST_RETRY;
     // While the peer does not answer: when the next probe may start.
     let mut next_probe: Option<Instant> = None;
-    let mut renewed = Instant::now();
+    let (mut answered, mut renewed) = (Instant::now(), Instant::now());
     loop {
         let config = shared.plan().config.clone();
         peer.pool.prune(config.rotation.every);
@@ -217,35 +222,48 @@ pub(crate) async fn keep_warm(shared: Arc<Shared>, peer: Arc<Peer>) {
         let offered = peer.offered.load(Ordering::Relaxed);
         let dialled = usize::from(peer.is_dialled());
         let wanted = [
-            (config.warm_links.own as usize + waiting).saturating_sub(ready + under_way[0]) * dialled,
-            (config.warm_links.offered as usize + orphans).saturating_sub(offered + under_way[1]) * dialled,
+            (config.warm_links.own as usize + waiting).saturating_sub(ready + dials.hopeful(LinkKind::Own)) * dialled,
+            (config.warm_links.offered as usize + orphans).saturating_sub(offered + dials.hopeful(LinkKind::Offered))
+                * dialled,
         ];
+        if next_probe.is_none() && dials.unanswered_since(answered) {
+            (next_probe, retry) = (Some(Instant::now()), PROBE);
+        }
+        let probes = next_probe.is_some_and(|at| at <= Instant::now());
         let budget = match next_probe {
             None => DIALS.saturating_sub(dials.len()),
-            Some(at) if Instant::now() >= at => {
-                next_probe = Some(Instant::now() + retry);
-                retry = (retry * 2).min(PROBE);
-                1
-            }
-            Some(_) => 0,
+            Some(_) => usize::from(probes),
         };
-        for kind in plan_dials(wanted, budget) {
-            under_way[kind as usize] += 1;
-            let (shared, peer) = (shared.clone(), peer.clone());
-            dials.spawn(async move { (kind, peer.dial(&shared, kind).await) });
+        if probes {
+            next_probe = Some(Instant::now() + retry);
+            retry = (retry * 2).min(PROBE);
         }
-        let pause = next_probe.map_or(LOOK_AFTER, |at| at.saturating_duration_since(Instant::now()).min(LOOK_AFTER));
+        for kind in plan_dials(wanted, budget) {
+            if dials.len() >= DIALS {
+                dials.give_up_oldest();
+            }
+            let (shared, peer) = (shared.clone(), peer.clone());
+            dials.start(kind, |connected| async move {
+                // A probe does not wait for those that wait.
+                match probes {
+                    true => peer.dial_now(&shared, kind, &connected).await,
+                    false => peer.dial(&shared, kind, &connected).await,
+                }
+            });
+        }
+        let look_again = next_probe.into_iter().chain(dials.next_late()).min();
+        let pause = look_again.map_or(LOOK_AFTER, |at| at.saturating_duration_since(Instant::now()).min(LOOK_AFTER));
         tokio::select! {
             () = shared.stopping() => break,
             () = peer.withdrawn.cancelled() => break,
             () = peer.pool.changed() => {}
             () = tokio::time::sleep(pause) => {}
-            Some(Ok((kind, dialled))) = dials.join_next() => {
-                under_way[kind as usize] -= 1;
+            (kind, dialled) = dials.next() => {
                 match dialled {
                     Ok(link) => {
                         peer.on_dialled();
-                        (next_probe, retry) = (None, FIRST_RETRY);
+                        (next_probe, retry, answered) = (None, FIRST_RETRY, Instant::now());
+                        dials.give_up_late_connects();
                         match kind {
                             // One that is too many was not asked for by anybody.
                             LinkKind::Own => drop(peer.pool.give(link)),
@@ -260,7 +278,6 @@ pub(crate) async fn keep_warm(shared: Arc<Shared>, peer: Arc<Peer>) {
             }
         }
     }
-    // What was dialled is gone when this returns, not some time later.
     dials.shutdown().await;
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ferry_tunnel::net::Stream as _;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
@@ -150,11 +150,17 @@ struct Expected {
 pub struct Apps {
     expected: Arc<Mutex<BTreeMap<u64, Expected>>>,
     time: Arc<watch::Sender<Time>>,
+    /// Connections that a test plays itself, at the end that is called.
+    played: Played,
 }
+
+type Played = (mpsc::UnboundedSender<End>, Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<End>>>);
 
 impl Apps {
     pub fn serve(listeners: [Listening; 2]) -> Self {
-        let apps = Self { expected: Arc::default(), time: Arc::new(watch::Sender::new(Time::Busy)) };
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let played = (sender, Arc::new(tokio::sync::Mutex::new(receiver)));
+        let apps = Self { expected: Arc::default(), time: Arc::new(watch::Sender::new(Time::Busy)), played };
         for mut listener in listeners {
             let apps = apps.clone();
             tokio::spawn(async move {
@@ -203,6 +209,13 @@ impl Apps {
         Talk { key, caller, called }
     }
 
+    /// Both ends of a session that a test plays itself, over the connection `end` to an egress.
+    pub async fn play(&self, mut end: End) -> [End; 2] {
+        end.write_all(&[0; KEY as usize]).await.unwrap();
+        let called = self.played.1.lock().await.recv().await.unwrap();
+        [end, called]
+    }
+
     async fn answer(self, mut end: End) {
         let mut header = [0; KEY as usize];
         // A connection that ends before is one of a session that ended.
@@ -210,6 +223,10 @@ impl Apps {
             return;
         }
         let key = u64::from_be_bytes(header);
+        if key == 0 {
+            self.played.0.send(end).unwrap_or_else(|_| panic!("nobody plays"));
+            return;
+        }
         let expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
         let Expected { part, other, done } = expected.expect("a session is opened once");
         let ending = self.run(end, key, part, other, false).await;

@@ -56,16 +56,17 @@ impl tracing_subscriber::fmt::time::FormatTime for Virtual {
 }
 
 /// Runs `life` on one thread and a clock that jumps to the next timer whenever nothing else is to be done.
-pub fn live(life: impl Future<Output = ()>) {
+pub fn live<T>(life: impl Future<Output = T>) -> T {
     watch();
     PANICS.set(0);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         BORN.set(Some(Instant::now()));
-        timeout(LIFE, life).await.expect("it has got stuck");
+        timeout(LIFE, life).await.expect("it has got stuck")
     });
     drop(runtime);
     assert_eq!(PANICS.get(), 0, "a task has panicked");
+    result
 }
 
 /// Fails with the seeds whose lives fail.

@@ -1,0 +1,121 @@
+//! The dials of one peer that are under way, and which of them are still to be hoped for.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ferry_session::LinkKind;
+use tokio::task::{AbortHandle, Id, JoinSet};
+use tokio::time::Instant;
+
+use crate::dial::DialError;
+use crate::link::Link;
+
+/// A connect that is not answered by then waits for the kernel, which tries again ever less often.
+const CONNECTED: Duration = Duration::from_secs(1);
+
+/// A handshake that is not done by then has perhaps lost its path.
+const DONE: Duration = Duration::from_secs(3);
+
+/// What a dial brings.
+pub(crate) type Dialled = Result<Link, DialError>;
+
+#[derive(Default)]
+pub(crate) struct Dials {
+    tasks: JoinSet<(LinkKind, Dialled)>,
+    under_way: HashMap<Id, Dial>,
+}
+
+struct Dial {
+    kind: LinkKind,
+    started: Instant,
+    connected: Arc<AtomicBool>,
+    task: AbortHandle,
+}
+
+impl Dial {
+    fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    fn late_at(&self) -> Instant {
+        self.started + if self.is_connected() { DONE } else { CONNECTED }
+    }
+
+    fn is_late(&self) -> bool {
+        self.late_at() <= Instant::now()
+    }
+}
+
+impl Dials {
+    /// Starts one; it says when it is connected.
+    pub(crate) fn start<F>(&mut self, kind: LinkKind, dial: impl FnOnce(Arc<AtomicBool>) -> F)
+    where
+        F: Future<Output = Dialled> + Send + 'static,
+    {
+        let connected = Arc::new(AtomicBool::new(false));
+        let dialled = dial(connected.clone());
+        let task = self.tasks.spawn(async move { (kind, dialled.await) });
+        self.under_way.insert(task.id(), Dial { kind, started: Instant::now(), connected, task });
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.under_way.len()
+    }
+
+    /// Those that may bring a link soon.
+    pub(crate) fn hopeful(&self, kind: LinkKind) -> usize {
+        self.under_way.values().filter(|dial| dial.kind == kind && !dial.is_late()).count()
+    }
+
+    /// One that was started after `since` is late: the peer does not answer now.
+    pub(crate) fn unanswered_since(&self, since: Instant) -> bool {
+        self.under_way.values().any(|dial| dial.started > since && dial.is_late())
+    }
+
+    /// When the next one will be late.
+    pub(crate) fn next_late(&self) -> Option<Instant> {
+        self.under_way.values().filter(|dial| !dial.is_late()).map(Dial::late_at).min()
+    }
+
+    /// The peer answers: those that wait for the kernel to try again are not worth waiting for.
+    pub(crate) fn give_up_late_connects(&mut self) {
+        self.under_way.retain(|_, dial| {
+            let late = dial.is_late() && !dial.is_connected();
+            if late {
+                dial.task.abort();
+            }
+            !late
+        });
+    }
+
+    /// Makes room for a fresh one.
+    pub(crate) fn give_up_oldest(&mut self) {
+        if let Some((&id, dial)) = self.under_way.iter().min_by_key(|(_, dial)| dial.started) {
+            dial.task.abort();
+            self.under_way.remove(&id);
+        }
+    }
+
+    /// What the next one to end has brought; waits as long as there is none.
+    pub(crate) async fn next(&mut self) -> (LinkKind, Dialled) {
+        loop {
+            match self.tasks.join_next_with_id().await {
+                Some(Ok((id, dialled))) => {
+                    self.under_way.remove(&id);
+                    return dialled;
+                }
+                // Given up.
+                Some(Err(error)) => drop(self.under_way.remove(&error.id())),
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// What was dialled is gone when this returns, not some time later.
+    pub(crate) async fn shutdown(mut self) {
+        self.tasks.shutdown().await;
+    }
+}
