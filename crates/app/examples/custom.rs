@@ -18,16 +18,16 @@ impl Hooks for Readings {
         })
     }
 
-    fn on_receive_terminator(&self, payload: Object) -> BoxFuture<'_, Result<(), HookError>> {
+    fn on_receive_terminator(&self, payload: Object) -> BoxFuture<'_, Result<Option<Object>, HookError>> {
         println!("{}", serde_json::Value::Object(payload));
-        Box::pin(async { Ok(()) })
+        Box::pin(async { Ok(None) })
     }
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (role, listen) = (Role::Terminator, "127.0.0.1:8000".parse()?);
-    let (pod, cluster) = ("readings".into(), "cluster-b".into());
-    let config = Config { role, listen, pod, cluster, auto_trigger: 0, output_max: 10_000 };
+    let (pod, cluster, data) = ("readings".into(), "cluster-b".into(), "ferry-data".into());
+    let config = Config { role, listen, pod, cluster, auto_trigger: 0, output_max: 10_000, data };
     Ok(Webapp::start(config, Arc::new(Readings))?.stopped().await?)
 }

@@ -1,7 +1,8 @@
 //! What every part of a running web-app shares.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::value::{RawValue, to_raw_value};
@@ -14,15 +15,16 @@ use tracing::warn;
 use crate::hooks::{HookError, Hooks, Object, guarded};
 use crate::message::{MessageId, Place};
 use crate::metrics::{HookName, Metrics, TriggerResult};
-use crate::outbox::{Accepted, Full, Outbox};
+use crate::outbox::{Accepted, Draft, Full, GivenKey, Outbox};
 use crate::output::Output;
+use crate::store::StoreError;
 use crate::terminator::Seat;
 use crate::wire::PAYLOAD_MAX;
 
 /// How long `on_trigger` may take.
 const TRIGGER_HOOK_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a receiving hook may take with all its attempts, and the pauses between those.
-const RECEIVE_HOOK_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const RECEIVE_HOOK_TIMEOUT: Duration = Duration::from_secs(10);
 const RECEIVE_HOOK_PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2)];
 /// How much of a hook's error is kept and sent, in characters.
 const ERROR_MAX: usize = 1000;
@@ -43,13 +45,15 @@ pub(crate) struct Phases {
     pub(crate) closing: CancellationToken,
     /// Every task ends now.
     pub(crate) ended: CancellationToken,
+    /// Nothing more will change: what waits to be stored is stored, and the store closed. Not implied by the others.
+    pub(crate) committing: CancellationToken,
 }
 
 impl Phases {
     pub(crate) fn new() -> Self {
         let ended = CancellationToken::new();
         let closing = ended.child_token();
-        Self { draining: closing.child_token(), closing, ended }
+        Self { draining: closing.child_token(), closing, ended, committing: CancellationToken::new() }
     }
 }
 
@@ -68,6 +72,10 @@ pub(crate) struct App {
     pub(crate) far: watch::Sender<Option<Place>>,
     /// Whose turn it is to be the one WebSocket that the terminator serves.
     pub(crate) seat: Seat,
+    /// The disk has no room.
+    pub(crate) full: AtomicBool,
+    /// Idempotency keys of triggers under way: a retry waits to see what came of the first.
+    pub(crate) keys: watch::Sender<HashSet<String>>,
 }
 
 /// A payload that the hook has seen, ready for the outbox.
@@ -89,6 +97,10 @@ pub(crate) enum TriggerError {
     TooLarge(usize),
     #[error(transparent)]
     Full(#[from] Full),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the idempotency key {0:?} has been used for another payload; give each trigger its own")]
+    KeyReused(String),
     #[error("the web-app is shutting down; try again")]
     Draining,
 }
@@ -101,6 +113,8 @@ impl TriggerError {
             Self::Hook(HookError::Failed(_)) => TriggerResult::Failed,
             Self::TooLarge(_) => TriggerResult::TooLarge,
             Self::Full(_) => TriggerResult::Full,
+            Self::Store(_) => TriggerResult::Unstored,
+            Self::KeyReused(_) => TriggerResult::Invalid,
             Self::Draining => TriggerResult::Draining,
         }
     }
@@ -113,12 +127,52 @@ impl App {
         payload: Object,
         headers: &BTreeMap<String, String>,
     ) -> Result<Accepted, TriggerError> {
+        self.trigger_keyed(payload, headers, None).await
+    }
+
+    /// The same for a trigger with an idempotency key: what was accepted under that key before, or else this trigger,
+    /// already stored. Not to be cancelled, for a retry must find what this has accepted.
+    pub(crate) async fn trigger_once(
+        &self,
+        payload: Object,
+        headers: &BTreeMap<String, String>,
+        key: GivenKey,
+    ) -> Result<Accepted, TriggerError> {
+        let _turn = self.turn(&key.0).await;
+        match self.outbox.keyed(&key.0) {
+            Some((known, accepted)) if known.digest == key.1 => Ok(accepted),
+            Some(_) => Err(self.counted(TriggerError::KeyReused(key.0))),
+            None => {
+                let mut accepted = self.trigger_keyed(payload, headers, Some(key)).await?;
+                accepted.stored().await?;
+                Ok(accepted)
+            }
+        }
+    }
+
+    /// Waits until no other trigger with this key is under way.
+    async fn turn(&self, key: &str) -> Turn<'_> {
+        loop {
+            // An error would mean that the watch's sender is gone, which `self` owns.
+            let _ = self.keys.subscribe().wait_for(|keys| !keys.contains(key)).await;
+            if self.keys.send_if_modified(|keys| keys.insert(key.to_owned())) {
+                return Turn { app: self, key: key.to_owned() };
+            }
+        }
+    }
+
+    async fn trigger_keyed(
+        &self,
+        payload: Object,
+        headers: &BTreeMap<String, String>,
+        key: Option<GivenKey>,
+    ) -> Result<Accepted, TriggerError> {
         // Asked first, so that a trigger with no chance does not run the hook for nothing.
         if !self.outbox.has_room(0) {
             return Err(self.counted(Full.into()));
         }
         let prepared = self.prepare(payload, headers).await?;
-        self.accept(&prepared)
+        self.accept(&prepared, key)
     }
 
     /// Runs the hook on a trigger's payload.
@@ -131,15 +185,18 @@ impl App {
     }
 
     /// Puts a prepared payload into the outbox.
-    pub(crate) fn accept(&self, prepared: &Prepared) -> Result<Accepted, TriggerError> {
-        let accepted =
-            self.outbox.accept(prepared.0.clone(), self.place.hop()).map_err(|full| self.counted(full.into()))?;
+    pub(crate) fn accept(&self, prepared: &Prepared, key: Option<GivenKey>) -> Result<Accepted, TriggerError> {
+        if self.full.load(Ordering::Relaxed) {
+            return Err(self.counted(StoreError::Full.into()));
+        }
+        let draft = Draft { payload: prepared.0.clone(), hop: self.place.hop(), in_reply_to: None };
+        let accepted = self.outbox.accept(draft, key).map_err(|full| self.counted(full.into()))?;
         self.metrics.trigger(TriggerResult::Accepted);
         Ok(accepted)
     }
 
-    /// Runs the receiving hook until it succeeds, or has failed often enough.
-    pub(crate) async fn receive(&self, id: &MessageId, payload: &Object) -> Result<(), HookError> {
+    /// Runs the receiving hook until it succeeds, or has failed often enough. Returns the payload of the reply.
+    pub(crate) async fn receive(&self, id: &MessageId, payload: &Object) -> Result<Option<Box<RawValue>>, HookError> {
         let give_up = Instant::now() + RECEIVE_HOOK_TIMEOUT;
         let mut pauses = RECEIVE_HOOK_PAUSES.into_iter();
         loop {
@@ -150,8 +207,14 @@ impl App {
                     End::Terminator => self.hooks.on_receive_terminator(payload).await,
                 }
             };
-            let error = match timeout_at(give_up, guarded(hook)).await {
-                Ok(Ok(())) => return Ok(()),
+            let hook = guarded(hook);
+            let result = if self.hooks.keeps_time() { Ok(hook.await) } else { timeout_at(give_up, hook).await };
+            let error = match result {
+                Ok(Ok(None)) => return Ok(None),
+                Ok(Ok(Some(reply))) => match encoded(&reply) {
+                    Ok(reply) => return Ok(Some(reply)),
+                    Err(error) => HookError::Failed(format!("the reply: {error}")),
+                },
                 Ok(Err(error)) => shortened(error),
                 Err(_) => HookError::Failed(format!("the hook took longer than {RECEIVE_HOOK_TIMEOUT:?}")),
             };
@@ -171,21 +234,38 @@ impl App {
             return Err(TriggerError::Draining);
         }
         let hook = guarded(async { self.hooks.on_trigger(payload, headers).await });
-        let payload = match timeout(TRIGGER_HOOK_TIMEOUT, hook).await {
+        let result = if self.hooks.keeps_time() { Ok(hook.await) } else { timeout(TRIGGER_HOOK_TIMEOUT, hook).await };
+        let payload = match result {
             Ok(result) => result.map_err(shortened),
             Err(_) => Err(HookError::Failed(format!("the hook took longer than {TRIGGER_HOOK_TIMEOUT:?}"))),
         }
         .inspect_err(|_| self.metrics.hook_failure(HookName::OnTrigger))?;
-        let raw = to_raw_value(&payload).map_err(|error| HookError::Failed(error.to_string()))?;
-        match raw.get().len() {
-            bytes if bytes > PAYLOAD_MAX => Err(TriggerError::TooLarge(bytes)),
-            _ => Ok(Prepared(raw)),
-        }
+        encoded(&payload).map(Prepared)
     }
 
     fn counted(&self, error: TriggerError) -> TriggerError {
         self.metrics.trigger(error.result());
         error
+    }
+}
+
+/// The only trigger with its key while this lives.
+struct Turn<'a> {
+    app: &'a App,
+    key: String,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.app.keys.send_if_modified(|keys| keys.remove(&self.key));
+    }
+}
+
+fn encoded(payload: &Object) -> Result<Box<RawValue>, TriggerError> {
+    let raw = to_raw_value(payload).map_err(|error| HookError::Failed(error.to_string()))?;
+    match raw.get().len() {
+        bytes if bytes > PAYLOAD_MAX => Err(TriggerError::TooLarge(bytes)),
+        _ => Ok(raw),
     }
 }
 
@@ -200,20 +280,25 @@ fn shortened(error: HookError) -> HookError {
 
 #[cfg(test)]
 impl App {
-    /// A web-app without listener and tasks.
+    /// A web-app without listener and tasks, but a committer with a store in memory. Must be called within a runtime.
     pub(crate) fn bare(end: End, hooks: impl Hooks) -> Arc<Self> {
-        let sender = crate::message::SenderId::random().expect("random bytes");
-        Arc::new(Self {
+        let (store, loaded) = crate::store::Store::in_memory();
+        let limits = crate::outbox::Limits::default();
+        let app = Arc::new(Self {
             end,
             place: Place { pod: "p".into(), cluster: "c".into() },
             hooks: Arc::new(hooks),
-            outbox: Outbox::new(sender, crate::outbox::Limits::default()),
-            output: Output::new(10),
+            outbox: Outbox::new(loaded.sender, limits, 0, Vec::new(), Vec::new()),
+            output: Output::new(10, Default::default(), &[]),
             metrics: Metrics::new(),
             phases: Phases::new(),
             tasks: TaskTracker::new(),
             far: watch::Sender::new(None),
             seat: Seat::default(),
-        })
+            full: AtomicBool::new(false),
+            keys: watch::Sender::default(),
+        });
+        tokio::spawn(crate::committer::run(app.clone(), store, None));
+        app
     }
 }

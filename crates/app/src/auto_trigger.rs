@@ -32,10 +32,12 @@ async fn send(app: &App, count: u32) {
     }
     let mut delivered = 0;
     for mut message in accepted {
-        message.stored().await;
-        match message.verdict().await {
-            Verdict::Delivered => delivered += 1,
-            Verdict::Dead(error) => failures.push(format!("{}: {error}", message.id)),
+        match message.stored().await {
+            Ok(id) => match message.verdict().await {
+                Verdict::Delivered(_) => delivered += 1,
+                Verdict::Dead(error) => failures.push(format!("{id}: {error}")),
+            },
+            Err(error) => failures.push(error.to_string()),
         }
     }
     if failures.is_empty() {

@@ -12,14 +12,18 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use crate::app::App;
-use crate::hooks::Object;
+use crate::arrival::take;
 use crate::message::{Arrival, Message, Place, SenderId};
-use crate::outbox::{Verdict, WINDOW};
+use crate::outbox::{Numbered, Settled, WINDOW};
+use crate::output::Source;
 use crate::socket::{Incoming, Outgoing, PING_EVERY, Reader, SILENCE_MAX, Socket, SocketError, Writer};
-use crate::wire::{Ack, Dead, Frame, Hello, WireError};
+use crate::wire::{Ack, Frame, Hello, WireError};
 
 /// How long the other end may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a goodbye waits for the store.
+const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a conversation ended.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +90,7 @@ type Never = std::convert::Infallible;
 async fn hello(app: &App, socket: &mut Socket) -> Result<Far, Ended> {
     let Place { pod, cluster } = app.place.clone();
     let ours = Hello { sender: app.outbox.sender().clone(), pod, cluster, acked: app.outbox.acked() };
-    socket.writer.send(text(&Frame::<Message>::Hello(ours))?).await?;
+    socket.writer.send(text(&Frame::Hello(ours))?).await?;
     let theirs = timeout(HELLO_TIMEOUT, next_frame(&mut socket.reader)).await;
     match theirs.map_err(|_| Ended::Silent(HELLO_TIMEOUT))?? {
         Frame::Hello(hello) => Ok(Far { place: hello.place(), sender: hello.sender, acked: hello.acked }),
@@ -108,9 +112,10 @@ async fn converse(app: &App, far: &Far, socket: &mut Socket) -> Result<Never, En
     };
     // What was taken last is acknowledged before a goodbye, so that it need not be sent again.
     if let Err(Ended::Draining) = ended
+        && timeout(STORE_TIMEOUT, app.output.all_stored()).await.is_ok()
         && let Some(ack) = app.output.receipt(&far.sender, told).now_or_never()
     {
-        writer.feed(text(&Frame::<Message>::Ack(ack))?).await?;
+        writer.feed(text(&Frame::Ack(ack))?).await?;
     }
     ended
 }
@@ -139,8 +144,9 @@ async fn read(
                 // that the conversation is ending.
                 let _ = inbox.send(message).await;
             }
-            Frame::Ack(Ack { seq, dead }) => {
-                settle(app, seq, dead)?;
+            Frame::Ack(ack) => {
+                let seq = ack.seq;
+                settle(app, ack)?;
                 if let Some(resume) = resume.take() {
                     let _ = resume.send(seq);
                 }
@@ -149,17 +155,17 @@ async fn read(
     }
 }
 
-fn settle(app: &App, seq: u64, dead: Vec<Dead>) -> Result<(), WireError> {
-    for settled in app.outbox.ack(seq, dead)? {
-        app.metrics.delivery(settled.age);
-        match settled.verdict {
-            Verdict::Delivered => {
+fn settle(app: &App, ack: Ack) -> Result<(), WireError> {
+    for Settled { id, dead, age } in app.outbox.ack(ack)? {
+        app.metrics.delivery(age);
+        match dead {
+            None => {
                 app.metrics.delivered_messages.inc();
-                debug!(id = %settled.id, "message delivered");
+                debug!(%id, "message delivered");
             }
-            Verdict::Dead(error) => {
+            Some(error) => {
                 app.metrics.refused_messages.inc();
-                warn!(id = %settled.id, %error, "message is dead: the far hook kept refusing it");
+                warn!(%id, %error, "message is dead: the far hook kept refusing it");
             }
         }
     }
@@ -176,7 +182,7 @@ async fn write(
 ) -> Result<Never, Ended> {
     let first = app.output.first_receipt(&far.sender, far.acked);
     *told = first.seq;
-    writer.send(text(&Frame::<Message>::Ack(first))?).await?;
+    writer.send(text(&Frame::Ack(first))?).await?;
     let mut sent = None;
     loop {
         let idle = Instant::now() + PING_EVERY;
@@ -194,12 +200,12 @@ async fn write(
             }
             Due::Ack(ack) => {
                 *told = ack.seq;
-                text(&Frame::<Message>::Ack(ack))?
+                text(&Frame::Ack(ack))?
             }
             Due::Message(message, again) => {
                 sent = Some(message.seq);
                 log_sent(app, far, &message, again);
-                text(&Frame::Message(&*message))?
+                Outgoing::Text(Frame::of_message(&message.text))
             }
             Due::Ping => Outgoing::Ping,
         };
@@ -211,7 +217,7 @@ async fn write(
 enum Due {
     Resume(u64),
     Ack(Ack),
-    Message(std::sync::Arc<Message>, bool),
+    Message(Numbered, bool),
     Ping,
 }
 
@@ -231,7 +237,7 @@ async fn next_due(
     }
 }
 
-fn log_sent(app: &App, far: &Far, message: &Message, again: bool) {
+fn log_sent(app: &App, far: &Far, message: &Numbered, again: bool) {
     if again {
         app.metrics.resent_messages.inc();
         debug!(id = %message.id, to = %far.place, "message sent again");
@@ -252,23 +258,11 @@ async fn receive(app: &App, far: &Far, mut arrivals: mpsc::Receiver<Message>) ->
             // The reader is gone, and its end is the conversation's.
             else => return std::future::pending().await,
         };
-        let Message { seq, id, payload, mut trail } = message;
+        let Message { seq, id, payload, mut trail, in_reply_to } = message;
         trail.push(app.place.hop());
-        let object: Object = serde_json::from_str(payload.get())
-            .map_err(|error| WireError::Syntax(format!("the payload of {id}: {error}")))?;
-        match app.receive(&id, &object).await {
-            Ok(()) => {
-                info!(%id, from = %far.place, at = %app.place, "message received");
-                let dropped = app.output.append(&far.sender, seq, Arrival { id, payload, trail });
-                app.metrics.received_messages.inc();
-                app.metrics.dropped_results.inc_by(dropped);
-            }
-            Err(error) => {
-                warn!(%id, from = %far.place, %error, "message is dead: the receiving hook kept failing");
-                app.output.bury(&far.sender, Dead { seq, id, error: error.to_string() });
-                app.metrics.dead_messages.inc();
-            }
-        }
+        let arrival = Arrival { id, payload, trail, in_reply_to };
+        app.output.room().await;
+        take(app, &far.place, Source::Message(far.sender.clone(), seq), arrival).await?;
     }
 }
 
@@ -286,7 +280,7 @@ async fn next_frame(reader: &mut Reader) -> Result<Frame, Ended> {
     }
 }
 
-fn text<M: serde::Serialize>(frame: &Frame<M>) -> Result<Outgoing, serde_json::Error> {
+fn text(frame: &Frame) -> Result<Outgoing, serde_json::Error> {
     frame.encode().map(Outgoing::Text)
 }
 

@@ -25,17 +25,24 @@ pub trait Hooks: Send + Sync + 'static {
         ready(Ok(payload)).boxed()
     }
 
-    /// Runs at the terminator on each message before it enters the output. It is tried 3 times within 10 s and runs
-    /// *at least* once per message: a WebSocket that is lost meanwhile makes it run again.
-    fn on_receive_terminator(&self, payload: Object) -> BoxFuture<'_, Result<(), HookError>> {
+    /// Runs at the terminator on each message before it enters the output. What it returns goes back as the reply. It is
+    /// tried 3 times within 10 s and runs *at least* once per message: a WebSocket that is lost meanwhile, or a process that
+    /// is killed, makes it run again.
+    fn on_receive_terminator(&self, payload: Object) -> BoxFuture<'_, Result<Option<Object>, HookError>> {
         let _ = payload;
-        ready(Ok(())).boxed()
+        ready(Ok(None)).boxed()
     }
 
-    /// The same at the initiator, for what the terminator sends.
-    fn on_receive_initiator(&self, payload: Object) -> BoxFuture<'_, Result<(), HookError>> {
+    /// The same at the initiator, for what the terminator sends. What it returns for a reply goes nowhere: replies cause
+    /// no replies.
+    fn on_receive_initiator(&self, payload: Object) -> BoxFuture<'_, Result<Option<Object>, HookError>> {
         let _ = payload;
-        ready(Ok(())).boxed()
+        ready(Ok(None)).boxed()
+    }
+
+    /// Whether these hooks end a call that takes too long by themselves, so that the web-app need not.
+    fn keeps_time(&self) -> bool {
+        false
     }
 }
 

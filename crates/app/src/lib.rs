@@ -3,7 +3,7 @@
 //! A web-app takes triggers (`POST /trigger`, `/stream`, the auto-trigger), runs the user's hook on each, keeps the
 //! message in its outbox until the far web-app has acknowledged it, and shows what the far side sent in its output.
 //! Both ends do both. Between them runs one WebSocket with the sub-protocol [`SUBPROTOCOL`]; it may be cut and
-//! replaced at any time without a message being lost, doubled or reordered, as long as both processes live.
+//! replaced at any time, and either process killed and started again, without a message being lost, doubled or reordered.
 //!
 //! ```no_run
 //! # use std::sync::Arc;
@@ -18,6 +18,7 @@
 //!         cluster: "cluster-b".into(),
 //!         auto_trigger: 0,
 //!         output_max: 10_000,
+//!         data: "ferry-data".into(),
 //!     },
 //!     Arc::new(PassThrough),
 //! )?;
@@ -28,10 +29,12 @@
 //!
 //! From the outside in: `webapp` starts and ends everything; `http` is what local clients see; `delivery` is one
 //! conversation with the far web-app, which `initiator` dials and `terminator` admits; `outbox` and `output` hold the
-//! messages, each behind a handful of methods, so that a durable store can take their place.
+//! messages; `committer` puts what they take into the `store` before anyone is told of it.
 
 mod app;
+mod arrival;
 mod auto_trigger;
+mod committer;
 mod delivery;
 mod hooks;
 mod http;
@@ -40,7 +43,9 @@ mod message;
 mod metrics;
 mod outbox;
 mod output;
+mod python;
 mod socket;
+mod store;
 mod terminator;
 mod time;
 mod webapp;
@@ -48,5 +53,7 @@ mod wire;
 
 pub use futures_util::future::BoxFuture;
 pub use hooks::{HookError, Hooks, Object, PassThrough};
+pub use python::{PythonConfig, PythonError, PythonHooks};
+pub use store::StoreError;
 pub use webapp::{Config, Role, StartError, StopError, Webapp};
 pub use wire::SUBPROTOCOL;

@@ -24,6 +24,10 @@ impl SenderId {
         Ok(Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
     }
 
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// The id of this sender's message number `seq`: unique at both ends because the sender's is.
     pub(crate) fn message(&self, seq: u64) -> MessageId {
         MessageId(format!("{}-{seq}", self.0))
@@ -42,6 +46,18 @@ impl TryFrom<String> for SenderId {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub(crate) struct MessageId(String);
+
+impl MessageId {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whose message it is, and its number there.
+    pub(crate) fn split(&self) -> Option<(&str, u64)> {
+        let (sender, seq) = self.0.rsplit_once('-')?;
+        Some((sender, seq.parse().ok()?))
+    }
+}
 
 impl fmt::Display for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -110,14 +126,29 @@ pub(crate) struct Message {
     /// A JSON object, encoded once when the trigger was accepted.
     pub(crate) payload: Box<RawValue>,
     pub(crate) trail: Vec<Hop>,
+    /// The message that this one is the reply to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) in_reply_to: Option<MessageId>,
 }
 
 /// A message that has arrived, exactly as `/output` and `/stream` show it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Arrival {
     pub(crate) id: MessageId,
     pub(crate) payload: Box<RawValue>,
     pub(crate) trail: Vec<Hop>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) in_reply_to: Option<MessageId>,
+}
+
+/// A message that has arrived, but that the receiving hook kept refusing.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct DeadMessage {
+    pub(crate) arrival: Arrival,
+    /// What the hook said last.
+    pub(crate) error: String,
+    /// When it was given up.
+    pub(crate) at: String,
 }
 
 fn checked_id(text: String) -> Result<String, String> {

@@ -18,6 +18,7 @@ pub(crate) enum TriggerResult {
     Failed,
     TooLarge,
     Full,
+    Unstored,
     Draining,
 }
 
@@ -39,8 +40,16 @@ pub(crate) struct HookLabels {
 }
 
 impl TriggerResult {
-    const ALL: [Self; 7] =
-        [Self::Accepted, Self::Invalid, Self::Denied, Self::Failed, Self::TooLarge, Self::Full, Self::Draining];
+    const ALL: [Self; 8] = [
+        Self::Accepted,
+        Self::Invalid,
+        Self::Denied,
+        Self::Failed,
+        Self::TooLarge,
+        Self::Full,
+        Self::Unstored,
+        Self::Draining,
+    ];
 }
 
 impl HookName {
@@ -56,6 +65,7 @@ impl EncodeLabelValue for TriggerResult {
             Self::Failed => "failed",
             Self::TooLarge => "too_large",
             Self::Full => "full",
+            Self::Unstored => "unstored",
             Self::Draining => "draining",
         };
         EncodeLabelValue::encode(&name, encoder)

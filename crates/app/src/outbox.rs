@@ -1,9 +1,13 @@
-//! Messages accepted here and not yet acknowledged by the far web-app. This one lives in memory.
+//! Messages accepted here and not yet acknowledged by the far web-app.
 //!
-//! What a durable store has to keep: [`Outbox::accept`] fixes the order at once, [`Accepted::stored`] is when the
-//! message may be confirmed to its sender, and [`Outbox::next`] hands out stored messages only.
+//! This is the outbox in memory; the committer stores it. A message *waits* from [`Outbox::accept`] until it is stored,
+//! then gets its number and may be confirmed and sent: nothing leaves this outbox that a restart would not bring back.
 
-use std::collections::VecDeque;
+mod accepted;
+mod entries;
+mod keys;
+
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +15,11 @@ use serde_json::value::RawValue;
 use tokio::sync::{oneshot, watch};
 
 use crate::message::{Hop, Message, MessageId, SenderId};
-use crate::wire::{Dead, WireError};
+use crate::store::{Key, StoreError};
+use crate::wire::{Ack, WireError};
+pub(crate) use accepted::Accepted;
+use entries::{Entries, Entry};
+use keys::Keys;
 
 /// How much an outbox holds, and how much of it may be on its way unacknowledged.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +42,9 @@ impl Default for Limits {
 
 /// The default for [`Limits::window_messages`]: enough for 10,000 messages a second over 100 ms there and back.
 pub(crate) const WINDOW: usize = 1024;
+/// Replies may fill the outbox to this many times its limits, so that two full ends cannot wait for each other: triggers
+/// are only taken below the limits, and what a reply adds here, its message took away there.
+const REPLIES: usize = 3;
 
 /// The outbox is full: the far side is not taking messages as fast as they come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -41,36 +52,43 @@ pub(crate) const WINDOW: usize = 1024;
 pub(crate) struct Full;
 
 /// What became of a message at the far side.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Verdict {
-    Delivered,
+    /// It is in the far output; with what the far hook returned.
+    Delivered(Option<Box<RawValue>>),
     /// The far hook kept refusing it, and why.
     Dead(String),
 }
 
-/// A message that the outbox has taken.
+/// A message before it has a number.
 #[derive(Debug)]
-pub(crate) struct Accepted {
+pub(crate) struct Draft {
+    pub(crate) payload: Box<RawValue>,
+    pub(crate) hop: Hop,
+    pub(crate) in_reply_to: Option<MessageId>,
+}
+
+/// A message with its number, as it is stored and sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Numbered {
+    pub(crate) seq: u64,
     pub(crate) id: MessageId,
-    verdict: oneshot::Receiver<Verdict>,
+    /// The message as JSON.
+    pub(crate) text: Arc<str>,
+    payload_bytes: usize,
+    pub(crate) key: Option<(String, Key)>,
 }
 
-impl Accepted {
-    /// Returns once the message is as safe as this outbox makes it. In memory that is at once.
-    pub(crate) async fn stored(&mut self) {}
-
-    /// Waits for the far side. Cancel-safe until it has returned.
-    pub(crate) async fn verdict(&mut self) -> Verdict {
-        (&mut self.verdict).await.unwrap_or_else(|_| Verdict::Dead("the web-app ended".into()))
-    }
-}
+/// An idempotency key as a client gave it, with a digest of its trigger.
+pub(crate) type GivenKey = (String, u64);
 
 /// A message that has left the outbox.
 #[derive(Debug)]
 pub(crate) struct Settled {
     pub(crate) id: MessageId,
-    pub(crate) verdict: Verdict,
-    /// From acceptance to acknowledgement.
+    /// What the far hook said if it kept refusing the message.
+    pub(crate) dead: Option<String>,
+    /// From acceptance, or the web-app's start, to acknowledgement.
     pub(crate) age: Duration,
 }
 
@@ -91,53 +109,61 @@ pub(crate) struct Outbox {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The far watermark: the entries' sequence numbers follow it.
-    acked: u64,
-    /// The highest sequence number ever handed out for sending.
-    sent: u64,
-    entries: VecDeque<Entry>,
-    /// Payload bytes accepted and acknowledged, ever.
-    bytes_in: usize,
-    bytes_out: usize,
+    entries: Entries,
+    waiting: VecDeque<Waiting>,
+    waiting_bytes: usize,
+    keys: Keys,
+    /// Who waits for the reply to a message that is acknowledged.
+    replies: HashMap<u64, Vec<oneshot::Sender<Verdict>>>,
 }
 
+/// A message that is not stored yet.
 #[derive(Debug)]
-struct Entry {
-    message: Arc<Message>,
-    /// `State::bytes_in` with this entry counted.
-    bytes_end: usize,
+struct Waiting {
+    draft: Arc<Draft>,
+    key: Option<GivenKey>,
     accepted: Instant,
+    stored: oneshot::Sender<Result<MessageId, StoreError>>,
     verdict: oneshot::Sender<Verdict>,
 }
 
 impl Outbox {
-    pub(crate) fn new(sender: SenderId, limits: Limits) -> Self {
-        Self { sender, limits, state: watch::Sender::new(State::default()) }
+    /// An outbox with what the store holds of it.
+    pub(crate) fn new(
+        sender: SenderId,
+        limits: Limits,
+        acked: u64,
+        stored: Vec<(Message, String)>,
+        keys: Vec<(String, Key)>,
+    ) -> Self {
+        let mut state = State { entries: Entries::after(acked), keys: Keys::new(keys), ..State::default() };
+        for (message, text) in stored {
+            let payload_bytes = message.payload.get().len();
+            let numbered = Numbered { seq: message.seq, id: message.id, text: text.into(), payload_bytes, key: None };
+            state.entries.push(numbered, Instant::now(), Vec::new());
+        }
+        state.entries.mark_sent();
+        Self { sender, limits, state: watch::Sender::new(state) }
     }
 
     pub(crate) fn sender(&self) -> &SenderId {
         &self.sender
     }
 
-    /// Takes a message and gives it its place in the order.
-    pub(crate) fn accept(&self, payload: Box<RawValue>, hop: Hop) -> Result<Accepted, Full> {
+    /// Takes a message, to be stored after those taken before.
+    pub(crate) fn accept(&self, draft: Draft, key: Option<GivenKey>) -> Result<Accepted, Full> {
         let mut result = Err(Full);
         self.state.send_if_modified(|state| {
-            let bytes = payload.get().len();
+            let bytes = draft.payload.get().len();
             if !state.has_room(bytes, &self.limits) {
                 return false;
             }
-            let seq = state.last() + 1;
-            let id = self.sender.message(seq);
-            let (sender, verdict) = oneshot::channel();
-            state.bytes_in += bytes;
-            state.entries.push_back(Entry {
-                message: Arc::new(Message { seq, id: id.clone(), payload, trail: vec![hop] }),
-                bytes_end: state.bytes_in,
-                accepted: Instant::now(),
-                verdict: sender,
-            });
-            result = Ok(Accepted { id, verdict });
+            let (stored, stored_receiver) = oneshot::channel();
+            let (verdict, verdict_receiver) = oneshot::channel();
+            state.waiting_bytes += bytes;
+            let accepted = Instant::now();
+            state.waiting.push_back(Waiting { draft: Arc::new(draft), key, accepted, stored, verdict });
+            result = Ok(Accepted { id: None, stored: stored_receiver, verdict: verdict_receiver });
             true
         });
         result
@@ -153,22 +179,96 @@ impl Outbox {
         self.wait_for(|state| state.has_room(bytes, &self.limits)).await;
     }
 
+    /// Waits until a reply may be added.
+    pub(crate) async fn reply_room(&self) {
+        self.wait_for(|state| {
+            let held = state.depth();
+            held.messages < REPLIES * self.limits.messages && held.bytes < REPLIES * self.limits.bytes
+        })
+        .await;
+    }
+
     /// Waits until everything accepted is acknowledged.
     pub(crate) async fn empty(&self) {
-        self.wait_for(|state| state.entries.is_empty()).await;
+        self.wait_for(|state| state.depth().messages == 0).await;
+    }
+
+    /// Waits until there is something to store beyond what is acknowledged up to `acked`: messages, or a trim.
+    pub(crate) async fn unstored(&self, acked: u64) -> bool {
+        let mut urgent = false;
+        self.wait_for(|state| {
+            urgent = !state.waiting.is_empty();
+            urgent || state.entries.acked() > acked
+        })
+        .await;
+        urgent
+    }
+
+    /// Numbers these replies and then messages that wait, without changing anything.
+    pub(crate) fn number(&self, replies: &[&Draft], messages_max: usize, bytes_max: usize) -> Vec<Numbered> {
+        let state = self.state.borrow();
+        let mut bytes = 0;
+        let waiting = state.waiting.iter().take(messages_max).take_while(|waiting| {
+            let first = bytes == 0;
+            bytes += waiting.draft.payload.get().len();
+            first || bytes <= bytes_max
+        });
+        let drafts = replies.iter().map(|draft| (*draft, None)).chain(waiting.map(|w| (&*w.draft, w.key.as_ref())));
+        let first = state.entries.last() + 1;
+        (first..).zip(drafts).map(|(seq, (draft, key))| self.numbered(seq, draft, key)).collect()
+    }
+
+    fn numbered(&self, seq: u64, draft: &Draft, key: Option<&GivenKey>) -> Numbered {
+        let id = self.sender.message(seq);
+        let Draft { payload, hop, in_reply_to } = draft;
+        let (payload_bytes, trail) = (payload.get().len(), vec![hop.clone()]);
+        let message =
+            Message { seq, id: id.clone(), payload: payload.clone(), trail, in_reply_to: in_reply_to.clone() };
+        // Nothing in a message can fail to be JSON: its payload is already, and its maps have text for keys.
+        let text = serde_json::to_string(&message).unwrap_or_default().into();
+        let key = key.map(|(key, digest)| (key.clone(), Key { seq, digest: *digest }));
+        Numbered { seq, id, text, payload_bytes, key }
+    }
+
+    /// Takes note that these are stored, the first so many of them being replies.
+    pub(crate) fn stored(&self, numbered: Vec<Numbered>, replies: usize) {
+        if numbered.is_empty() {
+            return;
+        }
+        self.state.send_modify(|state| {
+            for (i, mut numbered) in numbered.into_iter().enumerate() {
+                let waiting = if i < replies { None } else { state.waiting.pop_front() };
+                state.keys.extend(numbered.key.take());
+                let Some(Waiting { draft, accepted, stored, verdict, .. }) = waiting else {
+                    state.entries.push(numbered, Instant::now(), Vec::new());
+                    continue;
+                };
+                state.waiting_bytes -= draft.payload.get().len();
+                // Nobody may be waiting any more.
+                let _ = stored.send(Ok(numbered.id.clone()));
+                state.entries.push(numbered, accepted, vec![verdict]);
+            }
+        });
+    }
+
+    /// Drops everything that waits, because it cannot be stored.
+    pub(crate) fn refuse(&self, error: &StoreError) {
+        self.state.send_modify(|state| {
+            state.waiting_bytes = 0;
+            for waiting in state.waiting.drain(..) {
+                let _ = waiting.stored.send(Err(error.clone()));
+            }
+        });
     }
 
     /// Waits for the message after `sent`, once the window has room for it. The flag tells whether it has been handed
     /// out before. Cancel-safe.
-    pub(crate) async fn next(&self, sent: u64) -> (Arc<Message>, bool) {
+    pub(crate) async fn next(&self, sent: u64) -> (Numbered, bool) {
         loop {
-            self.wait_for(|state| state.sendable(sent, &self.limits).is_some()).await;
+            self.wait_for(|state| state.entries.sendable(sent, &self.limits).is_some()).await;
             let mut next = None;
             self.state.send_if_modified(|state| {
-                if let Some(message) = state.sendable(sent, &self.limits) {
-                    next = Some((message.clone(), message.seq <= state.sent));
-                    state.sent = state.sent.max(message.seq);
-                }
+                next = state.entries.hand_out(sent, &self.limits);
                 false
             });
             if let Some(next) = next {
@@ -178,24 +278,59 @@ impl Outbox {
     }
 
     /// Takes the far side's watermark, and drops what it covers.
-    pub(crate) fn ack(&self, seq: u64, dead: Vec<Dead>) -> Result<Vec<Settled>, WireError> {
+    pub(crate) fn ack(&self, ack: Ack) -> Result<Vec<Settled>, WireError> {
         let mut result = Ok(Vec::new());
         self.state.send_if_modified(|state| {
-            if seq < state.acked || seq > state.sent {
-                result = Err(WireError::Ack { got: seq, acked: state.acked, sent: state.sent });
-                return false;
-            }
-            let count = usize::try_from(seq - state.acked).unwrap_or(usize::MAX);
-            result = Ok(state.settle(count, dead));
-            state.acked = seq;
-            count > 0
+            result = state.ack(ack);
+            result.as_ref().is_ok_and(|settled| !settled.is_empty())
         });
         result
     }
 
+    /// Takes the reply to a message of ours.
+    pub(crate) fn replied(&self, to: &MessageId, payload: &RawValue) {
+        let Some((sender, seq)) = to.split() else { return };
+        if sender != self.sender.as_str() {
+            return;
+        }
+        self.state.send_if_modified(|state| {
+            if let Some(entry) = state.entries.entry_mut(seq) {
+                entry.reply = Some(payload.to_owned());
+            }
+            for waiter in state.replies.remove(&seq).into_iter().flatten() {
+                let _ = waiter.send(Verdict::Delivered(Some(payload.to_owned())));
+            }
+            false
+        });
+    }
+
+    /// What an idempotency key stands for, and its message to wait for. The message's verdict is only known while it is in
+    /// the outbox.
+    pub(crate) fn keyed(&self, key: &str) -> Option<(Key, Accepted)> {
+        let mut found = None;
+        self.state.send_if_modified(|state| {
+            let Some(key) = state.keys.find(key) else { return false };
+            let (waiter, verdict) = oneshot::channel();
+            match state.entries.entry_mut(key.seq) {
+                Some(entry) => entry.waiters.push(waiter),
+                // Told to nobody: the waiter is kept so that it waits in vain and not for an error.
+                None => state.replies.entry(key.seq).or_default().push(waiter),
+            }
+            let (_, stored) = oneshot::channel();
+            found = Some((key, Accepted { id: Some(self.sender.message(key.seq)), stored, verdict }));
+            false
+        });
+        found
+    }
+
+    /// Messages up to here need no key any more.
+    pub(crate) fn keys_start(&self) -> u64 {
+        self.state.borrow().keys.start()
+    }
+
     /// The watermark: every message up to here has been acknowledged.
     pub(crate) fn acked(&self) -> u64 {
-        self.state.borrow().acked
+        self.state.borrow().entries.acked()
     }
 
     pub(crate) fn depth(&self) -> Depth {
@@ -209,12 +344,9 @@ impl Outbox {
 }
 
 impl State {
-    fn last(&self) -> u64 {
-        self.acked + self.entries.len() as u64
-    }
-
     fn depth(&self) -> Depth {
-        Depth { messages: self.entries.len(), bytes: self.bytes_in - self.bytes_out }
+        let stored = self.entries.depth();
+        Depth { messages: stored.messages + self.waiting.len(), bytes: stored.bytes + self.waiting_bytes }
     }
 
     fn has_room(&self, bytes: usize, limits: &Limits) -> bool {
@@ -222,30 +354,27 @@ impl State {
         held.messages < limits.messages && held.bytes + bytes <= limits.bytes
     }
 
-    fn sendable(&self, sent: u64, limits: &Limits) -> Option<&Arc<Message>> {
-        let ahead = usize::try_from(sent.checked_sub(self.acked)?).ok()?;
-        let entry = self.entries.get(ahead)?;
-        let fits = ahead < limits.window_messages && entry.bytes_end - self.bytes_out <= limits.window_bytes;
-        (ahead == 0 || fits).then_some(&entry.message)
-    }
-
-    fn settle(&mut self, count: usize, mut dead: Vec<Dead>) -> Vec<Settled> {
-        let gone: Vec<_> = self.entries.drain(..count.min(self.entries.len())).collect();
-        if let Some(last) = gone.last() {
-            self.bytes_out = last.bytes_end;
+    fn ack(&mut self, ack: Ack) -> Result<Vec<Settled>, WireError> {
+        self.replies.retain(|_, waiters| waiters.iter().any(|waiter| !waiter.is_closed()));
+        let Ack { mut dead, replied, .. } = ack;
+        let mut settled = Vec::new();
+        for Entry { seq, id, accepted, waiters, reply, .. } in self.entries.ack(ack.seq)? {
+            let error = dead.iter().position(|row| row.seq == seq).map(|row| dead.swap_remove(row).error);
+            let verdict = match &error {
+                Some(error) => Verdict::Dead(error.clone()),
+                None if reply.is_none() && replied.contains(&seq) => {
+                    self.replies.entry(seq).or_default().extend(waiters);
+                    settled.push(Settled { id, dead: None, age: accepted.elapsed() });
+                    continue;
+                }
+                None => Verdict::Delivered(reply),
+            };
+            for waiter in waiters {
+                let _ = waiter.send(verdict.clone());
+            }
+            settled.push(Settled { id, dead: error, age: accepted.elapsed() });
         }
-        gone.into_iter()
-            .map(|entry| {
-                let seq = entry.message.seq;
-                let verdict = match dead.iter().position(|row| row.seq == seq) {
-                    Some(row) => Verdict::Dead(dead.swap_remove(row).error),
-                    None => Verdict::Delivered,
-                };
-                // Nobody may be waiting any more.
-                let _ = entry.verdict.send(verdict.clone());
-                Settled { id: entry.message.id.clone(), verdict, age: entry.accepted.elapsed() }
-            })
-            .collect()
+        Ok(settled)
     }
 }
 

@@ -3,17 +3,32 @@ use serde_json::value::to_raw_value;
 
 use super::*;
 use crate::message::Place;
+use crate::wire::Dead;
 
 /// Three messages or 20 bytes held, two messages or 12 bytes on their way.
 fn small() -> Outbox {
     let limits = Limits { messages: 3, bytes: 20, window_messages: 2, window_bytes: 12 };
-    Outbox::new(SenderId::random().unwrap(), limits)
+    Outbox::new(SenderId::random().unwrap(), limits, 0, Vec::new(), Vec::new())
+}
+
+fn draft(payload: &str) -> Draft {
+    let place = Place { pod: "p".into(), cluster: "c".into() };
+    // As JSON, a text of n letters takes n + 2 bytes.
+    Draft { payload: to_raw_value(payload).unwrap(), hop: place.hop(), in_reply_to: None }
 }
 
 fn accept(outbox: &Outbox, payload: &str) -> Result<Accepted, Full> {
-    let place = Place { pod: "p".into(), cluster: "c".into() };
-    // As JSON, a text of n letters takes n + 2 bytes.
-    outbox.accept(to_raw_value(payload).unwrap(), place.hop())
+    let accepted = outbox.accept(draft(payload), None)?;
+    store(outbox);
+    Ok(accepted)
+}
+
+fn store(outbox: &Outbox) {
+    outbox.stored(outbox.number(&[], 100, 1000), 0);
+}
+
+fn ack(outbox: &Outbox, seq: u64) -> Result<Vec<Settled>, WireError> {
+    outbox.ack(Ack { seq, dead: Vec::new(), replied: Vec::new() })
 }
 
 fn next(outbox: &Outbox, sent: u64) -> Option<(u64, bool)> {
@@ -29,7 +44,7 @@ fn a_full_outbox_refuses_by_count_and_by_bytes_and_has_room_again_after_an_ack()
     assert_eq!(accept(&outbox, "").unwrap_err(), Full);
     assert!(outbox.room(0).now_or_never().is_none());
     assert_eq!(next(&outbox, 0), Some((1, false)));
-    outbox.ack(1, Vec::new()).unwrap();
+    ack(&outbox, 1).unwrap();
     assert!(outbox.room(0).now_or_never().is_some());
     accept(&outbox, "").unwrap();
 
@@ -50,7 +65,7 @@ fn no_more_is_sent_than_the_window_holds() {
     assert_eq!(next(&outbox, 0), Some((1, false)));
     assert_eq!(next(&outbox, 1), Some((2, false)));
     assert_eq!(next(&outbox, 2), None);
-    outbox.ack(1, Vec::new()).unwrap();
+    ack(&outbox, 1).unwrap();
     assert_eq!(next(&outbox, 2), Some((3, false)));
 
     let outbox = small();
@@ -58,7 +73,7 @@ fn no_more_is_sent_than_the_window_holds() {
     accept(&outbox, "01").unwrap();
     assert_eq!(next(&outbox, 0), Some((1, false)));
     assert_eq!(next(&outbox, 1), None, "13 bytes");
-    outbox.ack(1, Vec::new()).unwrap();
+    ack(&outbox, 1).unwrap();
     assert_eq!(next(&outbox, 1), Some((2, false)));
 }
 
@@ -77,7 +92,7 @@ fn sending_starts_again_after_any_watermark_and_says_so() {
     }
     assert_eq!((next(&outbox, 0), next(&outbox, 1)), (Some((1, false)), Some((2, false))));
     assert_eq!((next(&outbox, 0), next(&outbox, 1)), (Some((1, true)), Some((2, true))));
-    outbox.ack(2, Vec::new()).unwrap();
+    ack(&outbox, 2).unwrap();
     assert_eq!(next(&outbox, 2), Some((3, false)));
     assert_eq!(next(&outbox, 1), None, "acknowledged messages are gone");
 }
@@ -90,12 +105,12 @@ fn an_ack_of_what_was_never_sent_or_backwards_is_refused_and_changes_nothing() {
     }
     next(&outbox, 0);
     next(&outbox, 1);
-    assert_eq!(outbox.ack(3, Vec::new()).unwrap_err(), WireError::Ack { got: 3, acked: 0, sent: 2 });
-    outbox.ack(2, Vec::new()).unwrap();
-    assert_eq!(outbox.ack(1, Vec::new()).unwrap_err(), WireError::Ack { got: 1, acked: 2, sent: 2 });
-    assert_eq!(outbox.ack(u64::MAX, Vec::new()).unwrap_err(), WireError::Ack { got: u64::MAX, acked: 2, sent: 2 });
+    assert_eq!(ack(&outbox, 3).unwrap_err(), WireError::Ack { got: 3, acked: 0, sent: 2 });
+    ack(&outbox, 2).unwrap();
+    assert_eq!(ack(&outbox, 1).unwrap_err(), WireError::Ack { got: 1, acked: 2, sent: 2 });
+    assert_eq!(ack(&outbox, u64::MAX).unwrap_err(), WireError::Ack { got: u64::MAX, acked: 2, sent: 2 });
     assert_eq!((outbox.acked(), outbox.depth().messages), (2, 1));
-    assert!(outbox.ack(2, Vec::new()).unwrap().is_empty(), "the same again is no news");
+    assert!(ack(&outbox, 2).unwrap().is_empty(), "the same again is no news");
 }
 
 #[test]
@@ -105,9 +120,82 @@ fn every_message_under_an_ack_gets_its_own_verdict() {
     for sent in 0..2 {
         next(&outbox, sent);
     }
-    let dead = Dead { seq: 2, id: accepted[1].id.clone(), error: "no".into() };
-    outbox.ack(2, vec![dead]).unwrap();
+    let dead = Dead { seq: 2, id: outbox.sender().message(2), error: "no".into() };
+    outbox.ack(Ack { seq: 2, dead: vec![dead], replied: Vec::new() }).unwrap();
     let verdicts: Vec<_> = accepted.iter_mut().map(|message| message.verdict().now_or_never()).collect();
-    assert_eq!(verdicts, [Some(Verdict::Delivered), Some(Verdict::Dead("no".into())), None]);
+    assert!(
+        matches!(&verdicts[..], [Some(Verdict::Delivered(None)), Some(Verdict::Dead(error)), None] if error == "no")
+    );
     assert!(outbox.empty().now_or_never().is_none());
+}
+
+#[test]
+fn nothing_is_confirmed_or_sent_before_it_is_stored() {
+    let outbox = small();
+    let mut accepted = outbox.accept(draft("a"), None).unwrap();
+    assert!(accepted.stored().now_or_never().is_none());
+    assert_eq!(next(&outbox, 0), None);
+    assert_eq!(outbox.depth(), Depth { messages: 1, bytes: 3 });
+    store(&outbox);
+    assert_eq!(accepted.stored().now_or_never().unwrap().unwrap(), outbox.sender().message(1));
+    assert_eq!(next(&outbox, 0), Some((1, false)));
+    assert_eq!(outbox.depth(), Depth { messages: 1, bytes: 3 });
+}
+
+#[test]
+fn what_cannot_be_stored_is_refused_and_leaves_no_gap() {
+    let outbox = small();
+    accept(&outbox, "").unwrap();
+    let mut accepted = outbox.accept(draft(""), None).unwrap();
+    outbox.refuse(&StoreError::Full);
+    assert_eq!(accepted.stored().now_or_never().unwrap().unwrap_err(), StoreError::Full);
+    assert_eq!(outbox.depth(), Depth { messages: 1, bytes: 2 });
+    let mut accepted = accept(&outbox, "").unwrap();
+    assert_eq!(accepted.stored().now_or_never().unwrap().unwrap(), outbox.sender().message(2));
+}
+
+#[test]
+fn a_verdict_waits_for_the_reply_whichever_comes_first() {
+    for reply_first in [false, true] {
+        let outbox = small();
+        let mut accepted = accept(&outbox, "").unwrap();
+        next(&outbox, 0);
+        let (id, reply) = (outbox.sender().message(1), to_raw_value("pong").unwrap());
+        if reply_first {
+            outbox.replied(&id, &reply);
+        }
+        outbox.ack(Ack { seq: 1, dead: Vec::new(), replied: vec![1] }).unwrap();
+        if !reply_first {
+            assert!(accepted.verdict().now_or_never().is_none());
+            outbox.replied(&id, &reply);
+        }
+        let verdict = accepted.verdict().now_or_never().unwrap();
+        assert!(matches!(verdict, Verdict::Delivered(Some(payload)) if payload.get() == "\"pong\""));
+    }
+}
+
+#[test]
+fn a_restart_goes_on_with_the_number_after_the_last() {
+    let before = small();
+    accept(&before, "a").unwrap();
+    accept(&before, "b").unwrap();
+    let stored: Vec<_> = before.number(&[&draft("c")], 0, 0).into_iter().map(|numbered| numbered.seq).collect();
+    assert_eq!(stored, [3]);
+    let text = |seq| {
+        let message = Message {
+            seq,
+            id: before.sender().message(seq),
+            payload: to_raw_value("x").unwrap(),
+            trail: Vec::new(),
+            in_reply_to: None,
+        };
+        let text = serde_json::to_string(&message).unwrap();
+        (message, text)
+    };
+    let after = Outbox::new(before.sender().clone(), before.limits, 4, vec![text(5), text(6)], Vec::new());
+    assert_eq!((after.acked(), after.depth().messages), (4, 2));
+    assert_eq!((next(&after, 4), next(&after, 5)), (Some((5, true)), Some((6, true))));
+    ack(&after, 6).unwrap();
+    accept(&after, "d").unwrap();
+    assert_eq!(next(&after, 6), Some((7, false)));
 }

@@ -1,44 +1,33 @@
-//! Messages that have arrived, and how far each sender's have been taken. This one lives in memory.
+//! Messages that have arrived, and how far each sender's have been taken.
 //!
-//! What a durable store has to keep: an arrival and its sender's watermark change together, and
-//! [`Output::receipt`] and [`Output::since`] tell of what is stored only.
+//! This is the output in memory; the committer stores it. A change *waits* from [`Output::take`] until it is stored, and
+//! only then is it shown or acknowledged. A result, its sender's watermark and its reply are one change.
 
-use std::collections::{HashMap, VecDeque};
+mod dead;
+mod results;
+mod senders;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::message::{Arrival, MessageId, SenderId};
-use crate::outbox::WINDOW;
-use crate::wire::{Ack, Dead};
+use crate::message::{Arrival, DeadMessage, MessageId, SenderId};
+use crate::outbox::{Draft, WINDOW};
+use crate::wire::Ack;
+use dead::Graveyard;
+pub(crate) use dead::{Grave, NoGrave};
+use results::Results;
+pub(crate) use results::{Batch, Gone, Page};
+use senders::Senders;
 
 /// Bytes of payload kept, beside the number of messages that the user chose.
 const BYTES_MAX: usize = 256 << 20;
 /// A page ends before it holds more payload than this, but holds at least one result.
 const PAGE_BYTES_MAX: usize = 16 << 20;
-
-/// A slice of the output, oldest first.
-#[derive(Debug)]
-pub(crate) struct Page {
-    /// Results kept in all.
-    pub(crate) count: usize,
-    pub(crate) results: Vec<Arc<Arrival>>,
-}
-
-/// What arrived after a position.
-#[derive(Debug)]
-pub(crate) struct Batch {
-    /// Results that were dropped before they could be read.
-    pub(crate) missed: u64,
-    pub(crate) results: Vec<Arc<Arrival>>,
-    /// The position after the last of them.
-    pub(crate) end: u64,
-}
-
-/// The result asked for is not, or no longer, in the output.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("result {0:?} is unknown or no longer kept; read without `after`, from the oldest that is")]
-pub(crate) struct Gone(pub(crate) String);
+/// Changes that wait to be stored before no more are taken.
+const WAITING_MAX: usize = 2 * WINDOW;
+const WAITING_BYTES_MAX: usize = 16 << 20;
 
 /// How much an output holds and shows at a time.
 #[derive(Debug, Clone, Copy)]
@@ -57,178 +46,217 @@ pub(crate) struct Output {
 
 #[derive(Debug, Default)]
 struct State {
-    results: VecDeque<Arc<Arrival>>,
-    bytes: usize,
-    /// Results ever dropped: the position of the oldest kept.
-    start: u64,
-    positions: HashMap<MessageId, u64>,
-    senders: HashMap<SenderId, Taken>,
+    results: Results,
+    senders: Senders,
+    dead: Graveyard,
+    waiting: VecDeque<Arc<Change>>,
+    waiting_bytes: usize,
 }
 
-/// What has been taken from one sender.
+/// What the store holds of an output.
 #[derive(Debug, Default)]
-struct Taken {
-    watermark: u64,
-    /// Kept until the sender must have been told.
-    dead: VecDeque<Dead>,
+pub(crate) struct Stored {
+    pub(crate) results: Vec<(u64, Arrival)>,
+    pub(crate) watermarks: Vec<(SenderId, u64)>,
+    pub(crate) dead: Vec<(u64, DeadMessage)>,
+}
+
+/// One message taken, or raised from the dead.
+#[derive(Debug)]
+pub(crate) struct Change {
+    pub(crate) source: Source,
+    pub(crate) outcome: Outcome,
+    pub(crate) reply: Option<Draft>,
+}
+
+/// Where a change comes from.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    /// This message of a sender.
+    Message(SenderId, u64),
+    /// The dead message with this number.
+    Grave(u64),
+}
+
+/// What became of the message.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Result(Arc<Arrival>),
+    Dead(Arc<DeadMessage>),
+}
+
+impl Change {
+    fn bytes(&self) -> usize {
+        let reply = self.reply.as_ref().map_or(0, |draft| draft.payload.get().len());
+        let message = match &self.outcome {
+            Outcome::Result(arrival) => arrival.payload.get().len(),
+            Outcome::Dead(dead) => dead.arrival.payload.get().len(),
+        };
+        message + reply
+    }
 }
 
 impl Output {
-    /// An output that keeps the newest `messages_max` results.
-    pub(crate) fn new(messages_max: usize) -> Self {
-        Self::limited(Limits { messages: messages_max, bytes: BYTES_MAX, page_bytes: PAGE_BYTES_MAX })
+    /// An output that keeps the newest `messages_max` results, with what the store holds of it. `replied` are the messages
+    /// whose replies are still in the outbox.
+    pub(crate) fn new(messages_max: usize, stored: Stored, replied: &[MessageId]) -> Self {
+        Self::limited(Limits { messages: messages_max, bytes: BYTES_MAX, page_bytes: PAGE_BYTES_MAX }, stored, replied)
     }
 
-    fn limited(limits: Limits) -> Self {
-        Self { limits, state: watch::Sender::new(State::default()) }
+    fn limited(limits: Limits, stored: Stored, replied: &[MessageId]) -> Self {
+        let Stored { results, watermarks, dead } = stored;
+        let senders = Senders::new(watermarks, &dead, replied);
+        let state =
+            State { results: Results::new(results, &limits), senders, dead: Graveyard::new(dead), ..State::default() };
+        Self { limits, state: watch::Sender::new(state) }
     }
 
-    /// Meets a sender whose messages up to `acked` have been acknowledged, and returns its watermark. One below
-    /// `acked` means that what we took from it is forgotten here, and is raised so that the rest can follow.
+    /// Meets a sender whose messages up to `acked` have been acknowledged, and returns the number of the last message
+    /// taken from it. One below `acked` means that what we took from it is forgotten here, and is raised so that the rest
+    /// can follow.
     pub(crate) fn meet(&self, sender: &SenderId, acked: u64) -> u64 {
-        let mut watermark = 0;
-        self.state.send_modify(|state| {
-            let taken = state.senders.entry(sender.clone()).or_default();
-            taken.dead.retain(|row| row.seq > acked);
-            taken.watermark = taken.watermark.max(acked);
-            watermark = taken.watermark;
-        });
-        watermark
+        let mut last = 0;
+        self.state.send_modify(|state| last = state.senders.meet(sender, acked));
+        last
     }
 
-    /// Adds a result, unless it has been taken before. Returns how many old results it pushed out.
-    pub(crate) fn append(&self, sender: &SenderId, seq: u64, arrival: Arrival) -> u64 {
-        let mut dropped = 0;
+    /// Waits until another change may be added.
+    pub(crate) async fn room(&self) {
+        self.wait_for(|state| state.waiting.len() < WAITING_MAX && state.waiting_bytes < WAITING_BYTES_MAX).await;
+    }
+
+    /// Adds a change, unless its message has been taken before. It is stored after those added before.
+    pub(crate) fn take(&self, change: Change) {
         self.state.send_if_modified(|state| {
-            if !state.take(sender, seq, None) {
-                return false;
+            let fresh = match &change.source {
+                Source::Message(sender, seq) => state.senders.take(sender, *seq),
+                Source::Grave(_) => true,
+            };
+            if fresh {
+                state.waiting_bytes += change.bytes();
+                state.waiting.push_back(Arc::new(change));
             }
-            dropped = state.push(arrival, &self.limits);
-            true
+            fresh
+        });
+    }
+
+    /// Waits until there is something to store.
+    pub(crate) async fn unstored(&self) {
+        self.wait_for(|state| !state.waiting.is_empty()).await;
+    }
+
+    /// Waits until nothing waits to be stored.
+    pub(crate) async fn all_stored(&self) {
+        self.wait_for(|state| state.waiting.is_empty()).await;
+    }
+
+    /// What waits to be stored, at most so many changes, and the positions of the oldest result to keep and of the next.
+    pub(crate) fn waiting(&self, max: usize) -> (Vec<Arc<Change>>, u64, u64) {
+        let state = self.state.borrow();
+        (state.waiting.iter().take(max).cloned().collect(), state.results.start(), state.results.end())
+    }
+
+    /// The number of the next dead message.
+    pub(crate) fn next_grave(&self) -> u64 {
+        self.state.borrow().dead.next()
+    }
+
+    /// Takes note that the first so many changes that waited are stored. Returns how many old results and dead messages
+    /// they pushed out.
+    pub(crate) fn stored(&self, count: usize) -> (u64, Vec<u64>) {
+        let mut dropped = (0, Vec::new());
+        if count == 0 {
+            return dropped;
+        }
+        self.state.send_modify(|state| {
+            for change in state.waiting.drain(..count).collect::<Vec<_>>() {
+                state.waiting_bytes -= change.bytes();
+                state.senders.stored(&change);
+                if let Source::Grave(number) = &change.source {
+                    state.dead.remove(*number);
+                }
+                match &change.outcome {
+                    Outcome::Result(arrival) => dropped.0 += state.results.push(arrival.clone(), &self.limits),
+                    Outcome::Dead(dead) => dropped.1.extend(state.dead.push(dead.clone())),
+                }
+            }
         });
         dropped
     }
 
-    /// Takes a message that the receiving hook kept refusing: it has its place in the order, but no result.
-    pub(crate) fn bury(&self, sender: &SenderId, row: Dead) {
-        self.state.send_if_modified(|state| state.take(sender, row.seq, Some(row)));
-    }
-
     /// Waits until the sender's watermark is above `told`, and returns what to tell it. Cancel-safe.
     pub(crate) async fn receipt(&self, sender: &SenderId, told: u64) -> Ack {
-        let mut ack = Ack { seq: told, dead: Vec::new() };
-        let ready = |state: &State| match state.senders.get(sender) {
-            Some(taken) if taken.watermark > told => {
-                ack = taken.receipt(told);
+        let mut ack = Ack { seq: told, dead: Vec::new(), replied: Vec::new() };
+        self.wait_for(|state| match state.senders.receipt(sender, told) {
+            Some(news) if news.seq > told => {
+                ack = news;
                 true
             }
             _ => false,
-        };
-        // An error would mean that the watch's sender is gone, which `self` owns.
-        let _ = self.state.subscribe().wait_for(ready).await;
+        })
+        .await;
         ack
     }
 
     /// What to tell the sender first on a new WebSocket: its watermark, and the dead that it may not know of.
     pub(crate) fn first_receipt(&self, sender: &SenderId, acked: u64) -> Ack {
-        match self.state.borrow().senders.get(sender) {
-            Some(taken) => taken.receipt(acked),
-            None => Ack { seq: acked, dead: Vec::new() },
-        }
+        let ack = self.state.borrow().senders.receipt(sender, acked);
+        ack.unwrap_or(Ack { seq: acked, dead: Vec::new(), replied: Vec::new() })
     }
 
     /// At most `limit` results after the one with id `after`, or from the oldest.
     pub(crate) fn page(&self, after: Option<&str>, limit: usize) -> Result<Page, Gone> {
-        let state = self.state.borrow();
-        let position = match after {
-            None => state.start,
-            Some(id) => state.position(id).ok_or_else(|| Gone(id.chars().take(100).collect()))? + 1,
-        };
-        Ok(Page { count: state.results.len(), results: state.slice(position, limit, &self.limits) })
+        self.state.borrow().results.page(after, limit, &self.limits)
     }
 
     /// The position after the newest result.
     pub(crate) fn end(&self) -> u64 {
-        self.state.borrow().end()
+        self.state.borrow().results.end()
     }
 
     /// Waits for results at `position` and after. Cancel-safe.
     pub(crate) async fn since(&self, position: u64, limit: usize) -> Batch {
-        let mut arrivals = self.state.subscribe();
-        let Ok(state) = arrivals.wait_for(|state| state.end() > position).await else {
-            // The watch's sender is gone, which `self` owns.
-            return std::future::pending().await;
-        };
-        let start = state.start.max(position);
-        let results = state.slice(start, limit, &self.limits);
-        Batch { missed: start - position, end: start + results.len() as u64, results }
+        self.wait_for(|state| state.results.end() > position).await;
+        self.state.borrow().results.since(position, limit, &self.limits)
     }
 
     /// How many results are kept.
     pub(crate) fn kept(&self) -> usize {
-        self.state.borrow().results.len()
-    }
-}
-
-impl State {
-    fn end(&self) -> u64 {
-        self.start + self.results.len() as u64
+        self.state.borrow().results.kept()
     }
 
-    fn position(&self, id: &str) -> Option<u64> {
-        self.positions.get(&MessageId::try_from(id.to_owned()).ok()?).copied()
+    /// The dead messages kept, oldest first: their number, and at most `limit` of them.
+    pub(crate) fn dead(&self, limit: usize) -> (usize, Vec<Arc<DeadMessage>>) {
+        let state = self.state.borrow();
+        (state.dead.kept(), state.dead.oldest(limit))
     }
 
-    fn slice(&self, position: u64, limit: usize, limits: &Limits) -> Vec<Arc<Arrival>> {
-        let skip = usize::try_from(position.saturating_sub(self.start)).unwrap_or(usize::MAX);
-        let mut bytes = 0;
-        self.results
-            .iter()
-            .skip(skip)
-            .take(limit)
-            .take_while(|arrival| {
-                let first = bytes == 0;
-                bytes += arrival.payload.get().len();
-                first || bytes <= limits.page_bytes
-            })
-            .cloned()
-            .collect()
+    /// Opens the grave of a dead message, so that nobody else does until it is closed again or the message is raised.
+    pub(crate) fn open_grave(&self, id: &str) -> Result<Grave, NoGrave> {
+        let mut grave = Err(NoGrave::Unknown);
+        self.state.send_if_modified(|state| {
+            grave = state.dead.open(id);
+            false
+        });
+        grave
     }
 
-    /// Moves the sender's watermark to `seq` if that is the next one.
-    fn take(&mut self, sender: &SenderId, seq: u64, dead: Option<Dead>) -> bool {
-        let taken = self.senders.entry(sender.clone()).or_default();
-        if seq != taken.watermark + 1 {
-            return false;
-        }
-        taken.watermark = seq;
-        taken.dead.extend(dead);
-        // A sender is at most its window ahead of what it knows to be acknowledged.
-        while taken.dead.front().is_some_and(|row| row.seq + WINDOW as u64 <= seq) {
-            taken.dead.pop_front();
-        }
-        true
+    /// Closes a grave that was opened, its message still in it.
+    pub(crate) fn close_grave(&self, number: u64) {
+        self.state.send_if_modified(|state| {
+            state.dead.close(number);
+            false
+        });
     }
 
-    fn push(&mut self, arrival: Arrival, limits: &Limits) -> u64 {
-        self.positions.insert(arrival.id.clone(), self.end());
-        self.bytes += arrival.payload.get().len();
-        self.results.push_back(Arc::new(arrival));
-        let before = self.start;
-        while self.results.len() > limits.messages || (self.bytes > limits.bytes && self.results.len() > 1) {
-            let Some(oldest) = self.results.pop_front() else { break };
-            self.positions.remove(&oldest.id);
-            self.bytes -= oldest.payload.get().len();
-            self.start += 1;
-        }
-        self.start - before
+    /// Waits until a grave is empty.
+    pub(crate) async fn raised(&self, number: u64) {
+        self.wait_for(|state| !state.dead.holds(number)).await;
     }
-}
 
-impl Taken {
-    fn receipt(&self, told: u64) -> Ack {
-        let dead = self.dead.iter().filter(|row| row.seq > told).cloned().collect();
-        Ack { seq: self.watermark, dead }
+    async fn wait_for(&self, ready: impl FnMut(&State) -> bool) {
+        // An error would mean that the watch's sender is gone, which `self` owns.
+        let _ = self.state.subscribe().wait_for(ready).await;
     }
 }
 

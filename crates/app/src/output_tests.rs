@@ -8,11 +8,38 @@ fn sender(name: &str) -> SenderId {
 }
 
 fn arrival(sender: &SenderId, seq: u64, bytes: usize) -> Arrival {
-    Arrival { id: sender.message(seq), payload: to_raw_value(&"x".repeat(bytes)).unwrap(), trail: Vec::new() }
+    Arrival {
+        id: sender.message(seq),
+        payload: to_raw_value(&"x".repeat(bytes)).unwrap(),
+        trail: Vec::new(),
+        in_reply_to: None,
+    }
+}
+
+fn keeping(messages: usize) -> Output {
+    Output::new(messages, Stored::default(), &[])
+}
+
+fn limited(limits: Limits) -> Output {
+    Output::limited(limits, Stored::default(), &[])
+}
+
+fn change(sender: &SenderId, seq: u64, outcome: Outcome) -> Change {
+    Change { source: Source::Message(sender.clone(), seq), outcome, reply: None }
+}
+
+/// Takes and stores a message; returns how many results it pushed out.
+fn append_sized(output: &Output, sender: &SenderId, seq: u64, bytes: usize) -> u64 {
+    output.take(change(sender, seq, Outcome::Result(Arc::new(arrival(sender, seq, bytes)))));
+    store(output)
 }
 
 fn append(output: &Output, sender: &SenderId, seq: u64) -> u64 {
-    output.append(sender, seq, arrival(sender, seq, 1))
+    append_sized(output, sender, seq, 1)
+}
+
+fn store(output: &Output) -> u64 {
+    output.stored(output.waiting(100).0.len()).0
 }
 
 fn ids(results: &[Arc<Arrival>]) -> Vec<String> {
@@ -24,12 +51,14 @@ fn receipt(output: &Output, sender: &SenderId, told: u64) -> Option<(u64, Vec<u6
 }
 
 fn bury(output: &Output, sender: &SenderId, seq: u64) {
-    output.bury(sender, Dead { seq, id: sender.message(seq), error: "no".into() });
+    let dead = DeadMessage { arrival: arrival(sender, seq, 1), error: "no".into(), at: "now".into() };
+    output.take(change(sender, seq, Outcome::Dead(Arc::new(dead))));
+    store(output);
 }
 
 #[test]
 fn only_the_next_message_of_a_sender_is_taken_whatever_the_output_still_keeps() {
-    let output = Output::new(1);
+    let output = keeping(1);
     let (a, b) = (sender("a"), sender("b"));
     append(&output, &a, 1);
     append(&output, &a, 2);
@@ -44,7 +73,7 @@ fn only_the_next_message_of_a_sender_is_taken_whatever_the_output_still_keeps() 
 
 #[test]
 fn a_receipt_waits_for_news() {
-    let output = Output::new(10);
+    let output = keeping(10);
     let a = sender("a");
     assert_eq!(receipt(&output, &a, 0), None);
     append(&output, &a, 1);
@@ -54,7 +83,7 @@ fn a_receipt_waits_for_news() {
 
 #[test]
 fn a_dead_message_has_its_place_in_the_order_and_is_told_until_the_sender_knows() {
-    let output = Output::new(10);
+    let output = keeping(10);
     let a = sender("a");
     append(&output, &a, 1);
     bury(&output, &a, 2);
@@ -71,7 +100,7 @@ fn a_dead_message_has_its_place_in_the_order_and_is_told_until_the_sender_knows(
 
 #[test]
 fn the_dead_are_not_remembered_without_end() {
-    let output = Output::new(10);
+    let output = keeping(10);
     let a = sender("a");
     for seq in 1..=3 * WINDOW as u64 {
         bury(&output, &a, seq);
@@ -81,7 +110,7 @@ fn the_dead_are_not_remembered_without_end() {
 
 #[test]
 fn a_sender_that_is_further_than_we_remember_is_followed() {
-    let output = Output::new(10);
+    let output = keeping(10);
     let a = sender("a");
     assert_eq!(output.meet(&a, 7), 7);
     append(&output, &a, 8);
@@ -90,7 +119,7 @@ fn a_sender_that_is_further_than_we_remember_is_followed() {
 
 #[test]
 fn pages_follow_each_other_and_a_trimmed_one_is_gone() {
-    let output = Output::new(3);
+    let output = keeping(3);
     let a = sender("a");
     let dropped: u64 = (1..=5).map(|seq| append(&output, &a, seq)).sum();
     assert_eq!((dropped, output.kept()), (2, 3));
@@ -105,10 +134,10 @@ fn pages_follow_each_other_and_a_trimmed_one_is_gone() {
 
 #[test]
 fn a_page_is_bounded_in_bytes_but_holds_at_least_one_result() {
-    let output = Output::limited(Limits { messages: 10, bytes: 1000, page_bytes: 20 });
+    let output = limited(Limits { messages: 10, bytes: 1000, page_bytes: 20 });
     let a = sender("a");
     for (seq, bytes) in [(1, 8), (2, 8), (3, 8), (4, 19)] {
-        output.append(&a, seq, arrival(&a, seq, bytes));
+        append_sized(&output, &a, seq, bytes);
     }
     assert_eq!(ids(&output.page(None, 10).unwrap().results), ["a-1", "a-2"]);
     assert_eq!(ids(&output.page(Some("a-2"), 10).unwrap().results), ["a-3"]);
@@ -117,17 +146,17 @@ fn a_page_is_bounded_in_bytes_but_holds_at_least_one_result() {
 
 #[test]
 fn the_output_is_bounded_in_bytes_but_keeps_the_newest() {
-    let output = Output::limited(Limits { messages: 1000, bytes: 30, page_bytes: 1000 });
+    let output = limited(Limits { messages: 1000, bytes: 30, page_bytes: 1000 });
     let a = sender("a");
-    let dropped: u64 = (1..=5).map(|seq| output.append(&a, seq, arrival(&a, seq, 8))).sum();
+    let dropped: u64 = (1..=5).map(|seq| append_sized(&output, &a, seq, 8)).sum();
     assert_eq!((dropped, output.kept()), (2, 3));
-    assert_eq!(output.append(&a, 6, arrival(&a, 6, 100)), 3);
+    assert_eq!(append_sized(&output, &a, 6, 100), 3);
     assert_eq!(ids(&output.page(None, 10).unwrap().results), ["a-6"]);
 }
 
 #[test]
 fn a_reader_that_lags_behind_the_output_is_told_what_it_missed() {
-    let output = Output::new(3);
+    let output = keeping(3);
     let a = sender("a");
     let start = output.end();
     assert!(output.since(start, 10).now_or_never().is_none());
@@ -139,4 +168,50 @@ fn a_reader_that_lags_behind_the_output_is_told_what_it_missed() {
     let batch = output.since(batch.end, 2).now_or_never().unwrap();
     assert_eq!((batch.missed, ids(&batch.results)), (0, vec!["a-5".to_owned()]));
     assert!(output.since(batch.end, 2).now_or_never().is_none());
+}
+
+#[test]
+fn nothing_is_shown_or_acknowledged_before_it_is_stored() {
+    let output = keeping(10);
+    let a = sender("a");
+    output.take(change(&a, 1, Outcome::Result(Arc::new(arrival(&a, 1, 1)))));
+    assert_eq!((output.kept(), receipt(&output, &a, 0)), (0, None));
+    assert_eq!(output.meet(&a, 0), 1, "but it is not taken a second time");
+    assert_eq!(output.first_receipt(&a, 0).seq, 0);
+    store(&output);
+    assert_eq!((output.kept(), receipt(&output, &a, 0)), (1, Some((1, vec![]))));
+}
+
+#[test]
+fn a_restart_tells_of_the_dead_and_the_replied_that_the_sender_may_not_know() {
+    let a = sender("a");
+    let dead = DeadMessage { arrival: arrival(&a, 2, 1), error: "no".into(), at: "now".into() };
+    let stored = Stored {
+        results: vec![(5, arrival(&a, 1, 1)), (6, arrival(&a, 3, 1))],
+        watermarks: vec![(a.clone(), 3)],
+        dead: vec![(9, dead)],
+    };
+    let output = Output::new(10, stored, &[a.message(3)]);
+    assert_eq!(output.meet(&a, 0), 3);
+    let ack = output.first_receipt(&a, 0);
+    assert_eq!((ack.seq, ack.dead[0].seq, &ack.replied[..]), (3, 2, &[3][..]));
+    assert_eq!((output.end(), output.next_grave()), (7, 10));
+    assert_eq!(ids(&output.page(Some("a-1"), 10).unwrap().results), ["a-3"]);
+}
+
+#[test]
+fn a_grave_is_opened_by_one_at_a_time_and_raised_once() {
+    let output = keeping(10);
+    let a = sender("a");
+    bury(&output, &a, 1);
+    let grave = output.open_grave("a-1").unwrap();
+    assert_eq!(output.open_grave("a-1").unwrap_err(), NoGrave::Open);
+    output.close_grave(grave.number);
+    let grave = output.open_grave("a-1").unwrap();
+    let outcome = Outcome::Result(Arc::new(grave.message.arrival.clone()));
+    output.take(Change { source: Source::Grave(grave.number), outcome, reply: None });
+    store(&output);
+    output.close_grave(grave.number);
+    assert_eq!(output.open_grave("a-1").unwrap_err(), NoGrave::Unknown);
+    assert_eq!(ids(&output.page(None, 10).unwrap().results), ["a-1"]);
 }

@@ -1,12 +1,14 @@
 //! Starting, watching and ending a web-app.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::DropGuard;
 use tokio_util::task::TaskTracker;
@@ -15,12 +17,13 @@ use tracing::{info, warn};
 use crate::app::{App, End, Phases};
 use crate::hooks::Hooks;
 use crate::initiator::PeerUrl;
-use crate::message::{Place, SenderId};
+use crate::message::Place;
 use crate::metrics::Metrics;
 use crate::outbox::{Limits, Outbox};
-use crate::output::Output;
+use crate::output::{Output, Stored};
+use crate::store::{self, Loaded, StoreError};
 use crate::terminator::Seat;
-use crate::{auto_trigger, http, initiator};
+use crate::{auto_trigger, committer, http, initiator};
 
 /// Connections that the kernel holds before they are accepted.
 const BACKLOG: u32 = 1024;
@@ -52,6 +55,8 @@ pub struct Config {
     pub auto_trigger: u32,
     /// How many results the output keeps, at least 1.
     pub output_max: usize,
+    /// The directory of everything that outlives the process; made if it is not there. One web-app only can use it.
+    pub data: PathBuf,
 }
 
 /// Why a web-app did not start.
@@ -79,9 +84,9 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The system gave no random bytes for this web-app's id.
-    #[error("no randomness from the system: {0}")]
-    Random(getrandom::Error),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// Why a running web-app stopped by itself.
@@ -90,6 +95,9 @@ pub enum StopError {
     /// The listener accepts no more.
     #[error("the listener failed: {0}")]
     Accept(std::io::Error),
+    /// What is on the disk is not known any more, so that going on would risk what is accepted.
+    #[error(transparent)]
+    Store(StoreError),
     /// A task panicked, which is a fault in Ferry.
     #[error("a task of the web-app panicked: {0}")]
     Panicked(String),
@@ -100,6 +108,7 @@ pub struct Webapp {
     app: Arc<App>,
     local_addr: SocketAddr,
     tasks: JoinSet<Result<(), StopError>>,
+    committer: JoinHandle<Result<(), StopError>>,
     _end: DropGuard,
 }
 
@@ -110,7 +119,7 @@ impl Webapp {
     ///
     /// The configuration cannot be used, or the listener cannot be opened.
     pub fn start(config: Config, hooks: Arc<dyn Hooks>) -> Result<Self, StartError> {
-        let Config { role, listen, pod, cluster, auto_trigger, output_max } = config;
+        let Config { role, listen, pod, cluster, auto_trigger, output_max, data } = config;
         let place = Place { pod, cluster };
         place.check().map_err(StartError::Name)?;
         if output_max == 0 {
@@ -123,24 +132,35 @@ impl Webapp {
                 Err(reason) => return Err(StartError::Peer { url, reason }),
             },
         };
-        let sender = SenderId::random().map_err(StartError::Random)?;
+        let (store, loaded) = store::open(&data)?;
         let (listener, local_addr) = bind(listen).map_err(|source| StartError::Listen { listen, source })?;
-        info!(at = %place, address = %local_addr, "web-app listening");
+        info!(
+            at = %place, address = %local_addr, data = %data.display(),
+            outbox = loaded.outbox.len(), output = loaded.output.len(), dead = loaded.dead.len(),
+            "web-app listening"
+        );
 
         let phases = Phases::new();
         let guard = phases.ended.clone().drop_guard();
+        let Loaded { sender, acked, outbox, output: results, watermarks, dead, keys } = loaded;
+        let replied: Vec<_> = outbox.iter().filter_map(|(message, _)| message.in_reply_to.clone()).collect();
+        let output = Output::new(output_max, Stored { results, watermarks, dead }, &replied);
+        let outbox = Outbox::new(sender, Limits::default(), acked, outbox, keys);
         let app = Arc::new(App {
             end,
             place,
             hooks,
-            outbox: Outbox::new(sender, Limits::default()),
-            output: Output::new(output_max),
+            outbox,
+            output,
             metrics: Metrics::new(),
             phases,
             tasks: TaskTracker::new(),
             far: watch::Sender::new(None),
             seat: Seat::default(),
+            full: AtomicBool::new(false),
+            keys: watch::Sender::default(),
         });
+        let committer = tokio::spawn(committer::run(app.clone(), store, Some(data)));
         let mut tasks = JoinSet::new();
         tasks.spawn(http::accept(app.clone(), listener));
         if let Some(peer) = peer {
@@ -157,7 +177,7 @@ impl Webapp {
                 });
             }
         }
-        Ok(Self { app, local_addr, tasks, _end: guard })
+        Ok(Self { app, local_addr, tasks, committer, _end: guard })
     }
 
     /// Where it listens.
@@ -172,14 +192,18 @@ impl Webapp {
     ///
     /// What went wrong.
     pub async fn stopped(&mut self) -> Result<(), StopError> {
-        while let Some(joined) = self.tasks.join_next().await {
+        loop {
+            let joined = tokio::select! {
+                Some(joined) = self.tasks.join_next() => joined,
+                joined = &mut self.committer, if !self.committer.is_finished() => joined,
+                else => return Ok(()),
+            };
             match joined {
                 Ok(result) => result?,
                 Err(error) if error.is_panic() => return Err(StopError::Panicked(error.to_string())),
                 Err(_) => {}
             }
         }
-        Ok(())
     }
 
     /// Ends the web-app within `deadline`: it accepts nothing new, lets requests and messages under way finish, and

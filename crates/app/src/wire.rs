@@ -6,8 +6,9 @@
 //! 2. each answers the other's `hello` with an `ack` of the watermark that it holds for that sender;
 //! 3. each sends its messages after that watermark, and acknowledges what it receives.
 //!
-//! An `ack` is cumulative. `dead` lists messages up to it whose receiving hook kept failing; an entry is repeated until
-//! the sender is known to have it.
+//! An `ack` is cumulative, and sent once what it covers is stored. `dead` lists messages up to it whose receiving hook
+//! kept failing, `replied` those that have a reply, which is a message of its own; an entry is repeated until the sender is
+//! known to have it.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,12 +22,12 @@ pub(crate) const PAYLOAD_MAX: usize = 1024 * 1024;
 /// The largest WebSocket message: a payload with its envelope.
 pub(crate) const FRAME_MAX: usize = PAYLOAD_MAX + 64 * 1024;
 
-/// One frame. `M` is [`Message`] or a reference to one, so that sending copies no payload.
+/// One frame.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Frame<M = Message> {
+pub(crate) enum Frame {
     Hello(Hello),
-    Message(M),
+    Message(Message),
     Ack(Ack),
 }
 
@@ -47,6 +48,9 @@ pub(crate) struct Ack {
     pub(crate) seq: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) dead: Vec<Dead>,
+    /// Messages that have a reply.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) replied: Vec<u64>,
 }
 
 /// A message that was taken, but that the receiving hook kept refusing.
@@ -73,13 +77,16 @@ pub(crate) enum WireError {
     Ack { got: u64, acked: u64, sent: u64 },
 }
 
-impl<M: Serialize> Frame<M> {
+impl Frame {
     pub(crate) fn encode(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string(self)
     }
-}
 
-impl Frame {
+    /// The frame of a message that is JSON already.
+    pub(crate) fn of_message(text: &str) -> String {
+        format!("{{\"message\":{text}}}")
+    }
+
     pub(crate) fn decode(text: &str) -> Result<Self, WireError> {
         let frame = serde_json::from_str(text).map_err(|error| WireError::Syntax(error.to_string()))?;
         let checked = match &frame {

@@ -59,7 +59,8 @@ impl From<TriggerError> for ApiError {
             TriggerError::Hook(HookError::Denied(_)) => StatusCode::FORBIDDEN,
             TriggerError::Hook(HookError::Failed(_)) => StatusCode::INTERNAL_SERVER_ERROR,
             TriggerError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            TriggerError::Full(_) | TriggerError::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            TriggerError::KeyReused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            TriggerError::Full(_) | TriggerError::Store(_) | TriggerError::Draining => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, error.to_string())
     }

@@ -1,6 +1,7 @@
 //! The web-app as its local clients see it: HTTP and the `/stream` WebSocket.
 
 mod accept;
+mod dead;
 mod error;
 mod output;
 mod probes;
@@ -25,6 +26,8 @@ fn router(app: Arc<App>) -> Router {
         .route("/trigger", post(trigger::trigger))
         .route("/output", get(output::output))
         .route("/stream", get(stream::stream))
+        .route("/dead", get(dead::dead))
+        .route("/dead/{id}/retry", post(dead::retry))
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))
         .route("/metrics", get(probes::metrics));
@@ -35,14 +38,14 @@ fn router(app: Arc<App>) -> Router {
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> ApiError {
-    let right = if uri.path() == "/trigger" { "POST" } else { "GET" };
+    let right = if uri.path() == "/trigger" || uri.path().ends_with("/retry") { "POST" } else { "GET" };
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} takes {right}, not {method}", uri.path()))
 }
 
 async fn not_found(uri: Uri) -> ApiError {
     ApiError::new(
         StatusCode::NOT_FOUND,
-        format!("there is no {}; try /trigger, /output, /stream, /livez, /readyz or /metrics", uri.path()),
+        format!("there is no {}; try /trigger, /output, /stream, /dead, /livez, /readyz or /metrics", uri.path()),
     )
 }
 

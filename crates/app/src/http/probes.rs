@@ -1,6 +1,7 @@
 //! `/livez`, `/readyz`, `/metrics`.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -9,6 +10,7 @@ use axum::response::IntoResponse;
 
 use super::ApiError;
 use crate::app::{App, TriggerError};
+use crate::store::StoreError;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -21,6 +23,9 @@ pub(super) async fn livez() -> &'static str {
 pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, ApiError> {
     if app.phases.draining.is_cancelled() {
         return Err(TriggerError::Draining.into());
+    }
+    if app.full.load(Ordering::Relaxed) {
+        return Err(TriggerError::Store(StoreError::Full).into());
     }
     Ok("ok\n")
 }

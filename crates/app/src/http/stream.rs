@@ -24,9 +24,11 @@ use tracing::debug;
 use super::trigger::{notice, parse_payload};
 use super::{ApiError, Client, same_origin};
 use crate::app::{App, Prepared, TriggerError};
+use crate::message::MessageId;
 use crate::outbox::{Accepted, Verdict};
 use crate::output::Batch;
 use crate::socket::{self, Incoming, Outgoing, PING_EVERY, Reader, SILENCE_MAX, Socket, SocketError, Writer};
+use crate::store::StoreError;
 
 /// Triggers taken and not yet stored.
 const UNSTORED_MAX: usize = 1024;
@@ -93,14 +95,14 @@ struct Desk<'a> {
     /// Triggers whose id is owed.
     unstored: VecDeque<Accepted>,
     /// Triggers whose notice is owed. No longer than the outbox, because none is added while one cannot be written.
-    pending: VecDeque<Accepted>,
+    pending: VecDeque<(MessageId, Accepted)>,
     /// A trigger that waits for room in the outbox; no other is read meanwhile.
     held: Option<Prepared>,
 }
 
 enum Event {
     Frame(Option<Result<Incoming, SocketError>>),
-    Stored,
+    Stored(Result<MessageId, StoreError>),
     Settled(Verdict),
     Arrived(Batch),
     Room,
@@ -134,16 +136,20 @@ impl Desk<'_> {
                 *heard = Instant::now();
                 self.take(frame.ok_or(Parting::Left)??, writer).await
             }
-            Event::Stored => match self.unstored.pop_front() {
-                Some(accepted) => {
-                    let answer = json!({"id": accepted.id}).to_string();
-                    self.pending.push_back(accepted);
-                    feed(writer, Outgoing::Text(answer)).await
-                }
-                None => Ok(()),
-            },
+            Event::Stored(result) => {
+                let accepted = self.unstored.pop_front();
+                let answer = match result {
+                    Ok(id) => {
+                        let answer = json!({"id": id}).to_string();
+                        self.pending.extend(accepted.map(|accepted| (id, accepted)));
+                        answer
+                    }
+                    Err(error) => ApiError::from(TriggerError::from(error)).frame(),
+                };
+                feed(writer, Outgoing::Text(answer)).await
+            }
             Event::Settled(verdict) => match self.pending.pop_front() {
-                Some(accepted) => feed(writer, Outgoing::Text(notice(&accepted.id, &verdict).to_string())).await,
+                Some((id, _)) => feed(writer, Outgoing::Text(notice(&id, &verdict).to_string())).await,
                 None => Ok(()),
             },
             Event::Arrived(batch) => self.show(batch, writer).await,
@@ -168,7 +174,7 @@ impl Desk<'_> {
         };
         let settled = async {
             match settling.front_mut() {
-                Some(accepted) => accepted.verdict().await,
+                Some((_, accepted)) => accepted.verdict().await,
                 None => pending().await,
             }
         };
@@ -180,7 +186,7 @@ impl Desk<'_> {
         };
         tokio::select! {
             frame = reader.next(), if reading => Event::Frame(frame),
-            () = stored => Event::Stored,
+            result = stored => Event::Stored(result),
             verdict = settled => Event::Settled(verdict),
             batch = app.output.since(*position, BATCH) => Event::Arrived(batch),
             () = room => Event::Room,
@@ -213,7 +219,7 @@ impl Desk<'_> {
             self.held = Some(prepared);
             return Ok(());
         }
-        match self.app.accept(&prepared) {
+        match self.app.accept(&prepared, None) {
             Ok(accepted) => self.unstored.push_back(accepted),
             // Another client was faster.
             Err(TriggerError::Full(_)) => self.held = Some(prepared),

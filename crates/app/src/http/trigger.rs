@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::ApiError;
-use crate::app::App;
+use crate::app::{App, TriggerError};
 use crate::hooks::Object;
 use crate::message::MessageId;
-use crate::outbox::Verdict;
+use crate::outbox::{Accepted, GivenKey, Verdict};
 use crate::wire::PAYLOAD_MAX;
 
 /// How long a client may take for a body.
@@ -28,6 +28,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much of a body that is too large is read before it is refused. Most clients only look for an answer once they
 /// have sent everything, and a connection closed under them loses it.
 const BODY_DISCARD_MAX: usize = 16 * PAYLOAD_MAX;
+const KEY_MAX: usize = 255;
 const WAIT_MAX: Duration = Duration::from_secs(5 * 60);
 
 #[derive(Debug, Deserialize)]
@@ -53,8 +54,11 @@ pub(super) async fn trigger(
         ));
     }
     let payload = parse_payload(&body)?;
-    let mut accepted = app.trigger(payload, &for_hook(&headers)).await?;
-    accepted.stored().await;
+    let mut accepted = match idempotency_key(&headers)? {
+        None => app.trigger(payload, &for_hook(&headers)).await?,
+        Some(key) => once(&app, payload, for_hook(&headers), (key, digest(&body))).await?,
+    };
+    let id = accepted.stored().await.map_err(TriggerError::from)?;
     let verdict = async {
         match wait {
             Some(wait) => timeout(wait, accepted.verdict()).await.ok(),
@@ -66,15 +70,30 @@ pub(super) async fn trigger(
         () = app.phases.closing.cancelled() => None,
     };
     Ok(match verdict {
-        None => (StatusCode::ACCEPTED, Json(json!({"id": accepted.id}))).into_response(),
-        Some(verdict) => Json(notice(&accepted.id, &verdict)).into_response(),
+        None => (StatusCode::ACCEPTED, Json(json!({"id": id}))).into_response(),
+        Some(verdict) => Json(notice(&id, &verdict)).into_response(),
     })
+}
+
+/// Takes a trigger with an idempotency key. A task of its own, so that a client that leaves does not cancel it.
+async fn once(
+    app: &Arc<App>,
+    payload: Object,
+    headers: BTreeMap<String, String>,
+    key: GivenKey,
+) -> Result<Accepted, ApiError> {
+    let triggering = app.clone();
+    let task = app.tasks.spawn(async move { triggering.trigger_once(payload, &headers, key).await });
+    match task.await {
+        Ok(result) => Ok(result?),
+        Err(error) => Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+    }
 }
 
 /// What became of a message, as `?wait=` and `/stream` tell it.
 pub(super) fn notice(id: &MessageId, verdict: &Verdict) -> Value {
     match verdict {
-        Verdict::Delivered => json!({"id": id, "delivered": true, "reply": null}),
+        Verdict::Delivered(reply) => json!({"id": id, "delivered": true, "reply": reply}),
         Verdict::Dead(error) => json!({"id": id, "delivered": false, "error": error}),
     }
 }
@@ -139,6 +158,23 @@ fn parse_wait(text: &str) -> Result<Duration, ApiError> {
             WAIT_MAX.as_secs() / 60
         ))),
     }
+}
+
+/// The header that makes a retry harmless; with or without the quotes that its draft standard asks for.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default();
+    let key = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+    match key.len() {
+        1..=KEY_MAX => Ok(Some(key.to_owned())),
+        _ => Err(ApiError::bad_request(format!("an idempotency-key is 1 to {KEY_MAX} characters of visible ASCII"))),
+    }
+}
+
+/// Tells one body from another. Not for security: who can send a trigger can choose its key.
+fn digest(body: &[u8]) -> u64 {
+    // FNV-1a: short, and the same in every version.
+    body.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

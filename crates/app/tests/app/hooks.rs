@@ -41,10 +41,10 @@ pub(crate) struct Picky {
 }
 
 impl Hooks for Picky {
-    fn on_receive_terminator(&self, payload: Object) -> BoxFuture<'_, Result<(), HookError>> {
+    fn on_receive_terminator(&self, payload: Object) -> BoxFuture<'_, Result<Option<Object>, HookError>> {
         Box::pin(async move {
             if payload["n"] != self.dislikes {
-                return Ok(());
+                return Ok(None);
             }
             self.runs.fetch_add(1, Ordering::SeqCst);
             assert!(!self.panics, "on purpose");
@@ -67,13 +67,13 @@ impl Gate {
 }
 
 impl Hooks for Gate {
-    fn on_receive_terminator(&self, payload: Object) -> BoxFuture<'_, Result<(), HookError>> {
+    fn on_receive_terminator(&self, payload: Object) -> BoxFuture<'_, Result<Option<Object>, HookError>> {
         Box::pin(async move {
             if payload["n"] == self.at {
                 self.reached.add_permits(1);
                 let _permit = self.open.acquire().await;
             }
-            Ok(())
+            Ok(None)
         })
     }
 }

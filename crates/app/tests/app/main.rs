@@ -5,9 +5,11 @@
 
 mod delivery;
 mod drain;
+mod durable;
 mod hooks;
 mod http;
 mod pair;
 mod proxy;
+mod python;
 mod refusals;
 mod stream;

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use ferry_app::{Config, Hooks, PassThrough, Role, Webapp};
@@ -28,7 +30,17 @@ pub(crate) fn config(role: Role) -> Config {
         cluster: cluster.into(),
         auto_trigger: 0,
         output_max: 10_000,
+        data: fresh_dir(),
     }
+}
+
+/// A directory for a store, under the target directory, empty.
+pub(crate) fn fresh_dir() -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("stores").join(name);
+    let _ = std::fs::remove_dir_all(&dir);
+    dir
 }
 
 pub(crate) fn terminator() -> Webapp {

@@ -1,9 +1,9 @@
 //! What `ferry initiator` and `ferry terminator` share.
 
-use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use ferry_app::{Config, PassThrough, Role, StartError, Webapp};
+use ferry_app::{Config, Hooks, PassThrough, PythonConfig, PythonHooks, Role, StartError, Webapp};
 use tracing::info;
 
 use crate::{
@@ -27,9 +27,41 @@ pub(crate) struct Shared {
     /// This cluster's name, as trails show it.
     #[arg(long, value_name = "NAME", env = "CLUSTER_NAME", default_value = "local")]
     cluster: String,
+    /// The directory of everything that outlives the process; made if it is not there. One web-app only can use it.
+    #[arg(long, value_name = "DIR", env = "FERRY_DATA", default_value = "ferry-data")]
+    data: PathBuf,
+    /// A Python file with any of on_trigger, on_receive_terminator, on_receive_initiator; needs python3 [default: none].
+    #[arg(long, value_name = "FILE", env = "FERRY_HOOKS")]
+    hooks: Option<PathBuf>,
+    /// How many Python processes run the hooks.
+    #[arg(long, value_name = "PROCESSES", env = "FERRY_HOOK_WORKERS", default_value = "1")]
+    hook_workers: NonZeroUsize,
+    /// The longest that a call of a hook may take, such as 500ms or 30s.
+    #[arg(long, value_name = "TIME", env = "FERRY_HOOK_TIMEOUT", default_value = "30s")]
+    hook_timeout: HookTimeout,
     /// How many of the messages that have arrived to keep for /output.
     #[arg(long, value_name = "MESSAGES", env = "FERRY_OUTPUT_MAX", default_value = "10000")]
     output_max: NonZeroUsize,
+}
+
+/// A time above zero; a number without a unit is seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct HookTimeout(Duration);
+
+impl From<HookTimeout> for Duration {
+    fn from(timeout: HookTimeout) -> Self {
+        timeout.0
+    }
+}
+
+impl std::str::FromStr for HookTimeout {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let seconds = text.parse::<u32>().map(|seconds| Duration::from_secs(seconds.into()));
+        let time = seconds.or_else(|_| humantime::parse_duration(text)).map_err(|error| error.to_string())?;
+        if time.is_zero() { Err("it must be more than nothing".into()) } else { Ok(Self(time)) }
+    }
 }
 
 /// Runs a web-app until it is asked to stop.
@@ -44,9 +76,17 @@ pub(super) async fn run(shared: Shared, role: Role, auto_trigger: u32) -> anyhow
         cluster: shared.cluster,
         auto_trigger,
         output_max: shared.output_max.get(),
+        data: shared.data,
     };
     let (pod, cluster) = (config.pod.clone(), config.cluster.clone());
-    let mut webapp = Webapp::start(config, Arc::new(PassThrough)).map_err(explained)?;
+    let hooks: Arc<dyn Hooks> = match shared.hooks {
+        Some(file) => {
+            let python = PythonConfig { file, workers: shared.hook_workers, timeout: shared.hook_timeout.into() };
+            Arc::new(PythonHooks::start(python).await?)
+        }
+        None => Arc::new(PassThrough),
+    };
+    let mut webapp = Webapp::start(config, hooks).map_err(explained)?;
     // `demo::log::Ready` reads these fields.
     info!(%pod, %cluster, listen = %webapp.local_addr(), version = env!("CARGO_PKG_VERSION"), "{READY}");
     tokio::select! {
@@ -60,10 +100,24 @@ pub(super) async fn run(shared: Shared, role: Role, auto_trigger: u32) -> anyhow
 fn explained(error: StartError) -> anyhow::Error {
     match error {
         StartError::Peer { .. } | StartError::Name(_) | StartError::OutputMax => Usage(error.to_string()).into(),
-        StartError::Listen { .. } | StartError::Random(_) => error.into(),
+        StartError::Listen { .. } | StartError::Store(_) => error.into(),
     }
 }
 
 fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hook_timeout_is_a_time_with_a_unit_or_seconds() {
+        let parse = |text: &str| text.parse::<HookTimeout>().map(Duration::from);
+        assert_eq!(parse("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(parse("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse("7"), Ok(Duration::from_secs(7)));
+        assert!(parse("0s").is_err() && parse("soon").is_err() && parse("").is_err());
+    }
 }

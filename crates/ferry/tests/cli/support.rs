@@ -3,8 +3,9 @@
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,8 +25,17 @@ pub(crate) fn command<S: AsRef<OsStr>>(args: &[S]) -> Command {
             command.env_remove(&name);
         }
     }
-    command.args(args).stdin(Stdio::null());
+    command.args(args).stdin(Stdio::null()).env("FERRY_DATA", fresh_dir());
     command
+}
+
+/// A directory for a store, under the target directory, empty.
+pub(crate) fn fresh_dir() -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("stores").join(name);
+    let _ = std::fs::remove_dir_all(&dir);
+    dir
 }
 
 pub(crate) fn ferry<S: AsRef<OsStr>>(args: &[S]) -> Output {

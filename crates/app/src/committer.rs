@@ -1,0 +1,190 @@
+//! Stores what waits in the outbox and in the output: everything that came while one commit was under way is the next.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+use tracing::{error, info, warn};
+
+use crate::app::App;
+use crate::message::SenderId;
+use crate::outbox::{Draft, Numbered};
+use crate::output::{Change, Outcome, Source};
+use crate::store::{Commit, Store, StoreError};
+use crate::webapp::StopError;
+
+/// What one commit holds at most.
+const MESSAGES_MAX: usize = 4096;
+const BYTES_MAX: usize = 16 << 20;
+/// How long acknowledged messages may lie in the store: trimming alone is worth a commit, but in no hurry.
+const TRIM_AFTER: Duration = Duration::from_millis(200);
+/// How often a full disk is tried again.
+const FULL_PAUSE: Duration = Duration::from_millis(500);
+/// Triggers are refused when the disk has less room than this, or than an eighth of it where it is small, so that
+/// acknowledging and trimming can go on.
+const RESERVE: u64 = 4 << 20;
+
+/// Stores until the web-app has ended, and once more if it ends in good order.
+pub(crate) async fn run(app: Arc<App>, mut store: Store, data: Option<PathBuf>) -> Result<(), StopError> {
+    let (mut trimmed, mut dropped, mut last) = (app.outbox.acked(), Vec::new(), false);
+    while !last {
+        last = tokio::select! {
+            biased;
+            () = app.phases.committing.cancelled() => true,
+            () = app.phases.ended.cancelled() => return Ok(()),
+            () = work(&app, trimmed) => false,
+        };
+        let mut batch = Batch::collect(&app, &dropped);
+        let result;
+        (store, batch.commit, result) = commit(store, batch.commit).await?;
+        let (acked, full) = (batch.commit.acked, data.as_deref().is_some_and(nearly_full));
+        match result {
+            Ok(()) => {
+                dropped = batch.publish(&app);
+                trimmed = acked;
+                set_full(&app, full);
+            }
+            Err(StoreError::Full) => {
+                set_full(&app, true);
+                app.outbox.refuse(&StoreError::Full);
+                // What is acknowledged gives its room back first.
+                let result;
+                (store, _, result) = commit(store, batch.commit.trim()).await?;
+                match result {
+                    Ok(()) => trimmed = acked,
+                    Err(StoreError::Full) => {}
+                    Err(error) => return fail(&app, error),
+                }
+                tokio::select! {
+                    () = sleep(FULL_PAUSE) => {}
+                    () = app.phases.committing.cancelled() => {}
+                }
+            }
+            Err(error) => return fail(&app, error),
+        }
+    }
+    Ok(())
+}
+
+fn fail(app: &App, error: StoreError) -> Result<(), StopError> {
+    error!(%error, "the store failed");
+    app.outbox.refuse(&error);
+    Err(StopError::Store(error))
+}
+
+/// Waits until there is something to store.
+async fn work(app: &App, trimmed: u64) {
+    let room = async {
+        match app.full.load(Ordering::Relaxed) {
+            true => sleep(FULL_PAUSE).await,
+            false => std::future::pending().await,
+        }
+    };
+    let outbox = async {
+        if app.outbox.unstored(trimmed).await {
+            return;
+        }
+        tokio::select! {
+            () = sleep(TRIM_AFTER) => {}
+            // Nothing is acknowledged beyond the greatest number, so this waits for messages only.
+            _ = app.outbox.unstored(u64::MAX) => {}
+        }
+    };
+    tokio::select! {
+        () = outbox => {}
+        () = app.output.unstored() => {}
+        () = room => {}
+    }
+}
+
+/// Commits where blocking is allowed.
+async fn commit(mut store: Store, commit: Commit) -> Result<(Store, Commit, Result<(), StoreError>), StopError> {
+    let blocking = spawn_blocking(move || {
+        let result = store.commit(&commit);
+        (store, commit, result)
+    });
+    blocking.await.map_err(|error| StopError::Panicked(error.to_string()))
+}
+
+/// What one commit stores, and what to publish then.
+struct Batch {
+    commit: Commit,
+    numbered: Vec<Numbered>,
+    replies: usize,
+    changes: usize,
+}
+
+impl Batch {
+    fn collect(app: &App, dropped: &[u64]) -> Self {
+        let (changes, start, end) = app.output.waiting(MESSAGES_MAX);
+        let replies: Vec<&Draft> = changes.iter().filter_map(|change| change.reply.as_ref()).collect();
+        let numbered = app.outbox.number(&replies, MESSAGES_MAX, BYTES_MAX);
+        let mut commit = Commit {
+            outbox: numbered.iter().map(|numbered| (numbered.seq, numbered.text.clone())).collect(),
+            acked: app.outbox.acked(),
+            keys: numbered.iter().filter_map(|numbered| numbered.key.clone()).collect(),
+            keys_start: app.outbox.keys_start(),
+            output_start: start,
+            raised: dropped.to_vec(),
+            ..Commit::default()
+        };
+        add_changes(&mut commit, &changes, end, app.output.next_grave());
+        Self { commit, replies: replies.len(), numbered, changes: changes.len() }
+    }
+
+    /// Shows and confirms what is stored now. Returns the numbers of the dead messages that are to be dropped.
+    fn publish(self, app: &App) -> Vec<u64> {
+        app.outbox.stored(self.numbered, self.replies);
+        let (results, dead) = app.output.stored(self.changes);
+        app.metrics.dropped_results.inc_by(results);
+        if !dead.is_empty() {
+            warn!(count = dead.len(), "too many dead messages: the oldest are dropped");
+        }
+        dead
+    }
+}
+
+fn add_changes(commit: &mut Commit, changes: &[Arc<Change>], mut position: u64, mut grave: u64) {
+    let mut watermarks = HashMap::<&SenderId, u64>::new();
+    for change in changes {
+        match &change.source {
+            Source::Message(sender, seq) => _ = watermarks.insert(sender, *seq),
+            Source::Grave(number) => commit.raised.push(*number),
+        }
+        match &change.outcome {
+            Outcome::Result(arrival) => {
+                commit.output.push((position, text(&**arrival)));
+                position += 1;
+            }
+            Outcome::Dead(dead) => {
+                commit.buried.push((grave, text(&**dead)));
+                grave += 1;
+            }
+        }
+    }
+    commit.watermarks = watermarks.into_iter().map(|(sender, watermark)| (sender.clone(), watermark)).collect();
+}
+
+/// An arrival was JSON when it came, so this cannot fail; an empty row would be found at the next start.
+fn text(row: &impl serde::Serialize) -> String {
+    serde_json::to_string(row).unwrap_or_default()
+}
+
+fn set_full(app: &App, full: bool) {
+    if app.full.swap(full, Ordering::Relaxed) != full {
+        match full {
+            true => warn!("{}", StoreError::Full),
+            false => info!("the disk under the data directory has room again"),
+        }
+    }
+}
+
+fn nearly_full(data: &Path) -> bool {
+    // A file system that does not tell is found full by its writes.
+    rustix::fs::statvfs(data)
+        .is_ok_and(|disk| disk.f_bavail * disk.f_frsize < RESERVE.min(disk.f_blocks * disk.f_frsize / 8))
+}

@@ -1,0 +1,32 @@
+//! What a sender of a trigger waits for.
+
+use tokio::sync::oneshot;
+
+use super::Verdict;
+use crate::message::MessageId;
+use crate::store::StoreError;
+
+/// A message that the outbox has taken.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(super) id: Option<MessageId>,
+    pub(super) stored: oneshot::Receiver<Result<MessageId, StoreError>>,
+    pub(super) verdict: oneshot::Receiver<Verdict>,
+}
+
+impl Accepted {
+    /// Returns the message's id once it is stored. Cancel-safe until it has failed.
+    pub(crate) async fn stored(&mut self) -> Result<MessageId, StoreError> {
+        if let Some(id) = &self.id {
+            return Ok(id.clone());
+        }
+        let id = (&mut self.stored).await.unwrap_or_else(|_| Err(StoreError::Failed("the web-app ended".into())))?;
+        self.id = Some(id.clone());
+        Ok(id)
+    }
+
+    /// Waits for the far side. Cancel-safe until it has returned.
+    pub(crate) async fn verdict(&mut self) -> Verdict {
+        (&mut self.verdict).await.unwrap_or_else(|_| Verdict::Dead("the web-app ended".into()))
+    }
+}

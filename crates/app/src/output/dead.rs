@@ -1,0 +1,97 @@
+//! Dead messages, kept until their hook takes them after all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::message::DeadMessage;
+
+/// Dead messages kept, and bytes of their payload; beyond that the oldest are dropped.
+const MESSAGES_MAX: usize = 10_000;
+const BYTES_MAX: usize = 64 << 20;
+
+#[derive(Debug, Default)]
+pub(super) struct Graveyard {
+    graves: BTreeMap<u64, Arc<DeadMessage>>,
+    bytes: usize,
+    /// The number of the last grave, ever.
+    last: u64,
+    open: BTreeSet<u64>,
+}
+
+/// An open grave.
+#[derive(Debug)]
+pub(crate) struct Grave {
+    pub(crate) number: u64,
+    pub(crate) message: Arc<DeadMessage>,
+}
+
+/// Why a grave cannot be opened.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NoGrave {
+    Unknown,
+    /// Somebody else has opened it.
+    Open,
+}
+
+impl Graveyard {
+    pub(super) fn new(stored: Vec<(u64, DeadMessage)>) -> Self {
+        let mut all = Self::default();
+        for (number, message) in stored {
+            all.last = number;
+            all.bytes += message.arrival.payload.get().len();
+            all.graves.insert(number, Arc::new(message));
+        }
+        all
+    }
+
+    /// The number of the next grave.
+    pub(super) fn next(&self) -> u64 {
+        self.last + 1
+    }
+
+    /// Digs a grave, and returns the numbers of those that are given up for it.
+    pub(super) fn push(&mut self, message: Arc<DeadMessage>) -> Vec<u64> {
+        self.last += 1;
+        self.bytes += message.arrival.payload.get().len();
+        self.graves.insert(self.last, message);
+        let mut dropped = Vec::new();
+        while self.graves.len() > MESSAGES_MAX || (self.bytes > BYTES_MAX && self.graves.len() > 1) {
+            let Some(oldest) = self.graves.keys().find(|number| !self.open.contains(number)).copied() else { break };
+            self.remove(oldest);
+            dropped.push(oldest);
+        }
+        dropped
+    }
+
+    pub(super) fn remove(&mut self, number: u64) {
+        self.open.remove(&number);
+        if let Some(message) = self.graves.remove(&number) {
+            self.bytes -= message.arrival.payload.get().len();
+        }
+    }
+
+    pub(super) fn holds(&self, number: u64) -> bool {
+        self.graves.contains_key(&number)
+    }
+
+    pub(super) fn kept(&self) -> usize {
+        self.graves.len()
+    }
+
+    pub(super) fn oldest(&self, limit: usize) -> Vec<Arc<DeadMessage>> {
+        self.graves.values().take(limit).cloned().collect()
+    }
+
+    pub(super) fn open(&mut self, id: &str) -> Result<Grave, NoGrave> {
+        let found = self.graves.iter().find(|(_, message)| message.arrival.id.as_str() == id);
+        let (number, message) = found.ok_or(NoGrave::Unknown)?;
+        if !self.open.insert(*number) {
+            return Err(NoGrave::Open);
+        }
+        Ok(Grave { number: *number, message: message.clone() })
+    }
+
+    pub(super) fn close(&mut self, number: u64) {
+        self.open.remove(&number);
+    }
+}

@@ -1,0 +1,189 @@
+//! Hooks in Python: the user's `app.py`, run by worker processes.
+//!
+//! Each worker is a Python process that runs one call at a time. Whatever the user's code does, the worst is that its
+//! process is killed and started anew: that costs the message it was at, and never the network.
+
+mod process;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tracing::{error, info};
+
+use crate::app::RECEIVE_HOOK_TIMEOUT;
+use crate::hooks::{HookError, Hooks, Object};
+use process::Process;
+use worker::Worker;
+
+/// How often the file is looked at for changes.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How to run an `app.py`.
+#[derive(Debug, Clone)]
+pub struct PythonConfig {
+    /// The file with any of `on_trigger`, `on_receive_terminator`, `on_receive_initiator`, each `def` or `async def`.
+    pub file: PathBuf,
+    /// Worker processes, each of which runs one call at a time.
+    pub workers: NonZeroUsize,
+    /// The longest that a call may take before its worker is killed. A receiving hook has 10 s at most.
+    pub timeout: Duration,
+}
+
+/// Why an `app.py` cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PythonError {
+    /// Python did not start.
+    #[error("cannot run python3: {0}; install Python 3.8 or newer, or leave --hooks out")]
+    NoPython(String),
+    /// The file cannot be read.
+    #[error("cannot read the hooks in {file}: {reason}")]
+    Unreadable {
+        /// As configured.
+        file: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// The file has an error; the text has its place.
+    #[error("the hooks cannot be loaded: {0}")]
+    Broken(String),
+}
+
+/// The hooks of an `app.py`. Dropping it ends its workers.
+pub struct PythonHooks {
+    config: PythonConfig,
+    defined: watch::Receiver<Vec<String>>,
+    workers: Vec<Worker>,
+    next: AtomicUsize,
+    _tasks: JoinSet<()>,
+}
+
+impl fmt::Debug for PythonHooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PythonHooks").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl PythonHooks {
+    /// Starts the workers. When this returns, every one of them has loaded the file.
+    ///
+    /// # Errors
+    ///
+    /// There is no Python, or the file cannot be loaded.
+    pub async fn start(config: PythonConfig) -> Result<Self, PythonError> {
+        let unreadable =
+            |error: std::io::Error| PythonError::Unreadable { file: config.file.clone(), reason: error.to_string() };
+        let file = std::path::absolute(&config.file).map_err(unreadable)?;
+        std::fs::File::open(&file).map_err(unreadable)?;
+        let seen = version(&file).await;
+        let first = Process::start(&file).await?;
+        let (defined, hooks) = watch::channel(first.hooks.clone());
+        info!(file = %file.display(), hooks = first.hooks.join(" "), workers = config.workers, "hooks loaded");
+        let (reload, _) = watch::channel(0u64);
+        let (mut workers, mut tasks) = (Vec::new(), JoinSet::new());
+        let mut first = Some(first);
+        for _ in 0..config.workers.get() {
+            let process = match first.take() {
+                Some(process) => process,
+                None => Process::start(&file).await?,
+            };
+            workers.push(Worker::spawn(&mut tasks, file.clone(), process, reload.subscribe()));
+        }
+        tasks.spawn(watch_file(file, seen, reload, defined));
+        Ok(Self { config, defined: hooks, workers, next: AtomicUsize::new(0), _tasks: tasks })
+    }
+
+    async fn call(
+        &self,
+        worker: usize,
+        hook: &'static str,
+        arguments: &(impl Serialize + Sync),
+        limit: Duration,
+    ) -> Result<Option<Object>, HookError> {
+        let request = serde_json::to_string(&(hook, arguments)).map_err(|e| HookError::Failed(e.to_string()))?;
+        self.workers[worker % self.workers.len()].call(request, limit).await
+    }
+
+    async fn receive(&self, hook: &'static str, payload: Object) -> Result<Option<Object>, HookError> {
+        if !self.defines(hook) {
+            return Ok(None);
+        }
+        // Always the same worker: one sender's messages stay in order, and are taken one after the other.
+        let limit = self.config.timeout.min(RECEIVE_HOOK_TIMEOUT);
+        self.call(self.workers.len() - 1, hook, &(payload,), limit).await
+    }
+
+    fn defines(&self, hook: &str) -> bool {
+        self.defined.borrow().iter().any(|name| name == hook)
+    }
+}
+
+impl Hooks for PythonHooks {
+    fn on_trigger<'a>(
+        &'a self,
+        payload: Object,
+        headers: &'a BTreeMap<String, String>,
+    ) -> BoxFuture<'a, Result<Object, HookError>> {
+        async move {
+            if !self.defines("on_trigger") {
+                return Ok(payload);
+            }
+            let worker = self.next.fetch_add(1, Ordering::Relaxed);
+            let returned = self.call(worker, "on_trigger", &(payload, headers), self.config.timeout).await?;
+            returned.ok_or_else(|| HookError::Failed("on_trigger returned nothing".into()))
+        }
+        .boxed()
+    }
+
+    fn on_receive_terminator(&self, payload: Object) -> BoxFuture<'_, Result<Option<Object>, HookError>> {
+        self.receive("on_receive_terminator", payload).boxed()
+    }
+
+    fn on_receive_initiator(&self, payload: Object) -> BoxFuture<'_, Result<Option<Object>, HookError>> {
+        self.receive("on_receive_initiator", payload).boxed()
+    }
+
+    /// A call's time starts when its worker takes it up: that one before it hangs is not its fault.
+    fn keeps_time(&self) -> bool {
+        true
+    }
+}
+
+/// What changes when a file does, also by a symlink swap.
+type Version = Option<(SystemTime, u64, u64)>;
+
+async fn version(file: &PathBuf) -> Version {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = tokio::fs::metadata(file).await.ok()?;
+    Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
+}
+
+/// Has the workers load the file again whenever it has changed, if it can be loaded.
+async fn watch_file(file: PathBuf, mut seen: Version, reload: watch::Sender<u64>, defined: watch::Sender<Vec<String>>) {
+    loop {
+        sleep(LOOK_EVERY).await;
+        let now = version(&file).await;
+        if now.is_none() || now == seen {
+            continue;
+        }
+        seen = now;
+        match Process::start(&file).await {
+            Ok(trial) => {
+                info!(file = %file.display(), hooks = trial.hooks.join(" "), "hooks loaded again, because the file has changed");
+                defined.send_replace(trial.hooks.clone());
+                reload.send_modify(|generation| *generation += 1);
+            }
+            Err(error) => error!(%error, "the hooks have changed and are not used: the former ones go on"),
+        }
+    }
+}

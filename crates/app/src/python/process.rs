@@ -1,0 +1,127 @@
+//! One Python process.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tracing::info;
+
+use super::PythonError;
+use crate::hooks::{HookError, Object};
+
+const RUNNER: &str = include_str!("runner.py");
+/// How long Python and the user's imports may take to load.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A process that has loaded the hooks. It is killed when this is dropped.
+#[derive(Debug)]
+pub(super) struct Process {
+    /// The hooks that the file defines.
+    pub(super) hooks: Vec<String>,
+    child: Child,
+    requests: mpsc::UnboundedSender<String>,
+    answers: Lines<BufReader<ChildStdout>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Greeting {
+    Ready(Vec<String>),
+    Broken(String),
+}
+
+#[derive(Debug, Deserialize)]
+struct Answer<'a> {
+    #[serde(borrow)]
+    ok: Option<&'a RawValue>,
+    error: Option<String>,
+    #[serde(default)]
+    kind: String,
+}
+
+impl Process {
+    /// Starts Python and has it load the file.
+    pub(super) async fn start(file: &Path) -> Result<Self, PythonError> {
+        let no_python = |error: std::io::Error| PythonError::NoPython(error.to_string());
+        let mut child = Command::new("python3")
+            .args(["-X", "utf8", "-c", RUNNER])
+            .arg(file)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(no_python)?;
+        let (Some(mut stdin), Some(stdout), Some(stderr)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            return Err(PythonError::NoPython("it has no pipes".into()));
+        };
+        let (requests, mut queue) = mpsc::unbounded_channel::<String>();
+        // Ends when the process does or when the `Process` is dropped. On its own, so that a process which is not reading
+        // because its answers are not read cannot hold up their reader.
+        tokio::spawn(async move {
+            while let Some(mut lines) = queue.recv().await {
+                while let Ok(more) = queue.try_recv() {
+                    lines.push_str(&more);
+                }
+                if stdin.write_all(lines.as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let mut printed = BufReader::new(stderr).lines();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = printed.next_line().await {
+                info!(target: "app.py", "{line}");
+            }
+        });
+        let mut answers = BufReader::new(stdout).lines();
+        let line = timeout(LOAD_TIMEOUT, answers.next_line()).await;
+        let line = line.map_err(|_| PythonError::Broken(format!("{} took too long to load", file.display())))?;
+        match line.map_err(no_python)?.as_deref().map(serde_json::from_str) {
+            Some(Ok(Greeting::Ready(hooks))) => Ok(Self { hooks, child, requests, answers }),
+            Some(Ok(Greeting::Broken(why))) => Err(PythonError::Broken(why)),
+            Some(Err(error)) => Err(PythonError::NoPython(error.to_string())),
+            None => Err(PythonError::Broken(format!("{} ended Python while it was loaded", file.display()))),
+        }
+    }
+
+    /// Sends a request. A process that has ended is found out by its answers.
+    pub(super) fn send(&self, request: &str) {
+        let _ = self.requests.send(format!("{request}\n"));
+    }
+
+    /// The next answer, or `None` when the process has ended. Cancel-safe.
+    pub(super) async fn answer(&mut self) -> Option<Result<Option<Object>, HookError>> {
+        let line = self.answers.next_line().await.ok()??;
+        Some(parse(&line).unwrap_or_else(|error| Err(HookError::Failed(format!("the hook's answer: {error}")))))
+    }
+
+    /// How the process ended.
+    pub(super) async fn obituary(&mut self) -> String {
+        match self.child.wait().await {
+            Ok(status) => status.to_string(),
+            Err(error) => error.to_string(),
+        }
+    }
+}
+
+fn parse(line: &str) -> Result<Result<Option<Object>, HookError>, serde_json::Error> {
+    let Answer { ok, error, kind } = serde_json::from_str(line)?;
+    Ok(match (ok, error) {
+        (None, Some(error)) => Err(match kind.as_str() {
+            "invalid" => HookError::Invalid(error),
+            "denied" => HookError::Denied(error),
+            _ => HookError::Failed(error),
+        }),
+        (Some(value), _) => Ok(serde_json::from_str(value.get())?),
+        (None, None) => Ok(None),
+    })
+}

@@ -1,0 +1,107 @@
+//! Reading everything that a store holds, once, when a web-app starts.
+
+use rusqlite::Connection;
+use serde::de::DeserializeOwned;
+
+use super::{Key, StoreError, open, row};
+use crate::message::{Arrival, DeadMessage, Message, SenderId};
+
+/// What a store holds.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) sender: SenderId,
+    /// Messages up to here are acknowledged.
+    pub(crate) acked: u64,
+    /// Those after it, in order, each with its JSON.
+    pub(crate) outbox: Vec<(Message, String)>,
+    /// Results by position, without gaps.
+    pub(crate) output: Vec<(u64, Arrival)>,
+    pub(crate) watermarks: Vec<(SenderId, u64)>,
+    pub(crate) dead: Vec<(u64, DeadMessage)>,
+    /// In the order of their messages.
+    pub(crate) keys: Vec<(String, Key)>,
+}
+
+pub(super) fn load(connection: &Connection) -> Result<Loaded, StoreError> {
+    let (_, sender) = open::about(connection, "sender")?;
+    let acked = open::number(connection, "acked")?;
+    let outbox = rows(connection, "outbox", "SELECT seq, row FROM outbox ORDER BY seq", |_, text| {
+        Ok((parse::<Message>("outbox", text)?, text.to_owned()))
+    })?;
+    let outbox: Vec<_> = outbox.into_iter().map(|(_, message)| message).filter(|(m, _)| m.seq > acked).collect();
+    contiguous("outbox", acked + 1, outbox.iter().map(|(message, _)| message.seq))?;
+    let output =
+        rows(connection, "output", "SELECT position, row FROM output ORDER BY position", |_, t| parse("output", t))?;
+    contiguous("output", output.first().map_or(0, |(first, _)| *first), output.iter().map(|(position, _)| *position))?;
+    Ok(Loaded {
+        sender: SenderId::try_from(sender).map_err(StoreError::damaged)?,
+        acked,
+        outbox,
+        output,
+        watermarks: watermarks(connection)?,
+        dead: rows(connection, "dead", "SELECT number, row FROM dead ORDER BY number", |_, t| parse("dead", t))?,
+        keys: keys(connection)?,
+    })
+}
+
+/// The rows of a table that goes by number, checked.
+fn rows<T>(
+    connection: &Connection,
+    table: &'static str,
+    query: &str,
+    decode: impl Fn(u64, &str) -> Result<T, StoreError>,
+) -> Result<Vec<(u64, T)>, StoreError> {
+    let mut statement = connection.prepare(query)?;
+    let mut found = statement.query([])?;
+    let mut rows = Vec::new();
+    while let Some(row) = found.next()? {
+        let key: i64 = row.get(0)?;
+        let bytes = row.get_ref(1)?.as_blob().map_err(|error| StoreError::damaged(error.to_string()))?;
+        let (number, text) = row::unseal(table, bytes)?;
+        if u64::try_from(key) != Ok(number) {
+            return Err(StoreError::damaged(format!("row {number} of {table} is in place {key}")));
+        }
+        rows.push((number, decode(number, text)?));
+    }
+    Ok(rows)
+}
+
+fn watermarks(connection: &Connection) -> Result<Vec<(SenderId, u64)>, StoreError> {
+    let mut statement = connection.prepare("SELECT sender, row FROM senders")?;
+    let mut found = statement.query([])?;
+    let mut watermarks = Vec::new();
+    while let Some(row) = found.next()? {
+        let (sender, bytes): (String, Vec<u8>) = (row.get(0)?, row.get(1)?);
+        let (watermark, same) = row::unseal("senders", &bytes)?;
+        if same != sender {
+            return Err(StoreError::damaged("a row of senders belongs to another sender".into()));
+        }
+        watermarks.push((SenderId::try_from(sender).map_err(StoreError::damaged)?, watermark));
+    }
+    Ok(watermarks)
+}
+
+fn keys(connection: &Connection) -> Result<Vec<(String, Key)>, StoreError> {
+    let mut statement = connection.prepare("SELECT key, row FROM keys ORDER BY seq")?;
+    let mut found = statement.query([])?;
+    let mut keys = Vec::new();
+    while let Some(row) = found.next()? {
+        let (key, bytes): (String, Vec<u8>) = (row.get(0)?, row.get(1)?);
+        let row = row::unseal_key(&key, &bytes)?;
+        keys.push((key, row));
+    }
+    Ok(keys)
+}
+
+fn parse<T: DeserializeOwned>(table: &'static str, text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|error| StoreError::damaged(format!("a row of {table}: {error}")))
+}
+
+fn contiguous(table: &'static str, first: u64, numbers: impl Iterator<Item = u64>) -> Result<(), StoreError> {
+    for (expected, found) in (first..).zip(numbers) {
+        if expected != found {
+            return Err(StoreError::damaged(format!("{table} goes on with {found} where {expected} should be")));
+        }
+    }
+    Ok(())
+}

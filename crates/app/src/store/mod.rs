@@ -1,0 +1,130 @@
+//! What a web-app keeps on disk: one SQLite database per `--data` directory, with one writer.
+//!
+//! Everything that changes together is one [`Commit`], one transaction with one fsync. Each row carries a checksum, and
+//! beside the database stands a *witness*: the number of the last commit, written once that commit is on disk. A store
+//! that is behind its witness has lost commits, which SQLite by itself takes for an ordinary crash.
+
+mod error;
+mod load;
+mod open;
+mod row;
+mod witness;
+
+use std::fs::File;
+use std::sync::Arc;
+
+use rusqlite::{Connection, Transaction, params};
+
+pub use error::StoreError;
+pub(crate) use load::Loaded;
+pub(crate) use open::open;
+pub(crate) use row::Key;
+
+use crate::message::SenderId;
+use witness::Witness;
+
+/// The store of one web-app. Dropping it lets another process have the directory.
+#[derive(Debug)]
+pub(crate) struct Store {
+    connection: Connection,
+    witness: Option<Witness>,
+    /// The number of the last commit.
+    commits: u64,
+    /// Held locked while this lives.
+    _lock: Option<File>,
+}
+
+/// Changes that are stored together, or not at all.
+#[derive(Debug, Default)]
+pub(crate) struct Commit {
+    /// Messages that enter the outbox, as JSON.
+    pub(crate) outbox: Vec<(u64, Arc<str>)>,
+    /// Everything in the outbox up to here is acknowledged.
+    pub(crate) acked: u64,
+    /// Results that enter the output, as JSON, by position.
+    pub(crate) output: Vec<(u64, String)>,
+    /// The position of the oldest result to keep.
+    pub(crate) output_start: u64,
+    /// How far each of these senders has been taken.
+    pub(crate) watermarks: Vec<(SenderId, u64)>,
+    /// Dead messages to keep, as JSON, by their number here.
+    pub(crate) buried: Vec<(u64, String)>,
+    /// Dead messages to keep no longer.
+    pub(crate) raised: Vec<u64>,
+    /// Idempotency keys of the messages that enter the outbox.
+    pub(crate) keys: Vec<(String, Key)>,
+    /// Keys of messages up to here are forgotten.
+    pub(crate) keys_start: u64,
+}
+
+impl Commit {
+    /// The part of it that only gives room back.
+    pub(crate) fn trim(self) -> Self {
+        let Self { acked, output_start, keys_start, .. } = self;
+        Self { acked, output_start, keys_start, ..Self::default() }
+    }
+}
+
+impl Store {
+    /// Stores all of it: when this returns `Ok`, it survives any end of this process and of its machine.
+    pub(crate) fn commit(&mut self, commit: &Commit) -> Result<(), StoreError> {
+        let number = self.commits + 1;
+        let transaction = self.connection.transaction()?;
+        write(&transaction, commit)?;
+        set_number(&transaction, "commits", number)?;
+        transaction.commit()?;
+        self.commits = number;
+        match &mut self.witness {
+            Some(witness) => witness.write(number),
+            None => Ok(()),
+        }
+    }
+}
+
+fn write(transaction: &Transaction<'_>, commit: &Commit) -> Result<(), StoreError> {
+    // Room is made before it is taken.
+    transaction.prepare_cached("DELETE FROM outbox WHERE seq <= ?")?.execute([signed(commit.acked)])?;
+    transaction.prepare_cached("DELETE FROM output WHERE position < ?")?.execute([signed(commit.output_start)])?;
+    transaction.prepare_cached("DELETE FROM keys WHERE seq <= ?")?.execute([signed(commit.keys_start)])?;
+    set_number(transaction, "acked", commit.acked)?;
+    for number in &commit.raised {
+        transaction.prepare_cached("DELETE FROM dead WHERE number = ?")?.execute([signed(*number)])?;
+    }
+    let mut insert = transaction.prepare_cached("INSERT INTO outbox VALUES (?, ?)")?;
+    for (seq, text) in &commit.outbox {
+        insert.execute(params![signed(*seq), row::seal(*seq, text)])?;
+    }
+    let mut insert = transaction.prepare_cached("INSERT INTO output VALUES (?, ?)")?;
+    for (position, text) in &commit.output {
+        insert.execute(params![signed(*position), row::seal(*position, text)])?;
+    }
+    let mut insert = transaction.prepare_cached("INSERT INTO dead VALUES (?, ?)")?;
+    for (number, text) in &commit.buried {
+        insert.execute(params![signed(*number), row::seal(*number, text)])?;
+    }
+    let mut insert = transaction.prepare_cached("INSERT OR REPLACE INTO senders VALUES (?, ?)")?;
+    for (sender, watermark) in &commit.watermarks {
+        insert.execute(params![sender.as_str(), row::seal(*watermark, sender.as_str())])?;
+    }
+    let mut insert = transaction.prepare_cached("INSERT OR REPLACE INTO keys VALUES (?, ?, ?)")?;
+    for (key, row) in &commit.keys {
+        insert.execute(params![key, signed(row.seq), row::seal_key(key, *row)])?;
+    }
+    Ok(())
+}
+
+/// Sets a number in the table of what there is one of.
+fn set_number(transaction: &Transaction<'_>, name: &str, number: u64) -> Result<(), StoreError> {
+    let mut insert = transaction.prepare_cached("INSERT OR REPLACE INTO about VALUES (?, ?)")?;
+    insert.execute(params![name, row::seal(number, name)])?;
+    Ok(())
+}
+
+/// SQLite's integers are signed. No number here gets near the limit: at a million a second it takes 290,000 years.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

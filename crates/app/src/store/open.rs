@@ -1,0 +1,139 @@
+//! Opening a store: its directory, its lock, its format, and whether it is whole.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension};
+use tracing::warn;
+
+use super::{Loaded, Store, StoreError, Witness, load, row, set_number};
+use crate::message::SenderId;
+
+/// The format of the tables below.
+const FORMAT: u64 = 1;
+const DATABASE: &str = "store.sqlite";
+const WITNESS: &str = "witness";
+const LOCK: &str = "lock";
+
+/// `about` holds what there is one of: format, commits, acked, sender.
+const TABLES: &str = "
+    CREATE TABLE about (name TEXT PRIMARY KEY, row BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE outbox (seq INTEGER PRIMARY KEY, row BLOB NOT NULL);
+    CREATE TABLE output (position INTEGER PRIMARY KEY, row BLOB NOT NULL);
+    CREATE TABLE senders (sender TEXT PRIMARY KEY, row BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE dead (number INTEGER PRIMARY KEY, row BLOB NOT NULL);
+    CREATE TABLE keys (key TEXT PRIMARY KEY, seq INTEGER NOT NULL, row BLOB NOT NULL) WITHOUT ROWID;
+    CREATE INDEX keys_by_seq ON keys (seq);
+";
+
+/// Opens the store in `dir`, or makes an empty one, and reads all that it holds.
+pub(crate) fn open(dir: &Path) -> Result<(Store, Loaded), StoreError> {
+    let unusable = |error: std::io::Error| StoreError::Unusable { path: dir.to_owned(), reason: error.to_string() };
+    fs::create_dir_all(dir).map_err(unusable)?;
+    let lock = lock(dir)?;
+    let path = dir.join(DATABASE);
+    let (witness, told) = Witness::open(&dir.join(WITNESS)).map_err(unusable)?;
+    let known = fs::metadata(&path).is_ok_and(|metadata| metadata.len() > 0) || told.is_some();
+    // A kernel that refuses the file is a matter of permissions; only what SQLite says about its content is damage.
+    drop(OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(unusable)?);
+    let (store, loaded) =
+        read(&path, witness, known, lock).map_err(|error| error.within(dir)).map_err(|error| match error {
+            StoreError::Version { found, known, .. } => StoreError::Version { path: dir.to_owned(), found, known },
+            other => other,
+        })?;
+    match told {
+        Some(told) if told > store.commits => Err(StoreError::damaged(format!(
+            "it ends at commit {}, but commit {told} has been stored: the last {} are lost",
+            store.commits,
+            told - store.commits
+        ))
+        .within(dir)),
+        None if store.commits > 1 => {
+            warn!(dir = %dir.display(), "the store's witness is missing or damaged, and made anew; the store is whole");
+            Ok((store, loaded))
+        }
+        _ => Ok((store, loaded)),
+    }
+}
+
+fn read(path: &Path, witness: Witness, known: bool, lock: File) -> Result<(Store, Loaded), StoreError> {
+    let connection = Connection::open(path)?;
+    // FULL: a commit is synced before it returns. EXCLUSIVE: there is no shared-memory file.
+    connection
+        .execute_batch("PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")?;
+    prepare(connection, Some(witness), known, Some(lock))
+}
+
+fn prepare(
+    mut connection: Connection,
+    witness: Option<Witness>,
+    known: bool,
+    lock: Option<File>,
+) -> Result<(Store, Loaded), StoreError> {
+    if known {
+        check(&connection)?;
+    } else {
+        create(&mut connection)?;
+    }
+    let commits = number(&connection, "commits")?;
+    let loaded = load::load(&connection)?;
+    Ok((Store { connection, witness, commits, _lock: lock }, loaded))
+}
+
+fn lock(dir: &Path) -> Result<File, StoreError> {
+    let unusable = |error: std::io::Error| StoreError::Unusable { path: dir.to_owned(), reason: error.to_string() };
+    let options = OpenOptions::new().write(true).create(true).truncate(false).open(dir.join(LOCK));
+    let file = options.map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(dir.to_owned())),
+        Err(TryLockError::Error(error)) => Err(unusable(error)),
+    }
+}
+
+/// The tables and the sender id are born in one transaction: there is never one without the other.
+fn create(connection: &mut Connection) -> Result<(), StoreError> {
+    let sender = SenderId::random().map_err(|error| StoreError::Failed(format!("no randomness: {error}")))?;
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(TABLES)?;
+    for (name, number) in [("format", FORMAT), ("commits", 1), ("acked", 0)] {
+        set_number(&transaction, name, number)?;
+    }
+    let mut insert = transaction.prepare_cached("INSERT INTO about VALUES ('sender', ?)")?;
+    insert.execute([row::seal(0, sender.as_str())])?;
+    drop(insert);
+    Ok(transaction.commit()?)
+}
+
+fn check(connection: &Connection) -> Result<(), StoreError> {
+    let verdict: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+    if verdict != "ok" {
+        return Err(StoreError::damaged(verdict));
+    }
+    match number(connection, "format")? {
+        FORMAT => Ok(()),
+        found => Err(StoreError::Version { path: Default::default(), found, known: FORMAT }),
+    }
+}
+
+/// A number of the table `about`.
+pub(super) fn number(connection: &Connection, name: &'static str) -> Result<u64, StoreError> {
+    let (number, same) = about(connection, name)?;
+    if same == name { Ok(number) } else { Err(StoreError::damaged(format!("{name} is not what it says"))) }
+}
+
+/// A row of the table `about`.
+pub(super) fn about(connection: &Connection, name: &'static str) -> Result<(u64, String), StoreError> {
+    let query = connection.query_row("SELECT row FROM about WHERE name = ?", [name], |row| row.get::<_, Vec<u8>>(0));
+    let bytes = query.optional()?.ok_or_else(|| StoreError::damaged(format!("{name} is missing")))?;
+    let (number, text) = row::unseal("about", &bytes)?;
+    Ok((number, text.to_owned()))
+}
+
+#[cfg(test)]
+impl Store {
+    /// A store that ends with the process.
+    pub(crate) fn in_memory() -> (Self, Loaded) {
+        prepare(Connection::open_in_memory().unwrap(), None, false, None).unwrap()
+    }
+}

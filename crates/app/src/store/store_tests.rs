@@ -1,0 +1,198 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::value::to_raw_value;
+
+use super::*;
+use crate::message::{Arrival, DeadMessage, Message};
+
+fn dir() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn message(sender: &SenderId, seq: u64) -> (u64, Arc<str>) {
+    let payload = to_raw_value(&"x".repeat(100)).unwrap();
+    let message = Message { seq, id: sender.message(seq), payload, trail: Vec::new(), in_reply_to: None };
+    (seq, serde_json::to_string(&message).unwrap().into())
+}
+
+fn arrival(sender: &SenderId, seq: u64) -> Arrival {
+    let payload = to_raw_value(&"y".repeat(100)).unwrap();
+    Arrival { id: sender.message(seq), payload, trail: Vec::new(), in_reply_to: None }
+}
+
+fn far() -> SenderId {
+    SenderId::try_from("far".to_owned()).unwrap()
+}
+
+/// A commit of the messages with these numbers in both directions.
+fn commit(sender: &SenderId, seqs: std::ops::RangeInclusive<u64>) -> Commit {
+    let far = far();
+    let output = seqs.clone().map(|seq| (seq - 1, serde_json::to_string(&arrival(&far, seq)).unwrap()));
+    Commit {
+        outbox: seqs.clone().map(|seq| message(sender, seq)).collect(),
+        output: output.collect(),
+        watermarks: vec![(far.clone(), *seqs.end())],
+        ..Commit::default()
+    }
+}
+
+fn seqs(loaded: &Loaded) -> Vec<u64> {
+    loaded.outbox.iter().map(|(message, _)| message.seq).collect()
+}
+
+/// Copies the files as a process that is killed leaves them.
+fn killed(dir: &Path) -> tempfile::TempDir {
+    let copy = self::dir();
+    for file in files(dir) {
+        fs::copy(&file, copy.path().join(file.file_name().unwrap())).unwrap();
+    }
+    copy
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+#[test]
+fn what_is_committed_is_there_after_a_kill_and_after_an_end() {
+    let dir = dir();
+    let (mut store, loaded) = open(dir.path()).unwrap();
+    let sender = loaded.sender.clone();
+    assert_eq!((loaded.acked, loaded.outbox.len()), (0, 0));
+    store.commit(&commit(&sender, 1..=3)).unwrap();
+    let dead = DeadMessage { arrival: arrival(&far(), 4), error: "no".into(), at: "now".into() };
+    let more = Commit {
+        acked: 1,
+        output_start: 1,
+        buried: vec![(1, serde_json::to_string(&dead).unwrap())],
+        watermarks: vec![(far(), 4)],
+        keys: vec![("k".into(), Key { seq: 4, digest: u64::MAX })],
+        outbox: vec![message(&sender, 4)],
+        ..Commit::default()
+    };
+    store.commit(&more).unwrap();
+    let copy = killed(dir.path());
+    drop(store);
+    for dir in [copy, dir] {
+        let (_store, loaded) = open(dir.path()).unwrap();
+        assert_eq!((loaded.sender.as_str(), loaded.acked, seqs(&loaded)), (sender.as_str(), 1, vec![2, 3, 4]));
+        assert_eq!(loaded.output.iter().map(|(position, _)| *position).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(loaded.watermarks, [(far(), 4)]);
+        assert_eq!((loaded.dead[0].0, loaded.dead[0].1.error.as_str()), (1, "no"));
+        assert_eq!(loaded.keys, [("k".into(), Key { seq: 4, digest: u64::MAX })]);
+    }
+}
+
+#[test]
+fn a_second_process_is_refused_and_told_why() {
+    let dir = dir();
+    let (store, _) = open(dir.path()).unwrap();
+    let error = open(dir.path()).unwrap_err();
+    assert!(matches!(error, StoreError::InUse(_)), "{error}");
+    assert!(error.to_string().contains("another ferry process") && error.to_string().contains("--data"), "{error}");
+    drop(store);
+    open(dir.path()).unwrap();
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_is_named() {
+    let dir = dir();
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    let error = open(&file.join("data")).unwrap_err();
+    assert!(matches!(error, StoreError::Unusable { .. }) && error.to_string().contains("file/data"), "{error}");
+}
+
+/// Opens a damaged store: either it says so, or nothing is lost.
+fn found_or_harmless(dir: &Path, sender: &SenderId, what: &str) -> bool {
+    match open(dir) {
+        Err(StoreError::Damaged { path, reason }) => {
+            assert!(path == dir && !reason.is_empty(), "{what}: {reason}");
+            true
+        }
+        Err(StoreError::Version { .. }) => true,
+        Err(other) => panic!("{what}: {other}"),
+        Ok((_, loaded)) => {
+            assert_eq!(seqs(&loaded), (1..=60).collect::<Vec<_>>(), "{what}: lost in silence");
+            assert_eq!(loaded.output.len(), 60, "{what}: lost in silence");
+            assert!(
+                loaded
+                    .output
+                    .iter()
+                    .zip(1..)
+                    .all(|((_, a), seq)| a.payload.get() == arrival(&far(), seq).payload.get())
+            );
+            assert_eq!(loaded.watermarks, [(far(), 60)], "{what}");
+            assert_eq!(loaded.sender.as_str(), sender.as_str(), "{what}");
+            false
+        }
+    }
+}
+
+#[test]
+fn a_flipped_bit_or_a_lost_end_of_any_file_is_found_and_nothing_is_lost_in_silence() {
+    let dir = dir();
+    let (mut store, loaded) = open(dir.path()).unwrap();
+    for first in (1..=60).step_by(10) {
+        store.commit(&commit(&loaded.sender, first..=first + 9)).unwrap();
+    }
+    let killed_dir = killed(dir.path());
+    drop(store);
+    let mut found = 0;
+    for (how, dir) in [("killed", &killed_dir), ("ended", &dir)] {
+        for name in ["store.sqlite", "store.sqlite-wal", "witness"] {
+            let Ok(good) = fs::read(dir.path().join(name)) else { continue };
+            for i in 0..40 {
+                let copy = killed(dir.path());
+                let mut bad = good.clone();
+                let at = i * bad.len() / 40;
+                let what = if i % 4 == 3 {
+                    bad.truncate(at);
+                    format!("{how}: {name} cut to {at} bytes")
+                } else {
+                    bad[at] ^= 1 << (i % 8);
+                    format!("{how}: bit of byte {at} in {name} flipped")
+                };
+                fs::write(copy.path().join(name), &bad).unwrap();
+                found += u32::from(found_or_harmless(copy.path(), &loaded.sender, &what));
+            }
+        }
+        for name in ["store.sqlite", "store.sqlite-wal"] {
+            let copy = killed(dir.path());
+            if fs::remove_file(copy.path().join(name)).is_ok() {
+                assert!(found_or_harmless(copy.path(), &loaded.sender, &format!("{how}: {name} removed")));
+            }
+        }
+    }
+    assert!(found > 60, "only {found} of the damages were found");
+}
+
+#[test]
+fn a_store_that_goes_back_in_time_is_refused() {
+    let dir = dir();
+    let (mut store, loaded) = open(dir.path()).unwrap();
+    store.commit(&commit(&loaded.sender, 1..=1)).unwrap();
+    let old = killed(dir.path());
+    store.commit(&commit(&loaded.sender, 2..=3)).unwrap();
+    drop(store);
+    fs::copy(dir.path().join("witness"), old.path().join("witness")).unwrap();
+    let error = open(old.path()).unwrap_err().to_string();
+    assert!(error.contains("the last 1 are lost"), "{error}");
+}
+
+#[test]
+fn a_full_disk_is_an_error_that_passes_and_leaves_what_was_stored() {
+    let dir = dir();
+    let (mut store, loaded) = open(dir.path()).unwrap();
+    store.commit(&commit(&loaded.sender, 1..=10)).unwrap();
+    let pages: u32 = store.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+    store.connection.pragma_update(None, "max_page_count", pages + 1).unwrap();
+    assert_eq!(store.commit(&commit(&loaded.sender, 11..=200)).unwrap_err(), StoreError::Full);
+    store.commit(&Commit { acked: 5, ..Commit::default() }).unwrap();
+    store.connection.pragma_update(None, "max_page_count", 1_000_000).unwrap();
+    store.commit(&Commit { acked: 5, ..commit(&loaded.sender, 11..=200) }).unwrap();
+    drop(store);
+    let (_store, loaded) = open(dir.path()).unwrap();
+    assert_eq!(seqs(&loaded), (6..=200).collect::<Vec<_>>());
+}

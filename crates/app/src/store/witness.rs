@@ -1,0 +1,53 @@
+//! The number of the last commit, in a file of its own.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use super::StoreError;
+use super::row::checksum;
+
+const LENGTH: usize = 12;
+
+/// Written after each commit and never synced: it is at most the number of what is on disk. After the end of a process it
+/// is exact, after the end of a machine it may be behind; both are what a check needs that must never cry wolf.
+#[derive(Debug)]
+pub(super) struct Witness(File);
+
+impl Witness {
+    /// Opens the witness, and returns the number that it tells. `None` if it is new or not readable, which proves nothing.
+    pub(super) fn open(path: &Path) -> io::Result<(Self, Option<u64>)> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let mut bytes = [0; LENGTH];
+        let told = match file.read_exact_at(&mut bytes, 0) {
+            Ok(()) => decode(&bytes),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
+            Err(error) => return Err(error),
+        };
+        Ok((Self(file), told))
+    }
+
+    pub(super) fn write(&mut self, number: u64) -> Result<(), StoreError> {
+        match self.0.write_all_at(&encode(number), 0) {
+            Ok(()) => Ok(()),
+            // The commit is stored; that its witness lags is no harm.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),
+            Err(error) => Err(StoreError::Failed(error.to_string())),
+        }
+    }
+}
+
+fn encode(number: u64) -> [u8; LENGTH] {
+    let number = number.to_le_bytes();
+    let mut bytes = [0; LENGTH];
+    bytes[..8].copy_from_slice(&number);
+    bytes[8..].copy_from_slice(&checksum(&number).to_le_bytes());
+    bytes
+}
+
+fn decode(bytes: &[u8; LENGTH]) -> Option<u64> {
+    let (number, _) = bytes.split_first_chunk::<8>()?;
+    let number = u64::from_le_bytes(*number);
+    (encode(number) == *bytes).then_some(number)
+}

@@ -1,0 +1,244 @@
+//! Hooks in Python that behave and misbehave, run by the real interpreter.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ferry_app::{Hooks, PythonConfig, PythonError, PythonHooks, Webapp};
+use serde_json::json;
+
+use crate::pair::*;
+
+/// Whether there is a Python; a test without one says that it is left out.
+fn python() -> bool {
+    let found = std::process::Command::new("python3").arg("--version").output().is_ok_and(|run| run.status.success());
+    if !found {
+        println!("left out: no python3 on PATH");
+    }
+    found
+}
+
+fn write(code: &str) -> PathBuf {
+    let dir = fresh_dir();
+    std::fs::create_dir_all(&dir).unwrap();
+    let file = dir.join("app.py");
+    std::fs::write(&file, code).unwrap();
+    file
+}
+
+async fn load_from(file: PathBuf, workers: usize, timeout: Duration) -> Result<Arc<dyn Hooks>, PythonError> {
+    let config = PythonConfig { file, workers: NonZeroUsize::new(workers).unwrap(), timeout };
+    Ok(Arc::new(PythonHooks::start(config).await?))
+}
+
+async fn load(code: &str) -> Arc<dyn Hooks> {
+    load_from(write(code), 1, Duration::from_secs(2)).await.unwrap()
+}
+
+async fn error_of(code: &str) -> String {
+    load_from(write(code), 1, DEADLINE).await.err().unwrap().to_string()
+}
+
+const MISBEHAVING: &str = r#"
+import asyncio, os, sys, time
+
+async def on_trigger(payload, headers):
+    do = payload.get("do")
+    if do == "invalid": raise ValueError("no such sensor")
+    if do == "deny": raise PermissionError("not yours")
+    if do == "raise": return {"x": 1 / 0}
+    if do == "exit": sys.exit(3)
+    if do == "crash": os._exit(7)
+    if do == "abort": os.abort()
+    if do == "sleep": await asyncio.sleep(60)
+    if do == "block": time.sleep(60)
+    if do == "spin":
+        while True: pass
+    if do == "list": return [1]
+    if do == "none": return None
+    if do == "set": return {"s": {1, 2}}
+    if do == "nan": return {"n": float("nan")}
+    if do == "surrogate": return {"s": "\ud800"}
+    if do == "loop":
+        payload["self"] = payload
+        return payload
+    if do == "print":
+        print("x" * 100000)
+        os.write(1, b"not an answer\n")
+        sys.stdin.read()
+    payload["tag"] = headers.get("x-tag")
+    return payload
+"#;
+
+#[tokio::test]
+async fn every_misbehaviour_of_a_trigger_hook_costs_that_message_a_clear_error_only() {
+    if !python() {
+        return;
+    }
+    let terminator = terminator();
+    let initiator = initiator_with(terminator.local_addr(), load(MISBEHAVING).await);
+    let mut sent = 0;
+    for (what, status, says) in [
+        ("invalid", 400, "no such sensor"),
+        ("deny", 403, "not yours"),
+        ("raise", 500, "ZeroDivisionError"),
+        ("exit", 500, "SystemExit"),
+        ("crash", 500, "ended its Python process"),
+        ("abort", 500, "ended its Python process"),
+        ("sleep", 500, "longer than 2s"),
+        ("block", 500, "longer than 2s"),
+        ("spin", 500, "longer than 2s"),
+        ("list", 500, "must return a dict, not list"),
+        ("none", 500, "must return a dict, not NoneType"),
+        ("set", 500, "not JSON"),
+        ("nan", 500, "not JSON"),
+        ("surrogate", 500, "answer"),
+        ("loop", 500, "not JSON"),
+    ] {
+        let (code, body) = trigger(&initiator, "", &json!({"do": what})).await;
+        assert_eq!(code, status, "{what}: {body}");
+        assert!(body["error"].as_str().unwrap().contains(says), "{what}: {body}");
+        sent += 1;
+        let (code, body) = trigger(&initiator, "", &json!({"n": sent, "do": "print"})).await;
+        assert_eq!(code, 202, "after {what}: {body}");
+    }
+    assert_eq!(numbers(&results(&terminator, sent).await), (1..=sent as u64).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_hang_stalls_no_other_worker() {
+    if !python() {
+        return;
+    }
+    let hooks = load_from(write(MISBEHAVING), 2, DEADLINE).await.unwrap();
+    let initiator = initiator_with(nowhere().await, hooks);
+    let hanging =
+        tokio::spawn(reqwest::Client::new().post(url(&initiator, "/trigger")).json(&json!({"do": "block"})).send());
+    // Turns are taken, so every other call gets the worker that is free.
+    let start = Instant::now();
+    let (first, second) = (json!({"n": 1}), json!({"n": 2}));
+    let answered = tokio::select! {
+        (code, _) = trigger(&initiator, "", &first) => code,
+        (code, _) = async { tokio::time::sleep(Duration::from_millis(200)).await; trigger(&initiator, "", &second).await } => code,
+    };
+    assert_eq!(answered, 202);
+    assert!(start.elapsed() < Duration::from_secs(20));
+    assert_eq!(get_text(&initiator, "/readyz").await.0, 200);
+    hanging.abort();
+}
+
+const RECEIVING: &str = r#"
+import os, time
+tries = {}
+
+def on_receive_terminator(payload):
+    n = payload["n"]
+    tries[n] = tries.get(n, 0) + 1
+    do = payload.get("do")
+    if do == "raise": raise RuntimeError("try %d" % tries[n])
+    if do == "crash": os._exit(1)
+    if do == "block": time.sleep(60)
+    if do == "set": return {1}
+    if do == "twice" and tries[n] < 3: raise RuntimeError("not yet")
+    return {"n": n, "tries": tries[n]}
+"#;
+
+#[tokio::test]
+async fn a_receiving_hook_is_tried_three_times_and_costs_one_message() {
+    if !python() {
+        return;
+    }
+    let hooks = load_from(write(RECEIVING), 1, Duration::from_secs(1)).await.unwrap();
+    let terminator = terminator_with(hooks);
+    let initiator = initiator(terminator.local_addr());
+    let (_, body) = trigger(&initiator, "?wait=60s", &json!({"n": 0, "do": "twice"})).await;
+    assert_eq!(body["reply"], json!({"n": 0, "tries": 3}), "{body}");
+    for (n, what, says) in [
+        (1, "raise", "try 3"),
+        (2, "crash", "ended its Python process"),
+        (3, "block", "longer than 1s"),
+        (4, "set", "None or a dict"),
+    ] {
+        let (_, body) = trigger(&initiator, "?wait=60s", &json!({"n": n, "do": what})).await;
+        assert_eq!(body["delivered"], false, "{what}: {body}");
+        assert!(body["error"].as_str().unwrap().contains(says), "{what}: {body}");
+        let (_, body) = trigger(&initiator, "?wait=60s", &json!({"n": 10 + n})).await;
+        assert_eq!(body["reply"]["n"], 10 + n, "after {what}: {body}");
+    }
+    assert_eq!(numbers(&results(&terminator, 5).await), [0, 11, 12, 13, 14]);
+    assert_eq!(get(&terminator, "/dead").await.1["count"], 4);
+}
+
+#[tokio::test]
+async fn an_error_in_the_file_is_told_at_start_with_its_line() {
+    if !python() {
+        return;
+    }
+    let error = error_of("import os\n\ndef on_trigger(payload, headers)\n    return payload\n").await;
+    assert!(error.contains("app.py:3: SyntaxError"), "{error}");
+    let error = error_of("x = 1\ny = 1 / 0\n").await;
+    assert!(error.contains("app.py:2: ZeroDivisionError"), "{error}");
+    let error = error_of("import no_such_module\n").await;
+    assert!(error.contains("app.py:1: ModuleNotFoundError"), "{error}");
+    let error = error_of("on_trigger = 7\n").await;
+    assert!(error.contains("on_trigger is not a function"), "{error}");
+    let error = error_of("import os\nos._exit(3)\n").await;
+    assert!(error.contains("ended Python while it was loaded"), "{error}");
+    let error = load_from("/nowhere/app.py".into(), 1, DEADLINE).await.err().unwrap().to_string();
+    assert!(error.contains("/nowhere/app.py"), "{error}");
+}
+
+async fn version_of(initiator: &Webapp, terminator: &Webapp) -> i64 {
+    let (_, body) = trigger(initiator, "?wait=60s", &json!({})).await;
+    let page = results(terminator, get(terminator, "/output").await.1["count"].as_u64().unwrap() as usize).await;
+    let last = page.iter().find(|result| result["id"] == body["id"]).unwrap();
+    last["payload"]["version"].as_i64().unwrap()
+}
+
+#[tokio::test]
+async fn a_changed_file_is_loaded_again_and_a_broken_one_is_not() {
+    if !python() {
+        return;
+    }
+    let code = |version: u32| {
+        format!("from helper import tag\ndef on_trigger(payload, headers):\n    return tag({{'version': {version}}})\n")
+    };
+    let file = write(&code(1));
+    std::fs::write(file.with_file_name("helper.py"), "def tag(payload):\n    return payload\n").unwrap();
+    let terminator = terminator();
+    let initiator = initiator_with(terminator.local_addr(), load_from(file.clone(), 2, DEADLINE).await.unwrap());
+    assert_eq!(version_of(&initiator, &terminator).await, 1);
+    std::fs::write(&file, "def on_trigger(:\n").unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(version_of(&initiator, &terminator).await, 1);
+    std::fs::write(&file, code(20)).unwrap();
+    eventually("the new version", async || (version_of(&initiator, &terminator).await == 20).then_some(())).await;
+}
+
+#[tokio::test]
+async fn with_several_workers_one_senders_messages_stay_in_order() {
+    if !python() {
+        return;
+    }
+    let code = "import time\ndef on_receive_terminator(payload):\n    time.sleep(0.002 * (payload['n'] % 3))\n";
+    let terminator = terminator_with(load_from(write(code), 3, DEADLINE).await.unwrap());
+    let initiator = initiator(terminator.local_addr());
+    let mut stream = StreamClient::connect(&initiator).await;
+    for n in 1..=100 {
+        stream.send(&json!({"n": n})).await;
+    }
+    assert_eq!(numbers(&results(&terminator, 100).await), (1..=100).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn the_example_in_python_works() {
+    if !python() {
+        return;
+    }
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../examples/app.py");
+    let terminator = terminator_with(load_from(file.clone(), 1, DEADLINE).await.unwrap());
+    let initiator = initiator_with(terminator.local_addr(), load_from(file, 1, DEADLINE).await.unwrap());
+    assert_eq!(trigger(&initiator, "", &json!({})).await, (400, json!({"error": "give n"})));
+    assert_eq!(trigger(&initiator, "?wait=60s", &json!({"n": 1})).await.1["reply"], json!({"n": 2}));
+}

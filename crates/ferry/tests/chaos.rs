@@ -1,0 +1,269 @@
+//! Messages in both directions while every one of the four processes is killed, again and again.
+//!
+//! The short form runs with all tests. The long form, 20,000 messages of 1 kB and five kills of each process:
+//! `FERRY_CHAOS=long cargo test --release -p ferry --test chaos -- --nocapture`. `FERRY_CHAOS_SEED=n` repeats a run.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a panic is the report")]
+
+#[path = "cli/support.rs"]
+#[allow(dead_code, reason = "shared with the other tests of the binary")]
+mod support;
+
+use std::collections::{HashSet, VecDeque};
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+
+use support::{Running, address, command, eventually, keygen};
+
+/// Ids that one client is owed at a time.
+const OWED_MAX: usize = 200;
+
+/// How much of it.
+struct Form {
+    messages: usize,
+    bytes: usize,
+    rounds: usize,
+}
+
+/// One of the four processes.
+struct Process {
+    name: &'static str,
+    args: Vec<String>,
+    running: Option<Running>,
+}
+
+impl Process {
+    fn new(name: &'static str, args: &[&str]) -> Self {
+        Self { name, args: args.iter().map(|arg| (*arg).to_owned()).collect(), running: None }
+    }
+
+    fn start(&mut self, dir: &Path) -> Value {
+        let mut command = command(&self.args);
+        command.env_remove("FERRY_DATA").env("FERRY_LOG", "warn,ferry=info").env("PYTHONDONTWRITEBYTECODE", "1");
+        let (running, ready) = Running::role(command.current_dir(dir));
+        self.running = Some(running);
+        ready
+    }
+
+    /// Starts it, and fixes the port that it found in its arguments.
+    fn start_listening(&mut self, dir: &Path) -> SocketAddr {
+        let listen = address(&self.start(dir), "listen");
+        let at = self.args.iter().position(|arg| arg == "127.0.0.1:0").unwrap();
+        self.args[at] = listen.to_string();
+        listen
+    }
+}
+
+/// The four processes, and where their web-apps are.
+struct Ferry {
+    dir: tempfile::TempDir,
+    processes: [Process; 4],
+    initiator: SocketAddr,
+    terminator: SocketAddr,
+}
+
+impl Ferry {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path();
+        let (a, b) = (keygen(&at.join("a.key")), keygen(&at.join("b.key")));
+        let keep = ["--output-max", "100000", "--listen", "127.0.0.1:0"];
+        let mut far_app = Process::new("terminator", &[&["terminator", "--data", "data-b"], &keep[..]].concat());
+        let terminator = far_app.start_listening(at);
+        let write = |name: &str, listen: &str, rest: &str| {
+            let own = format!("name: {name}\nidentity: {name}.key\nlimits: {{sessions: 50}}\n{listen}\n{rest}");
+            fs::write(at.join(format!("{name}.yaml")), own).unwrap();
+        };
+        let ingress = format!(
+            "peers: [{{name: a, keys: [\"{a}\"]}}]\n\
+             ingress: [{{service: t, forward: \"{terminator}\", allow: [a]}}]\n"
+        );
+        let mut far_tunnel = Process::new("terminator's tunnel", &["tunnel", "--config", "b.yaml"]);
+        write("b", "listen: 127.0.0.1:0", &ingress);
+        let link = address(&far_tunnel.start(at), "listen");
+        write("b", &format!("listen: \"{link}\""), &ingress);
+        let mut tunnel = Process::new("initiator's tunnel", &["tunnel", "--config", "a.yaml"]);
+        let egress = |listen: &str| {
+            format!(
+                "peers: [{{name: b, keys: [\"{b}\"], addresses: [\"{link}\"]}}]\n\
+                 egress: [{{listen: \"{listen}\", peer: b, service: t}}]\n"
+            )
+        };
+        write("a", "", &egress("127.0.0.1:0"));
+        let local = address(&tunnel.start(at), "egress");
+        write("a", "", &egress(&local.to_string()));
+        let peer = format!("ws://{local}/ws");
+        let own = ["initiator", "--data", "data-a", "--auto-trigger", "0", "--peer", &peer];
+        let mut app = Process::new("initiator", &[&own[..], &keep[..]].concat());
+        let initiator = app.start_listening(at);
+        Self { dir, processes: [app, tunnel, far_tunnel, far_app], initiator, terminator }
+    }
+
+    /// Kills a process as the kernel does when memory is short, waits a moment and starts it again.
+    fn kill(&mut self, index: usize, pause: Duration) {
+        let process = &mut self.processes[index];
+        // Dropping sends SIGKILL, and waits.
+        process.running = None;
+        std::thread::sleep(pause);
+        process.start(self.dir.path());
+    }
+}
+
+/// One direction's client: it sends numbers, and remembers the ids that it was given for them.
+struct Sender {
+    listen: SocketAddr,
+    bytes: usize,
+    accepted: AtomicUsize,
+    enough: AtomicBool,
+}
+
+impl Sender {
+    fn new(listen: SocketAddr, form: &Form) -> Arc<Self> {
+        Arc::new(Self { listen, bytes: form.bytes, accepted: AtomicUsize::new(0), enough: AtomicBool::new(false) })
+    }
+
+    /// Sends until it is enough; what was owed when a connection was lost is not sent again.
+    async fn run(self: Arc<Self>, messages: usize) -> Vec<(u64, String)> {
+        let (mut n, mut accepted) = (0, Vec::new());
+        while accepted.len() < messages || !self.enough.load(Ordering::Relaxed) {
+            let Ok((socket, _)) = tokio_tungstenite::connect_async(format!("ws://{}/stream", self.listen)).await else {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            };
+            let (mut writer, mut reader) = socket.split();
+            let mut owed = VecDeque::new();
+            while accepted.len() < messages || !self.enough.load(Ordering::Relaxed) {
+                let may_send = owed.len() < OWED_MAX && accepted.len() + owed.len() < messages;
+                if may_send {
+                    n += 1;
+                    owed.push_back(n);
+                    let text = json!({"n": n, "pad": "x".repeat(self.bytes)}).to_string();
+                    if writer.feed(Message::text(text)).await.is_err() {
+                        break;
+                    }
+                    if !owed.len().is_multiple_of(50) {
+                        continue;
+                    }
+                }
+                if writer.flush().await.is_err() {
+                    break;
+                }
+                let frame = match tokio::time::timeout(Duration::from_millis(50), reader.next()).await {
+                    Err(_) => continue,
+                    Ok(Some(Ok(Message::Text(text)))) => serde_json::from_str::<Value>(&text).unwrap(),
+                    Ok(Some(Ok(_))) => continue,
+                    Ok(_) => break,
+                };
+                // An id alone is the answer to a trigger; the rest are notices and what arrives.
+                if frame.as_object().unwrap().len() == 1
+                    && let Some(id) = frame["id"].as_str()
+                {
+                    accepted.push((owed.pop_front().unwrap(), id.to_owned()));
+                    self.accepted.store(accepted.len(), Ordering::Relaxed);
+                }
+            }
+        }
+        accepted
+    }
+}
+
+/// Everything in a web-app's output: number and id.
+async fn output(listen: SocketAddr) -> Vec<(u64, String)> {
+    let (mut all, mut after) = (Vec::new(), String::new());
+    loop {
+        let url = format!("http://{listen}/output?limit=1000{after}");
+        let text = reqwest::get(url).await.unwrap().text().await.unwrap();
+        let page: Value = serde_json::from_str(&text).unwrap();
+        let results = page["results"].as_array().unwrap();
+        let Some(last) = results.last() else { return all };
+        after = format!("&after={}", last["id"].as_str().unwrap());
+        all.extend(
+            results
+                .iter()
+                .map(|result| (result["payload"]["n"].as_u64().unwrap(), result["id"].as_str().unwrap().to_owned())),
+        );
+    }
+}
+
+/// Each accepted id is there once and with its number, and numbers only go up.
+fn check(direction: &str, accepted: &[(u64, String)], arrived: &[(u64, String)]) {
+    let ids: HashSet<_> = arrived.iter().map(|(_, id)| id).collect();
+    assert_eq!(ids.len(), arrived.len(), "{direction}: an id arrived twice");
+    let pairs: HashSet<_> = arrived.iter().collect();
+    let lost: Vec<_> = accepted.iter().filter(|pair| !pairs.contains(pair)).collect();
+    assert!(lost.is_empty(), "{direction}: {} accepted and not there: {:?}", lost.len(), &lost[..lost.len().min(5)]);
+    let disorder = arrived.windows(2).find(|pair| pair[0].0 >= pair[1].0);
+    assert!(disorder.is_none(), "{direction}: out of order: {disorder:?}");
+}
+
+#[test]
+fn every_accepted_message_arrives_once_and_in_order_whatever_is_killed() {
+    let form = match std::env::var("FERRY_CHAOS").as_deref() {
+        Ok("long") => Form { messages: 20_000, bytes: 1000, rounds: 5 },
+        _ => Form { messages: 600, bytes: 200, rounds: 1 },
+    };
+    let seed = std::env::var("FERRY_CHAOS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    let mut random = Random(seed);
+    println!("seed {seed}: {} messages of {} bytes each way, {} rounds", form.messages, form.bytes, form.rounds);
+    let mut ferry = Ferry::start();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let senders = [Sender::new(ferry.initiator, &form), Sender::new(ferry.terminator, &form)];
+    let clients = senders.clone().map(|sender| runtime.spawn(sender.run(form.messages)));
+    let start = Instant::now();
+    let mut order = Vec::new();
+    for _ in 0..form.rounds {
+        let mut round = vec![0, 1, 2, 3];
+        while !round.is_empty() {
+            order.push(round.remove(random.below(round.len())));
+        }
+    }
+    for (i, index) in order.iter().enumerate() {
+        // Spread over the messages, each kill at a moment of its own.
+        let due = form.messages * (i + 1) / (order.len() + 2);
+        eventually("progress", || (senders[i % 2].accepted.load(Ordering::Relaxed) >= due).then_some(()));
+        std::thread::sleep(Duration::from_millis(random.below(150) as u64));
+        let counts = senders.each_ref().map(|sender| sender.accepted.load(Ordering::Relaxed));
+        println!("{:6.2} s, accepted {counts:?}: kill {}", start.elapsed().as_secs_f64(), ferry.processes[*index].name);
+        ferry.kill(*index, Duration::from_millis(random.below(300) as u64));
+    }
+    senders.iter().for_each(|sender| sender.enough.store(true, Ordering::Relaxed));
+    let [forward, backward] = clients.map(|client| runtime.block_on(client).unwrap());
+    for (direction, accepted, listen) in
+        [("forward", forward, ferry.terminator), ("backward", backward, ferry.initiator)]
+    {
+        let arrived = eventually(direction, || {
+            let arrived = runtime.block_on(output(listen));
+            let last = accepted.last().unwrap();
+            arrived.contains(last).then_some(arrived)
+        });
+        check(direction, &accepted, &arrived);
+        println!(
+            "{direction}: {} accepted, all of them there once and in order, {} of unknown fate arrived too",
+            accepted.len(),
+            arrived.len() - accepted.len()
+        );
+    }
+    println!("{:6.2} s in all", start.elapsed().as_secs_f64());
+}
+
+/// A small generator, so that a seed repeats a run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        // xorshift64* over a seed that is spread first.
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((x ^ (x >> 31)) % bound as u64) as usize
+    }
+}
