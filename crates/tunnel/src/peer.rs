@@ -12,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::dial::{self, DialError};
 use crate::dials::{Dialled, Dials};
-use crate::link::Link;
 use crate::metrics::Role;
 use crate::pool::Pool;
 use crate::shared::Shared;
