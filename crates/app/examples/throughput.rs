@@ -34,6 +34,7 @@ async fn main() -> Result<(), Error> {
         auto_trigger: 0,
         output_max: 10_000,
         data: dir.path().join(pod),
+        token: None,
     };
     let terminator = Webapp::start(config(Role::Terminator, "terminator"), hooks(file.as_deref()).await?)?;
     let role = Role::Initiator { peer: format!("ws://{}/ws", terminator.local_addr()) };

@@ -19,6 +19,7 @@ use crate::outbox::{Accepted, Draft, Full, GivenKey, Outbox};
 use crate::output::Output;
 use crate::store::StoreError;
 use crate::terminator::Seat;
+use crate::token::Token;
 use crate::wire::PAYLOAD_MAX;
 
 /// How long `on_trigger` may take.
@@ -74,6 +75,8 @@ pub(crate) struct App {
     pub(crate) seat: Seat,
     /// The disk has no room.
     pub(crate) full: AtomicBool,
+    /// What clients have to present, if anything.
+    pub(crate) token: Option<Token>,
     /// Idempotency keys of triggers under way: a retry waits to see what came of the first.
     pub(crate) keys: watch::Sender<HashSet<String>>,
 }
@@ -295,6 +298,7 @@ impl App {
             tasks: TaskTracker::new(),
             far: watch::Sender::new(None),
             seat: Seat::default(),
+            token: None,
             full: AtomicBool::new(false),
             keys: watch::Sender::default(),
         });

@@ -19,6 +19,7 @@
 //!         auto_trigger: 0,
 //!         output_max: 10_000,
 //!         data: "ferry-data".into(),
+//!         token: None,
 //!     },
 //!     Arc::new(PassThrough),
 //! )?;
@@ -48,6 +49,7 @@ mod socket;
 mod store;
 mod terminator;
 mod time;
+mod token;
 mod webapp;
 mod wire;
 
@@ -55,5 +57,6 @@ pub use futures_util::future::BoxFuture;
 pub use hooks::{HookError, Hooks, Object, PassThrough};
 pub use python::{PythonConfig, PythonError, PythonHooks};
 pub use store::StoreError;
+pub use token::{NoToken, Token};
 pub use webapp::{Config, Role, StartError, StopError, Webapp};
 pub use wire::SUBPROTOCOL;

@@ -23,6 +23,7 @@ use crate::outbox::{Limits, Outbox};
 use crate::output::{Output, Stored};
 use crate::store::{self, Loaded, StoreError};
 use crate::terminator::Seat;
+use crate::token::Token;
 use crate::{auto_trigger, committer, http, initiator};
 
 /// Connections that the kernel holds before they are accepted.
@@ -57,6 +58,8 @@ pub struct Config {
     pub output_max: usize,
     /// The directory of everything that outlives the process; made if it is not there. One web-app only can use it.
     pub data: PathBuf,
+    /// What clients have to present to trigger and to read; `None`: whoever reaches the port may.
+    pub token: Option<Token>,
 }
 
 /// Why a web-app did not start.
@@ -119,7 +122,7 @@ impl Webapp {
     ///
     /// The configuration cannot be used, or the listener cannot be opened.
     pub fn start(config: Config, hooks: Arc<dyn Hooks>) -> Result<Self, StartError> {
-        let Config { role, listen, pod, cluster, auto_trigger, output_max, data } = config;
+        let Config { role, listen, pod, cluster, auto_trigger, output_max, data, token } = config;
         let place = Place { pod, cluster };
         place.check().map_err(StartError::Name)?;
         if output_max == 0 {
@@ -157,6 +160,7 @@ impl Webapp {
             tasks: TaskTracker::new(),
             far: watch::Sender::new(None),
             seat: Seat::default(),
+            token,
             full: AtomicBool::new(false),
             keys: watch::Sender::default(),
         });

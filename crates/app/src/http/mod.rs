@@ -11,8 +11,11 @@ mod trigger;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::header::{HOST, ORIGIN};
-use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::extract::{Request, State};
+use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
 use axum::routing::{get, post};
 
 pub(crate) use accept::{Client, accept};
@@ -28,6 +31,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/stream", get(stream::stream))
         .route("/dead", get(dead::dead))
         .route("/dead/{id}/retry", post(dead::retry))
+        .route_layer(from_fn_with_state(app.clone(), authorize))
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))
         .route("/metrics", get(probes::metrics));
@@ -35,6 +39,18 @@ fn router(app: Arc<App>) -> Router {
         router = router.route("/ws", get(terminator::ws));
     }
     router.method_not_allowed_fallback(wrong_method).fallback(not_found).with_state(app)
+}
+
+/// Lets in who presents the token, where one is asked for. Probes, metrics and `/ws` have no use for it.
+async fn authorize(State(app): State<Arc<App>>, request: Request, next: Next) -> Result<Response, ApiError> {
+    let presented = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
+    match &app.token {
+        Some(token) if !token.is_presented(presented) => Err(ApiError::new(
+            StatusCode::UNAUTHORIZED,
+            "the token is missing or wrong; send it as `Authorization: Bearer TOKEN`".into(),
+        )),
+        _ => Ok(next.run(request).await),
+    }
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> ApiError {

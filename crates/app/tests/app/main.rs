@@ -13,3 +13,4 @@ mod proxy;
 mod python;
 mod refusals;
 mod stream;
+mod token;

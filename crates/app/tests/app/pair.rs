@@ -31,6 +31,7 @@ pub(crate) fn config(role: Role) -> Config {
         auto_trigger: 0,
         output_max: 10_000,
         data: fresh_dir(),
+        token: None,
     }
 }
 

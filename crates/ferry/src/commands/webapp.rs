@@ -1,9 +1,15 @@
 //! What `ferry initiator` and `ferry terminator` share.
 
-use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
-use ferry_app::{Config, Hooks, PassThrough, PythonConfig, PythonHooks, Role, StartError, Webapp};
+use ferry_app::{Config, Hooks, PassThrough, PythonConfig, PythonHooks, Role, StartError, Token, Webapp};
 use tracing::info;
 
 use crate::{
@@ -42,6 +48,9 @@ pub(crate) struct Shared {
     /// How many of the messages that have arrived to keep for /output.
     #[arg(long, value_name = "MESSAGES", env = "FERRY_OUTPUT_MAX", default_value = "10000")]
     output_max: NonZeroUsize,
+    /// A file with the token that clients have to send as `Authorization: Bearer …` [default: none is asked for].
+    #[arg(long, value_name = "FILE", env = "FERRY_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
 }
 
 /// A time above zero; a number without a unit is seconds.
@@ -77,6 +86,7 @@ pub(super) async fn run(shared: Shared, role: Role, auto_trigger: u32) -> anyhow
         auto_trigger,
         output_max: shared.output_max.get(),
         data: shared.data,
+        token: shared.token_file.as_deref().map(token).transpose()?,
     };
     let (pod, cluster) = (config.pod.clone(), config.cluster.clone());
     let hooks: Arc<dyn Hooks> = match shared.hooks {
@@ -102,6 +112,12 @@ fn explained(error: StartError) -> anyhow::Error {
         StartError::Peer { .. } | StartError::Name(_) | StartError::OutputMax => Usage(error.to_string()).into(),
         StartError::Listen { .. } | StartError::Store(_) => error.into(),
     }
+}
+
+fn token(file: &Path) -> anyhow::Result<Token> {
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("cannot read the token file {}", file.display()))?;
+    Ok(Token::new(&text).map_err(|error| Usage(format!("{}: {error}", file.display())))?)
 }
 
 fn host_name() -> String {
