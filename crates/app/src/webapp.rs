@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::DropGuard;
 use tokio_util::task::TaskTracker;
@@ -202,17 +202,13 @@ impl Webapp {
                 joined = &mut self.committer, if !self.committer.is_finished() => joined,
                 else => return Ok(()),
             };
-            match joined {
-                Ok(result) => result?,
-                Err(error) if error.is_panic() => return Err(StopError::Panicked(error.to_string())),
-                Err(_) => {}
-            }
+            flattened(joined)?;
         }
     }
 
     /// Ends the web-app within `deadline`: it accepts nothing new, lets requests and messages under way finish, and
-    /// closes WebSockets with code 1001. Messages that are still unacknowledged by then are lost with the process, and
-    /// the log says how many.
+    /// closes WebSockets with code 1001. Messages that are still unacknowledged by then are sent after the next start,
+    /// and the log says how many.
     pub async fn drain(mut self, deadline: Duration) {
         let end = Instant::now() + deadline;
         let phases = self.app.phases.clone();
@@ -225,10 +221,19 @@ impl Webapp {
         phases.closing.cancel();
         self.app.tasks.close();
         let finished = async {
-            if let Err(error) = self.stopped().await {
-                warn!(%error, "drain: a task had failed");
+            while let Some(joined) = self.tasks.join_next().await {
+                if let Err(error) = flattened(joined) {
+                    warn!(%error, "drain: a task had failed");
+                }
             }
             self.app.tasks.wait().await;
+            // Now nothing changes any more.
+            phases.committing.cancel();
+            if !self.committer.is_finished()
+                && let Err(error) = flattened((&mut self.committer).await)
+            {
+                warn!(%error, "drain: the store had failed");
+            }
         };
         if timeout_at(end, finished).await.is_err() {
             warn!("drain: the time is up, ending what is still under way");
@@ -236,6 +241,14 @@ impl Webapp {
         phases.ended.cancel();
         self.tasks.shutdown().await;
         self.app.tasks.wait().await;
+    }
+}
+
+fn flattened(joined: Result<Result<(), StopError>, JoinError>) -> Result<(), StopError> {
+    match joined {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => Err(StopError::Panicked(error.to_string())),
+        Err(_) => Ok(()),
     }
 }
 
