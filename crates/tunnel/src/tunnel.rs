@@ -9,7 +9,7 @@ use thiserror::Error;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::mailbox::Command;
 use crate::memoir::Memoir;
@@ -101,7 +101,7 @@ impl Tunnel {
         let shared = Arc::new(Shared::new(network, memoir, plan, session_limit));
         let services = listeners.serve(&shared).await;
         let name = &shared.plan().config.name;
-        info!(%name, instance = %shared.instance, "tunnel up: {addresses}");
+        debug!(%name, instance = %shared.instance, "tunnel up: {addresses}");
         Ok(Self { shared, addresses, services, read_again: Arc::default() })
     }
 

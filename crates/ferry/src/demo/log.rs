@@ -117,8 +117,21 @@ pub(crate) struct Ready {
 impl Ready {
     /// An address that the role listens on.
     pub(crate) fn address(&self, field: &str) -> anyhow::Result<SocketAddr> {
+        let text = self.text(field)?;
+        text.parse().with_context(|| format!("{field}={text} is not an address"))
+    }
+
+    /// As many addresses as it must have there, in order.
+    pub(crate) fn addresses<const N: usize>(&self, field: &str) -> anyhow::Result<[SocketAddr; N]> {
+        let text = self.text(field)?;
+        let addresses = text.split(',').map(str::parse).collect::<Result<Vec<_>, _>>();
+        let addresses = addresses.ok().and_then(|addresses| addresses.try_into().ok());
+        addresses.with_context(|| format!("{field}={text} is not a list of {N} addresses"))
+    }
+
+    fn text(&self, field: &str) -> anyhow::Result<&str> {
         match self.fields.get(field) {
-            Some(Value::String(text)) => text.parse().with_context(|| format!("{field}={text} is not an address")),
+            Some(Value::String(text)) => Ok(text),
             _ => bail!("the line that says `{READY}` has no {field}"),
         }
     }
@@ -156,9 +169,12 @@ mod tests {
 
     #[test]
     fn a_ready_line_gives_its_addresses() {
-        let line = r#"{"level":"INFO","message":"ready","listen":"127.0.0.1:4711","pod":"p"}"#;
+        let line =
+            r#"{"level":"INFO","message":"ready","listen":"127.0.0.1:4711","pod":"p","egress":"[::1]:1,[::1]:2"}"#;
         let ready = Record::parse(line).ready().unwrap();
         assert_eq!(ready.address("listen").unwrap(), "127.0.0.1:4711".parse().unwrap());
+        assert_eq!(ready.addresses("egress").unwrap().map(|address| address.port()), [1, 2]);
+        assert!(ready.addresses::<3>("egress").unwrap_err().to_string().contains("not a list of 3"));
         assert!(ready.address("pod").unwrap_err().to_string().contains("pod=p"));
         assert!(ready.address("admin").unwrap_err().to_string().contains("no admin"));
         assert!(Record::parse(LINE).ready().is_none());

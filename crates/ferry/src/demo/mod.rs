@@ -1,13 +1,17 @@
 //! `ferry demo`: the whole topology on this machine, run, shown and checked.
 
 mod acts;
+mod between;
 mod check;
 mod log;
 mod outputs;
+mod pattern;
 mod screen;
 mod show;
 mod status;
+mod stream;
 mod supervisor;
+mod survival;
 mod telemetry;
 mod topology;
 mod traffic;
@@ -30,9 +34,9 @@ use topology::{AUTO_TRIGGER, Topology};
 use traffic::Traffic;
 use tunnels::Tunnels;
 
-/// What everything up to the last check may take, beside the streaming itself. With that and the end it is a minute: the
+/// What everything up to the last check may take, beside the streaming itself. With that and the end it is 70 s: the
 /// demo must never hang.
-const PLAY_MAX: Duration = Duration::from_secs(40);
+const PLAY_MAX: Duration = Duration::from_secs(50);
 /// How long the processes may take to end by themselves, after a success and after a failure.
 const PATIENCE: Duration = Duration::from_secs(15);
 const LITTLE_PATIENCE: Duration = Duration::from_secs(2);
@@ -118,10 +122,12 @@ async fn play(
     findings.note("the auto-trigger's messages were delivered", auto_triggered(&said));
 
     let traffic = Traffic::begin(&topology).await?;
+    let mut stage = Stage { screen, topology: &topology, traffic: &traffic, undisturbed, survival: None };
     for act in ACTS {
         screen.act(act.title);
-        (act.play)(&Stage { screen, traffic: &traffic, undisturbed }).await?;
+        (act.play)(&mut stage).await?;
     }
+    let survival = stage.survival;
     let account = traffic.settle().await?;
 
     screen.act("What arrived");
@@ -133,6 +139,9 @@ async fn play(
     screen.act("Checks");
     outputs.check(&topology, &account, findings);
     tunnels.check(&outputs, findings);
+    if let Some(survival) = survival {
+        survival.check(findings);
+    }
     Ok(topology)
 }
 

@@ -15,7 +15,7 @@ use rustix::termios::tcgetwinsize;
 use super::log::{Label, Record};
 
 /// How often a process may log the same message in one act; further ones are counted.
-const ALIKE_MAX: u32 = 5;
+const ALIKE_MAX: u32 = 3;
 
 /// Cheap to clone; all clones write to the same screen. Colours are written always, and left out where standard output is
 /// no terminal or `NO_COLOR` says so.

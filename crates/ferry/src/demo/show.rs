@@ -83,7 +83,7 @@ pub(crate) fn summary(screen: &Screen, topology: &Topology, account: &Account, o
     line(
         "latency",
         format!(
-            "p50 {}, p99 {}, from /stream to /stream",
+            "p50 {}, p99 {}, from /stream to /stream, pauses included",
             milliseconds(percentile(&latencies, 50)),
             milliseconds(percentile(&latencies, 99))
         ),

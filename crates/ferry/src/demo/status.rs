@@ -17,6 +17,8 @@ pub(crate) struct Status {
 pub(crate) struct Session {
     pub(crate) id: String,
     pub(crate) peer: String,
+    pub(crate) service: String,
+    /// 0 while it has no link.
     pub(crate) epoch: u64,
     pub(crate) key_exchange: String,
     pub(crate) cipher: String,
@@ -30,5 +32,10 @@ impl Status {
     /// Asks the tunnel with this admin endpoint.
     pub(crate) async fn read(admin: SocketAddr) -> anyhow::Result<Self> {
         client::json_at(&format!("http://{admin}/status")).await
+    }
+
+    /// The sessions with this peer for this service.
+    pub(crate) fn sessions_of(self, service: &str, peer: &str) -> Vec<Session> {
+        self.sessions.into_iter().filter(|session| session.peer == peer && session.service == service).collect()
     }
 }

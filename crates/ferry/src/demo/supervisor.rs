@@ -51,6 +51,8 @@ struct Running {
 #[derive(Debug, Clone)]
 pub(crate) struct Process {
     label: Label,
+    /// `None` if it ended at once.
+    pid: Option<Pid>,
     said: watch::Receiver<Said>,
 }
 
@@ -110,8 +112,9 @@ impl Supervisor {
                 first_end.send_if_modified(|first| first.replace(label).is_none());
             });
         }
+        let pid = pid(&child);
         self.running.push(Running { label, child, _tie: tie, logs });
-        Ok(Process { label, said })
+        Ok(Process { label, pid, said })
     }
 
     /// Resolves when a process has ended, which none should while the demo runs, with the error to end the demo with.
@@ -152,7 +155,7 @@ impl Running {
     /// Asks the process to end, and waits for that and for its last lines.
     async fn end(&mut self, deadline: Instant) -> anyhow::Result<ExitStatus> {
         // Without an id it has ended already.
-        if let Some(pid) = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
+        if let Some(pid) = pid(&self.child) {
             kill_process(pid, Signal::TERM).context("no signal could be sent")?;
         }
         let Ok(status) = timeout_at(deadline, self.child.wait()).await else {
@@ -165,6 +168,12 @@ impl Running {
 }
 
 impl Process {
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let pid = self.pid.with_context(|| format!("{} has ended", self.label.name()))?;
+        kill_process(pid, signal).with_context(|| format!("{} cannot be signalled", self.label.name()))
+    }
+
     /// Waits until it is up.
     pub(crate) async fn ready(&mut self) -> anyhow::Result<Ready> {
         let said = self.said.wait_for(|said| said.ready.is_some()).await;
@@ -190,6 +199,10 @@ impl Said {
         }
         true
     }
+}
+
+fn pid(child: &Child) -> Option<Pid> {
+    child.id().and_then(|id| Pid::from_raw(id.cast_signed()))
 }
 
 async fn each_line(stream: impl AsyncRead + Unpin, mut take: impl FnMut(&str)) {

@@ -10,8 +10,10 @@ use std::{
 
 use anyhow::Context as _;
 use ferry_config::{Identity, PublicKey};
+use tokio::net::TcpListener;
 
 use super::{
+    between::{Between, LIVENESS},
     log::Label,
     supervisor::{Process, Supervisor},
 };
@@ -19,6 +21,10 @@ use crate::client::Base;
 
 /// Messages that the initiator sends by itself.
 pub(crate) const AUTO_TRIGGER: usize = 5;
+
+/// The service that the web-apps' session is for, and that of the checked stream.
+pub(crate) const WEB_APP: &str = "terminator";
+pub(crate) const STREAM: &str = "stream";
 
 const LOOPBACK: &str = "127.0.0.1:0";
 
@@ -40,6 +46,12 @@ pub(crate) struct Topology {
     pub(crate) initiator: Cluster,
     pub(crate) terminator: Cluster,
     pub(crate) initiator_web_app: Process,
+    /// The end that dials, and what lies before it.
+    pub(crate) initiator_tunnel: Process,
+    pub(crate) between: Between,
+    /// Where a plain TCP connection goes into the tunnels, and where it comes out.
+    pub(crate) egress: SocketAddr,
+    pub(crate) arrivals: TcpListener,
 }
 
 /// What is fixed about a cluster before it is up.
@@ -59,25 +71,30 @@ impl Topology {
 
         let mut b_web_app = b.start_web_app(supervisor, &[])?;
         let b_listen = b_web_app.ready().await?.address("listen")?;
+        let arrivals = TcpListener::bind(LOOPBACK).await.context("cannot listen for the checked stream")?;
+        let b_stream = arrivals.local_addr()?;
+        let name = a.tunnel;
         let ingress = format!(
             "listen: {LOOPBACK}\n\
-             peers:\n  - {{name: {}, keys: [\"{}\"]}}\n\
-             ingress:\n  - {{service: terminator, forward: \"{b_listen}\", allow: [{}]}}\n",
-            a.tunnel,
+             peers:\n  - {{name: {name}, keys: [\"{}\"]}}\n\
+             ingress:\n  - {{service: {WEB_APP}, forward: \"{b_listen}\", allow: [{name}]}}\n  \
+             - {{service: {STREAM}, forward: \"{b_stream}\", allow: [{name}]}}\n",
             a.identity.public_key(),
-            a.tunnel,
         );
         let b_tunnel = b.start_tunnel(supervisor, &ingress)?.ready().await?;
+        let between = Between::new(b_tunnel.address("listen")?, &supervisor.make_dir(a.tunnel_label())?)?;
+        let name = b.tunnel;
         let egress = format!(
-            "peers:\n  - {{name: {}, keys: [\"{}\"], addresses: [\"{}\"]}}\n\
-             egress:\n  - {{listen: \"{LOOPBACK}\", peer: {}, service: terminator}}\n",
-            b.tunnel,
+            "peers:\n  - {{name: {name}, keys: [\"{}\"], addresses: [\"{}\"]}}\n\
+             egress:\n  - {{listen: \"{LOOPBACK}\", peer: {name}, service: {WEB_APP}}}\n  \
+             - {{listen: \"{LOOPBACK}\", peer: {name}, service: {STREAM}}}\n",
             b.identity.public_key(),
-            b_tunnel.address("listen")?,
-            b.tunnel,
+            between.address(),
         );
-        let a_tunnel = a.start_tunnel(supervisor, &egress)?.ready().await?;
-        let peer = format!("ws://{}/ws", a_tunnel.address("egress")?);
+        let mut initiator_tunnel = a.start_tunnel(supervisor, &egress)?;
+        let a_tunnel = initiator_tunnel.ready().await?;
+        let [web_app_egress, stream_egress] = a_tunnel.addresses("egress")?;
+        let peer = format!("ws://{web_app_egress}/ws");
         let auto_trigger = AUTO_TRIGGER.to_string();
         let mut a_web_app = a.start_web_app(supervisor, &["--peer", &peer, "--auto-trigger", &auto_trigger])?;
         let a_listen = a_web_app.ready().await?.address("listen")?;
@@ -85,6 +102,10 @@ impl Topology {
             initiator: a.up(a_listen, a_tunnel.address("admin")?)?,
             terminator: b.up(b_listen, b_tunnel.address("admin")?)?,
             initiator_web_app: a_web_app,
+            initiator_tunnel,
+            between,
+            egress: stream_egress,
+            arrivals,
         })
     }
 }
@@ -104,16 +125,21 @@ impl Plan {
     }
 
     fn start_tunnel(&self, supervisor: &mut Supervisor, rest: &str) -> anyhow::Result<Process> {
-        let label = Label { cluster: self.id, container: "tunnel" };
+        let label = self.tunnel_label();
         let dir = supervisor.make_dir(label)?;
         self.identity.write_new(&dir.join("identity.key"))?;
         let text = format!(
-            "name: {}\nidentity: identity.key\nadmin: {LOOPBACK}\ndrain: 2s\nlimits: {{sessions: 100}}\n{rest}",
+            "name: {}\nidentity: identity.key\nadmin: {LOOPBACK}\ndrain: 2s\nliveness: {LIVENESS}\n\
+             limits: {{sessions: 100}}\n{rest}",
             self.tunnel
         );
         let file = Path::new("tunnel.yaml");
         fs::write(dir.join(file), text).context("cannot write a tunnel.yaml")?;
         supervisor.start(label, &dir, &["tunnel", "--config", "tunnel.yaml"])
+    }
+
+    fn tunnel_label(&self) -> Label {
+        Label { cluster: self.id, container: "tunnel" }
     }
 
     fn up(self, web_app: SocketAddr, admin: SocketAddr) -> anyhow::Result<Cluster> {

@@ -4,13 +4,13 @@ use super::{
     check::{Findings, ensure},
     outputs::Outputs,
     status::{Session, Status},
-    topology::Topology,
+    topology::{Topology, WEB_APP},
 };
 
 /// The only key exchange that links use.
 const KEY_EXCHANGE: &str = "X25519MLKEM768";
 
-/// The sessions as each end sees them.
+/// The sessions between the web-apps, as each end sees them.
 pub(crate) struct Tunnels {
     /// At the initiator's tunnel.
     pub(crate) near: Vec<Session>,
@@ -23,10 +23,7 @@ impl Tunnels {
     pub(crate) async fn read(topology: &Topology) -> anyhow::Result<Self> {
         let (a, b) = (&topology.initiator, &topology.terminator);
         let (near, far) = tokio::try_join!(Status::read(a.admin), Status::read(b.admin))?;
-        let with = |status: Status, peer: &str| -> Vec<_> {
-            status.sessions.into_iter().filter(|session| session.peer == peer).collect()
-        };
-        Ok(Self { near: with(near, b.tunnel), far: with(far, a.tunnel) })
+        Ok(Self { near: near.sessions_of(WEB_APP, b.tunnel), far: far.sessions_of(WEB_APP, a.tunnel) })
     }
 
     /// Checks that what arrived came through them, and how it was protected.
@@ -75,7 +72,7 @@ mod tests {
 
     fn session(id: &str, key_exchange: &str, bytes: u64) -> Session {
         serde_json::from_value(serde_json::json!({
-            "id": id, "peer": "p", "epoch": 1, "key_exchange": key_exchange, "cipher": "c", "key_age_seconds": 1.5,
+            "id": id, "peer": "p", "service": "s", "epoch": 1, "key_exchange": key_exchange, "cipher": "c", "key_age_seconds": 1.5,
             "sent": bytes, "received": bytes,
         }))
         .unwrap()

@@ -33,6 +33,13 @@ fn the_demo_holds_what_it_claims_and_leaves_nothing_behind() {
         assert!(shown.lines().any(|line| line.contains(from) && line.contains(to)), "{from} {to}: {shown}");
     }
     assert!(shown.contains("X25519MLKEM768"), "{shown}");
+    for event in ["link cut", "black hole", "terminator moved", "keys rotated"] {
+        let line = shown.lines().find(|line| line.contains(event) && line.contains("  pause "));
+        let line = line.unwrap_or_else(|| panic!("{event} is not on the timeline: {shown}"));
+        assert!(line.contains(" → ") && line.ends_with("checked, 0 lost, 0 doubled"), "{line}");
+    }
+    assert!(shown.contains("✔ through all of that it stayed the same TCP connection at both ends"), "{shown}");
+    assert_eq!(shown.matches("0 lost, 0 doubled, 0 reordered").count(), 2, "{shown}");
     assert!(shown.contains("✔ every process ended in good order") && !shown.contains('✘'), "{shown}");
     // In a pipe, neither colours nor a bar.
     assert!(!shown.contains('\u{1b}') && !shown.contains('\r'), "{shown:?}");
