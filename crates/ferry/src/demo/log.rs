@@ -51,14 +51,14 @@ impl Record {
         let Ok(mut fields) = serde_json::from_str::<Map<String, Value>>(line) else {
             return Self::verbatim(line);
         };
-        let mut text = |key| match fields.remove(key) {
+        let mut text = |key| match fields.shift_remove(key) {
             Some(Value::String(text)) => text,
             _ => String::new(),
         };
         let (timestamp, level, message) = (text("timestamp"), text("level"), text("message"));
         // Not for people.
         text("target");
-        if let Some(Value::Object(span)) = fields.remove("span") {
+        if let Some(Value::Object(span)) = fields.shift_remove("span") {
             fields.extend(span);
         }
         let time = timestamp.split_once('T').map_or("", |(_, time)| time);
@@ -150,12 +150,12 @@ mod tests {
 
     #[test]
     fn a_log_line_is_shown_with_its_time_level_message_and_fields() {
-        assert_eq!(shown(LINE, usize::MAX), "06:25:56.295 WARN it cuts — here a=x y b=2 link=7 name=session");
+        assert_eq!(shown(LINE, usize::MAX), "06:25:56.295 WARN it cuts — here b=2 a=x y name=session link=7");
     }
 
     #[test]
     fn fields_that_do_not_fit_are_left_out() {
-        assert_eq!(shown(LINE, 60), "06:25:56.295 WARN it cuts — here a=x y b=2 link=7 …");
+        assert_eq!(shown(LINE, 60), "06:25:56.295 WARN it cuts — here b=2 a=x y name=session …");
         assert_eq!(shown(LINE, 39), "06:25:56.295 WARN it cuts — here b=2 …");
         assert_eq!(shown(LINE, 0), "06:25:56.295 WARN it cuts — here …");
     }
