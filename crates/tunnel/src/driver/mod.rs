@@ -116,6 +116,9 @@ impl Driver {
             return;
         }
         self.opened_at.get_or_insert(instance);
+        if !rotate && self.session.is_attached() {
+            self.give_up_attach(now);
+        }
         let attached = if rotate { self.session.rotate(now) } else { self.session.attach(now) };
         match attached {
             Ok(epoch) => self.links.push((epoch, Box::new(link))),
@@ -127,6 +130,21 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// A link is suspect. What waits for it, or for an answer over the same path, gives way to a resume.
+    fn give_up_attach(&mut self, now: Time) {
+        if self.links.len() < 2 {
+            return;
+        }
+        if let Some(newest) = self.links.iter().map(|(epoch, _)| *epoch).max() {
+            self.lose(newest);
+        }
+        while let Some(event) = self.session.poll_event() {
+            self.on_event(now, event);
+        }
+        // The link that it would be for is here.
+        self.obtaining = None;
     }
 
     /// Acceptor: answers a Hello on its link.
