@@ -51,7 +51,7 @@ impl Memory {
     /// The floor for a new session, if there is as much.
     pub(crate) fn reserve(self: &Arc<Self>, peer: &Name) -> Option<Lease> {
         let mut lease = Lease { memory: self.clone(), peer: peer.clone(), held: Capacities { replay: 0, receive: 0 } };
-        if !self.add(peer, FLOOR.total(), true) {
+        if !self.add(peer, FLOOR.total()) {
             return None;
         }
         lease.held = FLOOR;
@@ -70,15 +70,15 @@ impl Memory {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes `bytes` for a peer. A floor may use the last byte; more than a fair share is lent only while a quarter is
-    /// free after it.
-    fn add(&self, peer: &Name, bytes: u64, floor: bool) -> bool {
+    /// Takes `bytes` for a peer: up to its fair share as long as there are any, more only while a quarter is free after
+    /// it.
+    fn add(&self, peer: &Name, bytes: u64) -> bool {
         let mut used = self.lock();
         let total = used.total + bytes;
         let of_peer = used.by_peer.get(peer).copied().unwrap_or_default() + bytes;
         let share = self.limit / self.peers;
         let plentiful = total <= self.limit - self.limit / 4;
-        let fits = total <= self.limit && (floor || plentiful || of_peer <= share);
+        let fits = total <= self.limit && (plentiful || of_peer <= share);
         if fits {
             used.total = total;
             used.by_peer.insert(peer.clone(), of_peer);
@@ -113,7 +113,7 @@ impl Lease {
 
     fn grow_to(&mut self, wanted: Capacities) -> bool {
         let more = wanted.total().saturating_sub(self.held.total());
-        let grown = more > 0 && self.memory.add(&self.peer, more, false);
+        let grown = more > 0 && self.memory.add(&self.peer, more);
         if grown {
             self.held = wanted;
         }
@@ -178,5 +178,13 @@ mod tests {
         assert!(memory.used() <= limit * 3 / 4, "{} of {limit} lent to one of two peers", memory.used());
         let mut modest = memory.reserve(&name("modest")).expect("room for another peer");
         assert!(modest.grow_to(Capacities { replay: limit / 5, ..modest.held }));
+    }
+
+    #[test]
+    fn nor_can_it_with_nothing_but_floors() {
+        let memory = Memory::new(40 * FLOOR.total(), 2);
+        let greedy: Vec<_> = std::iter::from_fn(|| memory.reserve(&name("greedy"))).collect();
+        assert!(greedy.len() <= 30, "{} of 40 floors", greedy.len());
+        assert!(memory.reserve(&name("modest")).is_some());
     }
 }
