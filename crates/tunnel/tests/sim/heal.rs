@@ -1,5 +1,6 @@
 //! How soon a session goes on once the path is back, and how soon it is noticed that the path is gone.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -36,8 +37,7 @@ fn after_a_heal_a_dial_starts_within_a_second_and_is_what_the_first_bytes_wait_f
         let seen = live(async {
             let mut world = World::start(line(40), [false, true], |_| ()).await;
             let [mut near, mut far] = pair(&world).await;
-            world.net.carried().iter().for_each(|connection| connection.cut(true, true));
-            world.net.partition([true, true]);
+            world.cut_off();
             near.write_all(b"u").await.unwrap();
             far.write_all(b"d").await.unwrap();
             sleep(Duration::from_millis(7_000 + phase * 53)).await;
@@ -58,4 +58,70 @@ fn after_a_heal_a_dial_starts_within_a_second_and_is_what_the_first_bytes_wait_f
     assert!(dial <= Duration::from_secs(1), "{dial:?}");
     assert!(up <= ROUND_TRIP * 9 / 2 + COARSE, "{up:?}");
     assert!(down <= ROUND_TRIP * 4 + COARSE, "{down:?}");
+}
+
+/// A link that has been idle for a minute becomes a black hole; how long after that, and after it was written, a byte
+/// of the near application's arrives.
+fn black_hole(wait: Duration, rotates: bool) -> [Duration; 2] {
+    live(async move {
+        let mut world = World::start(line(40), [false, true], |config| {
+            config.rotation.every = Duration::from_secs(3600);
+        })
+        .await;
+        let [mut near, mut far] = pair(&world).await;
+        sleep(Duration::from_secs(60)).await;
+        if rotates {
+            // The new link is there, and the old one waits for its last frame.
+            world.tunnel(NEAR).rotate_all();
+            sleep(ROUND_TRIP * 7 / 2 + COARSE).await;
+        }
+        let lost = Instant::now();
+        world.net.heal(Heal::Silent);
+        sleep(wait).await;
+        let written = Instant::now();
+        near.write_all(b"u").await.unwrap();
+        let up = read_one(&mut far).await;
+        drop((near, far));
+        world.rest().await;
+        [up - lost, up - written]
+    })
+}
+
+#[test]
+fn a_black_hole_is_left_behind_within_the_liveness_time_when_idle_and_faster_with_data_under_way() {
+    let liveness = Duration::from_secs(15);
+    let [_, idle] = black_hole(liveness + ROUND_TRIP * 5, false);
+    assert!(idle <= ROUND_TRIP / 2 + COARSE, "not on another link within the liveness time: {idle:?}");
+    let [busy, _] = black_hole(Duration::ZERO, false);
+    println!("a black hole: left behind {busy:?} after the next byte, within {liveness:?} when idle");
+    assert!(busy <= Duration::from_secs(3), "{busy:?}");
+}
+
+#[test]
+fn a_black_hole_in_the_middle_of_a_rotation_is_left_behind_as_fast() {
+    let [busy, _] = black_hole(Duration::ZERO, true);
+    println!("a black hole in a rotation: left behind {busy:?} after the next byte");
+    assert!(busy <= Duration::from_secs(3), "{busy:?}");
+}
+
+#[test]
+fn when_the_resume_window_is_over_both_applications_are_reset() {
+    live(async {
+        let mut world = World::start(line(40), [false, true], |config| {
+            config.resume.window = Duration::from_secs(60);
+        })
+        .await;
+        let [mut near, mut far] = pair(&world).await;
+        world.cut_off();
+        let cut = Instant::now();
+        let (mut byte, mut other) = ([0; 1], [0; 1]);
+        let (near, far) = tokio::join!(near.read(&mut byte), far.read(&mut other));
+        assert_eq!(near.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert_eq!(far.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        let took = cut.elapsed();
+        println!("a resume window of 60 s: both reset after {took:?}");
+        assert!((Duration::from_secs(60)..Duration::from_secs(61)).contains(&took), "{took:?}");
+        world.net.heal(Heal::Silent);
+        world.rest().await;
+    });
 }

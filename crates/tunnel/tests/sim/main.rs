@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, unreachable_pub)]
 
 mod apps;
+mod flow;
 mod heal;
 mod lives;
 mod net;
@@ -10,5 +11,6 @@ mod restart;
 mod reverse;
 mod rng;
 mod seeds;
+mod storm;
 mod stream;
 mod world;

@@ -57,7 +57,7 @@ impl World {
     pub async fn start(line: Line, dialled: [bool; 2], adjust: impl Fn(&mut config::Tunnel)) -> Self {
         let net = Net::new(line);
         let hosts = BOTH.map(|end| net.host(ip(end as u8 + 1)));
-        BOTH.map(|end| net.point(HOSTS[end], ip(end as u8 + 1), ip(end as u8 + 1)));
+        BOTH.iter().for_each(|&end| net.point(HOSTS[end], ip(end as u8 + 1), ip(end as u8 + 1)));
         let ids = BOTH.map(|_| Identity::generate().unwrap());
         let keys = BOTH.map(|end| vec![ids[end].public_key()]);
         let configs = BOTH.map(|end| {
@@ -100,6 +100,12 @@ impl World {
     /// Where the application beside tunnel `end` connects to.
     pub async fn connect(&self, end: usize) -> crate::stream::End {
         self.hosts[end].dial(loopback(EGRESS)).await.unwrap()
+    }
+
+    /// Every connection over the path is reset, and no new one is made until it heals.
+    pub fn cut_off(&self) {
+        self.net.partition([true, true]);
+        self.net.carried().iter().for_each(|connection| connection.cut(true, true));
     }
 
     /// Everything has come to its end: no session is left at either tunnel once the resume window is over.
