@@ -12,7 +12,7 @@ use ferry_session::{Frame, Hello, Instance, Intent, LinkKind, Reject, RejectCode
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use crate::driver::Driver;
+use crate::driver::{Driver, FIRST};
 use crate::link::{Link, LinkError};
 use crate::mailbox::Command;
 use crate::memory::Lease;
@@ -194,7 +194,8 @@ impl Shared {
                 self.reject(&peer, link, Refused::new(RejectCode::Unreachable, reason));
                 // Links that came meanwhile get the same answer by getting none: the opener was told.
                 drop(entry.mailbox.close());
-                self.sessions.remove(&entry.key, 0, true, Duration::ZERO);
+                let window = self.plan().config.resume.window;
+                self.sessions.remove(&entry.key, 0, hello.epoch <= FIRST, window);
                 return;
             }
         };

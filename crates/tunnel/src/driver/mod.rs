@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ferry_session::{Epoch, Frame, Hello, Instance, Outcome, Reset, ResetCode, Session, Time};
+use ferry_session::{Epoch, Frame, Hello, Instance, Intent, Outcome, Reset, ResetCode, Session, Time};
 use tokio::time::Sleep;
 use tracing::{debug, info};
 
@@ -37,6 +37,9 @@ const PROBE: Duration = Duration::from_secs(1);
 /// A rotation that failed is tried again this much later, or after a quarter of the interval if that is sooner.
 const ROTATE_AGAIN: Duration = Duration::from_secs(10);
 
+/// The first link of a session.
+pub(crate) const FIRST: Epoch = Epoch(1);
+
 /// Drives one session to its end.
 pub(crate) struct Driver {
     shared: Arc<Shared>,
@@ -53,6 +56,8 @@ pub(crate) struct Driver {
     rotate_at: Option<Time>,
     /// The peer's process that the Open went to: the application may have been connected there.
     opened_at: Option<Instance>,
+    /// Acceptor: the last Open that was accepted. One before it may still be on its way, over a link that was given up.
+    last_open: Epoch,
     /// The session is without a link, and counted so.
     detached: bool,
     counters: Counters,
@@ -94,6 +99,7 @@ impl Driver {
             tries: 0,
             rotate_at: None,
             opened_at: None,
+            last_open: Epoch::NONE,
             detached: false,
             counters,
             most,
@@ -150,7 +156,12 @@ impl Driver {
     /// Acceptor: answers a Hello on its link.
     pub(crate) fn accept(&mut self, hello: &Hello<'_>, mut link: Box<Link>) {
         match self.session.accept(self.shared.now(), hello) {
-            Ok(()) => self.links.push((hello.epoch, link)),
+            Ok(()) => {
+                if hello.intent == Intent::Open {
+                    self.last_open = hello.epoch;
+                }
+                self.links.push((hello.epoch, link));
+            }
             Err(rejection) => {
                 debug!(session = %self.session.id(), epoch = %hello.epoch, "attach rejected: {rejection}");
                 let reject = rejection.to_reject();
@@ -352,7 +363,9 @@ impl Driver {
         }
         self.count_detached(false);
         let outcome = self.outcome.take().unwrap_or(Outcome::Expired);
-        let forgotten = matches!(outcome, Outcome::Finished | Outcome::ResetByPeer { .. } | Outcome::Refused { .. });
+        let known = matches!(outcome, Outcome::Finished | Outcome::ResetByPeer { .. } | Outcome::Refused { .. });
+        // A late Open must not open the session again.
+        let forgotten = known && self.last_open <= FIRST;
         let window = self.shared.plan().config.resume.window;
         self.shared.sessions.remove(&self.entry.key, self.session.received(), forgotten, window);
         outcome

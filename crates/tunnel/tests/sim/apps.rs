@@ -212,8 +212,12 @@ impl Apps {
     /// Both ends of a session that a test plays itself, over the connection `end` to an egress.
     pub async fn play(&self, mut end: End) -> [End; 2] {
         end.write_all(&[0; KEY as usize]).await.unwrap();
-        let called = self.played.1.lock().await.recv().await.unwrap();
-        [end, called]
+        [end, self.played().await]
+    }
+
+    /// The called end of such a session.
+    pub async fn played(&self) -> End {
+        self.played.1.lock().await.recv().await.unwrap()
     }
 
     async fn answer(self, mut end: End) {

@@ -127,6 +127,11 @@ impl Net {
         });
     }
 
+    /// What goes over the connections that are there waits; new ones are made.
+    pub fn hold(&self) {
+        self.each_pipe(|_, pipe| pipe.stop());
+    }
+
     pub fn heal(&self, heal: Heal) {
         self.state().open = true;
         for connection in self.carried() {

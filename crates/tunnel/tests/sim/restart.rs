@@ -1,9 +1,9 @@
-//! A process that ends takes its sessions with it, and nobody is left waiting for them.
+//! What has ended has ended: of sessions, and of processes with their sessions.
 
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
-use tokio::time::{Instant, sleep};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::apps::{Part, Talk};
 use crate::net::Heal;
@@ -95,4 +95,28 @@ fn when_either_end_restarts_both_applications_are_reset_within_seconds_of_the_pa
             world.rest().await;
         });
     }
+}
+
+#[test]
+fn an_open_that_arrives_after_its_session_has_ended_does_not_open_it_again() {
+    live(async {
+        let mut world = World::start(line(40), [false, true], |_| ()).await;
+        sleep(Duration::from_secs(1)).await;
+        let app = world.connect(NEAR).await;
+        // The first Open is on its way for longer than the session lives.
+        world.net.hold();
+        let mut pair = world.apps.play(app).await;
+        for end in &mut pair {
+            end.shutdown().await.unwrap();
+        }
+        for end in &mut pair {
+            assert_eq!(end.read(&mut [0; 1]).await.unwrap(), 0);
+        }
+        sleep(Duration::from_secs(1)).await;
+        world.net.heal(Heal::Late(Duration::ZERO));
+        let again = timeout(Duration::from_secs(5), world.apps.played()).await;
+        assert!(again.is_err(), "the application was connected to twice");
+        drop(pair);
+        world.rest().await;
+    });
 }
