@@ -1,6 +1,6 @@
 //! Who takes part in a run: the tunnels that were asked for and are there.
 
-use crate::tunnels::{Tunnel, all};
+use crate::tunnels::Tunnel;
 use anyhow::{Result, bail};
 use serde::Serialize;
 use std::sync::Arc;
@@ -37,12 +37,11 @@ pub(crate) struct Contest {
     pub(crate) tunnels: Vec<Arc<dyn Tunnel>>,
 }
 
-/// The tunnels that were asked for by name, or all.
+/// Those of `tunnels` that were asked for by name, or all.
 ///
 /// # Errors
 /// When a name is not known.
-pub(crate) fn select(names: &[String]) -> Result<Contest> {
-    let mut tunnels = all();
+pub(crate) fn select(names: &[String], mut tunnels: Vec<Arc<dyn Tunnel>>) -> Result<Contest> {
     let known: Vec<_> = tunnels.iter().map(|tunnel| tunnel.name()).collect();
     if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
         bail!("no such tunnel: {unknown} (known: {})", known.join(","));

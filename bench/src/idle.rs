@@ -1,13 +1,11 @@
 //! What a session costs that does nothing: memory of both ends, and processor time for keeping its keys fresh.
 
-use crate::contest::{Contest, select};
-use crate::pair::{Echo, Pair, exchange};
+use crate::pair::{Echo, MESSAGE, Pair, exchange};
+use crate::section::{Better, Common, Figure, Sample, Section};
 use crate::tunnels::Tunnel;
-use crate::usage;
+use crate::usage::{self, Window};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use serde::Serialize;
-use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -24,86 +22,80 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Time for a tunnel to give back what it needed only for the last messages.
 const CALM: Duration = Duration::from_secs(2);
 
+/// KiB of both ends for each session, once all have been idle for a while.
+pub(crate) const MEMORY: Figure = Figure { name: "KiB/session", better: Better::Less, digits: 1 };
+const JUST_OPENED: Figure = Figure { name: "just opened", better: Better::Neither, digits: 1 };
+const OPENED: Figure = Figure { name: "opened in s", better: Better::Less, digits: 1 };
+const CORES: Figure = Figure { name: "cores used", better: Better::Neither, digits: 2 };
+const COUNT: Figure = Figure { name: "sessions", better: Better::Neither, digits: 0 };
+const ALIVE: Figure = Figure { name: "alive", better: Better::Neither, digits: 0 };
+
+/// The only case.
+pub(crate) const CASE: &str = "idle";
+
+/// The section's heading.
+pub(crate) const TITLE: &str = "Idle sessions";
+
 /// What to measure.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     /// Sessions through one pair.
     #[arg(long, default_value_t = 5000)]
-    sessions: usize,
+    pub(crate) sessions: usize,
     /// Tunnels, separated by commas; all by default.
     #[arg(long, value_delimiter = ',')]
-    tunnels: Vec<String>,
+    pub(crate) tunnels: Vec<String>,
     /// Seconds for which the sessions stay idle; with the default, ferry rotates each of them once.
     #[arg(long, default_value_t = 35)]
-    idle: u64,
+    pub(crate) idle: u64,
 }
 
-/// One tunnel's measurement.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Row {
-    tunnel: &'static str,
-    sessions: usize,
-    /// Seconds until all were open and had exchanged a message.
-    opened: f64,
-    /// KiB of the pair before any session, with all of them, and when they had been idle for the whole time.
-    memory: [u64; 3],
-    /// Processor seconds per second of both ends while all sessions were idle.
-    processor: f64,
-    /// Sessions that still carried a message at the end.
-    alive: usize,
-}
-
-impl Row {
-    /// KiB per session of both ends together, just opened and at the end.
-    fn per_session(&self) -> [f64; 2] {
-        let [before, opened, later] = self.memory;
-        [opened, later].map(|memory| (memory as f64 - before as f64) / self.sessions as f64)
-    }
-}
-
-/// Measures the tunnels, one after the other, and prints a table.
+/// Measures the tunnels, one after the other.
 ///
 /// # Errors
 /// When an option is wrong or the machine does not allow as many files; a tunnel's failure is a result.
-pub(crate) async fn run(options: Options) -> Result<()> {
-    usage::raise_open_files()?;
-    let Contest { tunnels, .. } = select(&options.tunnels)?;
-    let mut rows = Vec::new();
-    for tunnel in tunnels {
-        match measure(tunnel.as_ref(), &options).await {
-            Ok(row) => {
-                eprintln!("{}: measured", row.tunnel);
-                rows.push(row);
-            }
-            Err(error) => eprintln!("{}: not measured: {error:#}", tunnel.name()),
-        }
-    }
-    print!("{}", table(&rows));
-    Ok(())
+pub(crate) async fn run(options: &Options) -> Result<Section> {
+    let method = format!(
+        "Sessions that each exchanged {MESSAGE} B and then do nothing. *KiB/session*: memory (PSS) of all processes of both \
+         ends, less what they had before the first session, after {} s of idleness. *Cores used*: processor seconds per \
+         second of both ends meanwhile. *Alive*: sessions that still carried a message after it.",
+        options.idle
+    );
+    let common = Common { tunnels: options.tunnels.clone(), rounds: 1, seconds: 0.0, quiet: 1.0, quiet_wait: 0 };
+    let section = Section::new(TITLE, method, &[MEMORY, JUST_OPENED, OPENED, CORES, COUNT, ALIVE]);
+    section.contest(&common, async |tunnel| measure(tunnel, options).await).await
 }
 
-async fn measure(tunnel: &dyn Tunnel, options: &Options) -> Result<Row> {
+async fn measure(tunnel: &dyn Tunnel, options: &Options) -> Result<Vec<Sample>> {
     let echo = Echo::start().await?;
     let pair = Pair::start(tunnel, echo.addr, None).await?;
     sleep(CALM).await;
     let before = usage::memory(&pair.pids())?;
-    let start = Instant::now();
     let sessions = options.sessions.min(tunnel.most_sessions());
+    let per_session = |memory: u64| (memory as f64 - before as f64) / sessions as f64;
+    let start = Instant::now();
     let mut streams = open(&pair, sessions).await.with_context(|| pair.log_tails())?;
     let opened = start.elapsed().as_secs_f64();
     sleep(CALM).await;
-    let pids = pair.pids();
-    let memory = usage::memory(&pids)?;
-    let (clock, processor) = (Instant::now(), usage::processor_time(&pids));
+    let just_opened = usage::memory(&pair.pids())?;
+    let family = || pair.pids();
+    let window = Window::open(&family);
     sleep(Duration::from_secs(options.idle)).await;
-    let processor =
-        usage::processor_time(&pids).saturating_sub(processor).as_secs_f64() / clock.elapsed().as_secs_f64();
-    let memory = [before, memory, usage::memory(&pair.pids())?];
-    let mut alive = 0;
+    let spent = window.close();
+    let memory = usage::memory(&pair.pids())?;
+    let mut alive: u32 = 0;
     for stream in &mut streams {
-        alive += usize::from(matches!(timeout(PATIENCE, exchange(stream)).await, Ok(Ok(()))));
+        alive += u32::from(matches!(timeout(PATIENCE, exchange(stream)).await, Ok(Ok(()))));
     }
-    Ok(Row { tunnel: tunnel.name(), sessions, opened, memory, processor, alive })
+    let values = [
+        (MEMORY, per_session(memory)),
+        (JUST_OPENED, per_session(just_opened)),
+        (OPENED, opened),
+        (CORES, spent.tunnel / spent.seconds),
+        (COUNT, sessions as f64),
+        (ALIVE, alive.into()),
+    ];
+    Ok(values.into_iter().map(|(figure, value)| Sample::new(CASE, figure, value)).collect())
 }
 
 /// Opens sessions, each of which exchanges a message.
@@ -136,24 +128,4 @@ async fn open(pair: &Pair, sessions: usize) -> Result<Vec<TcpStream>> {
     }
     ensure!(streams.len() == sessions, "sessions went missing");
     Ok(streams)
-}
-
-fn line(row: &Row) -> String {
-    let [opened, later] = row.per_session();
-    format!(
-        "| {} | {} | {:.1} s | {opened:.1} | {later:.1} | {:.2} | {} |\n",
-        row.tunnel, row.sessions, row.opened, row.processor, row.alive
-    )
-}
-
-/// The rows as Markdown.
-pub(crate) fn table(rows: &[Row]) -> String {
-    let mut text = String::from(
-        "| tunnel | sessions | opened in | KiB per session, just opened | KiB per session, idle | cores used while idle | alive |\n\
-         |---|---:|---:|---:|---:|---:|---:|\n",
-    );
-    for row in rows {
-        let _ = write!(text, "{}", line(row));
-    }
-    text
 }

@@ -1,6 +1,7 @@
 //! The machine that the figures come from.
 
 use serde::Serialize;
+use std::fmt;
 use std::fs;
 
 /// What a reader needs to know of it.
@@ -38,5 +39,15 @@ impl Machine {
             system: field(&read("/etc/os-release"), "PRETTY_NAME"),
             congestion_control: read("/proc/sys/net/ipv4/tcp_congestion_control").trim().to_owned(),
         }
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { processor, cores, memory_gib, kernel, system, congestion_control } = self;
+        write!(
+            f,
+            "{processor}, {cores} cores, {memory_gib} GiB; {system}, Linux {kernel}, congestion control {congestion_control}"
+        )
     }
 }

@@ -1,18 +1,29 @@
 //! Ferry beside its peers: which faults an application's connection survives, and what it costs.
 
+mod all;
+mod bulk;
+mod chart;
+mod connect;
 mod contest;
 mod flow;
 mod idle;
+mod latency;
+mod limit;
+mod load;
 mod machine;
 mod pair;
 mod pattern;
 mod process;
+mod rotation;
+mod section;
 mod survival;
+mod targets;
 mod tunnels;
 mod usage;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use section::Section;
 
 /// Ferry beside its peers, in one run on one machine.
 #[derive(Debug, Parser)]
@@ -26,15 +37,37 @@ struct Bench {
 enum Mode {
     /// What becomes of a session's bytes when the link, the address, the keys or the peer change under it.
     Survival(survival::Options),
+    /// How fast bytes go through, and for how much processor time.
+    Bulk(bulk::Options),
+    /// How long a message takes there and back.
+    Latency(latency::Options),
+    /// How soon a new session's first byte is there, and how many sessions a second.
+    Connect(connect::Options),
     /// What thousands of idle sessions cost in memory and processor time.
     Idle(idle::Options),
+    /// What a rotation every second costs.
+    Rotation(rotation::Options),
+    /// All of these but survival, as a page of the documentation.
+    All(all::Options),
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     match Bench::parse().mode {
-        Mode::Survival(options) => survival::run(options).await,
-        Mode::Idle(options) => idle::run(options).await,
+        Mode::Survival(options) => survival::run(options).await?,
+        Mode::Bulk(options) => show(&[bulk::run(&options).await?]),
+        Mode::Latency(options) => show(&[latency::run(&options).await?]),
+        Mode::Connect(options) => show(&connect::run(&options).await?),
+        Mode::Idle(options) => show(&[idle::run(&options).await?]),
+        Mode::All(options) => all::run(options).await?,
+        Mode::Rotation(options) => show(&[rotation::run(&options).await?]),
+    }
+    Ok(())
+}
+
+fn show(sections: &[Section]) {
+    for section in sections {
+        println!("## {}\n\n{}\n\n{}", section.title, section.method, section.table());
     }
 }
 

@@ -91,12 +91,15 @@ impl Pair {
 /// Bytes of a message to an [`Echo`].
 pub(crate) const MESSAGE: usize = 64;
 
+/// What messages are full of; [`crate::load::App`] knows by it that it is to echo.
+pub(crate) const FILLING: u8 = 0x5a;
+
 /// Sends a message and waits for it to come back.
 ///
 /// # Errors
 /// When the connection ends, or something else comes.
 pub(crate) async fn exchange(stream: &mut TcpStream) -> Result<()> {
-    let message = [0x5a; MESSAGE];
+    let message = [FILLING; MESSAGE];
     let mut answer = [0; MESSAGE];
     stream.write_all(&message).await?;
     stream.read_exact(&mut answer).await?;

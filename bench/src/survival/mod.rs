@@ -8,7 +8,7 @@ pub(crate) use fault::Fault;
 use crate::contest::{Contest, Contestant, select};
 use crate::flow::{App, Death, Flow, Outcome};
 use crate::machine::Machine;
-use crate::tunnels::{Reserved, Site, Tunnel, install_rathole};
+use crate::tunnels::{Reserved, Site, Tunnel, all, install_rathole};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use fault::Applied;
@@ -118,7 +118,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     if options.install_peers {
         block_in_place(install_rathole)?;
     }
-    let Contest { contestants, tunnels } = select(&options.tunnels)?;
+    let Contest { contestants, tunnels } = select(&options.tunnels, all())?;
     let jobs = Arc::new(Semaphore::new(options.jobs.max(1)));
     let mut measurements = JoinSet::new();
     let pairs = options.faults.iter().flat_map(|fault| tunnels.iter().map(|tunnel| (*fault, tunnel.clone())));

@@ -51,7 +51,6 @@ pub(super) fn summary(matrix: &Matrix) -> String {
 
 /// The whole run as Markdown.
 pub(super) fn page(matrix: &Matrix) -> String {
-    let machine = &matrix.machine;
     let mut text = format!(
         "# What a session survives\n\n\
          Written by `{}`; do not edit.\n\n\
@@ -90,13 +89,8 @@ pub(super) fn page(matrix: &Matrix) -> String {
         text,
         "\nNone but ferry has a means to tell a running session of a new address; the others' sessions end with the old \
          one whatever they are told. A dash in the first table: the tunnel has no such thing.\n\n\
-         ## Machine\n\n{}, {} cores, {} GiB; {}, Linux {}, congestion control {}; all processes on loopback.\n",
-        machine.processor,
-        machine.cores,
-        machine.memory_gib,
-        machine.system,
-        machine.kernel,
-        machine.congestion_control,
+         ## Machine\n\n{}; all processes on loopback.\n",
+        matrix.machine,
     );
     text
 }

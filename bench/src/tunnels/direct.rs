@@ -15,6 +15,10 @@ impl Tunnel for Direct {
         "no tunnel: the application's TCP connection itself"
     }
 
+    fn encrypted(&self) -> bool {
+        false
+    }
+
     fn version(&self) -> Result<String> {
         Ok("TCP".to_owned())
     }

@@ -8,7 +8,26 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Two tunnel processes of ours.
-pub(super) struct Ferry;
+pub(super) struct Ferry {
+    name: &'static str,
+    /// `rotation.every`, where it is not the default.
+    every: Option<&'static str>,
+}
+
+impl Ferry {
+    /// With the defaults.
+    pub(super) const DEFAULT: Self = Self { name: "ferry", every: None };
+
+    /// Rotates `every` so often.
+    pub(super) fn rotating(name: &'static str, every: &'static str) -> Self {
+        Self { name, every: Some(every) }
+    }
+
+    /// The key `rotation`, if it is needed.
+    fn rotation(&self) -> String {
+        self.every.map(|every| format!("rotation: {{every: {every}}}\n")).unwrap_or_default()
+    }
+}
 
 /// A changed file is read within two seconds; this is enough for it and for what follows from it.
 const RELOADED: Duration = Duration::from_secs(3);
@@ -27,7 +46,7 @@ fn program() -> Result<PathBuf> {
 
 impl Tunnel for Ferry {
     fn name(&self) -> &'static str {
-        "ferry"
+        self.name
     }
 
     fn settings(&self) -> &'static str {
@@ -45,7 +64,10 @@ impl Tunnel for Ferry {
         let end = |name: &str, config: PathBuf| -> Result<_> {
             Ok(site.program(program()?, name).args(["tunnel", "--config"]).arg(config))
         };
-        site.start(end("near", write_near(site, "near", &[&far])?)?, end("far", write_far(site, &[&near], &["app"])?)?)
+        site.start(
+            end("near", self.write_near(site, "near", &[&far])?)?,
+            end("far", self.write_far(site, &[&near], &["app"])?)?,
+        )
     }
 
     fn perform(&self, act: Act, step: u32, site: &Site, started: &mut Started) -> Result<Answer> {
@@ -61,18 +83,18 @@ impl Tunnel for Ferry {
             }
             (Act::RollKey, 0) => {
                 let rolled = keygen(site, "rolled")?;
-                write_far(site, &[&pubkey(site, "near")?, &rolled], &["app"])?;
+                self.write_far(site, &[&pubkey(site, "near")?, &rolled], &["app"])?;
             }
-            (Act::RollKey, 1) => drop(write_near(site, "rolled", &[&pubkey(site, "far")?])?),
-            (Act::RollKey, 2) => drop(write_far(site, &[&pubkey(site, "rolled")?], &["app"])?),
+            (Act::RollKey, 1) => drop(self.write_near(site, "rolled", &[&pubkey(site, "far")?])?),
+            (Act::RollKey, 2) => drop(self.write_far(site, &[&pubkey(site, "rolled")?], &["app"])?),
             (Act::Reload, 0) => {
                 let more = keygen(site, "more")?;
-                write_near(site, "near", &[&pubkey(site, "far")?, &more])?;
-                write_far(site, &[&pubkey(site, "near")?], &["app", "another"])?;
+                self.write_near(site, "near", &[&pubkey(site, "far")?, &more])?;
+                self.write_far(site, &[&pubkey(site, "near")?], &["app", "another"])?;
             }
             (Act::Reload, 1) => {
-                write_near(site, "near", &[&pubkey(site, "far")?])?;
-                write_far(site, &[&pubkey(site, "near")?], &["app"])?;
+                self.write_near(site, "near", &[&pubkey(site, "far")?])?;
+                self.write_far(site, &[&pubkey(site, "near")?], &["app"])?;
             }
             (Act::RollKey | Act::Reload, _) => return Ok(Answer::Done),
         }
@@ -89,25 +111,29 @@ fn pubkey(site: &Site, name: &str) -> Result<String> {
     output(&program()?, &["pubkey".as_ref(), site.dir.join(format!("{name}.key")).as_os_str()])
 }
 
-fn write_near(site: &Site, identity: &str, keys: &[&str]) -> Result<PathBuf> {
-    let text = format!(
-        "name: bench/near\nidentity: {identity}.key\npeers:\n  - name: bench/far\n    keys: {keys:?}\n    \
-         addresses: [\"file:{}\"]\negress:\n  - {{listen: \"{}\", peer: bench/far, service: app}}\n",
-        site.dir.join("addresses").display(),
-        site.near.addr(),
-    );
-    site.write("near.yaml", &text)
-}
+impl Ferry {
+    fn write_near(&self, site: &Site, identity: &str, keys: &[&str]) -> Result<PathBuf> {
+        let text = format!(
+            "name: bench/near\nidentity: {identity}.key\npeers:\n  - name: bench/far\n    keys: {keys:?}\n    \
+         addresses: [\"file:{}\"]\negress:\n  - {{listen: \"{}\", peer: bench/far, service: app}}\n{}",
+            site.dir.join("addresses").display(),
+            site.near.addr(),
+            self.rotation(),
+        );
+        site.write("near.yaml", &text)
+    }
 
-fn write_far(site: &Site, keys: &[&str], services: &[&str]) -> Result<PathBuf> {
-    let ingress: String = services
-        .iter()
-        .map(|service| format!("  - {{service: {service}, forward: \"{}\", allow: [bench/near]}}\n", site.app))
-        .collect();
-    let text = format!(
-        "name: bench/far\nidentity: far.key\nlisten: {}\npeers:\n  - name: bench/near\n    keys: {keys:?}\n\
-         ingress:\n{ingress}",
-        site.link.addr(),
-    );
-    site.write("far.yaml", &text)
+    fn write_far(&self, site: &Site, keys: &[&str], services: &[&str]) -> Result<PathBuf> {
+        let ingress: String = services
+            .iter()
+            .map(|service| format!("  - {{service: {service}, forward: \"{}\", allow: [bench/near]}}\n", site.app))
+            .collect();
+        let text = format!(
+            "name: bench/far\nidentity: far.key\nlisten: {}\npeers:\n  - name: bench/near\n    keys: {keys:?}\n\
+         ingress:\n{ingress}{}",
+            site.link.addr(),
+            self.rotation(),
+        );
+        site.write("far.yaml", &text)
+    }
 }

@@ -4,10 +4,14 @@ use super::certificates::generate;
 use super::{Act, Answer, Site, Started, Tunnel, need, version};
 use anyhow::Result;
 use rustix::process::Signal;
+use std::path::Path;
 use std::time::Duration;
 
 /// A pair of HAProxy masters with a worker each.
-pub(super) struct Haproxy;
+pub(super) struct Haproxy {
+    /// Without it, what is between the two ends is plaintext.
+    pub(super) tls: bool,
+}
 
 const COMMON: &str = "\
 defaults
@@ -26,11 +30,19 @@ defaults
 
 impl Tunnel for Haproxy {
     fn name(&self) -> &'static str {
-        "haproxy"
+        if self.tls { "haproxy" } else { "haproxy-plain" }
     }
 
     fn settings(&self) -> &'static str {
-        "TCP mode, mutual TLS (`verify required`); time-outs 1 h, 30 connect retries; TCP keep-alive 10 s + 3 x 5 s"
+        if self.tls {
+            "TCP mode, mutual TLS (`verify required`); time-outs 1 h, 30 connect retries; TCP keep-alive 10 s + 3 x 5 s"
+        } else {
+            "TCP mode, plaintext; otherwise as `haproxy`"
+        }
+    }
+
+    fn encrypted(&self) -> bool {
+        self.tls
     }
 
     fn version(&self) -> Result<String> {
@@ -39,18 +51,20 @@ impl Tunnel for Haproxy {
 
     fn start(&self, site: &Site) -> Result<Started> {
         let (near, far) = (generate(site, "near")?, generate(site, "far")?);
+        let secured = |own: &Path, other: &Path| {
+            let secured = format!(" ssl verify required crt {} ca-file {}", own.display(), other.display());
+            if self.tls { secured } else { String::new() }
+        };
         let near_conf = format!(
-            "{COMMON}listen app\n  bind {}\n  server far {} ssl verify required crt {} ca-file {}\n",
+            "{COMMON}listen app\n  bind {}\n  server far {}{}\n",
             site.near.addr(),
             site.relay,
-            near.pem.display(),
-            far.certificate.display(),
+            secured(&near.pem, &far.certificate),
         );
         let far_conf = format!(
-            "{COMMON}listen app\n  bind {} ssl verify required crt {} ca-file {}\n  server app {}\n",
+            "{COMMON}listen app\n  bind {}{}\n  server app {}\n",
             site.link.addr(),
-            far.pem.display(),
-            near.certificate.display(),
+            secured(&far.pem, &near.certificate),
             site.app,
         );
         let haproxy = need("haproxy")?;

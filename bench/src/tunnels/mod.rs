@@ -2,6 +2,7 @@
 
 mod certificates;
 mod direct;
+mod envoy;
 mod ferry;
 mod haproxy;
 mod rathole;
@@ -173,6 +174,11 @@ pub(crate) trait Tunnel: Send + Sync {
     /// When a program that it needs is not there.
     fn version(&self) -> Result<String>;
 
+    /// Whether what is between the two ends is encrypted and authenticated.
+    fn encrypted(&self) -> bool {
+        true
+    }
+
     /// As many sessions as it is fair to measure it with; more are left out, and the table says so.
     fn most_sessions(&self) -> usize {
         usize::MAX
@@ -197,12 +203,26 @@ pub(crate) trait Tunnel: Send + Sync {
 /// All tunnels, ours first.
 pub(crate) fn all() -> Vec<Arc<dyn Tunnel>> {
     vec![
-        Arc::new(ferry::Ferry),
+        Arc::new(ferry::Ferry::DEFAULT),
         Arc::new(rathole::Rathole),
         Arc::new(stunnel::Stunnel),
-        Arc::new(haproxy::Haproxy),
+        Arc::new(haproxy::Haproxy { tls: true }),
         Arc::new(ssh::Ssh),
         Arc::new(socat::Socat),
         Arc::new(direct::Direct),
     ]
+}
+
+/// All tunnels whose cost is compared: variants that survive no more than others may still be faster.
+pub(crate) fn priced() -> Vec<Arc<dyn Tunnel>> {
+    let mut tunnels = all();
+    let more: [Arc<dyn Tunnel>; 2] = [Arc::new(envoy::Envoy), Arc::new(haproxy::Haproxy { tls: false })];
+    // Beside their like: what encrypts comes first.
+    tunnels.splice(5..5, more);
+    tunnels
+}
+
+/// Ferry with another interval of rotation, under a name of its own.
+pub(crate) fn rotating(name: &'static str, every: &'static str) -> Arc<dyn Tunnel> {
+    Arc::new(ferry::Ferry::rotating(name, every))
 }

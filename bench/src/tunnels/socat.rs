@@ -13,7 +13,11 @@ impl Tunnel for Socat {
     }
 
     fn settings(&self) -> &'static str {
-        "plaintext pair; `TCP-LISTEN,fork` to `TCP` with keepalive, connects retried each second; half-close kept for 60 s"
+        "plaintext pair; `TCP-LISTEN,fork` (backlog 4096) to `TCP` with keepalive, connects retried each second; half-close kept for 60 s"
+    }
+
+    fn encrypted(&self) -> bool {
+        false
     }
 
     fn version(&self) -> Result<String> {
@@ -30,7 +34,11 @@ impl Tunnel for Socat {
         let pair = |name, listen: SocketAddr, to: SocketAddr| {
             site.program(&socat, name)
                 .args(["-t", "60"])
-                .arg(format!("TCP-LISTEN:{},bind={},fork,reuseaddr,nodelay,keepalive", listen.port(), listen.ip()))
+                .arg(format!(
+                    "TCP-LISTEN:{},bind={},fork,reuseaddr,backlog=4096,nodelay,keepalive",
+                    listen.port(),
+                    listen.ip()
+                ))
                 .arg(format!("TCP:{to},nodelay,keepalive,keepidle=10,keepintvl=5,keepcnt=3,retry=30,interval=1"))
         };
         site.start(pair("near", site.near.addr(), site.relay), pair("far", site.link.addr(), site.app))
