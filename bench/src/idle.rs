@@ -28,6 +28,7 @@ const JUST_OPENED: Figure = Figure { name: "just opened", better: Better::Neithe
 const OPENED: Figure = Figure { name: "opened in s", better: Better::Less, digits: 1 };
 const CORES: Figure = Figure { name: "cores used", better: Better::Neither, digits: 2 };
 const COUNT: Figure = Figure { name: "sessions", better: Better::Neither, digits: 0 };
+const ROTATIONS: Figure = Figure { name: "rotations each", better: Better::Neither, digits: 2 };
 const ALIVE: Figure = Figure { name: "alive", better: Better::Neither, digits: 0 };
 
 /// The only case.
@@ -62,7 +63,7 @@ pub(crate) async fn run(options: &Options) -> Result<Section> {
         options.idle
     );
     let common = Common { tunnels: options.tunnels.clone(), rounds: 1, seconds: 0.0, quiet: 1.0, quiet_wait: 0 };
-    let section = Section::new(TITLE, method, &[MEMORY, JUST_OPENED, OPENED, CORES, COUNT, ALIVE]);
+    let section = Section::new(TITLE, method, &[MEMORY, JUST_OPENED, OPENED, CORES, COUNT, ROTATIONS, ALIVE]);
     section.contest(&common, async |tunnel| measure(tunnel, options).await).await
 }
 
@@ -87,6 +88,7 @@ async fn measure(tunnel: &dyn Tunnel, options: &Options) -> Result<Vec<Sample>> 
     for stream in &mut streams {
         alive += u32::from(matches!(timeout(PATIENCE, exchange(stream)).await, Ok(Ok(()))));
     }
+    let rotations = tunnel.rotations(&pair.site)?.map(|count| (ROTATIONS, count as f64 / sessions as f64));
     let values = [
         (MEMORY, per_session(memory)),
         (JUST_OPENED, per_session(just_opened)),
@@ -95,7 +97,7 @@ async fn measure(tunnel: &dyn Tunnel, options: &Options) -> Result<Vec<Sample>> 
         (COUNT, sessions as f64),
         (ALIVE, alive.into()),
     ];
-    Ok(values.into_iter().map(|(figure, value)| Sample::new(CASE, figure, value)).collect())
+    Ok(values.into_iter().chain(rotations).map(|(figure, value)| Sample::new(CASE, figure, value)).collect())
 }
 
 /// Opens sessions, each of which exchanges a message.

@@ -20,8 +20,9 @@ const START: Duration = Duration::from_secs(20);
 pub(crate) struct Pair {
     /// Where the application connects.
     pub(crate) addr: SocketAddr,
+    /// Where it runs.
+    pub(crate) site: Site,
     started: Started,
-    _site: Site,
     _relay: Option<Relay>,
     _dir: TempDir,
 }
@@ -35,7 +36,7 @@ impl Pair {
     /// When it cannot be started, or nothing comes through.
     pub(crate) async fn start(tunnel: &dyn Tunnel, app: SocketAddr, delay: Option<Duration>) -> Result<Self> {
         let dir = TempDir::new()?;
-        let (near, link) = (Reserved::new()?, Reserved::new()?);
+        let (near, link, admin) = (Reserved::new()?, Reserved::new()?, Reserved::new()?);
         let relay = match delay {
             Some(delay) => {
                 let relay = Relay::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), link.addr())?;
@@ -45,7 +46,7 @@ impl Pair {
             None => None,
         };
         let between = relay.as_ref().map_or(link.addr(), Relay::addr);
-        let site = Site { near, link, relay: between, app, dir: dir.path().to_owned() };
+        let site = Site { near, link, relay: between, app, admin, dir: dir.path().to_owned() };
         let started = block_in_place(|| tunnel.start(&site))?;
         let addr = match &relay {
             Some(relay) => {
@@ -56,7 +57,7 @@ impl Pair {
             None if started.near_addr == between => started.target,
             None => started.near_addr,
         };
-        let pair = Self { addr, started, _site: site, _relay: relay, _dir: dir };
+        let pair = Self { addr, site, started, _relay: relay, _dir: dir };
         pair.ready().await.with_context(|| pair.started.log_tails())?;
         Ok(pair)
     }

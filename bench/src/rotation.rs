@@ -4,11 +4,14 @@ use crate::bulk::{COST, SPEED, transfer};
 use crate::latency::{P50, P99, P999, Pace};
 use crate::load::{App, Way};
 use crate::pair::Pair;
-use crate::section::{Common, OTHERS, Sample, Section};
+use crate::section::{Better, Common, Figure, OTHERS, Sample, Section};
 use crate::tunnels::{Tunnel, rotating};
 use anyhow::{Context, Result};
 use clap::Args;
 use tokio::task::block_in_place;
+
+/// How often the session that carries the messages moved to fresh keys.
+const ROTATIONS: Figure = Figure { name: "rotations", better: Better::Neither, digits: 0 };
 
 /// The row with a rotation every second.
 pub(crate) const EVERY_SECOND: &str = "every second";
@@ -39,7 +42,7 @@ pub(crate) async fn run(options: &Options) -> Result<Section> {
          and with 1 h.",
         options.rate, options.common.seconds
     );
-    let mut section = Section::new(TITLE, method, &[SPEED, COST, P50, P99, P999, OTHERS]);
+    let mut section = Section::new(TITLE, method, &[SPEED, COST, P50, P99, P999, ROTATIONS, OTHERS]);
     (section.ours, section.reference) = (EVERY_SECOND, NEVER);
     let tunnels = [rotating(EVERY_SECOND, "1s"), rotating(NEVER, "1h")];
     section.rounds(&options.common, &tunnels, async |tunnel| measure(tunnel, options).await).await
@@ -59,8 +62,12 @@ async fn measure(tunnel: &dyn Tunnel, options: &Options) -> Result<Vec<Sample>> 
             Sample::new(&case, OTHERS, spent.others),
         ]);
     }
+    let before = tunnel.rotations(&pair.site)?;
     let pace = Pace { rate: options.rate, size: 1000, duration: options.common.duration() };
     let case = format!("1 kB at {}/s", options.rate);
     samples.extend(block_in_place(|| pace.samples(&pair, &case)).with_context(|| pair.log_tails())?);
+    if let (Some(before), Some(after)) = (before, tunnel.rotations(&pair.site)?) {
+        samples.push(Sample::new(&case, ROTATIONS, (after - before) as f64));
+    }
     Ok(samples)
 }

@@ -197,7 +197,8 @@ impl Path {
         let relay = Relay::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), link.addr())?;
         relay.delay(self.delay);
         let (near, addr) = (Reserved::new()?, app.addr()?);
-        let site = Site { near, link, relay: relay.addr(), app: addr, dir: dir.path().to_owned() };
+        let admin = Reserved::new()?;
+        let site = Site { near, link, relay: relay.addr(), app: addr, admin, dir: dir.path().to_owned() };
         let mut started = block_in_place(|| tunnel.start(&site))?;
         relay.set_target(started.target);
         let met = app.meet(started.near_addr, START).await;

@@ -4,6 +4,8 @@ use super::{Act, Answer, Site, Started, Tunnel};
 use crate::process::output;
 use anyhow::{Context, Result};
 use rustix::process::Signal;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -70,6 +72,15 @@ impl Tunnel for Ferry {
         )
     }
 
+    fn rotations(&self, site: &Site) -> Result<Option<u64>> {
+        let mut admin = TcpStream::connect(site.admin.addr()).context("the admin endpoint")?;
+        admin.write_all(b"GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        admin.read_to_string(&mut text)?;
+        let count = text.lines().find_map(|line| line.strip_prefix("ferry_rotations_total{result=\"done\"} "));
+        Ok(Some(count.context("the admin endpoint counts no rotations")?.trim().parse()?))
+    }
+
     fn perform(&self, act: Act, step: u32, site: &Site, started: &mut Started) -> Result<Answer> {
         match (act, step) {
             (Act::Moved(addr), _) => {
@@ -114,8 +125,9 @@ fn pubkey(site: &Site, name: &str) -> Result<String> {
 impl Ferry {
     fn write_near(&self, site: &Site, identity: &str, keys: &[&str]) -> Result<PathBuf> {
         let text = format!(
-            "name: bench/near\nidentity: {identity}.key\npeers:\n  - name: bench/far\n    keys: {keys:?}\n    \
+            "name: bench/near\nidentity: {identity}.key\nadmin: {}\npeers:\n  - name: bench/far\n    keys: {keys:?}\n    \
          addresses: [\"file:{}\"]\negress:\n  - {{listen: \"{}\", peer: bench/far, service: app}}\n{}",
+            site.admin.addr(),
             site.dir.join("addresses").display(),
             site.near.addr(),
             self.rotation(),

@@ -32,6 +32,8 @@ pub(crate) struct Site {
     pub(crate) relay: SocketAddr,
     /// The application at the far end.
     pub(crate) app: SocketAddr,
+    /// Where the near end answers questions about itself, if it can.
+    pub(crate) admin: Reserved,
     /// An empty directory for configuration, keys and logs.
     pub(crate) dir: PathBuf,
 }
@@ -177,6 +179,15 @@ pub(crate) trait Tunnel: Send + Sync {
     /// Whether what is between the two ends is encrypted and authenticated.
     fn encrypted(&self) -> bool {
         true
+    }
+
+    /// How often sessions have moved to fresh keys so far, if it counts that.
+    ///
+    /// # Errors
+    /// When it should tell and does not.
+    fn rotations(&self, site: &Site) -> Result<Option<u64>> {
+        let _ = site;
+        Ok(None)
     }
 
     /// As many sessions as it is fair to measure it with; more are left out, and the table says so.
