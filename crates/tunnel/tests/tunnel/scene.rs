@@ -11,11 +11,12 @@ use ferry_session::{Accept, Epoch, Frame, Hello, INITIAL_WINDOW, Intent, LinkKin
 use ferry_tunnel::Tunnel;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
 use crate::manners::Manners;
 use crate::pair::{Site, echo, near_config};
 use crate::rogue::Rogue;
-use crate::watch::{log, reaches};
+use crate::watch::{PATIENCE, log, reaches};
 
 pub struct Scene {
     pub far: Tunnel,
@@ -100,7 +101,7 @@ impl Scene {
     pub async fn session_of(&self, identity: &Identity) -> (Rogue, TcpStream) {
         let mut link = self.link_of(identity).await;
         link.say(&hello(ID, 1, Intent::Open, "trap")).await;
-        let (app, _) = self.trap.accept().await.unwrap();
+        let (app, _) = timeout(PATIENCE, self.trap.accept()).await.expect("it is connected to").unwrap();
         let accept = link.until(|frame| match frame {
             Frame::Accept(accept) => Some(*accept),
             _ => None,
@@ -127,7 +128,7 @@ pub async fn echo_of_nobody() -> SocketAddr {
 pub async fn exchange(app: &mut TcpStream) {
     app.write_all(b"hello").await.unwrap();
     let mut answer = [0; 5];
-    app.read_exact(&mut answer).await.unwrap();
+    timeout(PATIENCE, app.read_exact(&mut answer)).await.expect("the bytes come back").unwrap();
     assert_eq!(&answer, b"hello");
 }
 
@@ -135,7 +136,7 @@ pub async fn exchange(app: &mut TcpStream) {
 pub async fn is_reset(app: &mut TcpStream) {
     let mut bytes = [0; 1024];
     loop {
-        match app.read(&mut bytes).await {
+        match timeout(PATIENCE, app.read(&mut bytes)).await.expect("the connection ends") {
             Ok(0) => panic!("a FIN instead of a RST"),
             Ok(_) => {}
             Err(error) => return assert_eq!(error.kind(), ErrorKind::ConnectionReset),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::pair::get;
 
 /// A wait that takes longer will not end.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The samples of `/metrics` whose names begin with `prefix`, without it and without `_total`; those that are 0 are
 /// left out.
