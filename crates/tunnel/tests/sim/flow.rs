@@ -64,7 +64,7 @@ fn a_slow_application_pauses_only_itself() {
         let before = Instant::now();
         world.apps.quiet();
         let talk = world.apps.talk(world.connect(NEAR).await, 2, [Part::eager(3_000_000); 2]);
-        talk.is_whole().await;
+        talk.ends_whole().await;
         println!("beside one that holds {held} bytes, another session moved 3 MB each way in {:?}", before.elapsed());
         assert!(before.elapsed() < Duration::from_secs(30), "{:?}", before.elapsed());
         drop((slow, kept));

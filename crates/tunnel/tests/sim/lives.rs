@@ -199,7 +199,7 @@ impl Life {
     /// Every session ends, at both ends, as a reset.
     async fn reset_within(&mut self, time: Duration) {
         for talk in std::mem::take(&mut self.talks) {
-            talk.is_reset(&self.world.apps, time).await;
+            talk.ends_reset(&self.world.apps, time).await;
         }
     }
 
@@ -208,7 +208,7 @@ impl Life {
         self.world.apps.quiet();
         for talk in std::mem::take(&mut self.talks) {
             let key = talk.key;
-            timeout(QUIET, talk.is_whole()).await.unwrap_or_else(|_| panic!("session {key} has got stuck"));
+            timeout(QUIET, talk.ends_whole()).await.unwrap_or_else(|_| panic!("session {key} has got stuck"));
         }
     }
 }

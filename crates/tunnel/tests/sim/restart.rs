@@ -34,7 +34,7 @@ fn a_session_that_was_opening_when_the_peer_restarted_is_reset_and_not_opened_tw
         let talk = talk(&world, NEAR, 2).await;
         sleep(Duration::from_millis(500)).await;
         replace(&mut world, FAR).await;
-        talk.is_reset(&world.apps.clone(), Duration::from_secs(10)).await;
+        talk.ends_reset(&world.apps.clone(), Duration::from_secs(10)).await;
         world.rest().await;
     });
 }
@@ -70,7 +70,7 @@ fn links_of_a_process_that_is_known_to_be_gone_carry_no_new_session() {
         // As long as an offered link may last: with the next one the new process tells.
         sleep(Duration::from_secs(31)).await;
         world.apps.quiet();
-        talk(&world, NEAR, 2).await.is_whole().await;
+        talk(&world, NEAR, 2).await.ends_whole().await;
         world.rest().await;
     });
 }
@@ -89,7 +89,7 @@ fn when_either_end_restarts_both_applications_are_reset_within_seconds_of_the_pa
             replace(&mut world, end).await;
             let restarted = Instant::now();
             for talk in talks {
-                talk.is_reset(&world.apps.clone(), Duration::from_secs(20)).await;
+                talk.ends_reset(&world.apps.clone(), Duration::from_secs(20)).await;
             }
             println!("tunnel {end} restarted: both ends of both sessions reset after {:?}", restarted.elapsed());
             world.rest().await;

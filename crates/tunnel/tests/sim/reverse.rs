@@ -17,7 +17,7 @@ async fn back_after(world: &World, cause: impl AsyncFnOnce(&World)) -> Duration 
     cause(world).await;
     let healed = Instant::now();
     world.apps.quiet();
-    talk.is_whole().await;
+    talk.ends_whole().await;
     healed.elapsed()
 }
 
@@ -45,7 +45,7 @@ fn an_offered_link_that_died_unnoticed_delays_a_new_session_by_seconds() {
         let end = world.connect(FAR).await;
         world.apps.quiet();
         let talk = world.apps.talk(end, 2, [Part::eager(100_000); 2]);
-        talk.is_whole().await;
+        talk.ends_whole().await;
         let took = opened.elapsed();
         assert!(took < Duration::from_secs(31), "{took:?}");
         world.rest().await;

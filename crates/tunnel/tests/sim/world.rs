@@ -43,10 +43,6 @@ pub struct World {
     pub net: Net,
     pub hosts: [Host; 2],
     pub ids: [Identity; 2],
-    /// Keys that the other end accepts, for each.
-    pub keys: [Vec<PublicKey>; 2],
-    /// Which ends are dialled by the other one.
-    pub dialled: [bool; 2],
     pub apps: Apps,
     pub configs: [config::Tunnel; 2],
     tunnels: [Option<Tunnel>; 2],
@@ -66,7 +62,7 @@ impl World {
             config
         });
         let apps = Apps::serve(BOTH.map(|end| hosts[end].listen(loopback(APP)).unwrap()));
-        let mut world = Self { net, hosts, ids, keys, dialled, apps, configs, tunnels: [None, None] };
+        let mut world = Self { net, hosts, ids, apps, configs, tunnels: [None, None] };
         // Whoever is dialled first: no test begins with a second of waiting.
         for end in [FAR, NEAR] {
             world.start_tunnel(end).await;
