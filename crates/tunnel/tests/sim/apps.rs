@@ -104,11 +104,11 @@ impl Talk {
     /// Both applications see the connection fail before `time` is over; the one that is called, if it ever was.
     pub async fn ends_reset(self, apps: &Apps, time: Duration) {
         let key = self.key;
-        assert!(!self.is_over(apps, time).await, "session {key} has ended well");
+        assert!(!self.ends_within(apps, time).await, "session {key} has ended well");
     }
 
     /// Both applications see the same end before `time` is over, and whether that is a good one.
-    pub async fn is_over(self, apps: &Apps, time: Duration) -> bool {
+    pub async fn ends_within(self, apps: &Apps, time: Duration) -> bool {
         let over = sleep(time);
         tokio::pin!(over);
         let caller = tokio::select! {

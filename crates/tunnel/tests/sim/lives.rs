@@ -269,7 +269,7 @@ fn a_tunnel_that_restarts_ends_its_sessions_at_both_ends_and_serves_new_ones() {
         }
         life.arrive().await;
         for talk in waiting {
-            talk.is_over(&apps, QUIET).await;
+            talk.ends_within(&apps, QUIET).await;
         }
         life.world.rest().await;
     });
