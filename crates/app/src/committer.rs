@@ -41,7 +41,8 @@ pub(crate) async fn run(app: Arc<App>, mut store: Store, data: Option<PathBuf>) 
         let mut batch = Batch::collect(&app, &dropped);
         let result;
         (store, batch.commit, result) = commit(store, batch.commit).await?;
-        let (acked, full) = (batch.commit.acked, data.as_deref().is_some_and(nearly_full));
+        let acked = batch.commit.acked;
+        let full = data.as_deref().is_some_and(|data| nearly_full(data, store.unused()));
         match result {
             Ok(()) => {
                 dropped = batch.publish(&app);
@@ -183,8 +184,10 @@ fn set_full(app: &App, full: bool) {
     }
 }
 
-fn nearly_full(data: &Path) -> bool {
+fn nearly_full(data: &Path, unused: u64) -> bool {
     // A file system that does not tell is found full by its writes.
-    rustix::fs::statvfs(data)
-        .is_ok_and(|disk| disk.f_bavail * disk.f_frsize < RESERVE.min(disk.f_blocks * disk.f_frsize / 8))
+    rustix::fs::statvfs(data).is_ok_and(|disk| {
+        let (free, all) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);
+        free + unused < RESERVE.min(all / 8)
+    })
 }

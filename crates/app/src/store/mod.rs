@@ -66,6 +66,12 @@ impl Commit {
 }
 
 impl Store {
+    /// Bytes that the database holds and does not use: trimming gives room back here, not to the disk.
+    pub(crate) fn unused(&self) -> u64 {
+        let pragma = |name| self.connection.pragma_query_value::<u32, _>(None, name, |row| row.get(0)).unwrap_or(0);
+        u64::from(pragma("freelist_count")) * u64::from(pragma("page_size"))
+    }
+
     /// Stores all of it: when this returns `Ok`, it survives any end of this process and of its machine.
     pub(crate) fn commit(&mut self, commit: &Commit) -> Result<(), StoreError> {
         let number = self.commits + 1;

@@ -215,3 +215,57 @@ async fn a_dead_message_is_listed_survives_a_restart_and_a_retry_appends_it_at_t
     assert_eq!(get(&terminator, "/dead").await.1["count"], 0);
     assert_eq!(numbers(&results(&terminator, 3).await), [1, 3, 2]);
 }
+
+/// A file system of its own, which only root can make.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn mount(size: &str) -> Option<Self> {
+        let dir = fresh_dir();
+        std::fs::create_dir_all(&dir).unwrap();
+        let options = format!("size={size}");
+        let mounted =
+            std::process::Command::new("mount").args(["-t", "tmpfs", "-o", &options, "ferry"]).arg(&dir).output();
+        if mounted.is_ok_and(|run| run.status.success()) {
+            return Some(Self(dir));
+        }
+        println!("left out: a small file system can be mounted by root only");
+        None
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_loses_nothing_accepted_and_passes() {
+    let Some(disk) = SmallDisk::mount("16m") else { return };
+    let proxy = Proxy::to(nowhere().await).await;
+    let initiator = start(initiating(proxy.address), &disk.0.join("data"), Arc::new(PassThrough)).await;
+    let big = "x".repeat(100_000);
+    let mut accepted = Vec::new();
+    let error = loop {
+        let n = accepted.len();
+        match trigger(&initiator, "", &json!({"n": n, "big": big})).await {
+            (202, _) => accepted.push(n as u64),
+            (status, body) => {
+                assert_eq!(status, 503, "{body}");
+                break body["error"].as_str().unwrap().to_owned();
+            }
+        }
+    };
+    assert!(error.contains("disk") && error.contains("full"), "{error}");
+    assert!(accepted.len() > 20, "{}", accepted.len());
+    let (status, body) = get(&initiator, "/readyz").await;
+    assert!(status == 503 && body["error"].as_str().unwrap().contains("full"), "{status} {body}");
+
+    let terminator = terminator();
+    proxy.redirect(terminator.local_addr());
+    assert_eq!(numbers(&results(&terminator, accepted.len()).await), accepted);
+    eventually("ready again", async || (get_text(&initiator, "/readyz").await.0 == 200).then_some(())).await;
+    assert_eq!(trigger(&initiator, "?wait=60s", &json!({"n": 999})).await.1["delivered"], true);
+    initiator.drain(DEADLINE).await;
+}
