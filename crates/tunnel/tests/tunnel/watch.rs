@@ -63,10 +63,15 @@ pub async fn reaches(admin: SocketAddr, sample: &str, least: i64) {
 
 /// Waits until the path answers with this code; returns the body.
 pub async fn answers(admin: SocketAddr, path: &str, expected: u16) -> String {
+    says(admin, path, expected, "").await
+}
+
+/// Waits until the path answers with this code and a body that holds `part`.
+pub async fn says(admin: SocketAddr, path: &str, expected: u16, part: &str) -> String {
     let begun = Instant::now();
     loop {
         let (code, body) = get(admin, path).await;
-        if code == expected {
+        if code == expected && body.contains(part) {
             return body;
         }
         assert!(begun.elapsed() < PATIENCE, "{path} answers {code}: {body}");
