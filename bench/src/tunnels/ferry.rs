@@ -2,7 +2,7 @@
 
 use super::{Act, Answer, Site, Started, Tunnel};
 use crate::process::output;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -78,7 +78,9 @@ impl Tunnel for Ferry {
         let mut text = String::new();
         admin.read_to_string(&mut text)?;
         let count = text.lines().find_map(|line| line.strip_prefix("ferry_rotations_total{result=\"done\"} "));
-        Ok(Some(count.context("the admin endpoint counts no rotations")?.trim().parse()?))
+        ensure!(text.starts_with("HTTP/1.1 200"), "the admin endpoint does not tell its metrics");
+        // A metric may be absent until it first counts.
+        Ok(Some(count.map_or(Ok(0), |count| count.trim().parse())?))
     }
 
     fn perform(&self, act: Act, step: u32, site: &Site, started: &mut Started) -> Result<Answer> {
