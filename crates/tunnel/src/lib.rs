@@ -1,8 +1,8 @@
 //! Ferry's sidecar: carries TCP connections between two tunnels as sessions that survive what happens between them.
 //!
-//! [`Tunnel::start`] takes a checked configuration and returns the bound addresses. Inside, one [`driver`] task moves
-//! the bytes of each session between the application, the pure session of `ferry-session` and its [`link`]s; each
-//! [`peer`] keeps a pool of warm links; [`accept`] lets peers in. The [`net`] traits stand for the network, so that
+//! [`Tunnel::start`] takes a checked configuration and returns the bound addresses. Inside, one `driver` task moves
+//! the bytes of each session between the application, the pure session of `ferry-session` and its `link`s; each
+//! `peer` keeps a pool of warm links; `accept` lets peers in. The [`net`] traits stand for the network, so that
 //! all of it also runs on a simulated one.
 
 mod accept;

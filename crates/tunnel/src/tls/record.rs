@@ -45,8 +45,8 @@ impl Cipher {
         Ok(Self { key: LessSafeKey::new(key), iv, records: first })
     }
 
-    /// "The 64-bit record sequence number is [...] padded to the left with zeros to iv_length. [It] is XORed with the
-    /// static iv" (§5.3).
+    /// "The 64-bit record sequence number is [...] padded to the left with zeros to iv_length.
+    /// \[It\] is XORed with the static iv" (§5.3).
     fn next_nonce(&mut self) -> Nonce {
         let mut nonce = self.iv;
         let sequence = self.records.to_be_bytes();
