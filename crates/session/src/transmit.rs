@@ -2,7 +2,7 @@ use std::borrow::Cow;
 
 use crate::attachment::{Attachment, Farewell, Part};
 use crate::link::{Greeting, Retire};
-use crate::session::{AckTimer, INITIAL_WINDOW};
+use crate::session::AckTimer;
 use crate::{Accept, Epoch, Frame, Intent, Reset, ResetCode, Session, Time};
 
 /// What goes next on a link; made into a frame once nothing has to change any more.
@@ -34,12 +34,12 @@ impl Session {
                 }),
             });
         }
-        match (part, &self.attachment) {
-            (Part::Old, _) => self.poll_retire(now, epoch),
-            // "Only an Open, or a Resume without another link, may send data behind its Hello."
-            (Part::Next, Attachment::Attaching { current: None, intent: Intent::Resume, .. }) => self.poll_early(epoch),
-            (Part::Next, Attachment::Attaching { intent: Intent::Resume | Intent::Rotate, .. }) => None,
-            (Part::Next | Part::Current | Part::Fresh, _) => self.poll_traffic(now, epoch),
+        let opening = matches!(self.attachment, Attachment::Attaching { intent: Intent::Open, .. });
+        match part {
+            Part::Old => self.poll_retire(now, epoch),
+            // "Only an Open may send data behind its Hello."
+            Part::Next if !opening => None,
+            Part::Next | Part::Current | Part::Fresh => self.poll_traffic(now, epoch),
         }
     }
 
@@ -66,22 +66,6 @@ impl Session {
         let end = link.next;
         self.finish_draining(now);
         Some(Frame::Retire { end })
-    }
-
-    /// Bytes behind the Hello of a Resume: no more than behind that of an Open, because the peer may have them.
-    fn poll_early(&mut self, epoch: Epoch) -> Option<Frame<'_>> {
-        let link = self.attachment.link_mut(epoch).filter(|_| self.resetting.is_none())?;
-        link.next = link.next.max(self.send.acked());
-        let offset = link.next;
-        let room = usize::try_from((self.send.acked() + INITIAL_WINDOW).saturating_sub(offset)).unwrap_or(usize::MAX);
-        let length = self.send.payload(offset).len().min(room);
-        if length == 0 {
-            return None;
-        }
-        link.next += length as u64;
-        link.liveness.on_traffic();
-        self.send.on_sent(link.next);
-        Some(Frame::Data { offset, payload: &self.send.payload(offset)[..length] })
     }
 
     fn poll_traffic(&mut self, now: Time, epoch: Epoch) -> Option<Frame<'_>> {
