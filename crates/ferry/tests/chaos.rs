@@ -122,12 +122,15 @@ struct Sender {
     listen: SocketAddr,
     bytes: usize,
     accepted: AtomicUsize,
+    /// So many may be accepted by now: sending must not be over before the last kill.
+    allowed: AtomicUsize,
     enough: AtomicBool,
 }
 
 impl Sender {
     fn new(listen: SocketAddr, form: &Form) -> Arc<Self> {
-        Arc::new(Self { listen, bytes: form.bytes, accepted: AtomicUsize::new(0), enough: AtomicBool::new(false) })
+        let (accepted, allowed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Self { listen, bytes: form.bytes, accepted, allowed, enough: AtomicBool::new(false) })
     }
 
     /// Sends until it is enough; what was owed when a connection was lost is not sent again.
@@ -141,7 +144,8 @@ impl Sender {
             let (mut writer, mut reader) = socket.split();
             let mut owed = VecDeque::new();
             while accepted.len() < messages || !self.enough.load(Ordering::Relaxed) {
-                let may_send = owed.len() < OWED_MAX && accepted.len() + owed.len() < messages;
+                let allowed = self.allowed.load(Ordering::Relaxed);
+                let may_send = owed.len() < OWED_MAX && accepted.len() + owed.len() < allowed;
                 if may_send {
                     n += 1;
                     owed.push_back(n);
@@ -156,7 +160,7 @@ impl Sender {
                 if writer.flush().await.is_err() {
                     break;
                 }
-                let frame = match tokio::time::timeout(Duration::from_millis(50), reader.next()).await {
+                let frame = match tokio::time::timeout(Duration::from_millis(5), reader.next()).await {
                     Err(_) => continue,
                     Ok(Some(Ok(Message::Text(text)))) => serde_json::from_str::<Value>(&text).unwrap(),
                     Ok(Some(Ok(_))) => continue,
@@ -226,15 +230,23 @@ fn every_accepted_message_arrives_once_and_in_order_whatever_is_killed() {
         }
     }
     for (i, index) in order.iter().enumerate() {
-        // Spread over the messages, each kill at a moment of its own.
-        let due = form.messages * (i + 1) / (order.len() + 2);
-        eventually("progress", || (senders[i % 2].accepted.load(Ordering::Relaxed) >= due).then_some(()));
-        std::thread::sleep(Duration::from_millis(random.below(150) as u64));
+        // Spread over the messages, each kill at a moment of its own among those that may be sent until then.
+        let (from, to) = (form.messages * i / (order.len() + 1), form.messages * (i + 1) / (order.len() + 1));
+        senders.iter().for_each(|sender| sender.allowed.store(to, Ordering::Relaxed));
+        let (sender, due) = (&senders[i % 2], from + random.below(to - from));
+        let end = Instant::now() + support::DEADLINE;
+        while sender.accepted.load(Ordering::Relaxed) < due {
+            assert!(Instant::now() < end, "no progress beyond {}", sender.accepted.load(Ordering::Relaxed));
+            std::thread::sleep(Duration::from_micros(200));
+        }
         let counts = senders.each_ref().map(|sender| sender.accepted.load(Ordering::Relaxed));
         println!("{:6.2} s, accepted {counts:?}: kill {}", start.elapsed().as_secs_f64(), ferry.processes[*index].name);
         ferry.kill(*index, Duration::from_millis(random.below(300) as u64));
     }
-    senders.iter().for_each(|sender| sender.enough.store(true, Ordering::Relaxed));
+    for sender in &senders {
+        sender.allowed.store(form.messages, Ordering::Relaxed);
+        sender.enough.store(true, Ordering::Relaxed);
+    }
     let [forward, backward] = clients.map(|client| runtime.block_on(client).unwrap());
     for (direction, accepted, listen) in
         [("forward", forward, ferry.terminator), ("backward", backward, ferry.initiator)]
