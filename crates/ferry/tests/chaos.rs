@@ -212,7 +212,7 @@ fn check(direction: &str, accepted: &[(u64, String)], arrived: &[(u64, String)])
 fn every_accepted_message_arrives_once_and_in_order_whatever_is_killed() {
     let form = match std::env::var("FERRY_CHAOS").as_deref() {
         Ok("long") => Form { messages: 20_000, bytes: 1000, rounds: 5 },
-        _ => Form { messages: 600, bytes: 200, rounds: 1 },
+        _ => Form { messages: 4000, bytes: 200, rounds: 4 },
     };
     let seed = std::env::var("FERRY_CHAOS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     let mut random = Random(seed);
