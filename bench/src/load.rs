@@ -110,14 +110,14 @@ impl App {
     pub(crate) fn run(&self, near: SocketAddr, streams: u8, way: Way) -> Result<Run> {
         let board = Arc::new(Board::default());
         *self.board.lock().unwrap_or_else(PoisonError::into_inner) = board.clone();
-        let mut run = Run { board: board.clone(), way, sockets: Vec::new(), threads: Vec::new() };
+        let mut run = Run { board: board.clone(), threads: Vec::new() };
         for number in 0..streams {
             let mut socket = TcpStream::connect(near)?;
             prepare(&socket)?;
             socket.write_all(&[way as u8, number])?;
             let (stream, board) = (self.stream.clone(), board.clone());
-            run.sockets.push(socket.try_clone()?);
-            run.threads.push(thread::spawn(move || lead(&socket, &stream, &board, number, way)));
+            let directions = [way != Way::Down, way != Way::Up];
+            run.threads.push(thread::spawn(move || transfer(&socket, &stream, &board, number, directions, true)));
         }
         Ok(run)
     }
@@ -138,8 +138,6 @@ impl Drop for App {
 #[derive(Debug)]
 pub(crate) struct Run {
     board: Arc<Board>,
-    way: Way,
-    sockets: Vec<TcpStream>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -155,12 +153,6 @@ impl Run {
     /// When a stream failed, a byte was wrong or some are missing.
     pub(crate) fn finish(mut self) -> Result<()> {
         self.board.stop.store(true, Relaxed);
-        if self.way == Way::Down {
-            // Nothing was sent, so nobody else ends this way.
-            for socket in &self.sockets {
-                socket.shutdown(Shutdown::Write)?;
-            }
-        }
         for thread in self.threads.drain(..) {
             ensure!(thread.join().is_ok(), "a thread panicked");
         }
@@ -222,7 +214,7 @@ fn serve(mut socket: TcpStream, stream: &Stream, board: &Mutex<Arc<Board>>) {
     } else if let Some(way) = Way::from_byte(first[0]) {
         let mut number = [0];
         if socket.read_exact(&mut number).is_ok() {
-            follow(&socket, stream, &board, number[0], way);
+            transfer(&socket, stream, &board, number[0], [way != Way::Up, way != Way::Down], false);
         }
     }
 }
@@ -238,31 +230,20 @@ fn echo(mut socket: &TcpStream, first: u8) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The end that connected: it ends its stream first, and sees the other end's once everything has arrived there.
-fn lead(socket: &TcpStream, stream: &Stream, board: &Board, number: u8, way: Way) {
+/// One end of a stream until both ways have ended. Who sends ends first, so that nobody half-closes before everything
+/// has arrived: some tunnels do not survive that. Of two who send, the one that `leads` does.
+fn transfer(socket: &TcpStream, stream: &Stream, board: &Board, number: u8, [sends, receives]: [bool; 2], leads: bool) {
     thread::scope(|scope| {
         let sending = scope.spawn(|| {
-            if way != Way::Down {
+            if sends {
                 send(socket, stream, board, number).unwrap_or_else(|error| board.fail(&error));
-                // Fails where the connection has; its reader says why.
-                let _ = socket.shutdown(Shutdown::Write);
+                if leads || !receives {
+                    // Fails where the connection has; its reader says why.
+                    let _ = socket.shutdown(Shutdown::Write);
+                }
             }
         });
-        let received = receive(socket, stream, board, number, way != Way::Up);
-        received.unwrap_or_else(|error| board.fail(&error));
-        let _ = sending.join();
-    });
-}
-
-/// The end that was connected to: it ends its stream when it has everything, and sent everything.
-fn follow(socket: &TcpStream, stream: &Stream, board: &Board, number: u8, way: Way) {
-    thread::scope(|scope| {
-        let sending = scope.spawn(|| {
-            if way != Way::Up {
-                send(socket, stream, board, number).unwrap_or_else(|error| board.fail(&error));
-            }
-        });
-        let received = receive(socket, stream, board, number, way != Way::Down);
+        let received = receive(socket, stream, board, number, receives);
         received.unwrap_or_else(|error| board.fail(&error));
         let _ = sending.join();
     });

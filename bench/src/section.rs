@@ -93,6 +93,8 @@ pub(crate) struct Section {
     pub(crate) reference: &'static str,
     /// Everything that was measured.
     pub(crate) samples: Vec<(String, Sample)>,
+    /// Tunnels in the order of the rows, as far as it is known beforehand.
+    order: Vec<&'static str>,
     /// Tunnels that could not be measured, and why.
     pub(crate) failures: Vec<(String, String)>,
 }
@@ -101,7 +103,9 @@ impl Section {
     /// A section without results so far, which compares with ferry and with no tunnel at all.
     pub(crate) fn new(title: &'static str, method: String, figures: &[Figure]) -> Self {
         let (ours, reference) = ("ferry", "direct");
-        Self { title, method, figures: figures.to_vec(), ours, reference, samples: Vec::new(), failures: Vec::new() }
+        let figures = figures.to_vec();
+        let (samples, order, failures) = (Vec::new(), Vec::new(), Vec::new());
+        Self { title, method, figures, ours, reference, samples, order, failures }
     }
 
     /// Measures the tunnels that were asked for in turns, for as many rounds.
@@ -125,6 +129,7 @@ impl Section {
         F: AsyncFn(&dyn Tunnel) -> Result<Vec<Sample>>,
     {
         raise_open_files()?;
+        self.order = tunnels.iter().map(|tunnel| tunnel.name()).collect();
         let mut patience = Duration::from_secs(common.quiet_wait);
         for round in 1..=common.rounds {
             for tunnel in tunnels {
@@ -139,7 +144,7 @@ impl Section {
                     }
                     Err(error) => {
                         eprintln!("{}: {}: not measured: {error:#}", self.title, tunnel.name());
-                        self.failures.push((tunnel.name().to_owned(), format!("{error:#}").replace('\n', " ")));
+                        self.failures.push((tunnel.name().to_owned(), error.root_cause().to_string()));
                     }
                 }
                 let took = start.elapsed().as_secs_f64();
@@ -162,9 +167,9 @@ impl Section {
         unique(self.samples.iter().map(|(_, sample)| sample.case.as_str()))
     }
 
-    /// The tunnels in the order in which they were measured.
+    /// The tunnels, in the order in which they were to be measured.
     pub(crate) fn tunnels(&self) -> Vec<&str> {
-        unique(self.samples.iter().map(|(tunnel, _)| tunnel.as_str()))
+        unique(self.order.iter().copied().chain(self.samples.iter().map(|(tunnel, _)| tunnel.as_str())))
     }
 
     /// A row per case and tunnel: for each figure the median, and how ours compares.

@@ -20,7 +20,9 @@ impl Tunnel for Envoy {
     }
 
     fn version(&self) -> Result<String> {
-        version("envoy", "--version")
+        // Its own path, "version:", and commit/number/state of the tree/kind of build/TLS library.
+        let text = version("envoy", "--version")?;
+        Ok(format!("envoy {}", text.split('/').rev().nth(3).unwrap_or(&text)))
     }
 
     fn start(&self, site: &Site) -> Result<Started> {
