@@ -59,7 +59,9 @@ pub(crate) async fn run(options: &Options) -> Result<Section> {
     let method = format!(
         "Sessions that each exchanged {MESSAGE} B and then do nothing. *KiB/session*: memory (PSS) of all processes of both \
          ends, less what they had before the first session, after {} s of idleness. *Cores used*: processor seconds per \
-         second of both ends meanwhile. *Alive*: sessions that still carried a message after it.",
+         second of both ends meanwhile. *Alive*: sessions that still carried a message after it; where \
+         TCP keep-alive is set (see Tunnels), the probes of connections opened in one burst fall due together, and what \
+         they overflow is the kernel's queue for loopback (`net.core.netdev_max_backlog`), not the tunnel.",
         options.idle
     );
     let common = Common { tunnels: options.tunnels.clone(), rounds: 1, seconds: 0.0, quiet: 1.0, quiet_wait: 0 };
