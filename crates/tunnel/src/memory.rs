@@ -1,7 +1,8 @@
 //! Memory for buffers: bounded over all sessions, shared out between peers.
 //!
 //! Each session reserves a floor when it opens. What is left is lent as sessions show that they need it, and given
-//! back when they rest; while it is scarce, no peer gets more than its share.
+//! back when they rest. One half of all is kept for the peers, an equal part for each; the other is whoever's comes
+//! first.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,20 +33,35 @@ impl Capacities {
 #[derive(Debug)]
 pub(crate) struct Memory {
     limit: u64,
-    /// Peers that share it.
-    peers: u64,
     used: Mutex<Used>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Used {
+    /// Peers that share the memory: those of the configuration in force.
+    peers: usize,
     total: u64,
     by_peer: HashMap<Name, u64>,
 }
 
+impl Used {
+    /// What has to stay free for the other peers, so that each can have `part`.
+    fn kept_from(&self, peer: &Name, part: u64) -> u64 {
+        let others = self.by_peer.iter().filter(|(name, _)| *name != peer);
+        let (present, unclaimed) = others
+            .fold((1, 0), |(present, unclaimed), (_, used)| (present + 1, unclaimed + part.saturating_sub(*used)));
+        unclaimed + part * self.peers.saturating_sub(present) as u64
+    }
+}
+
 impl Memory {
     pub(crate) fn new(limit: u64, peers: usize) -> Arc<Self> {
-        Arc::new(Self { limit, peers: (peers as u64).max(1), used: Mutex::default() })
+        Arc::new(Self { limit, used: Mutex::new(Used { peers, total: 0, by_peer: HashMap::new() }) })
+    }
+
+    /// The configuration has another number of peers.
+    pub(crate) fn share_among(&self, peers: usize) {
+        self.lock().peers = peers;
     }
 
     /// The floor for a new session, if there is as much.
@@ -70,18 +86,15 @@ impl Memory {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes `bytes` for a peer: up to its fair share as long as there are any, more only while a quarter is free after
-    /// it.
+    /// Takes `bytes` for a peer, if enough is left for the others' parts.
     fn add(&self, peer: &Name, bytes: u64) -> bool {
         let mut used = self.lock();
+        let part = self.limit / 2 / used.peers.max(1) as u64;
         let total = used.total + bytes;
-        let of_peer = used.by_peer.get(peer).copied().unwrap_or_default() + bytes;
-        let share = self.limit / self.peers;
-        let plentiful = total <= self.limit - self.limit / 4;
-        let fits = total <= self.limit && (plentiful || of_peer <= share);
+        let fits = total + used.kept_from(peer, part) <= self.limit;
         if fits {
             used.total = total;
-            used.by_peer.insert(peer.clone(), of_peer);
+            *used.by_peer.entry(peer.clone()).or_default() += bytes;
         }
         fits
     }
@@ -169,6 +182,11 @@ mod tests {
         assert!(memory.reserve(&name("a")).is_some());
     }
 
+    /// Leases of one peer until it gets no more.
+    fn floors(memory: &Arc<Memory>, peer: &str) -> Vec<Lease> {
+        std::iter::from_fn(|| memory.reserve(&name(peer))).collect()
+    }
+
     #[test]
     fn one_peer_cannot_take_the_others_share() {
         let limit = 100 * 1024 * 1024;
@@ -183,8 +201,26 @@ mod tests {
     #[test]
     fn nor_can_it_with_nothing_but_floors() {
         let memory = Memory::new(40 * FLOOR.total(), 2);
-        let greedy: Vec<_> = std::iter::from_fn(|| memory.reserve(&name("greedy"))).collect();
-        assert!(greedy.len() <= 30, "{} of 40 floors", greedy.len());
-        assert!(memory.reserve(&name("modest")).is_some());
+        let first = memory.reserve(&name("modest")).expect("room");
+        let _greedy = floors(&memory, "greedy");
+        let greedy = memory.used() - first.held().total();
+        assert!(greedy <= 30 * FLOOR.total(), "{greedy} is more than half and its own part");
+        let rest = 10 * FLOOR.total() - first.held().total();
+        assert!(floors(&memory, "modest").len() as u64 >= rest / FLOOR.total());
+    }
+
+    #[test]
+    fn each_of_many_peers_finds_its_part_whatever_the_others_take() {
+        let memory = Memory::new(80 * FLOOR.total(), 10);
+        let _greedy: Vec<_> = (0..9).flat_map(|peer| floors(&memory, &format!("greedy{peer}"))).collect();
+        assert_eq!(floors(&memory, "last").len(), 4);
+    }
+
+    #[test]
+    fn a_peer_that_joins_by_a_reload_finds_its_part() {
+        let memory = Memory::new(40 * FLOOR.total(), 1);
+        memory.share_among(2);
+        let _old = floors(&memory, "old");
+        assert_eq!(floors(&memory, "new").len(), 10);
     }
 }

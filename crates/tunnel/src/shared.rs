@@ -75,6 +75,7 @@ impl Shared {
 
     /// Puts another configuration in force.
     pub(crate) fn set_plan(&self, plan: Plan) {
+        self.memory.share_among(plan.config.peers.len());
         *self.plan.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(plan);
     }
 
