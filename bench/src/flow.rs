@@ -1,7 +1,7 @@
 //! The two applications: a checked stream in each direction of one connection, and what each end notices.
 
-use crate::pattern::{Checker, Pattern, Tally};
 use anyhow::{Context, Result, bail};
+use ferry_relay::{Checker, Pattern, Tally};
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -226,7 +226,7 @@ impl Flow {
             let progress = direction.borrow();
             outcome.sent += progress.sent;
             outcome.checked += progress.tally.checked;
-            outcome.lost += progress.tally.missing + progress.sent.saturating_sub(progress.high);
+            outcome.lost += progress.tally.lost + progress.sent.saturating_sub(progress.high);
             outcome.doubled += progress.tally.doubled;
             outcome.reordered += progress.tally.reordered;
             outcome.garbled += progress.tally.garbled;

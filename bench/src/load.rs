@@ -1,7 +1,7 @@
 //! The applications of a speed measurement: blocking threads, so that they cost little beside the tunnel.
 
-use crate::pattern::Pattern;
 use anyhow::{Context, Result, bail, ensure};
+use ferry_relay::Pattern;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};

@@ -12,7 +12,6 @@ mod limit;
 mod load;
 mod machine;
 mod pair;
-mod pattern;
 mod process;
 mod rotation;
 mod section;

@@ -1,4 +1,5 @@
-//! A small TCP relay that injects faults: what lies between two tunnels, under a test's control.
+//! A small TCP relay that injects faults: what lies between two tunnels, under a test's control; and a [`Pattern`] of
+//! bytes that tells what became of a stream there.
 //!
 //! A [`Relay`] listens on one address and carries every connection to its target, byte for byte: a half-close stays a
 //! half-close, a reset stays a reset. Each method holds at once for the connections that exist, and for those to come,
@@ -12,8 +13,10 @@
 mod connection;
 mod control;
 mod line;
+mod pattern;
 
 pub use control::{Cut, Heal, Stats};
+pub use pattern::{Checker, Pattern, Tally};
 
 use connection::Connection;
 use control::Control;

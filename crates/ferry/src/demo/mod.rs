@@ -5,7 +5,6 @@ mod between;
 mod check;
 mod log;
 mod outputs;
-mod pattern;
 mod screen;
 mod show;
 mod status;

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use ferry_relay::{Checker, Pattern, Tally};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{
@@ -18,8 +19,6 @@ use tokio::{
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
-
-use super::pattern::{Checker, Pattern, Tally};
 
 /// Each end writes this much this often: 2 MiB a second.
 const CHUNK: usize = 20 * 1024;

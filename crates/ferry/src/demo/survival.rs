@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use ferry_relay::Tally;
 use futures_util::FutureExt as _;
 use indicatif::{BinaryBytes, HumanCount};
 use owo_colors::OwoColorize as _;
@@ -11,7 +12,6 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     between::Fault,
     check::{Findings, ensure},
-    pattern::Tally,
     screen::Screen,
     status::{Session, Status},
     stream::CheckedStream,

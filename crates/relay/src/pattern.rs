@@ -17,13 +17,13 @@ const B: u64 = 0xa0f2_ec75_a1fe_1575;
 
 /// The stream of one direction of one connection.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Pattern {
+pub struct Pattern {
     key: u64,
 }
 
 impl Pattern {
     /// The stream under `key`; different keys give unrelated streams.
-    pub(crate) fn new(key: u64) -> Self {
+    pub fn new(key: u64) -> Self {
         Self { key }
     }
 
@@ -42,7 +42,7 @@ impl Pattern {
     }
 
     /// The stream's bytes from `offset` on.
-    pub(crate) fn fill(self, offset: u64, bytes: &mut [u8]) {
+    pub fn fill(self, offset: u64, bytes: &mut [u8]) {
         let mut index = offset / 8;
         let lead = bytes.len().min((offset.wrapping_neg() % 8) as usize);
         let (first, rest) = bytes.split_at_mut(lead);
@@ -106,22 +106,22 @@ const fn inverse(odd: u64) -> u64 {
 
 /// What a receiver counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
+pub struct Tally {
     /// Bytes that came, and were compared with the pattern.
-    pub(crate) checked: u64,
+    pub checked: u64,
     /// Bytes that never came, up to the highest offset that did.
-    pub(crate) lost: u64,
+    pub lost: u64,
     /// Bytes that came although they had come before.
-    pub(crate) doubled: u64,
+    pub doubled: u64,
     /// Bytes that came after later ones.
-    pub(crate) reordered: u64,
+    pub reordered: u64,
     /// Bytes that belong nowhere in the stream.
-    pub(crate) garbled: u64,
+    pub garbled: u64,
 }
 
 /// Compares what arrives with what should.
 #[derive(Debug)]
-pub(crate) struct Checker {
+pub struct Checker {
     pattern: Pattern,
     next: u64,
     high: u64,
@@ -132,12 +132,17 @@ pub(crate) struct Checker {
 
 impl Checker {
     /// Expects the stream of `pattern` from its first byte.
-    pub(crate) fn new(pattern: Pattern) -> Self {
+    pub fn new(pattern: Pattern) -> Self {
         Self { pattern, next: 0, high: 0, missing: Vec::new(), unplaced: Vec::new(), tally: Tally::default() }
     }
 
+    /// One more than the highest offset that has come.
+    pub fn high(&self) -> u64 {
+        self.high
+    }
+
     /// What has been counted so far.
-    pub(crate) fn tally(&self) -> Tally {
+    pub fn tally(&self) -> Tally {
         let mut tally = self.tally;
         tally.lost = self.missing.iter().map(|gap| gap.end - gap.start).sum();
         tally.garbled += self.unplaced.len() as u64;
@@ -145,7 +150,7 @@ impl Checker {
     }
 
     /// Takes the bytes that arrived next.
-    pub(crate) fn feed(&mut self, bytes: &[u8]) {
+    pub fn feed(&mut self, bytes: &[u8]) {
         self.tally.checked += bytes.len() as u64;
         let mut found;
         let mut bytes = bytes;
