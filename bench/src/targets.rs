@@ -11,7 +11,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 /// Peers that make a full handshake for each session; Envoy resumes former ones, ssh makes none.
-const HANDSHAKE_PER_SESSION: [&str; 3] = ["rathole", "stunnel", "haproxy"];
+const HANDSHAKE_PER_SESSION: [&str; 4] = ["rathole", "rathole-tls", "stunnel", "haproxy"];
 
 /// Whom ferry is compared with.
 enum Against {

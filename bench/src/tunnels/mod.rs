@@ -215,7 +215,7 @@ pub(crate) trait Tunnel: Send + Sync {
 pub(crate) fn all() -> Vec<Arc<dyn Tunnel>> {
     vec![
         Arc::new(ferry::Ferry::DEFAULT),
-        Arc::new(rathole::Rathole),
+        Arc::new(rathole::Rathole { transport: rathole::Transport::Noise }),
         Arc::new(stunnel::Stunnel),
         Arc::new(haproxy::Haproxy { tls: true }),
         Arc::new(ssh::Ssh),
@@ -227,9 +227,15 @@ pub(crate) fn all() -> Vec<Arc<dyn Tunnel>> {
 /// All tunnels whose cost is compared: variants that survive no more than others may still be faster.
 pub(crate) fn priced() -> Vec<Arc<dyn Tunnel>> {
     let mut tunnels = all();
-    let more: [Arc<dyn Tunnel>; 2] = [Arc::new(envoy::Envoy), Arc::new(haproxy::Haproxy { tls: false })];
-    // Beside their like: what encrypts comes first.
-    tunnels.splice(5..5, more);
+    let more: [Arc<dyn Tunnel>; 4] = [
+        Arc::new(envoy::Envoy),
+        Arc::new(haproxy::Haproxy { tls: false }),
+        Arc::new(rathole::Rathole { transport: rathole::Transport::Tls }),
+        Arc::new(rathole::Rathole { transport: rathole::Transport::Plain }),
+    ];
+    tunnels.extend(more);
+    // What encrypts comes first, and what tunnels nothing last.
+    tunnels.sort_by_key(|tunnel| (!tunnel.encrypted(), tunnel.name() == "direct"));
     tunnels
 }
 
