@@ -99,13 +99,13 @@ impl Dials {
         }
     }
 
-    /// What the next one to end has brought; waits as long as there is none.
-    pub(crate) async fn next(&mut self) -> (LinkKind, Dialled) {
+    /// What the next one to end has brought, and how long it took; waits as long as there is none.
+    pub(crate) async fn next(&mut self) -> (LinkKind, Duration, Dialled) {
         loop {
             match self.tasks.join_next_with_id().await {
-                Some(Ok((id, dialled))) => {
-                    self.under_way.remove(&id);
-                    return dialled;
+                Some(Ok((id, (kind, dialled)))) => {
+                    let took = self.under_way.remove(&id).map(|dial| dial.started.elapsed()).unwrap_or_default();
+                    return (kind, took, dialled);
                 }
                 // Given up.
                 Some(Err(error)) => drop(self.under_way.remove(&error.id())),

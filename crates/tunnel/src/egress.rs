@@ -75,7 +75,7 @@ impl Shared {
                     self.sessions.remove(&entry.key, 0, true, wait);
                     break 'refused (Refusal::Draining, "the tunnel is shutting down".to_owned());
                 }
-                link = timeout(wait, peer.pool.take()) => link,
+                link = timeout(wait, peer.pool.take_first()) => link,
             };
             let Ok(link) = link else {
                 self.sessions.remove(&entry.key, 0, true, wait);

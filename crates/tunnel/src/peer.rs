@@ -10,6 +10,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::demand::Demand;
 use crate::dial::{self, DialError};
 use crate::dials::{Dialled, Dials};
 use crate::metrics::Role;
@@ -205,6 +206,7 @@ impl Peer {
 /// Keeps a peer's links warm, while it has an address, until the tunnel stops.
 pub(crate) async fn keep_warm(shared: Arc<Shared>, peer: Arc<Peer>) {
     let mut dials = Dials::default();
+    let mut demand = Demand::new(Instant::now());
     let mut retry = FIRST_RETRY;
     // While the peer does not answer: when the next probe may start.
     let mut next_probe: Option<Instant> = None;
@@ -213,6 +215,11 @@ pub(crate) async fn keep_warm(shared: Arc<Shared>, peer: Arc<Peer>) {
         let config = shared.plan().config.clone();
         peer.pool.prune(config.rotation.every);
         let (ready, waiting) = peer.pool.counts();
+        demand.on_taken(Instant::now(), peer.pool.take_asked());
+        let own = match config.warm_links.own {
+            0 => 0,
+            own => own as usize + demand.links(Instant::now()),
+        };
         let orphans = peer.orphans.load(Ordering::Relaxed).min(DIALS);
         if orphans > 0 && renewed.elapsed() >= OFFER {
             renewed = Instant::now();
@@ -221,7 +228,7 @@ pub(crate) async fn keep_warm(shared: Arc<Shared>, peer: Arc<Peer>) {
         let offered = peer.offered.load(Ordering::Relaxed);
         let dialled = usize::from(peer.is_dialled());
         let wanted = [
-            (config.warm_links.own as usize + waiting).saturating_sub(ready + dials.hopeful(LinkKind::Own)) * dialled,
+            (own + waiting).saturating_sub(ready + dials.hopeful(LinkKind::Own)) * dialled,
             (config.warm_links.offered as usize + orphans).saturating_sub(offered + dials.hopeful(LinkKind::Offered))
                 * dialled,
         ];
@@ -257,10 +264,11 @@ pub(crate) async fn keep_warm(shared: Arc<Shared>, peer: Arc<Peer>) {
             () = peer.withdrawn.cancelled() => break,
             () = peer.pool.changed() => {}
             () = tokio::time::sleep(pause) => {}
-            (kind, dialled) = dials.next() => {
+            (kind, took, dialled) = dials.next() => {
                 match dialled {
                     Ok(link) => {
                         peer.on_dialled();
+                        demand.on_dialled(took);
                         (next_probe, retry, answered) = (None, FIRST_RETRY, Instant::now());
                         dials.give_up_late_connects();
                         match kind {

@@ -19,6 +19,8 @@ pub(crate) struct Pool {
 struct State {
     ready: Vec<Link>,
     waiting: VecDeque<oneshot::Sender<Link>>,
+    /// Links that new sessions have asked for since the last count.
+    asked: usize,
 }
 
 /// Most links that a peer may offer for sessions of this end.
@@ -27,6 +29,12 @@ const MAX_OFFERED: usize = 256;
 impl Pool {
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A link for a new session, now or as soon as there is one.
+    pub(crate) async fn take_first(&self) -> Link {
+        self.state().asked += 1;
+        self.take().await
     }
 
     /// A link, now or as soon as there is one.
@@ -99,6 +107,11 @@ impl Pool {
         state.ready.retain_mut(|link| !link.is_stale());
         state.waiting.retain(|waiting| !waiting.is_closed());
         (state.ready.len(), state.waiting.len())
+    }
+
+    /// How many links new sessions have asked for since the last time.
+    pub(crate) fn take_asked(&self) -> usize {
+        std::mem::take(&mut self.state().asked)
     }
 
     /// Something else changed that decides how many links are wanted.

@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, unreachable_pub)]
 
 mod apps;
+mod burst;
 mod flow;
 mod heal;
 mod lives;
