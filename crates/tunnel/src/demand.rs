@@ -8,6 +8,10 @@ use tokio::time::Instant;
 /// Most links that are kept ready for it: as many as may be dialled at once bring no more.
 const MOST: usize = 64;
 
+/// A link that was taken is replaced this much later: the session that took it needs the processors first, a handshake
+/// is what costs most of them, and there are others ready meanwhile.
+const LATER: Duration = Duration::from_millis(5);
+
 /// What was needed once is forgotten by half in this time.
 const HALF_LIFE: Duration = Duration::from_secs(10);
 
@@ -22,15 +26,20 @@ pub(crate) struct Demand {
     /// The most that were taken in such a time, fading.
     peak: f64,
     faded: Instant,
+    /// When the last one was taken.
+    last: Option<Instant>,
 }
 
 impl Demand {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { taken: VecDeque::new(), dial: Duration::ZERO, peak: 0.0, faded: now }
+        Self { taken: VecDeque::new(), dial: Duration::ZERO, peak: 0.0, faded: now, last: None }
     }
 
     /// New sessions have taken or asked for `count` links.
     pub(crate) fn on_taken(&mut self, now: Instant, count: usize) {
+        if count > 0 {
+            self.last = Some(now);
+        }
         self.taken.extend(std::iter::repeat_n(now, count.min(MOST)));
         let surplus = self.taken.len().saturating_sub(MOST);
         self.taken.drain(..surplus);
@@ -39,7 +48,13 @@ impl Demand {
 
     /// A dial that worked took this long.
     pub(crate) fn on_dialled(&mut self, took: Duration) {
+        let took = took + LATER;
         self.dial = if self.dial.is_zero() { took } else { (self.dial * 7 + took) / 8 };
+    }
+
+    /// When links that were taken are to be replaced, if that is not now.
+    pub(crate) fn replaced_at(&self, now: Instant) -> Option<Instant> {
+        self.last.map(|last| last + LATER).filter(|at| *at > now)
     }
 
     /// Links to have ready or on their way for it.
@@ -78,7 +93,7 @@ mod tests {
     fn demand() -> (Instant, Demand) {
         let now = Instant::now();
         let mut demand = Demand::new(now);
-        demand.on_dialled(DIAL);
+        demand.on_dialled(DIAL - LATER);
         (now, demand)
     }
 
@@ -101,6 +116,16 @@ mod tests {
         assert_eq!(after(&mut now, &mut demand, Duration::from_micros(10), Duration::from_millis(100)), MOST);
         demand.on_taken(now, usize::MAX);
         assert_eq!(demand.links(now), MOST);
+    }
+
+    #[test]
+    fn a_link_is_replaced_when_the_session_that_took_it_is_under_way() {
+        let (now, mut demand) = demand();
+        assert_eq!(demand.replaced_at(now), None, "nothing was taken");
+        demand.on_taken(now, 1);
+        demand.on_taken(now + LATER / 2, 0);
+        assert_eq!(demand.replaced_at(now + LATER / 2), Some(now + LATER));
+        assert_eq!(demand.replaced_at(now + LATER), None, "it is time");
     }
 
     #[test]

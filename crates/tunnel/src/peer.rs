@@ -227,6 +227,9 @@ pub(crate) async fn keep_warm(shared: Arc<Shared>, peer: Arc<Peer>) {
         }
         let offered = peer.offered.load(Ordering::Relaxed);
         let dialled = usize::from(peer.is_dialled());
+        // Nobody waits, and there are links for those that come meanwhile.
+        let later = demand.replaced_at(Instant::now()).filter(|_| waiting == 0 && 2 * ready > own);
+        let own = if later.is_some() { 0 } else { own };
         let wanted = [
             (own + waiting).saturating_sub(ready + dials.hopeful(LinkKind::Own)) * dialled,
             (config.warm_links.offered as usize + orphans).saturating_sub(offered + dials.hopeful(LinkKind::Offered))
@@ -257,7 +260,7 @@ pub(crate) async fn keep_warm(shared: Arc<Shared>, peer: Arc<Peer>) {
                 }
             });
         }
-        let look_again = next_probe.into_iter().chain(dials.next_late()).min();
+        let look_again = next_probe.into_iter().chain(dials.next_late()).chain(later).min();
         let pause = look_again.map_or(LOOK_AFTER, |at| at.saturating_duration_since(Instant::now()).min(LOOK_AFTER));
         tokio::select! {
             () = shared.stopping() => break,
