@@ -53,6 +53,19 @@ fn traffic_that_stops_is_asked_after_once_after_1_s() {
 }
 
 #[test]
+fn bytes_on_a_link_that_was_quiet_are_asked_after_at_once() {
+    for end in BOTH {
+        let mut pair = Pair::open();
+        pair.run(5 * SECOND);
+        pair.black_hole(0);
+        let start = pair.now;
+        pair.write(end, 1);
+        pair.run(5 * SECOND);
+        assert_eq!(times(&pair, start, end, "Ping").first(), Some(&0));
+    }
+}
+
+#[test]
 fn a_ping_measures_the_round_trip() {
     let mut pair = Pair::open();
     assert_eq!(pair.session(OPENER).rtt(), None);

@@ -358,8 +358,9 @@ impl Pair {
                 [arriving, ending]
             })
         });
-        let timeouts = self.ends.iter().map(|end| end.session.as_ref().and_then(Session::poll_timeout));
-        flights.chain(timeouts).chain([self.next_dial]).flatten().filter(|at| *at > self.now).min()
+        let ahead = flights.chain([self.next_dial]).flatten().filter(|at| *at > self.now);
+        // One that a frame has made overdue is due now.
+        ahead.chain(self.ends.iter().filter_map(|end| end.session.as_ref()?.poll_timeout())).min()
     }
 
     /// Moves the clock to the next thing that happens, at most to `until`. False if that is where it stands.
