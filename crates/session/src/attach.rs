@@ -173,7 +173,7 @@ impl Session {
                 Attachment::Draining { old, link: next }
             }
             _ => {
-                // What went behind an Open's Hello need not go again.
+                // What went behind the Hello need not go again.
                 next.next = next.next.max(self.send.acked());
                 Attachment::Attached { link: next }
             }

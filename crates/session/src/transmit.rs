@@ -2,8 +2,8 @@ use std::borrow::Cow;
 
 use crate::attachment::{Attachment, Farewell, Part};
 use crate::link::{Greeting, Retire};
-use crate::session::AckTimer;
-use crate::{Accept, Epoch, Frame, Intent, Reset, ResetCode, Session, Time};
+use crate::session::{AckTimer, INITIAL_WINDOW};
+use crate::{Accept, Epoch, Frame, Reset, ResetCode, Session, Time};
 
 /// What goes next on a link; made into a frame once nothing has to change any more.
 enum Next {
@@ -34,12 +34,11 @@ impl Session {
                 }),
             });
         }
-        let opening = matches!(self.attachment, Attachment::Attaching { intent: Intent::Open, .. });
-        match part {
-            Part::Old => self.poll_retire(now, epoch),
-            // "Only an Open may send data behind its Hello."
-            Part::Next if !opening => None,
-            Part::Next | Part::Current | Part::Fresh => self.poll_traffic(now, epoch),
+        match (part, &self.attachment) {
+            (Part::Old, _) => self.poll_retire(now, epoch),
+            // "Only a Hello that leaves no other link in use may be followed before its answer."
+            (Part::Next, Attachment::Attaching { current: Some(_), .. }) => None,
+            (Part::Next | Part::Current | Part::Fresh, _) => self.poll_traffic(now, epoch),
         }
     }
 
@@ -94,6 +93,8 @@ impl Session {
     /// Control first, then data. Marks what it returns as sent.
     fn next_traffic(&mut self, now: Time, epoch: Epoch) -> Option<Next> {
         let complete = self.is_complete();
+        // Behind a Hello: the peer may have the bytes already, or refuse them.
+        let early = matches!(self.attachment, Attachment::Attaching { current: None, .. });
         let link = self.attachment.link_mut(epoch)?;
         if let Some(token) = link.pong.take() {
             return Some(Next::Pong(token));
@@ -109,7 +110,8 @@ impl Session {
         // After a resume the peer may turn out to hold more than its Hello or Accept said.
         link.next = link.next.max(self.send.acked());
         let offset = link.next;
-        let length = self.send.payload(offset).len();
+        let room = if early { (self.send.acked() + INITIAL_WINDOW).saturating_sub(offset) } else { u64::MAX };
+        let length = self.send.payload(offset).len().min(usize::try_from(room).unwrap_or(usize::MAX));
         let finish = self.send.finish_is_next(offset);
         let due = self.ack == AckTimer::Due;
         // Whatever leaves takes the ack along.

@@ -33,6 +33,37 @@ fn an_open_sends_its_first_bytes_behind_the_hello() {
 }
 
 #[test]
+fn a_resume_without_another_link_sends_its_next_bytes_behind_the_hello() {
+    let mut pair = Pair::open();
+    pair.resumes = false;
+    pair.cut(0, 0);
+    pair.settle();
+    pair.write(OPENER, 40_000);
+    let before = pair.payload_sent(OPENER);
+    pair.dial(false);
+    pair.hold(1, ACCEPTOR, true);
+    pair.run(SECOND);
+    assert_eq!(pair.frames(OPENER, 1)[..2], ["Hello", "Data"]);
+    assert_eq!(pair.payload_sent(OPENER) - before, INITIAL_WINDOW, "as much as an Open, as long as there is no answer");
+    assert_eq!(pair.read(ACCEPTOR, usize::MAX) as u64, INITIAL_WINDOW);
+    pair.hold(1, ACCEPTOR, false);
+    pair.exchange_and_close([40_000, 40_000]);
+}
+
+#[test]
+fn a_resume_beside_a_suspect_link_waits_for_the_answer() {
+    let mut pair = Pair::open();
+    pair.black_hole(0);
+    pair.write(OPENER, 1_000);
+    pair.dial(false);
+    pair.hold(1, ACCEPTOR, true);
+    pair.run(MOMENT);
+    assert_eq!(pair.frames(OPENER, 1), ["Hello"]);
+    pair.hold(1, ACCEPTOR, false);
+    pair.exchange_and_close([1_000, 0]);
+}
+
+#[test]
 fn early_data_stops_at_the_initial_window() {
     let mut pair = Pair::new(1);
     pair.dial(false);
