@@ -38,6 +38,8 @@ pub(crate) enum DialError {
     ConnectTimedOut,
     #[error("no handshake within {HANDSHAKE:?}")]
     HandshakeTimedOut,
+    #[error("no answer on a link before its session gave it up")]
+    GivenUp,
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error(transparent)]
@@ -49,7 +51,7 @@ impl DialError {
     pub(crate) fn failure(&self) -> LinkFailure {
         match self {
             Self::NoAddress | Self::Resolve { .. } | Self::Connect { .. } => LinkFailure::Unreachable,
-            Self::ConnectTimedOut | Self::HandshakeTimedOut => LinkFailure::Timeout,
+            Self::ConnectTimedOut | Self::HandshakeTimedOut | Self::GivenUp => LinkFailure::Timeout,
             Self::Tls(error) => error.failure(),
             Self::Link(error) => error.failure(),
         }

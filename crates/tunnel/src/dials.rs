@@ -19,8 +19,16 @@ const CONNECTED: Duration = Duration::from_secs(1);
 /// A handshake that is not done by then has perhaps lost its path.
 const DONE: Duration = Duration::from_secs(3);
 
-/// What a dial brings.
-pub(crate) type Dialled = Result<Link, DialError>;
+/// What a dial brings; no link if a session has taken it already.
+pub(crate) type Dialled = Result<Option<Link>, DialError>;
+
+/// What a dial says of itself while it is under way.
+#[derive(Default)]
+pub(crate) struct Progress {
+    pub(crate) connected: AtomicBool,
+    /// A session has its link already: nobody else can hope for it.
+    pub(crate) taken: AtomicBool,
+}
 
 #[derive(Default)]
 pub(crate) struct Dials {
@@ -31,13 +39,13 @@ pub(crate) struct Dials {
 struct Dial {
     kind: LinkKind,
     started: Instant,
-    connected: Arc<AtomicBool>,
+    progress: Arc<Progress>,
     task: AbortHandle,
 }
 
 impl Dial {
     fn is_connected(&self) -> bool {
-        self.connected.load(Ordering::Relaxed)
+        self.progress.connected.load(Ordering::Relaxed)
     }
 
     fn late_at(&self) -> Instant {
@@ -50,15 +58,15 @@ impl Dial {
 }
 
 impl Dials {
-    /// Starts one; it says when it is connected.
-    pub(crate) fn start<F>(&mut self, kind: LinkKind, dial: impl FnOnce(Arc<AtomicBool>) -> F)
+    /// Starts one; it says how far it is.
+    pub(crate) fn start<F>(&mut self, kind: LinkKind, dial: impl FnOnce(Arc<Progress>) -> F)
     where
         F: Future<Output = Dialled> + Send + 'static,
     {
-        let connected = Arc::new(AtomicBool::new(false));
-        let dialled = dial(connected.clone());
+        let progress = Arc::new(Progress::default());
+        let dialled = dial(progress.clone());
         let task = self.tasks.spawn(async move { (kind, dialled.await) });
-        self.under_way.insert(task.id(), Dial { kind, started: Instant::now(), connected, task });
+        self.under_way.insert(task.id(), Dial { kind, started: Instant::now(), progress, task });
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -67,7 +75,9 @@ impl Dials {
 
     /// Those that may bring a link soon.
     pub(crate) fn hopeful(&self, kind: LinkKind) -> usize {
-        self.under_way.values().filter(|dial| dial.kind == kind && !dial.is_late()).count()
+        let hopeful =
+            |dial: &&Dial| dial.kind == kind && !dial.is_late() && !dial.progress.taken.load(Ordering::Relaxed);
+        self.under_way.values().filter(hopeful).count()
     }
 
     /// One that was started after `since` is late: the peer does not answer now.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ferry_config::PublicKey;
 use ferry_session::{DecodeError, Frame, Instance, LinkKind, Preface, Reject, RejectCode, VERSION, decode};
 use thiserror::Error;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::metrics::{LinkFailure, Metrics, OpenLink};
@@ -93,6 +94,9 @@ pub(crate) struct LinkFacts {
     pub(crate) established: Instant,
 }
 
+/// Whether the peer's Preface, which came late, was as it has to be.
+pub(crate) type Told = oneshot::Receiver<Result<(), LinkError>>;
+
 /// One authenticated connection between two tunnels, in frames.
 pub(crate) struct Link {
     facts: LinkFacts,
@@ -113,6 +117,8 @@ pub(crate) struct Link {
     opened: u64,
     /// The link is counted as open.
     counted: Option<OpenLink>,
+    /// The peer's Preface is still to come; the dial is told.
+    expecting: Option<oneshot::Sender<Result<(), LinkError>>>,
 }
 
 impl Link {
@@ -141,6 +147,7 @@ impl Link {
             sealed: 0,
             opened: 0,
             counted: None,
+            expecting: None,
         }
     }
 
@@ -157,15 +164,21 @@ impl Link {
         if let Some(kind) = dialled {
             self.send_preface(own, kind).await?;
         }
-        let preface = self.receive_preface().await?;
+        let preface = std::future::poll_fn(|cx| self.poll_preface(cx)).await?;
+        self.on_preface(preface, dialled)?;
         match dialled {
-            Some(kind) if kind != preface.kind => return Err(LinkError::OutOfPlace("Preface")),
-            Some(_) => {}
-            None => self.send_preface(own, preface.kind).await?,
+            Some(_) => Ok(()),
+            None => self.send_preface(own, preface.kind).await,
         }
-        self.facts.instance = preface.instance;
-        self.facts.kind = preface.kind;
-        Ok(())
+    }
+
+    /// For a dialler that has more to say at once: its Preface is queued, and the peer's is taken as the first frame
+    /// that comes, and told.
+    pub(crate) fn push_preface(&mut self, own: Instance) -> Result<Told, LinkError> {
+        self.push(&preface(own, LinkKind::Own))?;
+        let (tell, told) = oneshot::channel();
+        self.expecting = Some(tell);
+        Ok(told)
     }
 
     /// Counts the link as open for as long as it is held.
@@ -174,7 +187,7 @@ impl Link {
     }
 
     async fn send_preface(&mut self, instance: Instance, kind: LinkKind) -> Result<(), LinkError> {
-        self.send(&Frame::Preface(Preface { version: VERSION, instance, kind })).await
+        self.send(&preface(instance, kind)).await
     }
 
     /// Sends a frame that does not belong to a session.
@@ -183,7 +196,30 @@ impl Link {
         std::future::poll_fn(|cx| self.poll_flush(cx)).await
     }
 
-    async fn receive_preface(&mut self) -> Result<Preface, LinkError> {
+    fn on_preface(&mut self, preface: Preface, dialled: Option<LinkKind>) -> Result<(), LinkError> {
+        if dialled.is_some_and(|kind| kind != preface.kind) {
+            return Err(LinkError::OutOfPlace("Preface"));
+        }
+        self.facts.instance = preface.instance;
+        self.facts.kind = preface.kind;
+        Ok(())
+    }
+
+    /// Takes the Preface that is expected, and tells. A link without one is closed, for its session.
+    fn poll_expected(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+        if self.expecting.is_none() {
+            return Poll::Ready(Ok(()));
+        }
+        let met = ready!(self.poll_preface(cx)).and_then(|preface| self.on_preface(preface, Some(LinkKind::Own)));
+        let here = if met.is_ok() { Ok(()) } else { Err(LinkError::Closed) };
+        if let Some(tell) = self.expecting.take() {
+            // Who has dialled may have given up waiting.
+            let _ = tell.send(met);
+        }
+        Poll::Ready(here)
+    }
+
+    fn poll_preface(&mut self, cx: &mut Context<'_>) -> Poll<Result<Preface, LinkError>> {
         let mut first = Err(LinkError::Closed);
         let take = &mut |frame: &Frame<'_>| {
             first = match frame {
@@ -194,8 +230,8 @@ impl Link {
             };
             ControlFlow::Break(())
         };
-        self.frames_until_break(take).await?;
-        first
+        while ready!(self.poll_opened(cx, take))?.is_continue() {}
+        Poll::Ready(first)
     }
 
     /// Hands over frames as they come until `take` breaks off.
@@ -227,6 +263,15 @@ impl Link {
     /// Hands over the frames that are there, reading the socket at most once. `Continue`: there may be more;
     /// `Break`: `take` broke off, the rest is kept.
     pub(crate) fn poll_frames(
+        &mut self,
+        cx: &mut Context<'_>,
+        take: &mut dyn FnMut(&Frame<'_>) -> ControlFlow<()>,
+    ) -> Poll<Result<ControlFlow<()>, LinkError>> {
+        ready!(self.poll_expected(cx))?;
+        self.poll_opened(cx, take)
+    }
+
+    fn poll_opened(
         &mut self,
         cx: &mut Context<'_>,
         take: &mut dyn FnMut(&Frame<'_>) -> ControlFlow<()>,
@@ -348,6 +393,10 @@ impl Link {
         // Lost or slow: it is over either way.
         let _ = tokio::time::timeout(patience, closing).await;
     }
+}
+
+fn preface(instance: Instance, kind: LinkKind) -> Frame<'static> {
+    Frame::Preface(Preface { version: VERSION, instance, kind })
 }
 
 /// Hands over the frames of one record, up to the one that breaks off, and how many bytes they were.

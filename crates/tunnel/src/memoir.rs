@@ -7,8 +7,6 @@ use std::path::Path;
 use ferry_session::{Frame, Instance};
 use tracing::warn;
 
-use crate::link::{Link, LinkError};
-
 const FILE: &str = "instance";
 
 /// This process's instance and, where a state directory remembers it, the one before.
@@ -36,12 +34,9 @@ impl Memoir {
         }
     }
 
-    /// Tells the peer, which waits for Hellos on this link, that the former process is no more.
-    pub(crate) async fn tell(&self, link: &mut Link) -> Result<(), LinkError> {
-        match self.former {
-            Some(instance) => link.send(&Frame::Gone { instance }).await,
-            None => Ok(()),
-        }
+    /// What a peer that waits for Hellos is told: that the former process is no more.
+    pub(crate) fn gone(&self) -> Option<Frame<'static>> {
+        self.former.map(|instance| Frame::Gone { instance })
     }
 }
 

@@ -12,11 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::demand::Demand;
 use crate::dial::{self, DialError};
-use crate::dials::{Dialled, Dials};
+use crate::dials::{Dialled, Dials, Progress};
+use crate::link::Link;
 use crate::metrics::Role;
 use crate::pool::Pool;
 use crate::shared::Shared;
-use crate::tls::{Dialler, TlsError};
+use crate::tls::{Dialler, Established, TlsError};
 
 /// Dials of one peer that are under way at once: many sessions that lost their links do not storm it.
 const DIALS: usize = 64;
@@ -153,29 +154,50 @@ impl Peer {
     }
 
     /// A link with fresh keys: dialled now, or the newest that the peer has offered.
-    pub(crate) async fn fresh_link(&self, shared: &Arc<Shared>) -> Dialled {
+    pub(crate) async fn fresh_link(&self, shared: &Arc<Shared>) -> Result<Link, DialError> {
         if !self.is_dialled() {
-            return Ok(self.pool.take().await);
+            return Ok(self.pool.take(false).await);
         }
-        self.dial(shared, LinkKind::Own, &AtomicBool::default()).await
-    }
-
-    /// Dials once, within the budget.
-    async fn dial(&self, shared: &Arc<Shared>, kind: LinkKind, connected: &AtomicBool) -> Dialled {
         let _permit = self.dials.acquire().await;
-        self.dial_now(shared, kind, connected).await
+        let establish = async |established| Ok(shared.establish(established, Some(LinkKind::Own)).await?);
+        self.attempt(shared, &Progress::default(), establish).await
     }
 
-    /// Dials once, and says when it is connected.
-    async fn dial_now(&self, shared: &Arc<Shared>, kind: LinkKind, connected: &AtomicBool) -> Dialled {
+    /// Dials for the pool, within the budget.
+    async fn dial(&self, shared: &Arc<Shared>, kind: LinkKind, progress: &Progress) -> Dialled {
+        let _permit = self.dials.acquire().await;
+        self.dial_now(shared, kind, progress).await
+    }
+
+    /// Dials for the pool.
+    async fn dial_now(&self, shared: &Arc<Shared>, kind: LinkKind, progress: &Progress) -> Dialled {
+        let establish = async |established| {
+            let early = if kind == LinkKind::Own { self.pool.claim_early() } else { None };
+            let Some(session) = early else {
+                return Ok(Some(shared.establish(established, Some(kind)).await?));
+            };
+            progress.taken.store(true, Ordering::Relaxed);
+            let (link, told) = shared.establish_early(established)?;
+            // If it waits no more, the link is dropped and nothing told.
+            let _ = session.send(link);
+            told.await.map_err(|_| DialError::GivenUp)??;
+            Ok(None)
+        };
+        self.attempt(shared, progress, establish).await
+    }
+
+    /// Dials once.
+    async fn attempt<T>(
+        &self,
+        shared: &Shared,
+        progress: &Progress,
+        establish: impl AsyncFnOnce(Established) -> Result<T, DialError>,
+    ) -> Result<T, DialError> {
         let terms = self.terms();
         let dialled = async {
             let stream = dial::connect(&shared.network, &terms.config.addresses).await?;
-            connected.store(true, Ordering::Relaxed);
-            let handshake = async {
-                let established = terms.dialler.handshake(stream).await?;
-                Ok(shared.establish(established, Some(kind)).await?)
-            };
+            progress.connected.store(true, Ordering::Relaxed);
+            let handshake = async { establish(terms.dialler.handshake(stream).await?).await };
             timeout(dial::HANDSHAKE, handshake).await.unwrap_or(Err(DialError::HandshakeTimedOut))
         };
         let dialled = dialled.await;
@@ -252,11 +274,11 @@ pub(crate) async fn keep_warm(shared: Arc<Shared>, peer: Arc<Peer>) {
                 dials.give_up_oldest();
             }
             let (shared, peer) = (shared.clone(), peer.clone());
-            dials.start(kind, |connected| async move {
+            dials.start(kind, |progress| async move {
                 // A probe does not wait for those that wait.
                 match probes {
-                    true => peer.dial_now(&shared, kind, &connected).await,
-                    false => peer.dial(&shared, kind, &connected).await,
+                    true => peer.dial_now(&shared, kind, &progress).await,
+                    false => peer.dial(&shared, kind, &progress).await,
                 }
             });
         }
@@ -274,10 +296,11 @@ pub(crate) async fn keep_warm(shared: Arc<Shared>, peer: Arc<Peer>) {
                         demand.on_dialled(took);
                         (next_probe, retry, answered) = (None, FIRST_RETRY, Instant::now());
                         dials.give_up_late_connects();
-                        match kind {
+                        match (kind, link) {
+                            (_, None) => {}
                             // One that is too many was not asked for by anybody.
-                            LinkKind::Own => drop(peer.pool.give(link)),
-                            LinkKind::Offered => shared.await_hello(&peer, link),
+                            (LinkKind::Own, Some(link)) => drop(peer.pool.give(link)),
+                            (LinkKind::Offered, Some(link)) => shared.await_hello(&peer, link),
                         }
                     }
                     Err(error) => {

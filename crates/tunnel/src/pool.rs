@@ -18,9 +18,16 @@ pub(crate) struct Pool {
 #[derive(Default)]
 struct State {
     ready: Vec<Link>,
-    waiting: VecDeque<oneshot::Sender<Link>>,
+    waiting: VecDeque<Waiting>,
     /// Links that new sessions have asked for since the last count.
     asked: usize,
+}
+
+/// A session that waits for a link.
+struct Waiting {
+    /// It can begin before the peer's Preface.
+    early: bool,
+    give: oneshot::Sender<Link>,
 }
 
 /// Most links that a peer may offer for sessions of this end.
@@ -34,11 +41,11 @@ impl Pool {
     /// A link for a new session, now or as soon as there is one.
     pub(crate) async fn take_first(&self) -> Link {
         self.state().asked += 1;
-        self.take().await
+        self.take(false).await
     }
 
-    /// A link, now or as soon as there is one.
-    pub(crate) async fn take(&self) -> Link {
+    /// A link, now or as soon as there is one. `early`: it may be one whose Preface is still to come.
+    pub(crate) async fn take(&self, early: bool) -> Link {
         loop {
             let waiting = {
                 let mut state = self.state();
@@ -51,7 +58,7 @@ impl Pool {
                     }
                 }
                 let (give, waiting) = oneshot::channel();
-                state.waiting.push_back(give);
+                state.waiting.push_back(Waiting { early, give });
                 waiting
             };
             self.changed.notify_one();
@@ -65,7 +72,7 @@ impl Pool {
     pub(crate) fn give(&self, mut link: Link) -> Result<(), Box<Link>> {
         let mut state = self.state();
         while let Some(waiting) = state.waiting.pop_front() {
-            match waiting.send(link) {
+            match waiting.give.send(link) {
                 Ok(()) => return Ok(()),
                 Err(back) => link = back,
             }
@@ -80,6 +87,13 @@ impl Pool {
         drop(state);
         self.changed.notify_one();
         Ok(())
+    }
+
+    /// Who gets the next link, if that can begin before the peer's Preface.
+    pub(crate) fn claim_early(&self) -> Option<oneshot::Sender<Link>> {
+        let mut state = self.state();
+        state.waiting.retain(|waiting| !waiting.give.is_closed());
+        state.waiting.pop_front_if(|waiting| waiting.early).map(|waiting| waiting.give)
     }
 
     /// The path has failed a session: what was made over it before is not to be relied on.
@@ -105,7 +119,7 @@ impl Pool {
     pub(crate) fn counts(&self) -> (usize, usize) {
         let mut state = self.state();
         state.ready.retain_mut(|link| !link.is_stale());
-        state.waiting.retain(|waiting| !waiting.is_closed());
+        state.waiting.retain(|waiting| !waiting.give.is_closed());
         (state.ready.len(), state.waiting.len())
     }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::link::{Link, LinkError};
+use crate::link::{Link, LinkError, Told};
 use crate::memoir::Memoir;
 use crate::memory::{Lease, Memory};
 use crate::metrics::Metrics;
@@ -131,8 +131,10 @@ impl Shared {
                 link.count(&self.metrics);
                 // The end that sends the Hello tells: the other one listens.
                 let speaker = if dialled.is_some() { LinkKind::Own } else { LinkKind::Offered };
-                if link.facts().kind == speaker {
-                    self.memoir.tell(&mut link).await?;
+                if link.facts().kind == speaker
+                    && let Some(gone) = self.memoir.gone()
+                {
+                    link.send(&gone).await?;
                 }
                 Ok(link)
             }
@@ -143,6 +145,17 @@ impl Shared {
                 Err(error)
             }
         }
+    }
+
+    /// Makes a link for a session that speaks before the peer's Preface is here.
+    pub(crate) fn establish_early(&self, established: Established) -> Result<(Link, Told), LinkError> {
+        let mut link = Link::new(established, self.instance, Some(LinkKind::Own));
+        let told = link.push_preface(self.instance)?;
+        if let Some(gone) = self.memoir.gone() {
+            link.push(&gone)?;
+        }
+        link.count(&self.metrics);
+        Ok((link, told))
     }
 
     /// Closes a link in good order, in the background.

@@ -177,6 +177,8 @@ impl Driver {
         };
         self.tries += u32::from(!rotate);
         let (shared, peer) = (self.shared.clone(), self.peer.clone());
+        // An Open must know which process it goes to.
+        let early = self.session.is_established();
         self.obtaining = Some(Obtaining {
             rotate,
             link: Box::pin(async move {
@@ -185,7 +187,7 @@ impl Driver {
                     peer.fresh_link(&shared).await
                 } else {
                     tokio::time::sleep(pause).await;
-                    Ok(peer.pool.take().await)
+                    Ok(peer.pool.take(early).await)
                 }
             }),
         });

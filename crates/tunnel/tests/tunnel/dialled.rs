@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use ferry_session::{Accept, Frame, LinkKind, Reject, RejectCode, VERSION};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::hostile::UNKNOWN_TYPE;
@@ -61,6 +61,44 @@ async fn an_acceptor_that_repeats_the_wrong_kind_is_told() {
 async fn the_reason_of_an_acceptor_that_refuses_the_version_is_shown() {
     let reject = Reject { code: RejectCode::Version, received: 0, reason: Cow::Borrowed("only 9 here") };
     no_link_to_a_dialled(&Frame::Reject(reject), None, "version", "refused by the peer: only 9 here").await;
+}
+
+/// A session that resumes has said its Hello by the time that it meets an acceptor of another version: it does without
+/// that link and goes on over the next one.
+#[tokio::test]
+async fn a_session_that_resumes_at_an_acceptor_of_another_version_waits_for_another() {
+    let (near_site, listed) = (Site::new("a/near"), Site::new("b/listed"));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let near = near_site.start(&near_config(&listed, addr, "warm_links: {own: 0, offered: 0}\n")).await;
+    let admin = near.addresses().admin.unwrap();
+    let mut app = TcpStream::connect(near.addresses().egress[0]).await.unwrap();
+    app.write_all(b"hello").await.unwrap();
+    let manners = Manners::honest(&listed.identity());
+    let mut rogue = Rogue::accept(&listener, &manners).await.unwrap();
+    rogue.preface(LinkKind::Own).await;
+    rogue.until(|frame| matches!(frame, Frame::Data { .. }).then_some(())).await;
+    rogue.send(&accept(0)).await;
+    rogue.say(&Frame::Data { offset: 0, payload: b"1" }).await;
+    assert_eq!(app.read_u8().await.unwrap(), b'1', "it is established");
+    drop(rogue);
+
+    let early = |frame: &Frame<'_>| match frame {
+        Frame::Data { payload, .. } => Some(payload.to_vec()),
+        _ => None,
+    };
+    let mut rogue = Rogue::accept(&listener, &manners).await.unwrap();
+    assert_eq!(rogue.until(early).await, b"hello", "before the Preface");
+    rogue.say(&preface(2, LinkKind::Own)).await;
+    rogue.end().await;
+    reaches(admin, "ferry_link_failures{role=\"dialler\",reason=\"version\"}", 1).await;
+
+    let mut rogue = Rogue::accept(&listener, &manners).await.unwrap();
+    assert_eq!(rogue.until(early).await, b"hello");
+    rogue.say(&preface(VERSION, LinkKind::Own)).await;
+    rogue.send(&accept(5)).await;
+    rogue.say(&Frame::Data { offset: 1, payload: b"2" }).await;
+    assert_eq!(app.read_u8().await.unwrap(), b'2');
 }
 
 // --- in a session ----------------------------------------------------------------------------------------------------

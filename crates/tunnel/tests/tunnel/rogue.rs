@@ -38,7 +38,8 @@ impl Rogue {
 
     /// Is dialled and shakes hands.
     pub async fn accept(listener: &TcpListener, manners: &Manners) -> Result<Self, rustls::Error> {
-        let (stream, _) = listener.accept().await.unwrap();
+        let accepted = tokio::time::timeout(PATIENCE, listener.accept()).await;
+        let (stream, _) = accepted.expect("the other end dials").unwrap();
         Self::handshake(stream, ServerConnection::new(Arc::new(manners.server()))?.into()).await
     }
 
