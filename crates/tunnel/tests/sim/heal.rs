@@ -105,6 +105,28 @@ fn a_black_hole_in_the_middle_of_a_rotation_is_left_behind_as_fast() {
 }
 
 #[test]
+fn an_open_hopes_for_no_link_that_a_resume_has_taken() {
+    live(async {
+        let mut world = World::start(line(40), [false, true], |config| {
+            (config.warm_links.own, config.warm_links.offered) = (0, 0);
+        })
+        .await;
+        let first = pair(&world).await;
+        world.net.reset_dials();
+        world.net.heal(Heal::Reset);
+        // The resume has its link, and the peer's Preface is on its way.
+        sleep(ROUND_TRIP * 11 / 4).await;
+        assert_eq!(world.net.dials().started.len(), 1);
+        let opened = Instant::now();
+        let second = pair(&world).await;
+        let waited = world.net.dials().started[1] - opened;
+        assert!(waited <= COARSE, "{waited:?}");
+        drop((first, second));
+        world.rest().await;
+    });
+}
+
+#[test]
 fn a_session_whose_key_is_refused_tries_on_once_a_second_and_goes_on_when_it_is_let_in() {
     live(async {
         let mut world = World::start(line(40), [false, true], |_| ()).await;
