@@ -146,8 +146,10 @@ impl Session {
 
     /// The answer to a Hello.
     pub(crate) fn on_answer(&mut self, now: Time, epoch: Epoch, frame: &Frame<'_>) -> Result<(), Violation> {
-        // "The acceptor is silent until it has the Hello."
-        if self.attachment.link_mut(epoch).is_some_and(|link| link.greeting.is_some()) {
+        // "The acceptor is silent until it has the Hello, unless it refuses the link."
+        let refusals = [RejectCode::Version, RejectCode::Limit, RejectCode::Draining];
+        let refused = matches!(frame, Frame::Reject(reject) if refusals.contains(&reject.code));
+        if !refused && self.attachment.link_mut(epoch).is_some_and(|link| link.greeting.is_some()) {
             return Err(Violation::OutOfPlace(frame.name()));
         }
         match frame {

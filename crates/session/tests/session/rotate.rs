@@ -144,6 +144,30 @@ fn a_rotation_that_is_rejected_leaves_the_old_link_in_use() {
 }
 
 #[test]
+fn a_link_that_is_refused_before_the_hello_leaves_the_session_as_it_is() {
+    for rotates in [true, false] {
+        for code in [RejectCode::Version, RejectCode::Limit, RejectCode::Draining] {
+            let mut pair = Pair::open();
+            pair.resumes = false;
+            if !rotates {
+                pair.cut(0, 0);
+                pair.settle();
+            }
+            assert!(pair.dial(rotates));
+            let (now, epoch) = (pair.now, pair.session(OPENER).epoch());
+            let reject = Reject { code, received: 0, reason: Cow::Borrowed("not now") };
+            pair.session(OPENER).handle_frame(now, epoch, &Frame::Reject(reject));
+            pair.run(MOMENT);
+            assert_eq!(pair.ends[OPENER].released, [Release::Rejected { code, reason: "not now".into() }]);
+            assert_eq!((pair.session(OPENER).is_attached(), pair.frames(OPENER, 1).len()), (rotates, 0));
+            assert!(pair.dial(rotates), "another link can be tried");
+            pair.resumes = true;
+            pair.exchange_and_close([1_000, 1_000]);
+        }
+    }
+}
+
+#[test]
 fn a_rotation_before_the_acceptor_has_ended_the_last_one_is_rejected_and_can_be_repeated() {
     let mut pair = rotating();
     pair.hold(0, OPENER, true);
