@@ -6,7 +6,7 @@ use thiserror::Error;
 use crate::frame::bounded;
 use crate::{
     Accept, Epoch, Frame, Hello, Instance, Intent, LinkKind, MAX_REASON, MAX_SERVICE, Preface, Reject, RejectCode,
-    Reset, ResetCode, SessionId,
+    Reset, ResetCode, SessionId, VERSION,
 };
 
 /// Bytes before a frame's body: its type (one byte) and the body's length (two, big-endian).
@@ -41,6 +41,9 @@ pub enum DecodeError {
     /// The type is none of ours.
     #[error("unknown frame type {0:#04x}")]
     UnknownType(u8),
+    /// The Preface of another version: what else is in it is not known.
+    #[error("version {0} of the protocol is not spoken here, only {VERSION}")]
+    Version(u16),
     /// The length is not one that this type can have.
     #[error("{name} frame of {length} bytes, allowed are {min} to {max}")]
     Length {
@@ -93,6 +96,12 @@ pub fn decode(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, DecodeError> {
     let (name, min, max) = bounds(kind)?;
     let Some((length, rest)) = rest.split_first_chunk() else { return Ok(None) };
     let length = usize::from(u16::from_be_bytes(*length));
+    if let Some(version) = rest.first_chunk().filter(|_| kind == PREFACE && length >= 2) {
+        let version = u16::from_be_bytes(*version);
+        if version != VERSION {
+            return Err(DecodeError::Version(version));
+        }
+    }
     if !(min..=max).contains(&length) {
         return Err(DecodeError::Length { name, length, min, max });
     }

@@ -37,7 +37,7 @@ pub(crate) enum LinkError {
     Tls(#[from] TlsError),
     /// The peer sent what is no frame.
     #[error("protocol violated: {0}")]
-    Decode(#[from] DecodeError),
+    Decode(#[source] DecodeError),
     /// A frame did not end with its record.
     #[error("protocol violated: a frame that its record cuts off")]
     Cut,
@@ -51,8 +51,17 @@ pub(crate) enum LinkError {
     #[error("refused by the peer: {1}")]
     Refused(RejectCode, String),
     /// The peer speaks another version.
-    #[error("version {0} of the protocol is not spoken here, only {VERSION}")]
-    Version(u16),
+    #[error(transparent)]
+    Version(DecodeError),
+}
+
+impl From<DecodeError> for LinkError {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::Version(_) => Self::Version(error),
+            error => Self::Decode(error),
+        }
+    }
 }
 
 impl LinkError {
@@ -223,8 +232,7 @@ impl Link {
         let mut first = Err(LinkError::Closed);
         let take = &mut |frame: &Frame<'_>| {
             first = match frame {
-                Frame::Preface(preface) if preface.version == VERSION => Ok(*preface),
-                Frame::Preface(preface) => Err(LinkError::Version(preface.version)),
+                Frame::Preface(preface) => Ok(*preface),
                 Frame::Reject(reject) => Err(LinkError::Refused(reject.code, reject.reason.to_string())),
                 other => Err(LinkError::OutOfPlace(other.name())),
             };

@@ -106,6 +106,18 @@ fn a_full_data_frame_fills_a_tls_record() {
 }
 
 #[test]
+fn a_preface_of_another_version_is_named_as_such_whatever_its_length_and_kind() {
+    for body in
+        [&[0, 7][..], &[0, 7, 9], &[0, 7, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9], &[[0, 7]; 50].concat()]
+    {
+        let bytes = [&[1, 0, body.len() as u8], body].concat();
+        assert_eq!(decode(&bytes), Err(DecodeError::Version(7)));
+    }
+    let length = DecodeError::Length { name: "Preface", length: 3, min: 19, max: 19 };
+    assert_eq!(decode(&[1, 0, 3, 0, VERSION as u8, 9]), Err(length));
+}
+
+#[test]
 fn a_frame_longer_than_allowed_is_refused_by_its_header() {
     let too_long = u16::try_from(MAX_FRAME - HEADER + 1).unwrap().to_be_bytes();
     for header in [[0x10, too_long[0], too_long[1]], [0x02, 0xff, 0xff], [0x14, 0, 1], [0x11, 0, 15], [0x10, 0, 8]] {

@@ -33,6 +33,8 @@ async fn no_link(first: &[u8], code: RejectCode, reason: &str, counted: &str) {
 async fn another_version_is_refused_with_both_versions() {
     let reason = "version 7 of the protocol is not spoken here, only 1";
     no_link(&encode(&preface(7, LinkKind::Own)), RejectCode::Version, reason, "version").await;
+    // Whatever that version has made of the rest.
+    no_link(&[1, 0, 3, 0, 7, 9], RejectCode::Version, reason, "version").await;
 }
 
 #[tokio::test]
