@@ -50,9 +50,10 @@ impl Session {
         self.receive.consume(count);
     }
 
-    /// The other direction has ended and everything of it was taken: pass the end on.
+    /// The other direction has ended and everything of it was taken: pass the end on. A session that ends as anything
+    /// but finished is a reset to the application, which must not look like an end before.
     pub fn is_drained(&self) -> bool {
-        self.receive.is_drained()
+        self.receive.is_drained() && !self.failed
     }
 
     /// Ends the session without regard to what is under way. If it has no link, the next attach carries the reset.

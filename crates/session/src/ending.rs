@@ -55,6 +55,7 @@ impl Session {
             (_, None) if self.is_complete() => Outcome::Finished,
             (outcome, None) => outcome,
         };
+        self.failed = outcome != Outcome::Finished;
         self.detached_since = None;
         self.ack = AckTimer::Idle;
         self.send.discard();

@@ -63,6 +63,8 @@ pub struct Session {
     pub(crate) receive: ReceiveHalf,
     pub(crate) ack: AckTimer,
     pub(crate) done_received: bool,
+    /// It has ended, and not as finished.
+    pub(crate) failed: bool,
     /// This end's reset, until the peer has it.
     pub(crate) resetting: Option<(ResetCode, Box<str>)>,
     pub(crate) events: VecDeque<Event>,
@@ -98,6 +100,7 @@ impl Session {
             receive: ReceiveHalf::new(settings.receive_capacity.max(INITIAL_WINDOW), granted),
             ack: AckTimer::Idle,
             done_received: false,
+            failed: false,
             resetting: None,
             events: VecDeque::new(),
         }

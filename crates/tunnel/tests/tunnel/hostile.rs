@@ -245,6 +245,9 @@ violations! {
     a_finish_beyond_a_gap_ends_the_session: encode(&Frame::Finish { offset: 9 }), "gap in offsets: 9 came after 0";
     an_ack_beyond_what_was_sent_ends_the_session:
         encode(&Frame::Ack { received: 7, window: 1 << 20 }), "ack of 7, beyond the 0 that were sent";
+    data_after_the_finish_in_one_record_shows_no_end_of_file:
+        [encode(&Frame::Finish { offset: 0 }), encode(&Frame::Data { offset: 0, payload: b"x" })].concat(),
+        "data up to 1, beyond the finish at 0";
     a_second_hello_ends_the_session: encode(&hello(ID, 2, Intent::Open, "trap")), "Hello frame out of place";
     a_second_preface_ends_the_session: encode(&preface(VERSION, LinkKind::Own)), "Preface frame out of place";
     an_accept_of_the_opener_ends_the_session:
