@@ -70,8 +70,14 @@ impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         // SQLITE_IOERR_WRITE: some file systems say it for a full disk; a failed write leaves the transaction undone.
         const WRITE: i32 = 778;
+        // SQLITE_IOERR_SHMSIZE: there is no room for the log's index.
+        const SHMSIZE: i32 = 4874;
         match error.sqlite_error() {
-            Some(failure) if failure.code == ErrorCode::DiskFull || failure.extended_code == WRITE => Self::Full,
+            Some(failure)
+                if failure.code == ErrorCode::DiskFull || matches!(failure.extended_code, WRITE | SHMSIZE) =>
+            {
+                Self::Full
+            }
             Some(failure) if matches!(failure.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 Self::damaged(error.to_string())
             }

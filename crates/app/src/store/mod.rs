@@ -4,6 +4,7 @@
 //! beside the database stands a *witness*: the number of the last commit, written once that commit is on disk. A store
 //! that is behind its witness has lost commits, which SQLite by itself takes for an ordinary crash.
 
+mod checkpoint;
 mod error;
 mod load;
 mod open;
@@ -21,12 +22,15 @@ pub(crate) use open::open;
 pub(crate) use row::Key;
 
 use crate::message::SenderId;
+use checkpoint::Checkpointer;
 use witness::Witness;
 
 /// The store of one web-app. Dropping it lets another process have the directory.
 #[derive(Debug)]
 pub(crate) struct Store {
     connection: Connection,
+    /// Ends before the lock is given up. `None` for a store in memory.
+    checkpointer: Option<Checkpointer>,
     witness: Option<Witness>,
     /// The number of the last commit.
     commits: u64,
@@ -80,8 +84,11 @@ impl Store {
         set_number(&transaction, "commits", number)?;
         transaction.commit()?;
         self.commits = number;
-        match &mut self.witness {
-            Some(witness) => witness.write(number),
+        if let Some(witness) = &mut self.witness {
+            witness.write(number)?;
+        }
+        match &mut self.checkpointer {
+            Some(checkpointer) => checkpointer.tend(&self.connection),
             None => Ok(()),
         }
     }

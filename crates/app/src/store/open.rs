@@ -3,9 +3,11 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::Path;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension};
 use tracing::warn;
 
+use super::checkpoint::{Checkpointer, checkpoint};
 use super::{Loaded, Store, StoreError, Witness, load, row, set_number};
 use crate::message::SenderId;
 
@@ -36,32 +38,41 @@ pub(crate) fn open(dir: &Path) -> Result<(Store, Loaded), StoreError> {
     let known = fs::metadata(&path).is_ok_and(|metadata| metadata.len() > 0) || told.is_some();
     // A kernel that refuses the file is a matter of permissions; only what SQLite says about its content is damage.
     drop(OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(unusable)?);
-    let (store, loaded) =
+    let (mut store, loaded) =
         read(&path, witness, known, lock).map_err(|error| error.within(dir)).map_err(|error| match error {
             StoreError::Version { found, known, .. } => StoreError::Version { path: dir.to_owned(), found, known },
             other => other,
         })?;
     match told {
-        Some(told) if told > store.commits => Err(StoreError::damaged(format!(
-            "it ends at commit {}, but commit {told} has been stored: the last {} are lost",
-            store.commits,
-            told - store.commits
-        ))
-        .within(dir)),
+        Some(told) if told > store.commits => {
+            let (ends, lost) = (store.commits, told - store.commits);
+            let reason =
+                format!("it ends at commit {ends}, but commit {told} has been stored: the last {lost} are lost");
+            return Err(StoreError::damaged(reason).within(dir));
+        }
         None if store.commits > 1 => {
             warn!(dir = %dir.display(), "the store's witness is missing or damaged, and made anew; the store is whole");
-            Ok((store, loaded))
         }
-        _ => Ok((store, loaded)),
+        _ => {}
     }
+    // After a failed sync the log may read well from memory and not be on the disk. So nothing is built on it: what it
+    // holds is written once more.
+    checkpoint(&store.connection, "TRUNCATE")?;
+    store.checkpointer = Some(Checkpointer::start(connect(&path)?).map_err(unusable)?);
+    Ok((store, loaded))
 }
 
 fn read(path: &Path, witness: Witness, known: bool, lock: File) -> Result<(Store, Loaded), StoreError> {
+    prepare(connect(path)?, Some(witness), known, Some(lock))
+}
+
+fn connect(path: &Path) -> Result<Connection, StoreError> {
     let connection = Connection::open(path)?;
-    // FULL: a commit is synced before it returns. EXCLUSIVE: there is no shared-memory file.
-    connection
-        .execute_batch("PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")?;
-    prepare(connection, Some(witness), known, Some(lock))
+    // What a start finds wrong stays as it is; what is right, the next start moves.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // FULL: a commit is synced before it returns.
+    connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;")?;
+    Ok(connection)
 }
 
 fn prepare(
@@ -77,7 +88,7 @@ fn prepare(
     }
     let commits = number(&connection, "commits")?;
     let loaded = load::load(&connection)?;
-    Ok((Store { connection, witness, commits, _lock: lock }, loaded))
+    Ok((Store { connection, checkpointer: None, witness, commits, _lock: lock }, loaded))
 }
 
 fn lock(dir: &Path) -> Result<File, StoreError> {

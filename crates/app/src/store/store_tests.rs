@@ -196,3 +196,62 @@ fn a_full_disk_is_an_error_that_passes_and_leaves_what_was_stored() {
     let (_store, loaded) = open(dir.path()).unwrap();
     assert_eq!(seqs(&loaded), (6..=200).collect::<Vec<_>>());
 }
+
+fn log(dir: &Path) -> u64 {
+    fs::metadata(dir.join("store.sqlite-wal")).unwrap().len()
+}
+
+#[test]
+fn a_log_that_could_not_be_moved_beside_the_commits_is_moved_by_one() {
+    let dir = dir();
+    let (mut store, _) = open(dir.path()).unwrap();
+    // Somebody who reads what was there before keeps the log from being moved.
+    let reader = Connection::open(dir.path().join("store.sqlite")).unwrap();
+    reader.execute_batch("BEGIN; SELECT * FROM about").unwrap();
+    let pages = |store: &Store| -> (u32, u32) {
+        let query = "PRAGMA wal_checkpoint(NOOP)";
+        store.connection.query_row(query, [], |row| Ok((row.get(1)?, row.get(2)?))).unwrap()
+    };
+    let big = "x".repeat(1 << 20);
+    let mut seq = 0;
+    while pages(&store).0 < checkpoint::LOG_MAX {
+        seq += 1;
+        store.commit(&Commit { outbox: vec![(seq, big.as_str().into())], ..Commit::default() }).unwrap();
+    }
+    assert_eq!(pages(&store).1, 0);
+    drop(reader);
+    store.commit(&Commit::default()).unwrap();
+    let (log, moved) = pages(&store);
+    assert_eq!(log, moved);
+    store.commit(&Commit::default()).unwrap();
+    assert!(pages(&store).0 < 10, "it starts anew");
+}
+
+#[test]
+fn a_start_builds_on_nothing_that_may_not_be_on_the_disk() {
+    let dir = dir();
+    let (mut store, loaded) = open(dir.path()).unwrap();
+    store.commit(&commit(&loaded.sender, 1..=10)).unwrap();
+    let copy = killed(dir.path());
+    assert_ne!(log(copy.path()), 0);
+    let (store, loaded) = open(copy.path()).unwrap();
+    assert_eq!((log(copy.path()), seqs(&loaded).len()), (0, 10));
+    drop(store);
+    fs::remove_file(copy.path().join("store.sqlite-wal")).unwrap();
+    assert_eq!(seqs(&open(copy.path()).unwrap().1).len(), 10);
+}
+
+#[test]
+fn a_damaged_store_is_left_as_it_was_found() {
+    let dir = dir();
+    let (mut store, loaded) = open(dir.path()).unwrap();
+    store.commit(&commit(&loaded.sender, 1..=10)).unwrap();
+    let copy = killed(dir.path());
+    store.commit(&commit(&loaded.sender, 11..=11)).unwrap();
+    fs::copy(dir.path().join("witness"), copy.path().join("witness")).unwrap();
+    let content =
+        || ["store.sqlite", "store.sqlite-wal", "witness"].map(|name| fs::read(copy.path().join(name)).unwrap());
+    let before = content();
+    assert!(matches!(open(copy.path()), Err(StoreError::Damaged { .. })));
+    assert!(content() == before, "a file has changed");
+}
