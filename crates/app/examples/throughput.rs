@@ -7,11 +7,14 @@
 //! C compiler), at 50 requests a second to each end, at random moments, whether the ones before are answered or not.
 //!
 //! `cargo run --release -p ferry-app --example throughput -- --trigger`
+//!
+//! The stores are in the current directory: one in memory keeps the disk's own syncs out of it.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ferry_app::{Config, Hooks, PassThrough, PythonConfig, PythonHooks, Role, Webapp};
@@ -115,16 +118,37 @@ async fn triggers(dir: &Path) -> Result<(), Error> {
     let pair = pair(dir, None).await?;
     println!("{REQUESTS} triggers to each end at {RATE}/s, each sync at least {SYNC:?}");
     let [initiator, terminator] = pair.each_ref().map(Webapp::local_addr);
+    let done = Arc::new(AtomicBool::new(false));
+    let machine = std::thread::spawn(bare_sleeps(done.clone()));
     let (initiator, terminator) =
         tokio::join!(times(format!("http://{initiator}/trigger"), 1), times(format!("http://{terminator}/trigger"), 2));
-    for (end, mut times) in [("initiator", initiator?), ("terminator", terminator?)] {
+    done.store(true, Ordering::Relaxed);
+    let machine = machine.join().map_err(|_| "the bare sleeps panicked")?;
+    for (what, mut times) in [
+        ("POST /trigger, initiator", initiator?),
+        ("POST /trigger, terminator", terminator?),
+        ("a bare sleep", machine),
+    ] {
         times.sort();
         let [p50, p99, p999] = [500, 990, 999].map(|permille| times[times.len() * permille / 1000]);
         let most = times[times.len() - 1];
-        println!("POST /trigger, {end}: p50 {p50:.1?}, p99 {p99:.1?}, p99.9 {p999:.1?}, most {most:.1?}");
+        println!("{what}: p50 {p50:.1?}, p99 {p99:.1?}, p99.9 {p999:.1?}, most {most:.1?}");
     }
     end(pair).await;
     Ok(())
+}
+
+/// How long a sleep of one sync takes, with nothing else in its thread: what the machine adds by itself.
+fn bare_sleeps(done: Arc<AtomicBool>) -> impl FnOnce() -> Vec<Duration> {
+    move || {
+        let mut times = Vec::new();
+        while !done.load(Ordering::Relaxed) {
+            let start = Instant::now();
+            std::thread::sleep(SYNC);
+            times.push(start.elapsed());
+        }
+        times
+    }
 }
 
 /// How long each request took, from the moment when it was due.
