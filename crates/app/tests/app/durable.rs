@@ -146,6 +146,38 @@ async fn replies_are_exactly_once_across_restarts_of_both_ends() {
     assert_eq!(numbers(&results(&terminator, 39).await), (1..=39).collect::<Vec<_>>());
 }
 
+#[tokio::test]
+async fn a_full_outbox_is_still_full_after_a_restart_and_nothing_of_it_is_dropped() {
+    let data = fresh_dir();
+    let proxy = Proxy::to(nowhere().await).await;
+    let big = "x".repeat(1_000_000);
+    let post = async |webapp: &Webapp, n: usize| {
+        let request = reqwest::Client::new().post(url(webapp, "/trigger")).json(&json!({"n": n, "big": big}));
+        let response = request.send().await.unwrap();
+        let retry_after = response.headers().get("retry-after").map(|value| value.to_str().unwrap().to_owned());
+        (response.status().as_u16(), retry_after)
+    };
+    let full = (503, Some("1".to_owned()));
+    let initiator = start(initiating(proxy.address), &data, Arc::new(PassThrough)).await;
+    let mut accepted = 0;
+    let refused = loop {
+        match post(&initiator, accepted + 1).await {
+            (202, _) => accepted += 1,
+            refused => break refused,
+        }
+    };
+    assert_eq!(refused, full);
+    drop(initiator);
+    let initiator = start(initiating(proxy.address), &data, Arc::new(PassThrough)).await;
+    assert_eq!(post(&initiator, 0).await, full);
+    let terminator = terminator();
+    proxy.redirect(terminator.local_addr());
+    let expected: Vec<_> = (1..=accepted as u64).collect();
+    assert_eq!(numbers(&results(&terminator, accepted).await), expected);
+    eventually("room", async || (metric(&initiator, "ferry_app_outbox_messages").await == 0.0).then_some(())).await;
+    assert_eq!(post(&initiator, 0).await.0, 202);
+}
+
 async fn post_with_key(webapp: &Webapp, query: &str, key: &str, payload: &Value) -> (u16, Value) {
     let request = reqwest::Client::new().post(url(webapp, &format!("/trigger{query}"))).json(payload);
     answer(request.header("Idempotency-Key", key).send().await.unwrap()).await

@@ -5,6 +5,8 @@
 mod bundle;
 mod configuration;
 mod demo;
+#[cfg(target_os = "linux")]
+mod failing_disk;
 mod keys;
 mod roles;
 mod streaming;
