@@ -1,6 +1,7 @@
-//! Messages in both directions while every one of the four processes is killed, again and again.
+//! Messages in both directions while every one of the four processes is killed and the link between the tunnels is cut,
+//! again and again.
 //!
-//! The short form runs with all tests. The long form, 20,000 messages of 1 kB and five kills of each process:
+//! The short form runs with all tests. The long form, 20,000 messages of 1 kB and five rounds of every fault:
 //! `FERRY_CHAOS=long cargo test --release -p ferry --test chaos -- --nocapture`. `FERRY_CHAOS_SEED=n` repeats a run.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a panic is the report")]
@@ -17,14 +18,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use ferry_relay::{Cut, Heal, Relay, Stats};
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
 use tokio_tungstenite::tungstenite::Message;
 
 use support::{Running, address, command, eventually, keygen};
 
 /// Ids that one client is owed at a time.
 const OWED_MAX: usize = 200;
+
+/// Bytes that the link carries between faults of its own: more than its handshakes, less than the messages meanwhile.
+const CARRIED_MIN: u64 = 20_000;
 
 /// How much of it.
 struct Form {
@@ -68,10 +75,30 @@ struct Ferry {
     processes: [Process; 4],
     initiator: SocketAddr,
     terminator: SocketAddr,
+    /// Between the two tunnels.
+    relay: Relay,
+    black_hole: bool,
+    /// What the relay had carried after the last fault.
+    carried: u64,
 }
 
+/// What goes wrong.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    /// This process is killed.
+    Kill(usize),
+    /// Every connection between the tunnels is reset.
+    Reset,
+    /// Nothing passes between the tunnels until the next fault; what was open before stays silent for ever.
+    BlackHole,
+}
+
+/// One round of everything.
+const ROUND: [Fault; 6] =
+    [Fault::Kill(0), Fault::Kill(1), Fault::Kill(2), Fault::Kill(3), Fault::Reset, Fault::BlackHole];
+
 impl Ferry {
-    fn start() -> Self {
+    fn start(runtime: &Runtime) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let at = dir.path();
         let (a, b) = (keygen(&at.join("a.key")), keygen(&at.join("b.key")));
@@ -79,7 +106,8 @@ impl Ferry {
         let mut far_app = Process::new("terminator", &[&["terminator", "--data", "data-b"], &keep[..]].concat());
         let terminator = far_app.start_listening(at);
         let write = |name: &str, listen: &str, rest: &str| {
-            let own = format!("name: {name}\nidentity: {name}.key\nlimits: {{sessions: 50}}\n{listen}\n{rest}");
+            let own =
+                format!("name: {name}\nidentity: {name}.key\nlimits: {{sessions: 50}}\nliveness: 2s\n{listen}\n{rest}");
             fs::write(at.join(format!("{name}.yaml")), own).unwrap();
         };
         let ingress = format!(
@@ -90,10 +118,12 @@ impl Ferry {
         write("b", "listen: 127.0.0.1:0", &ingress);
         let link = address(&far_tunnel.start(at), "listen");
         write("b", &format!("listen: \"{link}\""), &ingress);
+        let relay = runtime.block_on(async { Relay::start("127.0.0.1:0".parse().unwrap(), link).unwrap() });
+        let between = relay.addr();
         let mut tunnel = Process::new("initiator's tunnel", &["tunnel", "--config", "a.yaml"]);
         let egress = |listen: &str| {
             format!(
-                "peers: [{{name: b, keys: [\"{b}\"], addresses: [\"{link}\"]}}]\n\
+                "peers: [{{name: b, keys: [\"{b}\"], addresses: [\"{between}\"]}}]\n\
                  egress: [{{listen: \"{listen}\", peer: b, service: t}}]\n"
             )
         };
@@ -104,7 +134,45 @@ impl Ferry {
         let own = ["initiator", "--data", "data-a", "--auto-trigger", "0", "--peer", &peer];
         let mut app = Process::new("initiator", &[&own[..], &keep[..]].concat());
         let initiator = app.start_listening(at);
-        Self { dir, processes: [app, tunnel, far_tunnel, far_app], initiator, terminator }
+        let processes = [app, tunnel, far_tunnel, far_app];
+        Self { dir, processes, initiator, terminator, relay, black_hole: false, carried: 0 }
+    }
+
+    /// Lets this go wrong. A link fails when it has carried something since the last fault; a process may be killed while
+    /// its link is a black hole.
+    fn suffer(&mut self, fault: Fault, pause: Duration, runtime: &Runtime) {
+        if !matches!(fault, Fault::Kill(_)) {
+            self.heal();
+            let enough = self.carried + CARRIED_MIN;
+            let carries = self.relay.wait_for(|stats| stats.bytes_up + stats.bytes_down >= enough);
+            runtime.block_on(async { tokio::time::timeout(support::DEADLINE, carries).await }).expect("messages flow");
+        }
+        match fault {
+            Fault::Kill(index) => self.kill(index, pause),
+            Fault::Reset => self.relay.cut(Cut::Rst),
+            Fault::BlackHole => {
+                self.relay.black_hole();
+                self.black_hole = true;
+                return;
+            }
+        }
+        self.heal();
+    }
+
+    fn heal(&mut self) {
+        let Stats { bytes_up, bytes_down, .. } = self.relay.stats();
+        self.carried = bytes_up + bytes_down;
+        if std::mem::take(&mut self.black_hole) {
+            self.relay.heal(Heal::ResumeNew);
+        }
+    }
+
+    fn name(&self, fault: Fault) -> String {
+        match fault {
+            Fault::Kill(index) => format!("kill {}", self.processes[index].name),
+            Fault::Reset => "reset the link".into(),
+            Fault::BlackHole => "black hole".into(),
+        }
     }
 
     /// Kills a process as the kernel does when memory is short, waits a moment and starts it again.
@@ -121,7 +189,7 @@ impl Ferry {
 struct Sender {
     listen: SocketAddr,
     bytes: usize,
-    accepted: AtomicUsize,
+    accepted: watch::Sender<usize>,
     /// So many may be accepted by now: sending must not be over before the last kill.
     allowed: AtomicUsize,
     enough: AtomicBool,
@@ -129,8 +197,15 @@ struct Sender {
 
 impl Sender {
     fn new(listen: SocketAddr, form: &Form) -> Arc<Self> {
-        let (accepted, allowed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let (accepted, allowed) = (watch::Sender::new(0), AtomicUsize::new(0));
         Arc::new(Self { listen, bytes: form.bytes, accepted, allowed, enough: AtomicBool::new(false) })
+    }
+
+    /// Waits until so many have been accepted.
+    async fn reached(&self, count: usize) {
+        let mut accepted = self.accepted.subscribe();
+        let waited = tokio::time::timeout(support::DEADLINE, accepted.wait_for(|accepted| *accepted >= count)).await;
+        assert!(waited.is_ok(), "no progress beyond {} of {count}", *self.accepted.borrow());
     }
 
     /// Sends until it is enough; what was owed when a connection was lost is not sent again.
@@ -171,7 +246,7 @@ impl Sender {
                     && let Some(id) = frame["id"].as_str()
                 {
                     accepted.push((owed.pop_front().unwrap(), id.to_owned()));
-                    self.accepted.store(accepted.len(), Ordering::Relaxed);
+                    self.accepted.send_replace(accepted.len());
                 }
             }
         }
@@ -209,7 +284,7 @@ fn check(direction: &str, accepted: &[(u64, String)], arrived: &[(u64, String)])
 }
 
 #[test]
-fn every_accepted_message_arrives_once_and_in_order_whatever_is_killed() {
+fn every_accepted_message_arrives_once_and_in_order_whatever_is_killed_or_cut() {
     let form = match std::env::var("FERRY_CHAOS").as_deref() {
         Ok("long") => Form { messages: 20_000, bytes: 1000, rounds: 5 },
         _ => Form { messages: 4000, bytes: 200, rounds: 4 },
@@ -217,32 +292,28 @@ fn every_accepted_message_arrives_once_and_in_order_whatever_is_killed() {
     let seed = std::env::var("FERRY_CHAOS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     let mut random = Random(seed);
     println!("seed {seed}: {} messages of {} bytes each way, {} rounds", form.messages, form.bytes, form.rounds);
-    let mut ferry = Ferry::start();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let mut ferry = Ferry::start(&runtime);
     let senders = [Sender::new(ferry.initiator, &form), Sender::new(ferry.terminator, &form)];
     let clients = senders.clone().map(|sender| runtime.spawn(sender.run(form.messages)));
     let start = Instant::now();
     let mut order = Vec::new();
     for _ in 0..form.rounds {
-        let mut round = vec![0, 1, 2, 3];
+        let mut round = ROUND.to_vec();
         while !round.is_empty() {
             order.push(round.remove(random.below(round.len())));
         }
     }
-    for (i, index) in order.iter().enumerate() {
-        // Spread over the messages, each kill at a moment of its own among those that may be sent until then.
+    for (i, fault) in order.iter().enumerate() {
+        // Spread over the messages, each fault at a moment of its own among those that may be sent until then.
         let (from, to) = (form.messages * i / (order.len() + 1), form.messages * (i + 1) / (order.len() + 1));
         senders.iter().for_each(|sender| sender.allowed.store(to, Ordering::Relaxed));
-        let (sender, due) = (&senders[i % 2], from + random.below(to - from));
-        let end = Instant::now() + support::DEADLINE;
-        while sender.accepted.load(Ordering::Relaxed) < due {
-            assert!(Instant::now() < end, "no progress beyond {}", sender.accepted.load(Ordering::Relaxed));
-            std::thread::sleep(Duration::from_micros(200));
-        }
-        let counts = senders.each_ref().map(|sender| sender.accepted.load(Ordering::Relaxed));
-        println!("{:6.2} s, accepted {counts:?}: kill {}", start.elapsed().as_secs_f64(), ferry.processes[*index].name);
-        ferry.kill(*index, Duration::from_millis(random.below(300) as u64));
+        runtime.block_on(senders[i % 2].reached(from + random.below(to - from)));
+        let counts = senders.each_ref().map(|sender| *sender.accepted.borrow());
+        println!("{:6.2} s, accepted {counts:?}: {}", start.elapsed().as_secs_f64(), ferry.name(*fault));
+        ferry.suffer(*fault, Duration::from_millis(random.below(300) as u64), &runtime);
     }
+    ferry.heal();
     for sender in &senders {
         sender.allowed.store(form.messages, Ordering::Relaxed);
         sender.enough.store(true, Ordering::Relaxed);
@@ -263,7 +334,10 @@ fn every_accepted_message_arrives_once_and_in_order_whatever_is_killed() {
             arrived.len() - accepted.len()
         );
     }
-    println!("{:6.2} s in all", start.elapsed().as_secs_f64());
+    let stats = ferry.relay.stats();
+    let payload = (form.messages * form.bytes) as u64;
+    assert!(stats.bytes_up > payload && stats.bytes_down > payload, "the relay was passed by: {stats:?}");
+    println!("{:6.2} s in all, {} connections between the tunnels", start.elapsed().as_secs_f64(), stats.accepted);
 }
 
 /// A small generator, so that a seed repeats a run.
