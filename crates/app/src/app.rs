@@ -143,7 +143,15 @@ impl App {
     ) -> Result<Accepted, TriggerError> {
         let _turn = self.turn(&key.0).await;
         match self.outbox.keyed(&key.0) {
-            Some((known, accepted)) if known.digest == key.1 => Ok(accepted),
+            Some((known, accepted)) if known.digest == key.1 => {
+                // The reply may have come before anybody waited here, also before a restart.
+                if let Some(id) = accepted.id()
+                    && let Some(reply) = self.output.reply_to(id)
+                {
+                    self.outbox.replied(id, &reply);
+                }
+                Ok(accepted)
+            }
             Some(_) => Err(self.counted(TriggerError::KeyReused(key.0))),
             None => {
                 let mut accepted = self.trigger_keyed(payload, headers, Some(key)).await?;

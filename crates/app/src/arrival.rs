@@ -25,9 +25,9 @@ pub(crate) async fn take(app: &App, from: &Place, source: Source, arrival: Arriv
         Err(error) => {
             warn!(id = %arrival.id, from = %from, %error, "message is dead: the receiving hook kept failing");
             app.metrics.dead_messages.inc();
-            answer(app, &arrival);
-            let dead = DeadMessage { arrival, error: error.to_string(), at: time::now() };
-            app.output.take(Change { source, outcome: Outcome::Dead(Arc::new(dead)), reply: None });
+            let dead = Arc::new(DeadMessage { arrival, error: error.to_string(), at: time::now() });
+            app.output.take(Change { source, outcome: Outcome::Dead(dead.clone()), reply: None });
+            answer(app, &dead.arrival);
         }
     }
     Ok(())
@@ -45,17 +45,19 @@ pub(crate) enum NotRaised {
 }
 
 async fn accept(app: &App, source: Source, arrival: Arrival, reply: Option<Box<serde_json::value::RawValue>>) {
-    answer(app, &arrival);
     // Replies cause no replies.
     let reply = reply.filter(|_| arrival.in_reply_to.is_none());
     if reply.is_some() {
         app.outbox.reply_room().await;
     }
     let reply = reply.map(|payload| Draft { payload, hop: app.place.hop(), in_reply_to: Some(arrival.id.clone()) });
-    app.output.take(Change { source, outcome: Outcome::Result(Arc::new(arrival)), reply });
+    let arrival = Arc::new(arrival);
+    app.output.take(Change { source, outcome: Outcome::Result(arrival.clone()), reply });
+    answer(app, &arrival);
 }
 
-/// If the message is a reply, whoever waits for it gets it now: what becomes of it here changes nothing about it.
+/// If the message is a reply, whoever waits for it gets it now: what becomes of it here changes nothing about it. The output
+/// has it by then, so that whoever comes later finds it there.
 fn answer(app: &App, arrival: &Arrival) {
     if let Some(to) = &arrival.in_reply_to {
         app.outbox.replied(to, &arrival.payload);

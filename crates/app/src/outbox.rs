@@ -313,7 +313,7 @@ impl Outbox {
             let (waiter, verdict) = oneshot::channel();
             match state.entries.entry_mut(key.seq) {
                 Some(entry) => entry.waiters.push(waiter),
-                // Told to nobody: the waiter is kept so that it waits in vain and not for an error.
+                // Its reply may still come, or be in the output. Otherwise the waiter waits in vain, and not for an error.
                 None => state.replies.entry(key.seq).or_default().push(waiter),
             }
             let (_, stored) = oneshot::channel();

@@ -10,6 +10,7 @@ mod senders;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 use crate::message::{Arrival, DeadMessage, MessageId, SenderId};
@@ -86,13 +87,16 @@ pub(crate) enum Outcome {
 }
 
 impl Change {
+    fn arrival(&self) -> &Arrival {
+        match &self.outcome {
+            Outcome::Result(arrival) => arrival,
+            Outcome::Dead(dead) => &dead.arrival,
+        }
+    }
+
     fn bytes(&self) -> usize {
         let reply = self.reply.as_ref().map_or(0, |draft| draft.payload.get().len());
-        let message = match &self.outcome {
-            Outcome::Result(arrival) => arrival.payload.get().len(),
-            Outcome::Dead(dead) => dead.arrival.payload.get().len(),
-        };
-        message + reply
+        self.arrival().payload.get().len() + reply
     }
 }
 
@@ -209,6 +213,14 @@ impl Output {
         self.state.borrow().results.page(after, limit, &self.limits)
     }
 
+    /// The payload of the reply to this message, whether the hook here took the reply or not.
+    pub(crate) fn reply_to(&self, id: &MessageId) -> Option<Box<RawValue>> {
+        let state = self.state.borrow();
+        let waiting = state.waiting.iter().rev().map(|change| change.arrival());
+        let mut all = waiting.chain(state.results.newest_first()).chain(state.dead.newest_first());
+        all.find(|arrival| arrival.in_reply_to.as_ref() == Some(id)).map(|reply| reply.payload.clone())
+    }
+
     /// The position after the newest result.
     pub(crate) fn end(&self) -> u64 {
         self.state.borrow().results.end()
@@ -225,10 +237,10 @@ impl Output {
         self.state.borrow().results.kept()
     }
 
-    /// The dead messages kept, oldest first: their number, and at most `limit` of them.
-    pub(crate) fn dead(&self, limit: usize) -> (usize, Vec<Arc<DeadMessage>>) {
+    /// How many dead messages are kept, and at most `limit` of them after the one with id `after`, or from the oldest.
+    pub(crate) fn dead(&self, after: Option<&str>, limit: usize) -> Result<(usize, Vec<Arc<DeadMessage>>), Gone> {
         let state = self.state.borrow();
-        (state.dead.kept(), state.dead.oldest(limit))
+        Ok((state.dead.kept(), state.dead.page(after, limit, self.limits.page_bytes)?))
     }
 
     /// Opens the grave of a dead message, so that nobody else does until it is closed again or the message is raised.

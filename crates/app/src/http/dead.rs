@@ -3,19 +3,22 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::ApiError;
+use super::page::{PageQuery, Wanted};
 use crate::app::App;
 use crate::arrival::{NotRaised, raise};
 
-/// Dead messages shown, the oldest first.
-const SHOWN_MAX: usize = 100;
-
-pub(super) async fn dead(State(app): State<Arc<App>>) -> Json<Value> {
-    let (count, messages) = app.output.dead(SHOWN_MAX);
+pub(super) async fn dead(
+    State(app): State<Arc<App>>,
+    query: Result<Query<PageQuery>, QueryRejection>,
+) -> Result<Json<Value>, ApiError> {
+    let Wanted { after, limit } = Wanted::parse(query)?;
+    let (count, messages) = app.output.dead(after.as_deref(), limit)?;
     let results: Vec<_> = messages
         .iter()
         .map(|message| {
@@ -25,7 +28,7 @@ pub(super) async fn dead(State(app): State<Arc<App>>) -> Json<Value> {
             result
         })
         .collect();
-    Json(json!({"count": count, "results": results}))
+    Ok(Json(json!({"count": count, "results": results})))
 }
 
 pub(super) async fn retry(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {

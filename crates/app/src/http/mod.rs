@@ -4,6 +4,7 @@ mod accept;
 mod dead;
 mod error;
 mod output;
+mod page;
 mod probes;
 mod stream;
 mod trigger;

@@ -15,6 +15,11 @@ pub(crate) struct Accepted {
 }
 
 impl Accepted {
+    /// The message's id, if it is known to be stored.
+    pub(crate) fn id(&self) -> Option<&MessageId> {
+        self.id.as_ref()
+    }
+
     /// Returns the message's id once it is stored. Cancel-safe until it has failed.
     pub(crate) async fn stored(&mut self) -> Result<MessageId, StoreError> {
         if let Some(id) = &self.id {

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::message::DeadMessage;
+use super::Gone;
+use crate::message::{Arrival, DeadMessage};
 
 /// Dead messages kept, and bytes of their payload; beyond that the oldest are dropped.
 const MESSAGES_MAX: usize = 10_000;
@@ -78,17 +79,40 @@ impl Graveyard {
         self.graves.len()
     }
 
-    pub(super) fn oldest(&self, limit: usize) -> Vec<Arc<DeadMessage>> {
-        self.graves.values().take(limit).cloned().collect()
+    pub(super) fn page(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Arc<DeadMessage>>, Gone> {
+        let first = match after {
+            None => 0,
+            Some(id) => self.find(id).ok_or_else(|| Gone::new(id))?.0 + 1,
+        };
+        let mut bytes = 0;
+        let page = self.graves.range(first..).map(|(_, message)| message).take(limit).take_while(|message| {
+            let first = bytes == 0;
+            bytes += message.arrival.payload.get().len();
+            first || bytes <= bytes_max
+        });
+        Ok(page.cloned().collect())
+    }
+
+    pub(super) fn newest_first(&self) -> impl Iterator<Item = &Arrival> {
+        self.graves.values().rev().map(|message| &message.arrival)
     }
 
     pub(super) fn open(&mut self, id: &str) -> Result<Grave, NoGrave> {
-        let found = self.graves.iter().find(|(_, message)| message.arrival.id.as_str() == id);
-        let (number, message) = found.ok_or(NoGrave::Unknown)?;
-        if !self.open.insert(*number) {
+        let (number, message) = self.find(id).ok_or(NoGrave::Unknown)?;
+        if !self.open.insert(number) {
             return Err(NoGrave::Open);
         }
-        Ok(Grave { number: *number, message: message.clone() })
+        Ok(Grave { number, message })
+    }
+
+    fn find(&self, id: &str) -> Option<(u64, Arc<DeadMessage>)> {
+        let found = self.graves.iter().find(|(_, message)| message.arrival.id.as_str() == id);
+        found.map(|(number, message)| (*number, message.clone()))
     }
 
     pub(super) fn close(&mut self, number: u64) {

@@ -26,8 +26,14 @@ pub(crate) struct Batch {
 
 /// The result asked for is not, or no longer, in the output.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("result {0:?} is unknown or no longer kept; read without `after`, from the oldest that is")]
+#[error("message {0:?} is unknown or no longer kept; read without `after`, from the oldest that is")]
 pub(crate) struct Gone(pub(crate) String);
+
+impl Gone {
+    pub(super) fn new(id: &str) -> Self {
+        Self(id.chars().take(100).collect())
+    }
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Results {
@@ -60,6 +66,10 @@ impl Results {
         self.queue.len()
     }
 
+    pub(super) fn newest_first(&self) -> impl Iterator<Item = &Arrival> {
+        self.queue.iter().rev().map(|arrival| &**arrival)
+    }
+
     /// Adds a result, and returns how many old ones it pushed out.
     pub(super) fn push(&mut self, arrival: Arc<Arrival>, limits: &Limits) -> u64 {
         self.positions.insert(arrival.id.clone(), self.end());
@@ -78,7 +88,7 @@ impl Results {
     pub(super) fn page(&self, after: Option<&str>, limit: usize, limits: &Limits) -> Result<Page, Gone> {
         let position = match after {
             None => self.start,
-            Some(id) => self.position(id).ok_or_else(|| Gone(id.chars().take(100).collect()))? + 1,
+            Some(id) => self.position(id).ok_or_else(|| Gone::new(id))? + 1,
         };
         Ok(Page { count: self.queue.len(), results: self.slice(position, limit, limits) })
     }

@@ -206,6 +206,21 @@ async fn a_retry_under_the_same_key_is_the_same_message_also_after_a_restart() {
     assert_eq!(post_with_key(&initiator, "", &"k".repeat(256), &json!({})).await.0, 400);
 }
 
+#[tokio::test]
+async fn a_retry_that_waits_gets_the_reply_that_has_come_already_also_after_a_restart() {
+    let data = fresh_dir();
+    let terminator = terminator_with(Arc::new(Echo));
+    let initiator = start(initiating(terminator.local_addr()), &data, Arc::new(PassThrough)).await;
+    let first = post_with_key(&initiator, "?wait=60s", "order-7", &json!({"n": 7})).await;
+    assert_eq!((first.0, &first.1["reply"]), (200, &json!({"n": 14})));
+    assert_eq!(post_with_key(&initiator, "?wait=60s", "order-7", &json!({"n": 7})).await, first);
+    results(&initiator, 1).await;
+    drop(initiator);
+    let initiator = start(initiating(terminator.local_addr()), &data, Arc::new(PassThrough)).await;
+    assert_eq!(post_with_key(&initiator, "?wait=60s", "order-7", &json!({"n": 7})).await, first);
+    assert_eq!(numbers(&results(&terminator, 1).await), [7]);
+}
+
 /// Refuses every message while it is cross.
 struct Moody(AtomicBool);
 
@@ -246,6 +261,41 @@ async fn a_dead_message_is_listed_survives_a_restart_and_a_retry_appends_it_at_t
     let terminator = start(Role::Terminator, &data, hooks).await;
     assert_eq!(get(&terminator, "/dead").await.1["count"], 0);
     assert_eq!(numbers(&results(&terminator, 3).await), [1, 3, 2]);
+}
+
+/// Refuses what it has not let through.
+struct Refusing;
+
+impl Hooks for Refusing {
+    fn on_receive_terminator(&self, payload: Object) -> BoxFuture<'_, Result<Option<Object>, HookError>> {
+        let refused = payload["n"] != 0;
+        Box::pin(async move { if refused { Err(HookError::Failed("not now".into())) } else { Ok(None) } })
+    }
+}
+
+#[tokio::test]
+async fn the_dead_are_paged_by_the_last_id_seen() {
+    let terminator = terminator_with(Arc::new(Refusing));
+    let initiator = initiator(terminator.local_addr());
+    for n in [1, 0, 2] {
+        trigger(&initiator, "", &json!({"n": n})).await;
+    }
+    let count = async || get(&terminator, "/dead").await.1["count"].as_u64().unwrap();
+    eventually("two dead", async || (count().await == 2).then_some(())).await;
+    let page = async |query: &str| get(&terminator, &format!("/dead{query}")).await;
+    let (_, first) = page("?limit=1").await;
+    let mut seen = vec![first["results"][0].clone()];
+    assert_eq!((&first["count"], first["results"].as_array().unwrap().len()), (&json!(2), 1));
+    let after = first["results"][0]["id"].as_str().unwrap().to_owned();
+    let (_, rest) = page(&format!("?after={after}")).await;
+    seen.extend(rest["results"].as_array().unwrap().iter().cloned());
+    assert_eq!(numbers(&seen), [1, 2]);
+    let last = seen[1]["id"].as_str().unwrap();
+    assert_eq!(page(&format!("?after={last}")).await, (200, json!({"count": 2, "results": []})));
+    let (status, error) = page("?after=unknown-1").await;
+    assert!(status == 410 && error["error"].as_str().unwrap().contains("without `after`"), "{status} {error}");
+    let (status, error) = page("?limit=0").await;
+    assert!(status == 400 && error["error"].as_str().unwrap().contains("from 1 to 1000"), "{status} {error}");
 }
 
 /// A file system of its own, which only root can make.
