@@ -1,9 +1,9 @@
 //! Hooks in Python that behave and misbehave, run by the real interpreter.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ferry_app::{Hooks, PythonConfig, PythonError, PythonHooks, Webapp};
 use serde_json::json;
@@ -40,11 +40,17 @@ async fn error_of(code: &str) -> String {
     load_from(write(code), 1, DEADLINE).await.err().unwrap().to_string()
 }
 
+/// Waits until a file is there.
+async fn written(file: &Path) {
+    eventually(&format!("{}", file.display()), async || file.exists().then_some(())).await;
+}
+
 const MISBEHAVING: &str = r#"
 import asyncio, os, sys, time
 
 async def on_trigger(payload, headers):
     do = payload.get("do")
+    if "begun" in payload: open(payload["begun"], "w").close()
     if do == "invalid": raise ValueError("no such sensor")
     if do == "deny": raise PermissionError("not yours")
     if do == "raise": return {"x": 1 / 0}
@@ -111,20 +117,21 @@ async fn a_hang_stalls_no_other_worker() {
     if !python() {
         return;
     }
-    let hooks = load_from(write(MISBEHAVING), 2, DEADLINE).await.unwrap();
-    let initiator = initiator_with(nowhere().await, hooks);
-    let hanging =
-        tokio::spawn(reqwest::Client::new().post(url(&initiator, "/trigger")).json(&json!({"do": "block"})).send());
-    // Turns are taken, so every other call gets the worker that is free.
-    let start = Instant::now();
+    let file = write(MISBEHAVING);
+    let begun = file.with_file_name("begun");
+    let initiator = initiator_with(nowhere().await, load_from(file, 2, DEADLINE).await.unwrap());
+    let payload = json!({"do": "block", "begun": begun});
+    let hanging = tokio::spawn(reqwest::Client::new().post(url(&initiator, "/trigger")).json(&payload).send());
+    written(&begun).await;
+    // Turns are taken, so one of two calls gets the worker that is free.
     let (first, second) = (json!({"n": 1}), json!({"n": 2}));
     let answered = tokio::select! {
         (code, _) = trigger(&initiator, "", &first) => code,
-        (code, _) = async { tokio::time::sleep(Duration::from_millis(200)).await; trigger(&initiator, "", &second).await } => code,
+        (code, _) = trigger(&initiator, "", &second) => code,
     };
     assert_eq!(answered, 202);
-    assert!(start.elapsed() < Duration::from_secs(20));
     assert_eq!(get_text(&initiator, "/readyz").await.0, 200);
+    assert!(!hanging.is_finished());
     hanging.abort();
 }
 
@@ -209,8 +216,12 @@ async fn a_changed_file_is_loaded_again_and_a_broken_one_is_not() {
     let terminator = terminator();
     let initiator = initiator_with(terminator.local_addr(), load_from(file.clone(), 2, DEADLINE).await.unwrap());
     assert_eq!(version_of(&initiator, &terminator).await, 1);
-    std::fs::write(&file, "def on_trigger(:\n").unwrap();
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    // They are looked at one after the other: once the second is, the first has been judged.
+    for broken in ["first", "second"] {
+        let mark = file.with_file_name(broken);
+        std::fs::write(&file, format!("open({mark:?}, 'w').close()\nraise RuntimeError('{broken}')\n")).unwrap();
+        written(&mark).await;
+    }
     assert_eq!(version_of(&initiator, &terminator).await, 1);
     std::fs::write(&file, code(20)).unwrap();
     eventually("the new version", async || (version_of(&initiator, &terminator).await == 20).then_some(())).await;
