@@ -23,8 +23,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::Message;
 
-/// Requests to each end, and how many come in a second.
-const REQUESTS: usize = 3000;
+/// Requests to each end, and how many come in a second. Several rounds, because a machine that does other things beside
+/// stalls now and then.
+const ROUNDS: u64 = 6;
+const REQUESTS: usize = 500;
 const RATE: f64 = 50.0;
 const SYNC: Duration = Duration::from_millis(5);
 
@@ -116,26 +118,24 @@ async fn stream(dir: &Path, file: Option<&str>) -> Result<(), Error> {
 
 async fn triggers(dir: &Path) -> Result<(), Error> {
     let pair = pair(dir, None).await?;
-    println!("{REQUESTS} triggers to each end at {RATE}/s, each sync at least {SYNC:?}");
-    let [initiator, terminator] = pair.each_ref().map(Webapp::local_addr);
-    let done = Arc::new(AtomicBool::new(false));
-    let machine = std::thread::spawn(bare_sleeps(done.clone()));
-    let (initiator, terminator) =
-        tokio::join!(times(format!("http://{initiator}/trigger"), 1), times(format!("http://{terminator}/trigger"), 2));
-    done.store(true, Ordering::Relaxed);
-    let machine = machine.join().map_err(|_| "the bare sleeps panicked")?;
-    for (what, mut times) in [
-        ("POST /trigger, initiator", initiator?),
-        ("POST /trigger, terminator", terminator?),
-        ("a bare sleep", machine),
-    ] {
-        times.sort();
-        let [p50, p99, p999] = [500, 990, 999].map(|permille| times[times.len() * permille / 1000]);
-        let most = times[times.len() - 1];
-        println!("{what}: p50 {p50:.1?}, p99 {p99:.1?}, p99.9 {p999:.1?}, most {most:.1?}");
+    println!("{ROUNDS} x {REQUESTS} triggers to each end at {RATE}/s, each sync at least {SYNC:?}");
+    let [initiator, terminator] = pair.each_ref().map(|webapp| format!("http://{}/trigger", webapp.local_addr()));
+    for round in 1..=ROUNDS {
+        let done = Arc::new(AtomicBool::new(false));
+        let machine = std::thread::spawn(bare_sleeps(done.clone()));
+        let (near, far) = tokio::join!(times(&initiator, round), times(&terminator, ROUNDS + round));
+        done.store(true, Ordering::Relaxed);
+        let machine = machine.join().map_err(|_| "the bare sleeps panicked")?;
+        println!("POST /trigger: {}; a bare sleep: {}", summary([near?, far?].concat()), summary(machine));
     }
     end(pair).await;
     Ok(())
+}
+
+fn summary(mut times: Vec<Duration>) -> String {
+    times.sort();
+    let [p50, p99, p999] = [500, 990, 999].map(|permille| times[times.len() * permille / 1000]);
+    format!("p50 {p50:.1?}, p99 {p99:.1?}, p99.9 {p999:.1?}, most {:.1?}", times[times.len() - 1])
 }
 
 /// How long a sleep of one sync takes, with nothing else in its thread: what the machine adds by itself.
@@ -152,7 +152,7 @@ fn bare_sleeps(done: Arc<AtomicBool>) -> impl FnOnce() -> Vec<Duration> {
 }
 
 /// How long each request took, from the moment when it was due.
-async fn times(url: String, seed: u64) -> Result<Vec<Duration>, Error> {
+async fn times(url: &str, seed: u64) -> Result<Vec<Duration>, Error> {
     let client = reqwest::Client::new();
     let (mut due, mut random) = (Instant::now(), seed);
     let mut requests = JoinSet::new();
@@ -164,7 +164,7 @@ async fn times(url: String, seed: u64) -> Result<Vec<Duration>, Error> {
         let uniform = (random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) as f64 / (1u64 << 53) as f64;
         due += Duration::from_secs_f64(-(1.0 - uniform).ln() / RATE);
         sleep_until(due).await;
-        let request = client.post(&url).json(&serde_json::json!({"n": n}));
+        let request = client.post(url).json(&serde_json::json!({"n": n}));
         requests.spawn(async move {
             let answer = request.send().await?;
             let took = due.elapsed();
