@@ -199,6 +199,7 @@ async fn every_metric_is_there_with_its_help() {
     let response = reqwest::get(url(&initiator, "/metrics")).await.unwrap();
     assert!(response.headers()["content-type"].to_str().unwrap().starts_with("application/openmetrics-text"));
     let text = response.text().await.unwrap();
+    let docs = include_str!("../../../../docs/messages.md");
     for (name, kind) in [
         ("trigger_requests", "counter"),
         ("hook_failures", "counter"),
@@ -221,6 +222,8 @@ async fn every_metric_is_there_with_its_help() {
     ] {
         assert!(text.contains(&format!("# HELP ferry_app_{name} ")), "no help for {name} in {text}");
         assert!(text.contains(&format!("# TYPE ferry_app_{name} {kind}\n")), "{name} is no {kind}");
+        let suffix = if kind == "counter" { "_total" } else { "" };
+        assert!(docs.contains(&format!("`ferry_app_{name}{suffix}`")), "{name} is not in docs/messages.md");
     }
     assert_eq!(text.matches("# TYPE ").count(), 18, "a metric that this test does not know");
     for (name, value) in [
