@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::driver::Driver;
-use crate::metrics::{ByRefusal, End, Refusal};
+use crate::metrics::{ByRefusal, Refusal};
 use crate::net::{Listener, Stream};
 use crate::sessions::{Added, Entry, Key};
 use crate::shared::Shared;
@@ -83,9 +83,9 @@ impl Shared {
                 break 'refused (Refusal::NoLink, format!("no link within {wait:?}: {problem}"));
             };
             let session = Session::opener(self.now(), id, service.as_str(), self.settings(&lease));
-            let mut driver = Driver::new(self.clone(), peer.clone(), entry, lease, session, local);
+            let mut driver = Driver::new(self.clone(), peer, entry, lease, session, local);
             driver.attach(link, false);
-            return self.drive(driver, &peer, End::Opener).await;
+            return driver.start();
         };
         let (reason, text) = refused;
         self.metrics.refused.get_or_create(&ByRefusal { reason }).inc();

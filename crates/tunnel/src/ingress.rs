@@ -16,7 +16,7 @@ use crate::driver::{Driver, FIRST};
 use crate::link::{Link, LinkError};
 use crate::mailbox::Command;
 use crate::memory::Lease;
-use crate::metrics::{ByEnd, ByRefusal, End, Ending, LinkFailure, Refusal, Role};
+use crate::metrics::{ByRefusal, LinkFailure, Refusal, Role};
 use crate::net::Stream;
 use crate::peer::Peer;
 use crate::sessions::{Added, Entry, Found, Key};
@@ -175,7 +175,7 @@ impl Shared {
         }
     }
 
-    /// Connects to the application, then drives the session.
+    /// Connects to the application, then starts the session.
     async fn serve(
         self: Arc<Self>,
         peer: Arc<Peer>,
@@ -200,21 +200,9 @@ impl Shared {
             }
         };
         let session = Session::acceptor(self.now(), &hello, self.settings(&lease));
-        let mut driver = Driver::new(self.clone(), peer.clone(), entry, lease, session, local);
+        let mut driver = Driver::new(self.clone(), peer, entry, lease, session, local);
         driver.accept(&hello, Box::new(link));
-        self.drive(driver, &peer, End::Acceptor).await;
-    }
-
-    /// Drives a session to its end, and counts it.
-    pub(crate) async fn drive(&self, driver: Driver, peer: &Peer, side: End) {
-        self.metrics.sessions.get_or_create(&ByEnd { side }).inc();
-        self.metrics.sessions_open.get_or_create(&ByEnd { side }).inc();
-        peer.sessions.fetch_add(1, Ordering::Relaxed);
-        let outcome = driver.await;
-        peer.sessions.fetch_sub(1, Ordering::Relaxed);
-        self.metrics.sessions_open.get_or_create(&ByEnd { side }).dec();
-        let ending = Ending::of(&outcome);
-        self.metrics.sessions_ended.get_or_create(&crate::metrics::ByEnding { side, ending }).inc();
+        driver.start();
     }
 
     async fn connect_local(&self, forward: &HostPort) -> io::Result<Box<dyn Stream>> {

@@ -393,9 +393,11 @@ impl Link {
             self.sealer.close_notify(&mut self.queue)?;
             std::future::poll_fn(|cx| self.poll_flush(cx)).await?;
             std::future::poll_fn(|cx| self.stream.poll_shutdown(cx)).await?;
-            let mut discard = [0; 1024];
             let stream = &mut self.stream;
-            while std::future::poll_fn(|cx| stream.poll_read(cx, &mut [IoSliceMut::new(&mut discard)])).await? > 0 {}
+            let mut discard = |cx: &mut Context<'_>| {
+                scratch::with_read_buffer(|buffer| stream.poll_read(cx, &mut [IoSliceMut::new(buffer)]))
+            };
+            while std::future::poll_fn(&mut discard).await? > 0 {}
             Ok::<(), LinkError>(())
         };
         // Lost or slow: it is over either way.

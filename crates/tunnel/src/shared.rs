@@ -1,6 +1,7 @@
 //! What the parts of one running tunnel share.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -96,10 +97,7 @@ impl Shared {
 
     /// Runs something that belongs to a session: a drain waits for it, and the tunnel's end ends it.
     pub(crate) fn spawn_session(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
-        let stop = self.stop.clone();
-        self.sessions_tasks.spawn(async move {
-            stop.run_until_cancelled(task).await;
-        });
+        self.sessions_tasks.spawn(ended_by(self.stop.clone(), Box::pin(task)));
     }
 
     /// What a session is told at its birth.
@@ -166,3 +164,25 @@ impl Shared {
 
 /// How long a link that is closed in good order may take for it.
 const CLOSE: Duration = Duration::from_secs(5);
+
+/// Runs `task` until `stop`. It is on the heap because an async function holds what it waits for twice.
+async fn ended_by(stop: CancellationToken, task: Pin<Box<impl Future<Output = ()> + Send>>) {
+    stop.run_until_cancelled(task).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_of_a_session_holds_it_once() {
+        let session = [0u8; 4096];
+        let task = ended_by(
+            CancellationToken::new(),
+            Box::pin(async move {
+                std::hint::black_box(session);
+            }),
+        );
+        assert!(size_of_val(&task) <= 256, "{} bytes around it", size_of_val(&task));
+    }
+}

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ferry_session::{Epoch, Frame, Hello, Instance, Intent, Outcome, Reset, ResetCode, Session, Time};
+use ferry_session::{Epoch, Frame, Hello, Instance, Intent, Outcome, Reset, ResetCode, Session, Side, Time};
 use tokio::time::Sleep;
 use tracing::{debug, info};
 
@@ -19,7 +19,7 @@ use crate::dial::DialError;
 use crate::link::{Link, LinkError};
 use crate::local::Local;
 use crate::memory::Lease;
-use crate::metrics::Counters;
+use crate::metrics::{ByEnd, ByEnding, Counters, End, Ending};
 use crate::net::{BoxFuture, Stream};
 use crate::peer::Peer;
 use crate::sessions::Entry;
@@ -107,6 +107,22 @@ impl Driver {
             timer: None,
             timer_at: None,
             outcome: None,
+        }
+    }
+
+    /// Drives the session to its end, in a task that holds nothing else: what it took to open it does not last as long.
+    pub(crate) fn start(self) {
+        let (shared, side) = (self.shared.clone(), self.end());
+        shared.metrics.sessions.get_or_create(&ByEnd { side }).inc();
+        shared.metrics.sessions_open.get_or_create(&ByEnd { side }).inc();
+        self.peer.sessions.fetch_add(1, Ordering::Relaxed);
+        shared.spawn_session(self);
+    }
+
+    fn end(&self) -> End {
+        match self.session.side() {
+            Side::Opener => End::Opener,
+            Side::Acceptor => End::Acceptor,
         }
     }
 
@@ -357,7 +373,7 @@ impl Driver {
     }
 
     /// Ends the session's record here.
-    fn leave(&mut self) -> Outcome {
+    fn leave(&mut self) {
         for command in self.entry.mailbox.close() {
             drop(command);
         }
@@ -368,19 +384,23 @@ impl Driver {
         let forgotten = known && self.last_open <= FIRST;
         let window = self.shared.plan().config.resume.window;
         self.shared.sessions.remove(&self.entry.key, self.session.received(), forgotten, window);
-        outcome
+        self.peer.sessions.fetch_sub(1, Ordering::Relaxed);
+        let (metrics, side) = (&self.shared.metrics, self.end());
+        metrics.sessions_open.get_or_create(&ByEnd { side }).dec();
+        metrics.sessions_ended.get_or_create(&ByEnding { side, ending: Ending::of(&outcome) }).inc();
     }
 }
 
 impl Future for Driver {
-    type Output = Outcome;
+    type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let driver = self.get_mut();
         for _ in 0..ROUNDS {
             let moved = driver.round(cx);
             if driver.is_over() {
-                return Poll::Ready(driver.leave());
+                driver.leave();
+                return Poll::Ready(());
             }
             if !moved && !driver.arm(cx) {
                 return Poll::Pending;
@@ -388,5 +408,17 @@ impl Future for Driver {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Most of an idle session's memory is these, at each end.
+    #[test]
+    fn a_session_at_rest_is_small() {
+        let sizes = [size_of::<Driver>(), size_of::<Link>(), size_of::<Entry>()];
+        assert!(sizes.iter().sum::<usize>() <= 2048, "{sizes:?}");
     }
 }
