@@ -65,6 +65,8 @@ struct Pair {
     epoch: Epoch,
     opener: Session,
     acceptor: Session,
+    /// A frame on its way without a record.
+    plain: Vec<u8>,
 }
 
 impl Pair {
@@ -81,7 +83,7 @@ impl Pair {
         let Some(Frame::Hello(hello)) = opener.poll_transmit(now, epoch) else { return Err("no Hello".into()) };
         let mut acceptor = Session::acceptor(now, &hello, settings);
         acceptor.accept(now, &hello)?;
-        let mut pair = Self { now, epoch, opener, acceptor };
+        let mut pair = Self { now, epoch, opener, acceptor, plain: Vec::new() };
         pair.exchange(&mut None)?;
         Ok(pair)
     }
@@ -108,10 +110,10 @@ impl Pair {
     /// Hands over frames until neither end has any more, and forgets the events, as a driver would after acting.
     fn exchange(&mut self, records: &mut Option<Records>) -> Outcome {
         let (now, epoch) = (self.now, self.epoch);
-        let mut plain = Vec::new();
+        let plain = &mut self.plain;
         loop {
-            let there = hand_over(&mut self.opener, &mut self.acceptor, (now, epoch), records, &mut plain)?;
-            let back = hand_over(&mut self.acceptor, &mut self.opener, (now, epoch), records, &mut plain)?;
+            let there = hand_over(&mut self.opener, &mut self.acceptor, (now, epoch), records, plain)?;
+            let back = hand_over(&mut self.acceptor, &mut self.opener, (now, epoch), records, plain)?;
             while self.opener.poll_event().or_else(|| self.acceptor.poll_event()).is_some() {}
             if !there && !back {
                 return Ok(());

@@ -19,22 +19,6 @@ impl Session {
         count
     }
 
-    /// Room to read application bytes into, at most `limit` and [`writable`](Self::writable) bytes, in order. Call
-    /// [`commit`](Self::commit) with what was read, also when it was nothing.
-    pub fn spare(&mut self, limit: usize) -> impl Iterator<Item = &mut [u8]> {
-        let limit = limit.min(self.writable());
-        let replay = self.send.replay();
-        replay.reserve(limit);
-        replay.spare(limit)
-    }
-
-    /// The first `count` bytes of [`spare`](Self::spare) are the application's.
-    pub fn commit(&mut self, count: usize) {
-        let replay = self.send.replay();
-        replay.commit(count);
-        replay.release_spare();
-    }
-
     /// The application closed this direction. Nothing can be written any more.
     pub fn finish(&mut self) {
         self.send.finish();

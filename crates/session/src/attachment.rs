@@ -55,7 +55,10 @@ impl Attachment {
     }
 
     pub(crate) fn link_mut(&mut self, epoch: Epoch) -> Option<&mut Link> {
-        self.links_mut().find(|link| link.epoch == epoch)
+        match self.pair_mut() {
+            (Some(link), _) | (_, Some(link)) if link.epoch == epoch => Some(link),
+            _ => None,
+        }
     }
 
     pub(crate) fn links(&self) -> impl Iterator<Item = &Link> {
@@ -69,13 +72,17 @@ impl Attachment {
     }
 
     pub(crate) fn links_mut(&mut self) -> impl Iterator<Item = &mut Link> {
-        let (first, second) = match self {
+        let (first, second) = self.pair_mut();
+        first.into_iter().chain(second)
+    }
+
+    fn pair_mut(&mut self) -> (Option<&mut Link>, Option<&mut Link>) {
+        match self {
             Self::Detached | Self::Closed => (None, None),
             Self::Attaching { current, next, .. } => (current.as_mut(), Some(next)),
             Self::Attached { link } | Self::Closing { link, .. } => (Some(link), None),
             Self::Draining { old, link } => (Some(old), Some(link)),
-        };
-        first.into_iter().chain(second)
+        }
     }
 
     /// The established link that application bytes are sent on.

@@ -99,6 +99,10 @@ impl SendHalf {
 
     /// The bytes to send next at `offset`, as many as one frame may carry.
     pub(crate) fn payload(&self, offset: u64) -> &[u8] {
+        // Asked again and again of a link that has sent everything.
+        if offset >= self.replay.end() {
+            return &[];
+        }
         let payload = self.replay.contiguous(offset);
         let allowed = usize::try_from(self.window.saturating_sub(offset)).unwrap_or(usize::MAX);
         &payload[..payload.len().min(allowed)]

@@ -6,11 +6,12 @@ use std::task::{Context, Poll};
 use ferry_session::Session;
 
 use crate::net::Stream;
+use crate::scratch;
 
 /// Smallest and largest read from the application.
 const READ: std::ops::RangeInclusive<usize> = 4 * 1024..=256 * 1024;
 
-/// Most pieces in one system call.
+/// Most pieces in one write.
 const PIECES: usize = 32;
 
 /// One application's connection.
@@ -36,15 +37,14 @@ impl Local {
         if want == 0 {
             return Poll::Pending;
         }
-        let mut bufs: [IoSliceMut<'_>; PIECES] = std::array::from_fn(|_| IoSliceMut::new(&mut []));
-        let mut count = 0;
-        for (buf, spare) in bufs.iter_mut().zip(session.spare(want)) {
-            *buf = IoSliceMut::new(spare);
-            count += 1;
-        }
-        let polled = stream.poll_read(cx, &mut bufs[..count]);
+        let polled = scratch::with_read_buffer(|buffer| {
+            let polled = stream.poll_read(cx, &mut [IoSliceMut::new(&mut buffer[..want])]);
+            if let Poll::Ready(Ok(read)) = polled {
+                session.write(&buffer[..read]);
+            }
+            polled
+        });
         let read = if let Poll::Ready(Ok(read)) = polled { read } else { 0 };
-        session.commit(read);
         if let Poll::Ready(Ok(0)) = polled {
             self.readable = false;
             session.finish();
