@@ -40,21 +40,24 @@ pub(crate) async fn run(app: Arc<App>, mut store: Store, data: Option<PathBuf>) 
         };
         let mut batch = Batch::collect(&app, &dropped);
         let result;
-        (store, batch.commit, result) = commit(store, batch.commit).await?;
+        let relieve = app.full.load(Ordering::Relaxed);
+        (store, batch.commit, result) = commit(store, batch.commit, relieve).await?;
         let acked = batch.commit.acked;
-        let full = data.as_deref().is_some_and(|data| nearly_full(data, store.unused()));
         match result {
             Ok(()) => {
                 dropped = batch.publish(&app);
                 trimmed = acked;
-                set_full(&app, full);
+                match store.spare() {
+                    Ok(spare) => set_full(&app, data.as_deref().is_some_and(|data| nearly_full(data, spare))),
+                    Err(error) => return fail(&app, error),
+                }
             }
             Err(StoreError::Full) => {
                 set_full(&app, true);
                 app.outbox.refuse(&StoreError::Full);
                 // What is acknowledged gives its room back first.
                 let result;
-                (store, _, result) = commit(store, batch.commit.trim()).await?;
+                (store, _, result) = commit(store, batch.commit.trim(), true).await?;
                 match result {
                     Ok(()) => trimmed = acked,
                     Err(StoreError::Full) => {}
@@ -102,10 +105,15 @@ async fn work(app: &App, trimmed: u64) {
     }
 }
 
-/// Commits where blocking is allowed.
-async fn commit(mut store: Store, commit: Commit) -> Result<(Store, Commit, Result<(), StoreError>), StopError> {
+/// Commits where blocking is allowed; if it is to `relieve` the disk, into a log that starts anew.
+async fn commit(
+    mut store: Store,
+    commit: Commit,
+    relieve: bool,
+) -> Result<(Store, Commit, Result<(), StoreError>), StopError> {
     let blocking = spawn_blocking(move || {
-        let result = store.commit(&commit);
+        let relieved = if relieve { store.relieve() } else { Ok(()) };
+        let result = relieved.and_then(|()| store.commit(&commit));
         (store, commit, result)
     });
     blocking.await.map_err(|error| StopError::Panicked(error.to_string()))
@@ -184,10 +192,10 @@ fn set_full(app: &App, full: bool) {
     }
 }
 
-fn nearly_full(data: &Path, unused: u64) -> bool {
+fn nearly_full(data: &Path, spare: i64) -> bool {
     // A file system that does not tell is found full by its writes.
     rustix::fs::statvfs(data).is_ok_and(|disk| {
         let (free, all) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);
-        free + unused < RESERVE.min(all / 8)
+        free.saturating_add_signed(spare) < RESERVE.min(all / 8)
     })
 }

@@ -64,6 +64,32 @@ impl Checkpointer {
         }
         Ok(())
     }
+
+    /// Moves all that is committed on `connection`, so that the log starts anew, if the disk has room for it.
+    pub(super) fn finish(&mut self, connection: &Connection) -> Result<(), StoreError> {
+        if self.under_way {
+            self.under_way = false;
+            self.done.recv().map_err(|error| StoreError::Failed(error.to_string()))??;
+        }
+        checkpoint(connection, "PASSIVE")
+    }
+}
+
+/// How long the log is, and how much of it is in the database, in pages.
+#[derive(Debug)]
+pub(super) struct Log {
+    pub(super) pages: u32,
+    pub(super) moved: u32,
+}
+
+impl Log {
+    /// A database without a log has none of either.
+    pub(super) fn of(connection: &Connection) -> Result<Self, StoreError> {
+        let numbers = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
+        let (pages, moved) = connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], numbers)?;
+        let (pages, moved) = (u32::try_from(pages).unwrap_or(0), u32::try_from(moved).unwrap_or(0));
+        Ok(Self { pages, moved })
+    }
 }
 
 impl Drop for Checkpointer {

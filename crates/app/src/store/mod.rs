@@ -22,7 +22,7 @@ pub(crate) use open::open;
 pub(crate) use row::Key;
 
 use crate::message::SenderId;
-use checkpoint::Checkpointer;
+use checkpoint::{Checkpointer, Log};
 use witness::Witness;
 
 /// The store of one web-app. Dropping it lets another process have the directory.
@@ -70,10 +70,20 @@ impl Commit {
 }
 
 impl Store {
-    /// Bytes that the database holds and does not use: trimming gives room back here, not to the disk.
-    pub(crate) fn unused(&self) -> u64 {
-        let pragma = |name| self.connection.pragma_query_value::<u32, _>(None, name, |row| row.get(0)).unwrap_or(0);
-        u64::from(pragma("freelist_count")) * u64::from(pragma("page_size"))
+    /// Bytes that can be stored without taking more of the disk, less those that moving the log may take: trimming gives
+    /// room back here, and not to the disk.
+    pub(crate) fn spare(&self) -> Result<i64, StoreError> {
+        let pragma = |name| self.connection.pragma_query_value::<i64, _>(None, name, |row| row.get(0));
+        let Log { pages, moved } = Log::of(&self.connection)?;
+        Ok((pragma("freelist_count")? - i64::from(pages.saturating_sub(moved))) * pragma("page_size")?)
+    }
+
+    /// Moves the log into the database, so that the next commit needs no more room for it.
+    pub(crate) fn relieve(&mut self) -> Result<(), StoreError> {
+        match &mut self.checkpointer {
+            Some(checkpointer) => checkpointer.finish(&self.connection),
+            None => Ok(()),
+        }
     }
 
     /// Stores all of it: when this returns `Ok`, it survives any end of this process and of its machine.

@@ -208,10 +208,7 @@ fn a_log_that_could_not_be_moved_beside_the_commits_is_moved_by_one() {
     // Somebody who reads what was there before keeps the log from being moved.
     let reader = Connection::open(dir.path().join("store.sqlite")).unwrap();
     reader.execute_batch("BEGIN; SELECT * FROM about").unwrap();
-    let pages = |store: &Store| -> (u32, u32) {
-        let query = "PRAGMA wal_checkpoint(NOOP)";
-        store.connection.query_row(query, [], |row| Ok((row.get(1)?, row.get(2)?))).unwrap()
-    };
+    let pages = |store: &Store| Log::of(&store.connection).map(|log| (log.pages, log.moved)).unwrap();
     let big = "x".repeat(1 << 20);
     let mut seq = 0;
     while pages(&store).0 < checkpoint::LOG_MAX {
