@@ -7,6 +7,7 @@
 
 mod accept;
 mod admin;
+mod buffers;
 mod demand;
 mod dial;
 mod dials;

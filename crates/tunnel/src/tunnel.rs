@@ -18,7 +18,7 @@ use crate::peer::Peer;
 use crate::plan::Plan;
 use crate::shared::Shared;
 use crate::tls::TlsError;
-use crate::{accept, admin, peer, reload};
+use crate::{accept, admin, buffers, peer, reload};
 
 /// File descriptors that are not for sessions: listeners, warm links, handshakes, the runtime's.
 const SPARE_FILES: u64 = 1024;
@@ -80,6 +80,7 @@ impl Tunnel {
     /// # Errors
     /// When an address cannot be listened on or the identity cannot be used; nothing runs then.
     pub async fn start(config: ferry_config::Tunnel) -> Result<Self, StartError> {
+        buffers::check();
         Self::start_on(Arc::new(Tcp), config).await
     }
 
