@@ -6,6 +6,7 @@ use crate::tunnels::Tunnel;
 use crate::usage::{self, Window};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -77,7 +78,7 @@ async fn measure(tunnel: &dyn Tunnel, options: &Options) -> Result<Vec<Sample>> 
     let sessions = options.sessions.min(tunnel.most_sessions());
     let per_session = |memory: u64| (memory as f64 - before as f64) / sessions as f64;
     let start = Instant::now();
-    let mut streams = open(&pair, sessions).await.with_context(|| pair.log_tails())?;
+    let mut streams = open(pair.addr, sessions).await.with_context(|| pair.log_tails())?;
     let opened = start.elapsed().as_secs_f64();
     sleep(CALM).await;
     let just_opened = usage::memory(&pair.pids())?;
@@ -103,11 +104,14 @@ async fn measure(tunnel: &dyn Tunnel, options: &Options) -> Result<Vec<Sample>> 
 }
 
 /// Opens sessions, each of which exchanges a message.
-async fn open(pair: &Pair, sessions: usize) -> Result<Vec<TcpStream>> {
+///
+/// # Errors
+/// When one of them does not open.
+pub(crate) async fn open(addr: SocketAddr, sessions: usize) -> Result<Vec<TcpStream>> {
     let turns = Arc::new(Semaphore::new(OPENING));
     let mut opening = JoinSet::new();
     for _ in 0..sessions {
-        let (turns, addr) = (turns.clone(), pair.addr);
+        let turns = turns.clone();
         opening.spawn(async move {
             let _turn = turns.acquire().await?;
             let open = async {

@@ -14,6 +14,7 @@ mod machine;
 mod pair;
 mod process;
 mod rotation;
+mod scale;
 mod section;
 mod survival;
 mod targets;
@@ -23,6 +24,7 @@ mod usage;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use section::Section;
+use std::net::SocketAddr;
 
 /// Ferry beside its peers, in one run on one machine.
 #[derive(Debug, Parser)]
@@ -48,6 +50,14 @@ enum Mode {
     Rotation(rotation::Options),
     /// All of these but survival, as a page of the documentation.
     All(all::Options),
+    /// What very many sessions cost, and what that makes of a pod.
+    Scale(scale::Options),
+    /// The application of a measurement, in a process of its own.
+    #[command(hide = true)]
+    Echo {
+        /// Where it listens.
+        addr: SocketAddr,
+    },
 }
 
 #[tokio::main]
@@ -59,6 +69,11 @@ async fn main() -> Result<()> {
         Mode::Connect(options) => show(&connect::run(&options).await?),
         Mode::Idle(options) => show(&[idle::run(&options).await?]),
         Mode::All(options) => all::run(options).await?,
+        Mode::Scale(options) => scale::run(options).await?,
+        Mode::Echo { addr } => {
+            let _echo = pair::Echo::start_at(addr).await?;
+            std::future::pending::<()>().await;
+        }
         Mode::Rotation(options) => show(&[rotation::run(&options).await?]),
     }
     Ok(())

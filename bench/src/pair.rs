@@ -35,11 +35,24 @@ impl Pair {
     /// # Errors
     /// When it cannot be started, or nothing comes through.
     pub(crate) async fn start(tunnel: &dyn Tunnel, app: SocketAddr, delay: Option<Duration>) -> Result<Self> {
+        Self::start_on(Ipv4Addr::LOCALHOST, tunnel, app, delay).await
+    }
+
+    /// As [`Pair::start`], on another loopback address.
+    ///
+    /// # Errors
+    /// As [`Pair::start`].
+    pub(crate) async fn start_on(
+        ip: Ipv4Addr,
+        tunnel: &dyn Tunnel,
+        app: SocketAddr,
+        delay: Option<Duration>,
+    ) -> Result<Self> {
         let dir = TempDir::new()?;
-        let (near, link, admin) = (Reserved::new()?, Reserved::new()?, Reserved::new()?);
+        let (near, link, admin) = (Reserved::on(ip)?, Reserved::on(ip)?, Reserved::on(ip)?);
         let relay = match delay {
             Some(delay) => {
-                let relay = Relay::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), link.addr())?;
+                let relay = Relay::start(SocketAddr::from((ip, 0)), link.addr())?;
                 relay.delay(delay);
                 Some(relay)
             }
@@ -64,7 +77,14 @@ impl Pair {
 
     /// All processes of both ends.
     pub(crate) fn pids(&self) -> Vec<u32> {
-        [&self.started.near, &self.started.far].into_iter().flatten().flat_map(Process::family).collect()
+        let (near, far) = self.ends();
+        [near, far].concat()
+    }
+
+    /// The processes of the near end, and of the far one.
+    pub(crate) fn ends(&self) -> (Vec<u32>, Vec<u32>) {
+        let family = |end: &Option<Process>| end.as_ref().map(Process::family).unwrap_or_default();
+        (family(&self.started.near), family(&self.started.far))
     }
 
     /// What the processes wrote last.
@@ -122,7 +142,15 @@ impl Echo {
     /// # Errors
     /// Those of binding.
     pub(crate) async fn start() -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into()).await
+    }
+
+    /// Listens on an address.
+    ///
+    /// # Errors
+    /// Those of binding.
+    pub(crate) async fn start_at(addr: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind(addr).await?;
         let addr = listener.local_addr()?;
         let accepting = tokio::spawn(async move {
             loop {

@@ -51,10 +51,18 @@ impl Reserved {
     /// # Errors
     /// Those of binding.
     pub(crate) fn new() -> Result<Self> {
+        Self::on(Ipv4Addr::LOCALHOST)
+    }
+
+    /// Takes a free port of an address.
+    ///
+    /// # Errors
+    /// Those of binding.
+    pub(crate) fn on(ip: Ipv4Addr) -> Result<Self> {
         let socket = TcpSocket::new_v4()?;
         // Bound and never listening: with this option on both sockets, Linux lets another one bind and listen.
         socket.set_reuseaddr(true)?;
-        socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+        socket.bind((ip, 0).into())?;
         Ok(Self { addr: socket.local_addr()?, _socket: socket })
     }
 
