@@ -85,7 +85,15 @@ impl App {
     /// # Errors
     /// Those of binding.
     pub(crate) fn start() -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        Self::start_on(Ipv4Addr::LOCALHOST)
+    }
+
+    /// Listens on a free port of an address.
+    ///
+    /// # Errors
+    /// Those of binding.
+    pub(crate) fn start_on(ip: Ipv4Addr) -> Result<Self> {
+        let listener = TcpListener::bind((ip, 0))?;
         let (addr, stream, board) = (listener.local_addr()?, Arc::new(Stream::new()), Arc::<Mutex<_>>::default());
         let closed = Arc::new(AtomicBool::new(false));
         let accepting = thread::spawn({

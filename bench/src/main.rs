@@ -10,6 +10,7 @@ mod idle;
 mod latency;
 mod limit;
 mod load;
+mod long;
 mod machine;
 mod pair;
 mod process;
@@ -50,6 +51,8 @@ enum Mode {
     Rotation(rotation::Options),
     /// All of these but survival, as a page of the documentation.
     All(all::Options),
+    /// How fast one stream is over a long path, by the kernel's buffers.
+    Long(long::Options),
     /// What very many sessions cost, and what that makes of a pod.
     Scale(scale::Options),
     /// The application of a measurement, in a process of its own.
@@ -69,6 +72,7 @@ async fn main() -> Result<()> {
         Mode::Connect(options) => show(&connect::run(&options).await?),
         Mode::Idle(options) => show(&[idle::run(&options).await?]),
         Mode::All(options) => all::run(options).await?,
+        Mode::Long(options) => long::run(options).await?,
         Mode::Scale(options) => scale::run(options).await?,
         Mode::Echo { addr } => {
             let _echo = pair::Echo::start_at(addr).await?;

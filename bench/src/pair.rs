@@ -48,8 +48,7 @@ impl Pair {
         app: SocketAddr,
         delay: Option<Duration>,
     ) -> Result<Self> {
-        let dir = TempDir::new()?;
-        let (near, link, admin) = (Reserved::on(ip)?, Reserved::on(ip)?, Reserved::on(ip)?);
+        let link = Reserved::on(ip)?;
         let relay = match delay {
             Some(delay) => {
                 let relay = Relay::start(SocketAddr::from((ip, 0)), link.addr())?;
@@ -58,8 +57,28 @@ impl Pair {
             }
             None => None,
         };
+        Self::start_at(tunnel, (ip, link, app), relay, None).await
+    }
+
+    /// As [`Pair::start`], with the far end in the network namespace of the process `space`, where it listens on `link`
+    /// and the application on `app`.
+    ///
+    /// # Errors
+    /// As [`Pair::start`].
+    pub(crate) async fn start_across(tunnel: &dyn Tunnel, space: u32, link: Reserved, app: SocketAddr) -> Result<Self> {
+        Self::start_at(tunnel, (Ipv4Addr::LOCALHOST, link, app), None, Some(space)).await
+    }
+
+    async fn start_at(
+        tunnel: &dyn Tunnel,
+        (ip, link, app): (Ipv4Addr, Reserved, SocketAddr),
+        relay: Option<Relay>,
+        far_space: Option<u32>,
+    ) -> Result<Self> {
+        let dir = TempDir::new()?;
+        let (near, admin) = (Reserved::on(ip)?, Reserved::on(ip)?);
         let between = relay.as_ref().map_or(link.addr(), Relay::addr);
-        let site = Site { near, link, relay: between, app, admin, dir: dir.path().to_owned() };
+        let site = Site { near, link, relay: between, app, admin, dir: dir.path().to_owned(), far_space };
         let started = block_in_place(|| tunnel.start(&site))?;
         let addr = match &relay {
             Some(relay) => {

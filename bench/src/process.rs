@@ -37,6 +37,13 @@ impl Program {
         arguments.into_iter().fold(self, Self::arg)
     }
 
+    /// The same in the network namespace of the process `pid`.
+    pub(crate) fn within(self, pid: u32) -> Self {
+        let mut arguments: Vec<OsString> = vec![format!("--net=/proc/{pid}/ns/net").into(), self.path.into()];
+        arguments.extend(self.arguments);
+        Self { path: "nsenter".into(), arguments, log: self.log }
+    }
+
     fn spawn(&self) -> Result<Child> {
         let log = File::options().create(true).append(true).open(&self.log)?;
         Command::new(&self.path)
@@ -83,6 +90,11 @@ impl Process {
         self.end(Signal::TERM);
         self.child = self.program.spawn()?;
         Ok(())
+    }
+
+    /// Its pid.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Its pid and those of its descendants.

@@ -198,7 +198,8 @@ impl Path {
         relay.delay(self.delay);
         let (near, addr) = (Reserved::new()?, app.addr()?);
         let admin = Reserved::new()?;
-        let site = Site { near, link, relay: relay.addr(), app: addr, admin, dir: dir.path().to_owned() };
+        let site =
+            Site { near, link, relay: relay.addr(), app: addr, admin, dir: dir.path().to_owned(), far_space: None };
         let mut started = block_in_place(|| tunnel.start(&site))?;
         relay.set_target(started.target);
         let met = app.meet(started.near_addr, START).await;

@@ -36,6 +36,8 @@ pub(crate) struct Site {
     pub(crate) admin: Reserved,
     /// An empty directory for configuration, keys and logs.
     pub(crate) dir: PathBuf,
+    /// A process in whose network namespace the far end runs, if that is not this one.
+    pub(crate) far_space: Option<u32>,
 }
 
 /// A loopback address that nobody else is given while this lives, and on which a process of ours may listen.
@@ -89,6 +91,10 @@ impl Site {
 
     /// Starts both ends of a tunnel whose near end listens for the application.
     fn start(&self, near: Program, far: Program) -> Result<Started> {
+        let far = match self.far_space {
+            Some(pid) => far.within(pid),
+            None => far,
+        };
         Ok(Started {
             near_addr: self.near.addr(),
             target: self.link.addr(),
