@@ -204,6 +204,8 @@ impl Driver {
         if self.rotate_at.is_some_and(|at| at <= now) || self.key_is_worn() {
             self.rotate_at = None;
             self.obtain(true);
+            // What it waits for is polled, and wakes this task, from the next round on.
+            moved = true;
         }
         moved |= self.receive(now, cx);
         moved |= self.deliver(cx);

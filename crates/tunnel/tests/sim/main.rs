@@ -11,6 +11,7 @@ mod pipe;
 mod restart;
 mod reverse;
 mod rng;
+mod rotate;
 mod seeds;
 mod storm;
 mod stream;
