@@ -198,7 +198,11 @@ async fn bytes(tunnel: &dyn Tunnel, streams: u8) -> Result<Bytes> {
 impl Point {
     fn case(&self) -> String {
         let pairs = if self.pairs == 1 { "1 pair".to_owned() } else { format!("{} pairs", self.pairs) };
-        format!("{} sessions, {pairs}{}", self.sessions, if self.rotates { "" } else { ", never rotated" })
+        format!(
+            "{} sessions, {pairs}{}",
+            page::thousands(self.sessions as f64),
+            if self.rotates { "" } else { ", never rotated" }
+        )
     }
 
     fn values(&self) -> [(Figure, f64); 13] {
@@ -229,7 +233,8 @@ impl Scale {
              otherwise. Each exchanged a message when it was opened, after the idle time and after the cut, all of them at \
              once, on the same connection; *verified* counts those that did so every time. The cut kills the sockets of all \
              links (`ss -K`); *resumed* counts from there until the application has its message back. *CPU* is of both \
-             ends, a message goes there and back."
+             ends, a message goes there and back. *Rotations/s* is the mean over the idle time, the beginning of which has \
+             none: all sessions are new then."
         );
         let figures: Vec<_> = self.points.iter().take(1).flat_map(Point::values).map(|(figure, _)| figure).collect();
         let mut section = Section::new(TITLE, method, &figures);

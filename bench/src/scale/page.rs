@@ -31,6 +31,12 @@ const MILLION: f64 = 1e6;
 /// Ports of one address towards one destination, without the first 1,024.
 const PORTS: f64 = 64_512.0;
 
+/// Ports that Linux uses for outgoing connections unless told otherwise.
+const EPHEMERAL: f64 = 28_232.0;
+
+/// Seconds for which Linux keeps the port of a connection that it closed first.
+const TIME_WAIT: f64 = 60.0;
+
 /// Seconds for which a NAT keeps the port of a connection that has ended.
 const COOL_DOWNS: [f64; 3] = [60.0, 120.0, 240.0];
 
@@ -48,7 +54,7 @@ pub(super) struct Page {
     opening: Model,
     /// Processor seconds of an end for each session that is resumed.
     resuming: Ends<Model>,
-    /// Seconds until all are resumed here: at least, and for each session.
+    /// Seconds for each session until all are resumed here.
     resumed: Model,
     /// Processor seconds of both ends for a message there and back.
     message: Model,
@@ -78,7 +84,7 @@ impl Page {
             cores: Ends { near: fit(&rested, &|at| at.cores.near)?, far: fit(&rested, &|at| at.cores.far)? },
             opening: fit(&each, &|at| at.opening)?,
             resuming: Ends { near: fit(&each, &|at| at.resuming.near)?, far: fit(&each, &|at| at.resuming.far)? },
-            resumed: fit(&|at| vec![1.0, sessions(at)], &|at| at.all_resumed)?,
+            resumed: fit(&each, &|at| at.all_resumed)?,
             message: fit(&each, &|at| at.exchanging)?,
             bytes,
             largest: points.iter().filter(|at| at.pairs == 1).map(sessions).fold(0.0, f64::max),
@@ -107,8 +113,8 @@ impl Page {
         row("CPU to open all, both ends", format!("{each:.3} ms x sessions"), &self.opening);
         let each = self.message.coefficients[0] * 1e6;
         row("CPU for a message there and back, both ends", format!("{each:.0} µs x messages"), &self.message);
-        let [base, each] = [self.resumed.coefficients[0], self.resumed.coefficients[1] * 1e3];
-        row("until all are resumed, on this machine", format!("{base:.2} s + {each:.3} ms x sessions"), &self.resumed);
+        let each = self.resumed.coefficients[0] * 1e3;
+        row("seconds until all are resumed, on this machine", format!("{each:.3} ms x sessions"), &self.resumed);
         text
     }
 
@@ -137,7 +143,8 @@ impl Page {
             let kernel = kernel_bytes().map_or("?".to_owned(), |bytes| format!("{:.0}", sessions * bytes / 1048576.0));
             let _ = writeln!(
                 text,
-                "| {sessions} | {:.0} | {kernel} | {rate:.0} | {:.2} | {age:.0} s | {:.1} | {:.0} | {} |",
+                "| {} | {:.0} | {kernel} | {rate:.0} | {:.2} | {age:.0} s | {:.1} | {:.0} | {} |",
+                thousands(sessions),
                 self.held(sessions) / 1024.0,
                 self.idle_cores(sessions, rate),
                 self.to_resume(sessions),
@@ -171,24 +178,18 @@ impl Page {
                 end("far", single(&|at| at.rotates, &|at| at.memory.far / 1024.0), &self.memory.far),
             ],
         );
-        let both =
-            |sessions: f64, rate: f64| self.cores.near.at(&[sessions, rate]) + self.cores.far.at(&[sessions, rate]);
-        let rotating = line(&|sessions| both(sessions, (sessions / (INTERVAL * JITTER)).min(BUDGET)));
+        let [near, far] = [&self.cores.near.coefficients, &self.cores.far.coefficients];
+        let [each, rotation] = [near[0] + far[0], near[1] + far[1]];
+        let turning = |at: &super::Point| (at.rotations, (at.cores.sum() - each * at.sessions as f64).max(0.0));
+        let fastest = scale.points.iter().map(|at| at.rotations).fold(0.0, f64::max);
         let cores = chart::points(
-            "Cores used by idle sessions, both ends",
-            ["sessions", "cores"],
-            &[
-                Series {
-                    name: "rotated every 30 s, at most 200 a second".into(),
-                    points: single(&|at| at.rotates, &|at| at.cores.sum()),
-                    line: rotating,
-                },
-                Series {
-                    name: "never rotated".into(),
-                    points: single(&|at| !at.rotates, &|at| at.cores.sum()),
-                    line: line(&|sessions| both(sessions, 0.0)),
-                },
-            ],
+            "Cores for rotation, both ends, without what idle sessions cost anyhow",
+            ["rotations/s", "cores"],
+            &[Series {
+                name: "one pair, and several".into(),
+                points: scale.points.iter().map(turning).collect(),
+                line: vec![(0.0, 0.0), (fastest, rotation * fastest)],
+            }],
         );
         let resumed = chart::points(
             "Until all sessions are resumed after a cut",
@@ -196,7 +197,7 @@ impl Page {
             &[Series {
                 name: "both ends and the load on this machine".into(),
                 points: single(&|_| true, &|at| at.all_resumed),
-                line: line(&|sessions| self.resumed.at(&[1.0, sessions])),
+                line: line(&|sessions| self.resumed.at(&[sessions])),
             }],
         );
         for (name, svg) in [("memory", memory), ("cores", cores), ("resumed", resumed)] {
@@ -229,11 +230,11 @@ impl Page {
             ("bytes", bytes),
             ("pods", self.pods()),
             ("never", NEVER.to_owned()),
-            ("largest", format!("{:.0}", self.largest)),
-            ("all", format!("{}", scale.points.iter().map(|at| at.sessions).max().unwrap_or_default())),
+            ("largest", thousands(self.largest)),
+            ("all", thousands(scale.points.iter().map(|at| at.sessions as f64).fold(0.0, f64::max))),
             ("others", format!("{:.0} %", worst * 100.0)),
             ("kernel", kernel),
-            ("pod", format!("{POD}")),
+            ("pod", thousands(POD)),
             ("pod_memory", format!("{:.0}", self.held(POD) / 1024.0)),
             ("pod_rate", format!("{pod_rate:.0}")),
             ("pod_cores", format!("{:.2}", self.idle_cores(POD, pod_rate))),
@@ -243,6 +244,9 @@ impl Page {
             ("pods_million", format!("{:.0}", MILLION / POD)),
             ("million_cores", format!("{:.0}", self.idle_cores(MILLION, MILLION / (INTERVAL * JITTER)))),
             ("million_memory", format!("{:.0}", self.held(MILLION) / 1048576.0)),
+            ("pod_ports", thousands(POD * ports_each(INTERVAL, TIME_WAIT))),
+            ("own_ports", thousands(EPHEMERAL)),
+            ("own_sessions", thousands(EPHEMERAL / ports_each(INTERVAL, TIME_WAIT))),
             ("ports", ports()),
             ("flows", flows()),
         ];
@@ -254,6 +258,18 @@ impl Page {
     }
 }
 
+/// Ports that a session occupies: its own, and those of former links that are not free again.
+fn ports_each(interval: f64, cool_down: f64) -> f64 {
+    1.0 + cool_down / (interval * JITTER)
+}
+
+/// A whole number with its thousands apart.
+pub(super) fn thousands(number: f64) -> String {
+    let digits = format!("{:.0}", number.floor());
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join(",")
+}
+
 /// NAT ports that one session occupies, and the sessions of one NAT address towards one load-balancer address.
 fn ports() -> String {
     let mut text =
@@ -261,8 +277,8 @@ fn ports() -> String {
             .to_owned();
     for (interval, name) in INTERVALS {
         for cool_down in COOL_DOWNS {
-            let ports = 1.0 + cool_down / (interval * JITTER);
-            let _ = writeln!(text, "| {name} | {cool_down:.0} s | {ports:.2} | {:.0} |", (PORTS / ports).floor());
+            let ports = ports_each(interval, cool_down);
+            let _ = writeln!(text, "| {name} | {cool_down:.0} s | {ports:.2} | {} |", thousands(PORTS / ports));
         }
     }
     text
@@ -273,7 +289,7 @@ fn flows() -> String {
     let mut text = "| rotation | new flows/s of a pod | of a million sessions |\n|---:|---:|---:|\n".to_owned();
     for (interval, name) in INTERVALS {
         let each = 1.0 / (interval * JITTER);
-        let _ = writeln!(text, "| {name} | {:.0} | {:.0} |", POD * each, MILLION * each);
+        let _ = writeln!(text, "| {name} | {} | {} |", thousands(POD * each), thousands(MILLION * each));
     }
     text
 }
@@ -308,6 +324,6 @@ mod tests {
 
     #[test]
     fn a_port_in_its_cool_down_counts() {
-        assert!(ports().contains("| 30 s | 60 s | 3.22 | 20020 |"), "{}", ports());
+        assert!(ports().contains("| 30 s | 60 s | 3.22 | 20,020 |"), "{}", ports());
     }
 }
