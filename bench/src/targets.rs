@@ -4,6 +4,7 @@ use crate::bulk::{self, CEILING, COST, SPEED};
 use crate::connect::{self, FIRST_BYTE, SESSIONS};
 use crate::idle;
 use crate::latency::{self, P50, P99, P999};
+use crate::long;
 use crate::rotation::{self, EVERY_SECOND, NEVER};
 use crate::section::{Better, Figure, Section};
 use crate::tunnels::Tunnel;
@@ -64,6 +65,7 @@ fn targets(tunnels: &[Arc<dyn Tunnel>]) -> Vec<Target> {
             1.0,
         ),
         of(idle::TITLE, idle::CASE, idle::MEMORY, Against::Absolute(24.0), 1.0),
+        of(long::TITLE, long::LARGE, long::SPEED, Against::Absolute(1000.0), 1.0),
         rotation("stream", SPEED, 0.99),
         rotation("1 kB", P999, 1.1),
     ]

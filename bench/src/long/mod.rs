@@ -9,7 +9,8 @@ use crate::machine::Machine;
 use crate::pair::Pair;
 use crate::process::{Process, Program, find};
 use crate::section::{Better, Common, Figure, OTHERS, Sample, Section};
-use crate::tunnels::{Reserved, Tunnel};
+use crate::targets;
+use crate::tunnels::{self, Reserved, Tunnel};
 use crate::usage::Window;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
@@ -35,12 +36,17 @@ const START: Duration = Duration::from_secs(10);
 /// Least, initial and most bytes of a connection's send and receive buffer.
 const BUFFERS: [(&str, [&str; 2]); 2] = [
     ("stock buffers (4 and 6 MiB)", ["4096 16384 4194304", "4096 131072 6291456"]),
-    ("buffers of 32 MiB", ["4096 65536 33554432", "4096 131072 33554432"]),
+    (LARGE, ["4096 65536 33554432", "4096 131072 33554432"]),
 ];
 
-const SPEED: Figure = Figure { name: "Mbit/s", better: Better::More, digits: 0 };
+/// Bytes that arrive.
+pub(crate) const SPEED: Figure = Figure { name: "Mbit/s", better: Better::More, digits: 0 };
 
-const TITLE: &str = "One stream over a long path";
+/// The section's heading.
+pub(crate) const TITLE: &str = "One stream over a long path";
+
+/// The case in which the kernel's buffers are large enough.
+pub(crate) const LARGE: &str = "buffers of 32 MiB";
 
 /// What to measure.
 #[derive(Debug, Clone, Args)]
@@ -105,12 +111,14 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     });
     let section = measured.await?;
     crate::show(std::slice::from_ref(&section));
+    let target = targets::table(std::slice::from_ref(&section), &tunnels::priced());
+    println!("{target}");
     if let Some(file) = &options.json {
         fs::write(file, serde_json::to_string_pretty(&section)?).context("cannot write the JSON file")?;
     }
     if let Some(file) = &options.write {
         let text = format!(
-            "# {TITLE}\n\nWritten by `{}`; do not edit.\n\n{}\n\n{}\n{}\n",
+            "# {TITLE}\n\nWritten by `{}`; do not edit.\n\n{}\n\n{}\n{target}\n{}\n",
             crate::command_line().replace(" --apart", ""),
             section.method,
             section.table(),
