@@ -16,6 +16,9 @@ use crate::world::{BOTH, HOSTS, World, ip};
 /// In the quiet time everything has to arrive within this.
 const QUIET: Duration = Duration::from_secs(240);
 
+/// The troubles of a life do not last longer.
+const LONGEST: Duration = Duration::from_secs(600);
+
 fn random_line(rng: &mut Rng) -> Line {
     Line {
         latency: Duration::from_millis(rng.pick(&[0, 1, 10, 40, 100, 200])),
@@ -62,7 +65,8 @@ impl Life {
             config.resume.buffer = buffer.min(memory);
             config.limits.memory = memory;
             config.liveness = Duration::from_secs(liveness);
-            config.open_timeout = Duration::from_secs(60);
+            // The path may be gone for minutes before the first link: no session is to be given up for that.
+            config.open_timeout = LONGEST;
         })
         .await;
         Self { rng, world, fate, talks: Vec::new(), next_key: 0, addresses: [1, 2] }
