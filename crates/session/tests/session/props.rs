@@ -241,7 +241,7 @@ fn a_process_that_restarts_ends_the_session_at_the_other_end() {
 // | a grant waits for an ack                               | 4 flow       | 1 (slow)       |
 // | an attach does not count up the epoch                  | 54 rotate    | 1 (resets)     |
 // | frames are sent after the Retire                       | 4 rotate     | 3 (links)      |
-// | beside another link more follows a Hello               | 5 rotate     | 30 (links)     |
+// | beside another link more follows a Hello               | 6 rotate     | 30 (links)     |
 // | early bytes stop only at the peer's window             | 1 resume     | -              |
 // | frames are taken after the end                         | 1 misbehave  | -              |
 // | bytes keep a closing link alive                        | 1 misbehave  | -              |
