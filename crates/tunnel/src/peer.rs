@@ -235,7 +235,7 @@ pub(crate) async fn keep_warm(shared: Arc<Shared>, peer: Arc<Peer>) {
     let (mut answered, mut renewed) = (Instant::now(), Instant::now());
     loop {
         let config = shared.plan().config.clone();
-        peer.pool.prune(config.rotation.every);
+        let pruned_next = peer.pool.prune(config.rotation.every).unwrap_or(LOOK_AFTER);
         let (ready, waiting) = peer.pool.counts();
         demand.on_taken(Instant::now(), peer.pool.take_asked());
         let own = match config.warm_links.own {
@@ -284,6 +284,7 @@ pub(crate) async fn keep_warm(shared: Arc<Shared>, peer: Arc<Peer>) {
         }
         let look_again = next_probe.into_iter().chain(dials.next_late()).chain(later).min();
         let pause = look_again.map_or(LOOK_AFTER, |at| at.saturating_duration_since(Instant::now()).min(LOOK_AFTER));
+        let pause = pause.min(pruned_next);
         tokio::select! {
             () = shared.stopping() => break,
             () = peer.withdrawn.cancelled() => break,

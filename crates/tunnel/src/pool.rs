@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 
 use crate::link::Link;
+use crate::rotation::jitter;
 
 /// Links that are ready for a session of this end, and the sessions that wait for one.
 #[derive(Default)]
@@ -17,10 +18,24 @@ pub(crate) struct Pool {
 
 #[derive(Default)]
 struct State {
-    ready: Vec<Link>,
+    ready: Vec<Warm>,
     waiting: VecDeque<Waiting>,
     /// Links that new sessions have asked for since the last count.
     asked: usize,
+}
+
+/// A link that is ready.
+struct Warm {
+    link: Link,
+    /// It stays for this share of the longest time: links that were made together are not renewed together, in a burst of
+    /// handshakes.
+    share: f64,
+}
+
+impl Warm {
+    fn left(&self, max_age: Duration) -> Duration {
+        max_age.mul_f64(self.share).saturating_sub(self.link.age())
+    }
 }
 
 /// A session that waits for a link.
@@ -50,7 +65,7 @@ impl Pool {
             let waiting = {
                 let mut state = self.state();
                 // The newest has the youngest keys.
-                while let Some(mut link) = state.ready.pop() {
+                while let Some(Warm { mut link, .. }) = state.ready.pop() {
                     if !link.is_stale() {
                         drop(state);
                         self.changed.notify_one();
@@ -78,12 +93,12 @@ impl Pool {
             }
         }
         if state.ready.len() >= MAX_OFFERED {
-            state.ready.retain_mut(|link| !link.is_stale());
+            state.ready.retain_mut(|warm| !warm.link.is_stale());
         }
         if state.ready.len() >= MAX_OFFERED {
             return Err(Box::new(link));
         }
-        state.ready.push(link);
+        state.ready.push(Warm { link, share: jitter() });
         drop(state);
         self.changed.notify_one();
         Ok(())
@@ -106,19 +121,21 @@ impl Pool {
 
     /// Drops links that `keep` does not want.
     pub(crate) fn retain(&self, keep: impl Fn(&Link) -> bool) {
-        self.state().ready.retain(keep);
+        self.state().ready.retain(|warm| keep(&warm.link));
     }
 
-    /// Drops links whose keys are older than `max_age`.
-    pub(crate) fn prune(&self, max_age: Duration) {
-        self.state().ready.retain(|link| link.age() < max_age);
+    /// Drops links whose keys are about to be older than `max_age`, and says when the next one will be.
+    pub(crate) fn prune(&self, max_age: Duration) -> Option<Duration> {
+        let mut state = self.state();
+        state.ready.retain(|warm| !warm.left(max_age).is_zero());
+        state.ready.iter().map(|warm| warm.left(max_age)).min()
     }
 
     /// Links ready, and sessions waiting. Drops links that the peer has closed: nobody else looks after those that it
     /// offered.
     pub(crate) fn counts(&self) -> (usize, usize) {
         let mut state = self.state();
-        state.ready.retain_mut(|link| !link.is_stale());
+        state.ready.retain_mut(|warm| !warm.link.is_stale());
         state.waiting.retain(|waiting| !waiting.give.is_closed());
         (state.ready.len(), state.waiting.len())
     }

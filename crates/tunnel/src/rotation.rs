@@ -39,6 +39,11 @@ impl Budget {
 /// `interval`, shortened by up to a fifth at random: sessions that began together do not rotate together, and no key
 /// lives longer than was asked for.
 pub(crate) fn jittered(interval: Duration) -> Duration {
+    interval.mul_f64(jitter())
+}
+
+/// Four fifths to the whole.
+pub(crate) fn jitter() -> f64 {
     let random = getrandom::u32().unwrap_or_default();
-    interval.mul_f64(1.0 - 0.2 * f64::from(random) / f64::from(u32::MAX))
+    1.0 - 0.2 * f64::from(random) / f64::from(u32::MAX)
 }

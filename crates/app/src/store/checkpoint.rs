@@ -47,16 +47,11 @@ impl Checkpointer {
                 Err(TryRecvError::Disconnected) => return Err(StoreError::Failed("its checkpoints ended".into())),
             }
         }
-        let (log, moved) = connection
-            .query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| Ok((row.get::<_, u32>(1)?, row.get::<_, u32>(2)?)))?;
-        if log >= LOG_MAX {
-            if self.under_way {
-                self.under_way = false;
-                self.done.recv().map_err(|error| StoreError::Failed(error.to_string()))??;
-            }
-            return checkpoint(connection, "PASSIVE");
+        let log = Log::of(connection)?;
+        if log.pages >= LOG_MAX {
+            return self.finish(connection);
         }
-        if log.saturating_sub(moved) >= PENDING_MIN
+        if log.pending() >= PENDING_MIN
             && !self.under_way
             && let Some(begin) = &self.begin
         {
@@ -83,6 +78,10 @@ pub(super) struct Log {
 }
 
 impl Log {
+    pub(super) fn pending(&self) -> u32 {
+        self.pages.saturating_sub(self.moved)
+    }
+
     /// A database without a log has none of either.
     pub(super) fn of(connection: &Connection) -> Result<Self, StoreError> {
         let numbers = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));

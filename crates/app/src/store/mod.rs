@@ -74,8 +74,8 @@ impl Store {
     /// room back here, and not to the disk.
     pub(crate) fn spare(&self) -> Result<i64, StoreError> {
         let pragma = |name| self.connection.pragma_query_value::<i64, _>(None, name, |row| row.get(0));
-        let Log { pages, moved } = Log::of(&self.connection)?;
-        Ok((pragma("freelist_count")? - i64::from(pages.saturating_sub(moved))) * pragma("page_size")?)
+        let pending = Log::of(&self.connection)?.pending();
+        Ok((pragma("freelist_count")? - i64::from(pending)) * pragma("page_size")?)
     }
 
     /// Moves the log into the database, so that the next commit needs no more room for it.

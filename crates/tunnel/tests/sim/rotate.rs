@@ -33,3 +33,25 @@ fn the_keys_of_an_idle_session_become_no_older_than_was_asked_for() {
     let oldest = gaps.into_iter().max();
     assert!(oldest <= Some(EVERY + 4 * ROUND_TRIP), "{oldest:?}");
 }
+
+#[test]
+fn links_that_were_made_together_are_not_renewed_together() {
+    const LINKS: usize = 12;
+    let starts: Vec<Instant> = live(async {
+        let mut world = World::start(line(40), [false, true], |config| {
+            config.rotation.every = EVERY;
+            (config.warm_links.own, config.warm_links.offered) = (8, 4);
+        })
+        .await;
+        sleep(EVERY * 10).await;
+        let dials = world.net.dials().started;
+        world.rest().await;
+        dials
+    });
+    let (together, renewed) = starts.split_at(LINKS);
+    assert_eq!(together.iter().collect::<std::collections::BTreeSet<_>>().len(), 1, "{together:?}");
+    assert!(renewed.len() >= 9 * LINKS, "{} renewals", renewed.len());
+    let most =
+        renewed.iter().map(|at| renewed.iter().filter(|other| (*at..*at + ROUND_TRIP).contains(other)).count()).max();
+    assert!(most < Some(LINKS / 2), "{most:?} at once");
+}
