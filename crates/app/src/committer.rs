@@ -1,7 +1,7 @@
 //! Stores what waits in the outbox and in the output: everything that came while one commit was under way is the next.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -29,7 +29,8 @@ const FULL_PAUSE: Duration = Duration::from_millis(500);
 const RESERVE: u64 = 4 << 20;
 
 /// Stores until the web-app has ended, and once more if it ends in good order.
-pub(crate) async fn run(app: Arc<App>, mut store: Store, data: Option<PathBuf>) -> Result<(), StopError> {
+pub(crate) async fn run(app: Arc<App>, store: Store, data: Option<PathBuf>) -> Result<(), StopError> {
+    let mut disk = Disk { store, data };
     let (mut trimmed, mut dropped, mut last) = (app.outbox.acked(), Vec::new(), false);
     while !last {
         last = tokio::select! {
@@ -40,26 +41,22 @@ pub(crate) async fn run(app: Arc<App>, mut store: Store, data: Option<PathBuf>) 
         };
         let mut batch = Batch::collect(&app, &dropped);
         let result;
-        let relieve = app.full.load(Ordering::Relaxed);
-        (store, batch.commit, result) = commit(store, batch.commit, relieve).await?;
+        (disk, batch.commit, result) = commit(disk, batch.commit).await?;
         let acked = batch.commit.acked;
         match result {
-            Ok(()) => {
+            Ok(room) => {
                 dropped = batch.publish(&app);
                 trimmed = acked;
-                match store.spare() {
-                    Ok(spare) => set_full(&app, data.as_deref().is_some_and(|data| nearly_full(data, spare))),
-                    Err(error) => return fail(&app, error),
-                }
+                set_full(&app, room == Room::Little);
             }
             Err(StoreError::Full) => {
                 set_full(&app, true);
                 app.outbox.refuse(&StoreError::Full);
                 // What is acknowledged gives its room back first.
                 let result;
-                (store, _, result) = commit(store, batch.commit.trim(), true).await?;
+                (disk, _, result) = commit(disk, batch.commit.trim()).await?;
                 match result {
-                    Ok(()) => trimmed = acked,
+                    Ok(_) => trimmed = acked,
                     Err(StoreError::Full) => {}
                     Err(error) => return fail(&app, error),
                 }
@@ -105,18 +102,54 @@ async fn work(app: &App, trimmed: u64) {
     }
 }
 
-/// Commits where blocking is allowed; if it is to `relieve` the disk, into a log that starts anew.
-async fn commit(
-    mut store: Store,
-    commit: Commit,
-    relieve: bool,
-) -> Result<(Store, Commit, Result<(), StoreError>), StopError> {
+/// Commits where blocking is allowed.
+async fn commit(mut disk: Disk, commit: Commit) -> Result<(Disk, Commit, Result<Room, StoreError>), StopError> {
     let blocking = spawn_blocking(move || {
-        let relieved = if relieve { store.relieve() } else { Ok(()) };
-        let result = relieved.and_then(|()| store.commit(&commit));
-        (store, commit, result)
+        let result = disk.commit(&commit);
+        (disk, commit, result)
     });
     blocking.await.map_err(|error| StopError::Panicked(error.to_string()))
+}
+
+/// The store, and the directory whose disk it fills; `None` for a store in memory.
+struct Disk {
+    store: Store,
+    data: Option<PathBuf>,
+}
+
+/// Whether the disk has enough left for acknowledging and trimming.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Enough,
+    Little,
+}
+
+impl Disk {
+    /// Commits, and says what room is left. The log's room is taken back before that is little, or not enough to commit.
+    fn commit(&mut self, commit: &Commit) -> Result<Room, StoreError> {
+        match self.store.commit(commit) {
+            Err(StoreError::Full) => {
+                self.store.relieve()?;
+                self.store.commit(commit)?;
+            }
+            result => result?,
+        }
+        if self.room()? == Room::Little {
+            self.store.relieve()?;
+        }
+        self.room()
+    }
+
+    fn room(&self) -> Result<Room, StoreError> {
+        let Some(data) = &self.data else { return Ok(Room::Enough) };
+        let spare = self.store.spare()?;
+        // A file system that does not tell is found full by its writes.
+        let little = rustix::fs::statvfs(data).is_ok_and(|disk| {
+            let (free, all) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);
+            free.saturating_add_signed(spare) < RESERVE.min(all / 8)
+        });
+        Ok(if little { Room::Little } else { Room::Enough })
+    }
 }
 
 /// What one commit stores, and what to publish then.
@@ -190,12 +223,4 @@ fn set_full(app: &App, full: bool) {
             false => info!("the disk under the data directory has room again"),
         }
     }
-}
-
-fn nearly_full(data: &Path, spare: i64) -> bool {
-    // A file system that does not tell is found full by its writes.
-    rustix::fs::statvfs(data).is_ok_and(|disk| {
-        let (free, all) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);
-        free.saturating_add_signed(spare) < RESERVE.min(all / 8)
-    })
 }

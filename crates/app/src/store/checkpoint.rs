@@ -49,7 +49,7 @@ impl Checkpointer {
         }
         let log = Log::of(connection)?;
         if log.pages >= LOG_MAX {
-            return self.finish(connection);
+            return self.finish(connection, "PASSIVE");
         }
         if log.pending() >= PENDING_MIN
             && !self.under_way
@@ -61,12 +61,12 @@ impl Checkpointer {
     }
 
     /// Moves all that is committed on `connection`, so that the log starts anew, if the disk has room for it.
-    pub(super) fn finish(&mut self, connection: &Connection) -> Result<(), StoreError> {
+    pub(super) fn finish(&mut self, connection: &Connection, mode: &str) -> Result<(), StoreError> {
         if self.under_way {
             self.under_way = false;
             self.done.recv().map_err(|error| StoreError::Failed(error.to_string()))??;
         }
-        checkpoint(connection, "PASSIVE")
+        checkpoint(connection, mode)
     }
 }
 

@@ -78,10 +78,10 @@ impl Store {
         Ok((pragma("freelist_count")? - i64::from(pending)) * pragma("page_size")?)
     }
 
-    /// Moves the log into the database, so that the next commit needs no more room for it.
+    /// Moves the log into the database, and gives the disk its room back.
     pub(crate) fn relieve(&mut self) -> Result<(), StoreError> {
         match &mut self.checkpointer {
-            Some(checkpointer) => checkpointer.finish(&self.connection),
+            Some(checkpointer) => checkpointer.finish(&self.connection, "TRUNCATE"),
             None => Ok(()),
         }
     }

@@ -225,6 +225,19 @@ fn a_log_that_could_not_be_moved_beside_the_commits_is_moved_by_one() {
 }
 
 #[test]
+fn a_relieved_disk_has_the_logs_room_back() {
+    let dir = dir();
+    let (mut store, loaded) = open(dir.path()).unwrap();
+    store.commit(&commit(&loaded.sender, 1..=10)).unwrap();
+    assert_ne!(log(dir.path()), 0);
+    store.relieve().unwrap();
+    assert_eq!(log(dir.path()), 0);
+    store.commit(&commit(&loaded.sender, 11..=20)).unwrap();
+    drop(store);
+    assert_eq!(seqs(&open(dir.path()).unwrap().1), (1..=20).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_start_builds_on_nothing_that_may_not_be_on_the_disk() {
     let dir = dir();
     let (mut store, loaded) = open(dir.path()).unwrap();
