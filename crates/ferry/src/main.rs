@@ -15,6 +15,11 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+/// The replay buffer takes and gives back blocks without a pause. The system's allocator returns their pages to the kernel each
+/// time, and faults them in again: `docs/decisions/0029`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let command = cli::Cli::parse().command;
     match run(command) {
