@@ -89,14 +89,15 @@ fn bounds(kind: u8) -> Result<(&'static str, usize, usize), DecodeError> {
 /// The frame at the start of `bytes` and its length there; `None` while it is incomplete.
 ///
 /// # Errors
-/// When no continuation could make a frame of the bytes: type and length are judged as soon as they are there, before
-/// anything is kept for the rest.
+/// When no continuation could make a frame of the bytes: type and length are judged as soon as they are there, a Preface's
+/// length as soon as its version is, before anything is kept for the rest.
 pub fn decode(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, DecodeError> {
     let Some((&kind, rest)) = bytes.split_first() else { return Ok(None) };
     let (name, min, max) = bounds(kind)?;
     let Some((length, rest)) = rest.split_first_chunk() else { return Ok(None) };
     let length = usize::from(u16::from_be_bytes(*length));
-    if let Some(version) = rest.first_chunk().filter(|_| kind == PREFACE && length >= 2) {
+    if kind == PREFACE && length >= 2 {
+        let Some(version) = rest.first_chunk() else { return Ok(None) };
         let version = u16::from_be_bytes(*version);
         if version != VERSION {
             return Err(DecodeError::Version(version));

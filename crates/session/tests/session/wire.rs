@@ -117,6 +117,15 @@ fn a_preface_of_another_version_is_named_as_such_whatever_its_length_and_kind() 
     assert_eq!(decode(&[1, 0, 3, 0, VERSION as u8, 9]), Err(length));
 }
 
+/// Fuzzing has found the first of these refused for its length, and with more behind it for its version.
+#[test]
+fn a_preface_is_not_judged_before_its_version_is_there() {
+    for bytes in [&[1, 0x60, 1][..], &[1, 0, 2], &[1, 0x60, 1, 0]] {
+        assert_eq!(decode(bytes), Ok(None), "{bytes:02x?}");
+    }
+    assert_eq!(decode(&[1, 0, 1]), Err(DecodeError::Length { name: "Preface", length: 1, min: 19, max: 19 }));
+}
+
 #[test]
 fn a_frame_longer_than_allowed_is_refused_by_its_header() {
     let too_long = u16::try_from(MAX_FRAME - HEADER + 1).unwrap().to_be_bytes();
