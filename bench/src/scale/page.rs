@@ -243,7 +243,7 @@ impl Page {
             ("message", format!("{:.0}", self.message.coefficients[0] / 2.0 * 1e6)),
             ("pods_million", format!("{:.0}", MILLION / POD)),
             ("million_cores", format!("{:.0}", self.idle_cores(MILLION, MILLION / (INTERVAL * JITTER)))),
-            ("million_memory", format!("{:.0}", self.held(MILLION) / 1048576.0)),
+            ("million_memory", format!("{:.0}", self.held(POD) * (MILLION / POD) / 1048576.0)),
             ("pod_ports", thousands(POD * ports_each(INTERVAL, TIME_WAIT))),
             ("own_ports", thousands(EPHEMERAL)),
             ("own_sessions", thousands(EPHEMERAL / ports_each(INTERVAL, TIME_WAIT))),
