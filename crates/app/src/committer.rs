@@ -134,10 +134,13 @@ impl Disk {
             }
             result => result?,
         }
-        if self.room()? == Room::Little {
-            self.store.relieve()?;
+        match self.room()? {
+            Room::Enough => Ok(Room::Enough),
+            Room::Little => {
+                self.store.relieve()?;
+                self.room()
+            }
         }
-        self.room()
     }
 
     fn room(&self) -> Result<Room, StoreError> {
