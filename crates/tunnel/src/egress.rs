@@ -8,11 +8,12 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::driver::Driver;
+use crate::driver::{Admitted, Driver};
 use crate::metrics::{ByRefusal, Refusal};
 use crate::net::{Listener, Stream};
 use crate::sessions::{Added, Entry, Key};
 use crate::shared::Shared;
+use crate::workers::Place;
 
 /// After an accept that failed for want of something: time for others to end.
 const BREATHE: std::time::Duration = std::time::Duration::from_millis(100);
@@ -20,11 +21,13 @@ const BREATHE: std::time::Duration = std::time::Duration::from_millis(100);
 /// Takes applications' connections until the tunnel drains.
 pub(crate) async fn listen(
     shared: Arc<Shared>,
-    mut listener: Box<dyn Listener>,
+    listener: Box<dyn Listener>,
     peer: Name,
     service: ServiceName,
     withdrawn: CancellationToken,
 ) {
+    // At a worker, so that a session which stays there wakes nobody else.
+    let mut listener = listener.settle();
     loop {
         let accepted = tokio::select! {
             () = shared.draining.cancelled() => return,
@@ -33,8 +36,10 @@ pub(crate) async fn listen(
         };
         match accepted {
             Ok((local, _)) => {
-                let (shared, peer, service) = (shared.clone(), peer.clone(), service.clone());
-                shared.clone().spawn_session(async move { shared.open_session(local, &peer, &service).await });
+                let (peer, service, place) = (peer.clone(), service.clone(), shared.workers.place());
+                let (opening, worker) = (shared.clone(), place.handle().clone());
+                let open = async move { opening.open_session(place, local.settle(), &peer, &service).await };
+                shared.spawn_session_at(&worker, open);
             }
             Err(error) => {
                 warn!("cannot accept an application's connection: {error}");
@@ -46,7 +51,13 @@ pub(crate) async fn listen(
 
 impl Shared {
     /// Carries one application's connection, or resets it and says why.
-    async fn open_session(self: Arc<Self>, mut local: Box<dyn Stream>, peer: &Name, service: &ServiceName) {
+    async fn open_session(
+        self: Arc<Self>,
+        place: Place,
+        mut local: Box<dyn Stream>,
+        peer: &Name,
+        service: &ServiceName,
+    ) {
         let plan = self.plan();
         let wait = plan.config.open_timeout;
         let refused = 'refused: {
@@ -83,7 +94,8 @@ impl Shared {
                 break 'refused (Refusal::NoLink, format!("no link within {wait:?}: {problem}"));
             };
             let session = Session::opener(self.now(), id, service.as_str(), self.settings(&lease));
-            let mut driver = Driver::new(self.clone(), peer, entry, lease, session, local);
+            let admitted = Admitted { place, peer, entry, lease };
+            let mut driver = Driver::new(self.clone(), admitted, session, local);
             driver.attach(link, false);
             return driver.start();
         };

@@ -12,10 +12,9 @@ use ferry_session::{Frame, Hello, Instance, Intent, LinkKind, Reject, RejectCode
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use crate::driver::{Driver, FIRST};
+use crate::driver::{Admitted, Driver, FIRST};
 use crate::link::{Link, LinkError};
 use crate::mailbox::Command;
-use crate::memory::Lease;
 use crate::metrics::{ByRefusal, LinkFailure, Refusal, Role};
 use crate::net::Stream;
 use crate::peer::Peer;
@@ -69,7 +68,9 @@ impl Shared {
             return self.refuse_unused(peer, role, link, &LinkError::TooMany);
         }
         let shared = self.clone();
-        self.tasks.spawn(async move {
+        let worker = self.workers.place().handle().clone();
+        let wait = async move {
+            link = link.settle();
             let (mut hello, mut former) = (None, 0);
             let take = &mut |frame: &Frame<'_>| {
                 hello = match frame {
@@ -101,7 +102,8 @@ impl Shared {
                 (Err(_), _) | (_, None) => return,
             };
             shared.refuse_unused(&peer, role, link, &broken);
-        });
+        };
+        self.tasks.spawn_on(wait, &worker);
     }
 
     /// Refuses a link that has not had a Hello. That one has just ended is no news.
@@ -164,8 +166,11 @@ impl Shared {
             // Another link has just brought its Hello.
             Ok(None) => self.on_hello(peer, hello, link),
             Ok(Some((forward, lease))) => {
-                let (shared, peer) = (self.clone(), peer.clone());
-                self.spawn_session(async move { shared.serve(peer, entry, lease, hello, link, forward).await });
+                let place = self.workers.place();
+                let (shared, worker) = (self.clone(), place.handle().clone());
+                let admitted = Admitted { place, peer: peer.clone(), entry, lease };
+                let serve = async move { shared.serve(admitted, hello, link, forward).await };
+                self.spawn_session_at(&worker, serve);
             }
             Err((refusal, refused)) => {
                 self.metrics.refused.get_or_create(&ByRefusal { reason: refusal }).inc();
@@ -176,22 +181,15 @@ impl Shared {
     }
 
     /// Connects to the application, then starts the session.
-    async fn serve(
-        self: Arc<Self>,
-        peer: Arc<Peer>,
-        entry: Arc<Entry>,
-        lease: Lease,
-        hello: Hello<'static>,
-        link: Link,
-        forward: HostPort,
-    ) {
+    async fn serve(self: Arc<Self>, admitted: Admitted, hello: Hello<'static>, link: Link, forward: HostPort) {
+        let (peer, entry) = (&admitted.peer, &admitted.entry);
         let local = match self.connect_local(&forward).await {
             Ok(local) => local,
             Err(error) => {
                 let reason = format!("the application at {forward} cannot be reached: {error}");
                 warn!(session = %hello.session, peer = %peer.name, "session refused: {reason}");
                 self.metrics.refused.get_or_create(&ByRefusal { reason: Refusal::Unreachable }).inc();
-                self.reject(&peer, link, Refused::new(RejectCode::Unreachable, reason));
+                self.reject(peer, link, Refused::new(RejectCode::Unreachable, reason));
                 // Links that came meanwhile get the same answer by getting none: the opener was told.
                 drop(entry.mailbox.close());
                 let window = self.plan().config.resume.window;
@@ -199,8 +197,8 @@ impl Shared {
                 return;
             }
         };
-        let session = Session::acceptor(self.now(), &hello, self.settings(&lease));
-        let mut driver = Driver::new(self.clone(), peer, entry, lease, session, local);
+        let session = Session::acceptor(self.now(), &hello, self.settings(&admitted.lease));
+        let mut driver = Driver::new(self.clone(), admitted, session, local);
         driver.accept(&hello, Box::new(link));
         driver.start();
     }

@@ -31,6 +31,7 @@ mod sessions;
 mod shared;
 mod tls;
 mod tunnel;
+mod workers;
 
 pub use tls::TlsError;
 pub use tunnel::{Addresses, StartError, Tunnel, TunnelError};

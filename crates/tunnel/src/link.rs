@@ -190,6 +190,11 @@ impl Link {
         Ok(told)
     }
 
+    /// The link as one of the runtime that this is called on.
+    pub(crate) fn settle(self) -> Self {
+        Self { stream: self.stream.settle(), ..self }
+    }
+
     /// Counts the link as open for as long as it is held.
     pub(crate) fn count(&mut self, metrics: &Metrics) {
         self.counted = Some(OpenLink::new(metrics));

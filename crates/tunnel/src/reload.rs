@@ -37,7 +37,8 @@ impl Egresses {
     pub(crate) async fn serve(&self, shared: &Arc<Shared>, entry: Egress, listener: Box<dyn Listener>) {
         let withdrawn = CancellationToken::new();
         let (peer, service) = (entry.peer.clone(), entry.service.clone());
-        let task = shared.tasks.spawn(egress::listen(shared.clone(), listener, peer, service, withdrawn.clone()));
+        let listen = egress::listen(shared.clone(), listener, peer, service, withdrawn.clone());
+        let task = shared.tasks.spawn_on(listen, shared.workers.place().handle());
         self.0.lock().await.push((entry, Serving { withdrawn, task }));
     }
 

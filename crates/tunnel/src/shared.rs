@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use ferry_session::{Frame, Instance, LinkKind, Settings, Time};
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,10 +21,12 @@ use crate::reload::Egresses;
 use crate::rotation::Budget;
 use crate::sessions::Sessions;
 use crate::tls::Established;
+use crate::workers::Workers;
 
 /// One running tunnel.
 pub(crate) struct Shared {
     pub(crate) network: Arc<dyn Network>,
+    pub(crate) workers: Workers,
     pub(crate) instance: Instance,
     /// What this tunnel was before, if it knows.
     pub(crate) memoir: Memoir,
@@ -47,11 +50,18 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(network: Arc<dyn Network>, memoir: Memoir, plan: Plan, session_limit: usize) -> Self {
+    pub(crate) fn new(
+        network: Arc<dyn Network>,
+        workers: Workers,
+        memoir: Memoir,
+        plan: Plan,
+        session_limit: usize,
+    ) -> Self {
         let memory = Memory::new(plan.config.limits.memory, plan.config.peers.len());
         let rotations = Budget::new(plan.config.rotation.max_per_second);
         Self {
             network,
+            workers,
             instance: memoir.instance,
             memoir,
             origin: Instant::now(),
@@ -98,6 +108,11 @@ impl Shared {
     /// Runs something that belongs to a session: a drain waits for it, and the tunnel's end ends it.
     pub(crate) fn spawn_session(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
         self.sessions_tasks.spawn(ended_by(self.stop.clone(), Box::pin(task)));
+    }
+
+    /// As [`spawn_session`](Self::spawn_session), at a worker.
+    pub(crate) fn spawn_session_at(self: &Arc<Self>, worker: &Handle, task: impl Future<Output = ()> + Send + 'static) {
+        self.sessions_tasks.spawn_on(ended_by(self.stop.clone(), Box::pin(task)), worker);
     }
 
     /// What a session is told at its birth.

@@ -18,6 +18,7 @@ use crate::peer::Peer;
 use crate::plan::Plan;
 use crate::shared::Shared;
 use crate::tls::TlsError;
+use crate::workers::{Threads, Workers};
 use crate::{accept, admin, buffers, peer, reload};
 
 /// File descriptors that are not for sessions: listeners, warm links, handshakes, the runtime's.
@@ -29,6 +30,7 @@ pub struct Tunnel {
     addresses: Addresses,
     services: JoinSet<Result<(), TunnelError>>,
     read_again: Arc<Notify>,
+    _threads: Threads,
 }
 
 /// Where a tunnel listens.
@@ -58,6 +60,9 @@ pub enum StartError {
     /// The identity cannot be used.
     #[error(transparent)]
     Identity(#[from] TlsError),
+    /// The system has no thread, or no file, for a worker.
+    #[error("cannot start a worker thread: {0}; raise the limits on processes and open files")]
+    Threads(io::Error),
     /// The system has no random numbers.
     #[error("no random numbers from the system: {0}")]
     Random(getrandom::Error),
@@ -81,7 +86,7 @@ impl Tunnel {
     /// When an address cannot be listened on or the identity cannot be used; nothing runs then.
     pub async fn start(config: ferry_config::Tunnel) -> Result<Self, StartError> {
         buffers::check();
-        Self::start_on(Arc::new(Tcp), config).await
+        Self::start_with(Arc::new(Tcp), Workers::start().map_err(StartError::Threads)?, config).await
     }
 
     /// Starts on a network of the caller's.
@@ -89,6 +94,14 @@ impl Tunnel {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn start_on(network: Arc<dyn Network>, config: ferry_config::Tunnel) -> Result<Self, StartError> {
+        Self::start_with(network, Workers::none(), config).await
+    }
+
+    async fn start_with(
+        network: Arc<dyn Network>,
+        (workers, threads): (Workers, Threads),
+        config: ferry_config::Tunnel,
+    ) -> Result<Self, StartError> {
         let memoir = Memoir::open(config.state.as_deref()).map_err(StartError::Random)?;
         let listeners = Listeners::bind(&*network, &config).await?;
         let addresses = listeners.addresses();
@@ -99,11 +112,11 @@ impl Tunnel {
         let peers: BTreeMap<_, _> = peers.collect::<Result<_, _>>()?;
         let session_limit = session_limit(config.limits.sessions);
         let plan = Plan::new(config, peers)?;
-        let shared = Arc::new(Shared::new(network, memoir, plan, session_limit));
+        let shared = Arc::new(Shared::new(network, workers, memoir, plan, session_limit));
         let services = listeners.serve(&shared).await;
         let name = &shared.plan().config.name;
         debug!(%name, instance = %shared.instance, "tunnel up: {addresses}");
-        Ok(Self { shared, addresses, services, read_again: Arc::default() })
+        Ok(Self { shared, addresses, services, read_again: Arc::default(), _threads: threads })
     }
 
     /// Where it listens.

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use ferry_session::{Epoch, Event, Intent, Outcome, Release, ResetCode, Side, Time};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 
 use super::{Driver, FIRST_RETRY, Obtaining, PROBE, ROTATE_AGAIN};
+use crate::dial::DialError;
 use crate::mailbox::Command;
 use crate::metrics::{ByRotated, Rotated};
 use crate::rotation::jittered;
@@ -184,7 +186,10 @@ impl Driver {
             link: Box::pin(async move {
                 if rotate {
                     shared.rotations.wait().await;
-                    peer.fresh_link(&shared).await
+                    // A handshake takes too long to be made between two reads of other sessions.
+                    let dialling = shared.clone();
+                    let dial = shared.workers.spawn_apart(async move { peer.fresh_link(&dialling).await });
+                    AbortOnDropHandle::new(dial).await.unwrap_or(Err(DialError::GivenUp))
                 } else {
                     tokio::time::sleep(pause).await;
                     Ok(peer.pool.take(early).await)

@@ -24,6 +24,7 @@ use crate::net::{BoxFuture, Stream};
 use crate::peer::Peer;
 use crate::sessions::Entry;
 use crate::shared::Shared;
+use crate::workers::Place;
 
 /// Rounds before the task lets others run.
 const ROUNDS: usize = 32;
@@ -40,9 +41,18 @@ const ROTATE_AGAIN: Duration = Duration::from_secs(10);
 /// The first link of a session.
 pub(crate) const FIRST: Epoch = Epoch(1);
 
+/// What a session holds from before it begins.
+pub(crate) struct Admitted {
+    pub(crate) place: Place,
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) entry: Arc<Entry>,
+    pub(crate) lease: Lease,
+}
+
 /// Drives one session to its end.
 pub(crate) struct Driver {
     shared: Arc<Shared>,
+    place: Place,
     peer: Arc<Peer>,
     entry: Arc<Entry>,
     lease: Lease,
@@ -76,19 +86,14 @@ struct Obtaining {
 }
 
 impl Driver {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        peer: Arc<Peer>,
-        entry: Arc<Entry>,
-        lease: Lease,
-        session: Session,
-        local: Box<dyn Stream>,
-    ) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, admitted: Admitted, session: Session, local: Box<dyn Stream>) -> Self {
+        let Admitted { place, peer, entry, lease } = admitted;
         let counters = shared.metrics.counters();
         let config = &shared.plan().config;
         let (most, key_bytes) = (config.resume.buffer, config.rotation.bytes);
         Self {
             shared,
+            place,
             peer,
             entry,
             lease,
@@ -116,7 +121,8 @@ impl Driver {
         shared.metrics.sessions.get_or_create(&ByEnd { side }).inc();
         shared.metrics.sessions_open.get_or_create(&ByEnd { side }).inc();
         self.peer.sessions.fetch_add(1, Ordering::Relaxed);
-        shared.spawn_session(self);
+        let worker = self.place.handle().clone();
+        shared.spawn_session_at(&worker, self);
     }
 
     fn end(&self) -> End {
@@ -143,7 +149,7 @@ impl Driver {
         }
         let attached = if rotate { self.session.rotate(now) } else { self.session.attach(now) };
         match attached {
-            Ok(epoch) => self.links.push((epoch, Box::new(link))),
+            Ok(epoch) => self.links.push((epoch, Box::new(link.settle()))),
             Err(error) => {
                 debug!(session = %self.session.id(), "link not used: {error}");
                 // The session is on its way to another link already.
@@ -176,7 +182,7 @@ impl Driver {
                 if hello.intent == Intent::Open {
                     self.last_open = hello.epoch;
                 }
-                self.links.push((hello.epoch, link));
+                self.links.push((hello.epoch, Box::new(link.settle())));
             }
             Err(rejection) => {
                 debug!(session = %self.session.id(), epoch = %hello.epoch, "attach rejected: {rejection}");
@@ -208,14 +214,15 @@ impl Driver {
             moved = true;
         }
         moved |= self.receive(now, cx);
-        moved |= self.deliver(cx);
-        moved |= self.collect(cx);
-        self.lease.follow(&mut self.session, self.most);
-        moved |= self.transmit(now, cx);
+        // What the application sees has happened to whoever asks this tunnel, too.
         while let Some(event) = self.session.poll_event() {
             self.on_event(now, event);
             moved = true;
         }
+        moved |= self.deliver(cx);
+        moved |= self.collect(cx);
+        self.lease.follow(&mut self.session, self.most);
+        moved |= self.transmit(now, cx);
         moved
     }
 

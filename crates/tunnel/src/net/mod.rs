@@ -29,6 +29,9 @@ pub trait Stream: Send + Sync + 'static {
     /// The system takes about this many bytes ahead of what it has sent, so that what is written next is not far behind.
     fn limit_unsent(&mut self, bytes: u32);
 
+    /// The stream as one of the runtime that this is called on: it wakes nobody else.
+    fn settle(self: Box<Self>) -> Box<dyn Stream>;
+
     /// Dropping the stream now resets the connection.
     fn reset_on_drop(&mut self);
 }
@@ -40,6 +43,9 @@ pub trait Listener: Send + Sync + 'static {
 
     /// Where it listens.
     fn local_addr(&self) -> io::Result<SocketAddr>;
+
+    /// The listener as one of the runtime that this is called on.
+    fn settle(self: Box<Self>) -> Box<dyn Listener>;
 }
 
 /// Where streams come from.

@@ -63,6 +63,13 @@ impl Listener for TcpListener {
     fn local_addr(&self) -> io::Result<SocketAddr> {
         TcpListener::local_addr(self)
     }
+
+    fn settle(self: Box<Self>) -> Box<dyn Listener> {
+        match self.into_std().and_then(TcpListener::from_std) {
+            Ok(listener) => Box::new(listener),
+            Err(error) => Box::new(Lost(error.kind())),
+        }
+    }
 }
 
 impl Stream for TcpStream {
@@ -104,8 +111,54 @@ impl Stream for TcpStream {
         let _ = bytes;
     }
 
+    fn settle(self: Box<Self>) -> Box<dyn Stream> {
+        match self.into_std().and_then(TcpStream::from_std) {
+            Ok(stream) => Box::new(stream),
+            Err(error) => Box::new(Lost(error.kind())),
+        }
+    }
+
     fn reset_on_drop(&mut self) {
         // Nothing to be done about a socket that is beyond this.
         let _ = SockRef::from(&*self).set_linger(Some(Duration::ZERO));
     }
+}
+
+/// What the system had no room for any more when it was to be registered anew.
+struct Lost(io::ErrorKind);
+
+impl Listener for Lost {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Stream>, SocketAddr)>> {
+        Box::pin(async { Err(self.0.into()) })
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Err(self.0.into())
+    }
+
+    fn settle(self: Box<Self>) -> Box<dyn Listener> {
+        self
+    }
+}
+
+impl Stream for Lost {
+    fn poll_read(&mut self, _: &mut Context<'_>, _: &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(self.0.into()))
+    }
+
+    fn poll_write(&mut self, _: &mut Context<'_>, _: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(self.0.into()))
+    }
+
+    fn poll_shutdown(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Err(self.0.into()))
+    }
+
+    fn limit_unsent(&mut self, _: u32) {}
+
+    fn settle(self: Box<Self>) -> Box<dyn Stream> {
+        self
+    }
+
+    fn reset_on_drop(&mut self) {}
 }

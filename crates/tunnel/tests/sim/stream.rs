@@ -168,6 +168,10 @@ impl Stream for End {
         self.connection.pipes()[self.index].limit_unsent(bytes as usize);
     }
 
+    fn settle(self: Box<Self>) -> Box<dyn Stream> {
+        self
+    }
+
     fn reset_on_drop(&mut self) {
         self.resets = true;
     }

@@ -195,6 +195,10 @@ async fn status_shows_peers_sessions_and_keys() {
     let pair = Pair::start(echo().await).await;
     let mut app = pair.connect().await;
     exchange(&mut app).await;
+    // Bytes are counted once the system has taken them; the application may have seen them by then.
+    let counted = "\"sent\":5,\"received\":5";
+    says(admin(&pair.near), "/status", 200, counted).await;
+    says(admin(&pair.far), "/status", 200, counted).await;
     let [near, far] = [status(admin(&pair.near)).await, status(admin(&pair.far)).await];
     assert_eq!((&near["name"], &far["name"]), (&"a/near".into(), &"b/far".into()));
     assert_ne!(near["instance"], far["instance"]);

@@ -3,12 +3,16 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ferry_config::{Identity, PublicKey};
 use ferry_tunnel::Tunnel;
+use ferry_tunnel::net::Tcp;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+
+use crate::watch;
 
 /// Where one tunnel's files are.
 pub struct Site {
@@ -45,7 +49,12 @@ impl Site {
     }
 
     pub async fn start(&self, rest: &str) -> Tunnel {
-        Tunnel::start(self.configure(rest)).await.unwrap()
+        let config = self.configure(rest);
+        if watch::keeps_log() {
+            // Worker threads would log elsewhere.
+            return Tunnel::start_on(Arc::new(Tcp), config).await.unwrap();
+        }
+        Tunnel::start(config).await.unwrap()
     }
 }
 

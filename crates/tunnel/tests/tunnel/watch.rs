@@ -1,6 +1,6 @@
 //! What an operator sees of a tunnel: metrics, probes, logs. Waiting is for what they say, never for time.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -81,6 +81,7 @@ pub async fn says(admin: SocketAddr, path: &str, expected: u16, part: &str) -> S
 
 thread_local! {
     static LOG: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static KEEPS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Keeps what is logged from now on. Each test has a thread and a runtime of its own, so that its log is its own too.
@@ -89,7 +90,13 @@ pub fn log() {
     ONCE.call_once(|| {
         tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_ansi(false).with_writer(|| Kept).init();
     });
+    KEEPS.set(true);
     LOG.with_borrow_mut(Vec::clear);
+}
+
+/// This thread's log is kept.
+pub fn keeps_log() -> bool {
+    KEEPS.get()
 }
 
 /// The lines of the log that hold all of `parts`.

@@ -1,0 +1,151 @@
+//! Worker threads: each has a runtime of its own and carries the sessions that were given to it.
+//!
+//! On a runtime that threads share, one that has nothing to do waits for everybody's sockets, and is woken for bytes that
+//! another is about to read anyway: `docs/decisions/0030`.
+
+use std::future::Future;
+use std::io;
+use std::iter::once;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// A worker looks after its sockets and its mail each time that it has run as many tasks: so long a session of many
+/// bytes may keep the others waiting.
+const TASKS_BETWEEN_LOOKS: u32 = 4;
+
+/// What carries sessions, and the runtime for everything else.
+pub(crate) struct Workers {
+    control: Handle,
+    first: Arc<Worker>,
+    others: Vec<Arc<Worker>>,
+}
+
+struct Worker {
+    handle: Handle,
+    sessions: AtomicUsize,
+}
+
+/// The worker threads; dropped, they end, and what they carry.
+pub(crate) struct Threads {
+    /// Each ends when its sender is dropped.
+    _ends: Vec<oneshot::Sender<()>>,
+}
+
+/// A session's place at a worker, counted there.
+pub(crate) struct Place(Arc<Worker>);
+
+impl Workers {
+    /// Starts a worker for each processor.
+    ///
+    /// # Errors
+    /// When the system has no threads or files left.
+    pub(crate) fn start() -> io::Result<(Self, Threads)> {
+        let (first, end) = Worker::start(0)?;
+        let (mut others, mut ends) = (Vec::new(), vec![end]);
+        for index in 1..thread::available_parallelism().map_or(1, usize::from) {
+            let (worker, end) = Worker::start(index)?;
+            others.push(worker);
+            ends.push(end);
+        }
+        Ok((Self { control: Handle::current(), first, others }, Threads { _ends: ends }))
+    }
+
+    /// No threads of their own: sessions run where everything else does.
+    pub(crate) fn none() -> (Self, Threads) {
+        let control = Handle::current();
+        let first = Worker::new(control.clone());
+        (Self { control, first, others: Vec::new() }, Threads { _ends: Vec::new() })
+    }
+
+    /// A place where fewest sessions are: with the worker that asks, if that is one of them.
+    pub(crate) fn place(&self) -> Place {
+        let here = Handle::current().id();
+        let rank = |worker: &&Arc<Worker>| (worker.sessions.load(Ordering::Relaxed), worker.handle.id() != here);
+        let worker = once(&self.first).chain(&self.others).min_by_key(rank).unwrap_or(&self.first);
+        worker.sessions.fetch_add(1, Ordering::Relaxed);
+        Place(worker.clone())
+    }
+
+    /// Runs what would keep sessions waiting.
+    pub(crate) fn spawn_apart<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.control.spawn(task)
+    }
+}
+
+impl Worker {
+    fn start(index: usize) -> io::Result<(Arc<Self>, oneshot::Sender<()>)> {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .event_interval(TASKS_BETWEEN_LOOKS)
+            .global_queue_interval(TASKS_BETWEEN_LOOKS)
+            .build()?;
+        let (end, ended) = oneshot::channel();
+        let worker = Self::new(runtime.handle().clone());
+        thread::Builder::new().name(format!("worker-{index}")).spawn(move || carry(&runtime, ended))?;
+        Ok((worker, end))
+    }
+
+    fn new(handle: Handle) -> Arc<Self> {
+        Arc::new(Self { handle, sessions: AtomicUsize::new(0) })
+    }
+}
+
+impl Place {
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.0.handle
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn carry(runtime: &Runtime, ended: oneshot::Receiver<()>) {
+    // Nothing is ever sent.
+    let _ = runtime.block_on(ended);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn two() -> Workers {
+        let runtime = |_| Builder::new_current_thread().build().expect("a runtime");
+        let [first, second] = [0, 1].map(runtime).map(|runtime| Worker::new(runtime.handle().clone()));
+        let control = first.handle.clone();
+        Workers { control, first, others: vec![second] }
+    }
+
+    #[test]
+    fn sessions_are_spread_evenly_and_a_place_that_is_left_is_taken_again() {
+        let workers = two();
+        let _control = workers.control.enter();
+        let mut places: Vec<_> = (0..8).map(|_| workers.place()).collect();
+        let at = |places: &[Place], worker: &Arc<Worker>| {
+            places.iter().filter(|place| Arc::ptr_eq(&place.0, worker)).count()
+        };
+        assert_eq!((at(&places, &workers.first), at(&places, &workers.others[0])), (4, 4));
+        places.retain(|place| !Arc::ptr_eq(&place.0, &workers.others[0]));
+        places.extend((0..4).map(|_| workers.place()));
+        assert_eq!((at(&places, &workers.first), at(&places, &workers.others[0])), (4, 4));
+    }
+
+    #[test]
+    fn a_worker_keeps_a_session_that_no_other_is_freer_for() {
+        let workers = two();
+        let _here = workers.others[0].handle.enter();
+        for _ in 0..4 {
+            assert!(Arc::ptr_eq(&workers.place().0, &workers.others[0]));
+        }
+    }
+}
