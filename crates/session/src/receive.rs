@@ -117,7 +117,7 @@ impl ReceiveHalf {
     pub(crate) fn ack_is_urgent(&self) -> bool {
         let quarter = (self.capacity / 4).max(1);
         self.untold
-            || self.received() - self.acked >= quarter.min(64 * 1024)
+            || self.received() - self.acked >= quarter.min(128 * 1024)
             || self.window() - self.granted >= quarter
             || (self.finished && self.owes_ack())
     }

@@ -21,6 +21,7 @@ mod memoir;
 mod memory;
 mod metrics;
 pub mod net;
+mod pace;
 mod peer;
 mod plan;
 mod pool;

@@ -101,6 +101,8 @@ pub(crate) struct LinkFacts {
     pub(crate) cipher: &'static str,
     /// When its handshake was done: its keys are as old as this.
     pub(crate) established: Instant,
+    /// How long its handshake took to be answered.
+    pub(crate) round_trip: Option<Duration>,
 }
 
 /// Whether the peer's Preface, which came late, was as it has to be.
@@ -142,6 +144,7 @@ impl Link {
             key_exchange: established.proven.key_exchange,
             cipher: established.proven.cipher,
             established: Instant::now(),
+            round_trip: established.round_trip,
         };
         Self {
             facts,

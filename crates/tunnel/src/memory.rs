@@ -8,13 +8,18 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ferry_config::Name;
-use ferry_session::{INITIAL_WINDOW, Session};
+use ferry_session::{INITIAL_WINDOW, Session, Time};
+
+use crate::pace::{Pace, RoundTrip};
 
 /// Replay and receive bytes that every session has for certain.
 const FLOOR: Capacities = Capacities { replay: 8 * 1024, receive: INITIAL_WINDOW };
 
 /// What a session starts with while memory is plentiful.
 const START: Capacities = Capacities { replay: 64 * 1024, receive: 64 * 1024 };
+
+/// Up to here a buffer that is short grows in any case: it covers what the ends themselves make the bytes wait.
+const ENOUGH: u64 = 512 * 1024;
 
 /// Bytes that a session's two buffers may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +71,13 @@ impl Memory {
 
     /// The floor for a new session, if there is as much.
     pub(crate) fn reserve(self: &Arc<Self>, peer: &Name) -> Option<Lease> {
-        let mut lease = Lease { memory: self.clone(), peer: peer.clone(), held: Capacities { replay: 0, receive: 0 } };
+        let mut lease = Lease {
+            memory: self.clone(),
+            peer: peer.clone(),
+            held: Capacities { replay: 0, receive: 0 },
+            sent: Pace::default(),
+            received: Pace::default(),
+        };
         if !self.add(peer, FLOOR.total()) {
             return None;
         }
@@ -117,6 +128,8 @@ pub(crate) struct Lease {
     memory: Arc<Memory>,
     peer: Name,
     held: Capacities,
+    sent: Pace,
+    received: Pace,
 }
 
 impl Lease {
@@ -133,14 +146,20 @@ impl Lease {
         grown
     }
 
-    /// Gives a session that its buffers hold up twice the room, up to `most` for each, if it can be lent.
-    pub(crate) fn follow(&mut self, session: &mut Session, most: u64) {
+    /// Gives a session that its buffers hold up twice the room, up to `most` for each, if it can be lent. Beyond
+    /// [`ENOUGH`] only if the path is what the room is for.
+    pub(crate) fn follow(&mut self, session: &mut Session, most: u64, now: Time, path: &RoundTrip) {
         let mut wanted = self.held;
-        if session.replay_is_short() {
-            wanted.replay = (wanted.replay * 2).min(most.max(FLOOR.replay));
+        let twice = |held: u64, least: u64| (held * 2).min(most.max(least));
+        if session.replay_is_short()
+            && (wanted.replay < ENOUGH || self.sent.fills(path.least(), wanted.replay, session.acked(), now))
+        {
+            wanted.replay = twice(wanted.replay, FLOOR.replay);
         }
-        if session.take_window_short() {
-            wanted.receive = (wanted.receive * 2).min(most.max(FLOOR.receive));
+        if session.take_window_short()
+            && (wanted.receive < ENOUGH || self.received.fills(path.least(), wanted.receive, session.received(), now))
+        {
+            wanted.receive = twice(wanted.receive, FLOOR.receive);
         }
         if wanted != self.held && self.grow_to(wanted) {
             session.set_capacities(self.held.replay, self.held.receive);

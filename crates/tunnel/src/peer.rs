@@ -15,6 +15,7 @@ use crate::dial::{self, DialError};
 use crate::dials::{Dialled, Dials, Progress};
 use crate::link::Link;
 use crate::metrics::Role;
+use crate::pace::RoundTrip;
 use crate::pool::Pool;
 use crate::shared::Shared;
 use crate::tls::{Dialler, Established, TlsError};
@@ -43,6 +44,7 @@ pub(crate) struct Peer {
     pub(crate) name: Name,
     terms: RwLock<Arc<Terms>>,
     pub(crate) pool: Pool,
+    pub(crate) round_trip: RoundTrip,
     /// The peer was withdrawn from the configuration.
     pub(crate) withdrawn: CancellationToken,
     dials: Semaphore,
@@ -78,6 +80,7 @@ impl Peer {
             terms: RwLock::new(Arc::new(Terms::new(identity, config)?)),
             withdrawn: CancellationToken::new(),
             pool: Pool::default(),
+            round_trip: RoundTrip::default(),
             dials: Semaphore::new(DIALS),
             reachable: AtomicBool::new(false),
             offered: AtomicUsize::new(0),

@@ -149,7 +149,10 @@ impl Driver {
         }
         let attached = if rotate { self.session.rotate(now) } else { self.session.attach(now) };
         match attached {
-            Ok(epoch) => self.links.push((epoch, Box::new(link.settle()))),
+            Ok(epoch) => {
+                self.peer.round_trip.note(link.facts().round_trip);
+                self.links.push((epoch, Box::new(link.settle())));
+            }
             Err(error) => {
                 debug!(session = %self.session.id(), "link not used: {error}");
                 // The session is on its way to another link already.
@@ -182,6 +185,7 @@ impl Driver {
                 if hello.intent == Intent::Open {
                     self.last_open = hello.epoch;
                 }
+                self.peer.round_trip.note(link.facts().round_trip);
                 self.links.push((hello.epoch, Box::new(link.settle())));
             }
             Err(rejection) => {
@@ -221,7 +225,7 @@ impl Driver {
         }
         moved |= self.deliver(cx);
         moved |= self.collect(cx);
-        self.lease.follow(&mut self.session, self.most);
+        self.lease.follow(&mut self.session, self.most, now, &self.peer.round_trip);
         moved |= self.transmit(now, cx);
         moved
     }

@@ -1,10 +1,12 @@
 use std::io::{self, IoSlice, IoSliceMut, Write};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use ferry_config::{Identity, PublicKey};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection, ProtocolVersion, ServerConfig, ServerConnection};
+use tokio::time::Instant;
 
 use super::TlsError;
 use super::policy::{self, ALPN, KEY_EXCHANGE};
@@ -42,6 +44,8 @@ pub(crate) struct Established {
     pub(crate) proven: Proven,
     /// Bytes that came behind the handshake.
     pub(crate) rest: Vec<u8>,
+    /// From this end's flight to the answer: the path's round trip and what the peer computes.
+    pub(crate) round_trip: Option<Duration>,
 }
 
 impl Dialler {
@@ -115,11 +119,14 @@ struct Handshake {
     /// handshake is swallowed.
     received: Vec<u8>,
     total: usize,
+    /// When the flight left that is not answered yet.
+    asked: Option<Instant>,
+    round_trip: Option<Duration>,
 }
 
 impl Handshake {
     fn new(stream: Box<dyn Stream>, connection: Connection) -> Self {
-        Self { stream, connection, received: Vec::new(), total: 0 }
+        Self { stream, connection, received: Vec::new(), total: 0, asked: None, round_trip: None }
     }
 
     async fn finish(mut self) -> Result<Established, TlsError> {
@@ -127,13 +134,19 @@ impl Handshake {
             while self.connection.wants_write() {
                 let (connection, stream) = (&mut self.connection, &mut *self.stream);
                 std::future::poll_fn(|cx| write(connection, stream, cx)).await?;
+                self.asked = Some(Instant::now());
             }
             if !self.connection.is_handshaking() {
                 return self.establish();
             }
             match record_length(&self.received)? {
                 Some(length) => self.process(length).await?,
-                None => std::future::poll_fn(|cx| receive(&mut *self.stream, &mut self.received, cx)).await?,
+                None => {
+                    std::future::poll_fn(|cx| receive(&mut *self.stream, &mut self.received, cx)).await?;
+                    if let Some(asked) = self.asked.take() {
+                        self.round_trip = Some(asked.elapsed());
+                    }
+                }
             }
         }
     }
@@ -168,6 +181,7 @@ impl Handshake {
             opener: Opener::new(secrets.rx.0, &secrets.rx.1)?,
             proven,
             rest: self.received,
+            round_trip: self.round_trip,
         })
     }
 }
