@@ -26,7 +26,8 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    pub(crate) fn new(stream: Box<dyn Stream>) -> Self {
+    pub(crate) fn new(mut stream: Box<dyn Stream>) -> Self {
+        stream.be_local();
         Self { stream: Some(stream), readable: true, ended: false, want: *READ.start() }
     }
 

@@ -29,6 +29,9 @@ pub trait Stream: Send + Sync + 'static {
     /// The system takes about this many bytes ahead of what it has sent, so that what is written next is not far behind.
     fn limit_unsent(&mut self, bytes: u32);
 
+    /// The stream is an application's. If that is on this host, there is no path to be gentle with.
+    fn be_local(&mut self);
+
     /// The stream as one of the runtime that this is called on: it wakes nobody else.
     fn settle(self: Box<Self>) -> Box<dyn Stream>;
 

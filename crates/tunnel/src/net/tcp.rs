@@ -111,6 +111,14 @@ impl Stream for TcpStream {
         let _ = bytes;
     }
 
+    fn be_local(&mut self) {
+        // BBR sets a timer for each segment, also within a host. Reno, which every kernel has and allows, sets none.
+        #[cfg(target_os = "linux")]
+        if self.peer_addr().is_ok_and(|peer| peer.ip().is_loopback()) {
+            let _ = SockRef::from(&*self).set_tcp_congestion(b"reno");
+        }
+    }
+
     fn settle(self: Box<Self>) -> Box<dyn Stream> {
         match self.into_std().and_then(TcpStream::from_std) {
             Ok(stream) => Box::new(stream),
@@ -155,6 +163,8 @@ impl Stream for Lost {
     }
 
     fn limit_unsent(&mut self, _: u32) {}
+
+    fn be_local(&mut self) {}
 
     fn settle(self: Box<Self>) -> Box<dyn Stream> {
         self
