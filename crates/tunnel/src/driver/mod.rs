@@ -26,8 +26,8 @@ use crate::sessions::Entry;
 use crate::shared::Shared;
 use crate::workers::Place;
 
-/// Rounds before the task lets others run.
-const ROUNDS: usize = 32;
+/// Rounds before the task lets others at this worker run.
+const ROUNDS: usize = 4;
 
 /// A resume that failed is tried again at once, then after this long, then after twice as long each, up to [`PROBE`].
 const FIRST_RETRY: Duration = Duration::from_millis(50);
