@@ -10,7 +10,7 @@ use ferry_session::Time;
 use tokio::time::Instant;
 
 /// A round trip counts for this long at least, and for twice as long at most.
-const KEPT: Duration = Duration::from_secs(300);
+const KEPT: Duration = Duration::from_secs(120);
 
 /// Shorter than this, a burst passes for a pace.
 const LEAST: Duration = Duration::from_millis(10);
@@ -40,6 +40,12 @@ impl RoundTrip {
             }
         };
         *seen = Some(next);
+    }
+
+    /// This one was measured after the path had failed, and is perhaps another's: what was before counts no more.
+    pub(crate) fn restart(&self, round_trip: Option<Duration>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.note(round_trip);
     }
 
     /// The shortest that counts; zero if none was measured.
@@ -127,5 +133,13 @@ mod tests {
         tokio::time::advance(KEPT).await;
         note(60);
         assert_eq!(path.least(), Duration::from_millis(50));
+    }
+
+    #[test]
+    fn another_path_is_measured_anew() {
+        let path = RoundTrip::default();
+        path.note(Some(Duration::from_millis(1)));
+        path.restart(Some(Duration::from_millis(80)));
+        assert_eq!(path.least(), Duration::from_millis(80));
     }
 }

@@ -83,6 +83,7 @@ impl Driver {
         let rotation = &self.shared.plan().config.rotation;
         self.rotate_at =
             (self.session.side() == Side::Opener).then(|| now + jittered(rotation.every).saturating_sub(link.age()));
+        let round_trip = link.facts().round_trip;
         self.entry.set_link(Some((epoch, link.facts().clone())));
         self.count_detached(false);
         self.tries = 0;
@@ -90,6 +91,7 @@ impl Driver {
         match intent {
             Intent::Open => info!(%session, %peer, service = self.session.service(), "session open"),
             Intent::Resume => {
+                self.peer.round_trip.restart(round_trip);
                 self.shared.metrics.resumes.inc();
                 info!(%session, %peer, %epoch, "session resumed");
             }
