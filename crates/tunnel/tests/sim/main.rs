@@ -7,6 +7,7 @@ mod flow;
 mod heal;
 mod lives;
 mod net;
+mod path;
 mod pipe;
 mod restart;
 mod reverse;

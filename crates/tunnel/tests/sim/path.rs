@@ -1,0 +1,82 @@
+//! Buffers are as large as the path takes.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout};
+
+use crate::net::Heal;
+use crate::pipe::Line;
+use crate::seeds::live;
+use crate::stream::End;
+use crate::world::{NEAR, World, line};
+
+const RATE: usize = 10_000_000;
+
+/// 10 MB/s, `latency` milliseconds one way.
+fn path(latency: u64) -> Line {
+    Line { rate: RATE as u64, buffer: 8 * 1024 * 1024, ..line(latency) }
+}
+
+async fn world(latency: u64) -> World {
+    World::start(path(latency), [false, true], |config| config.rotation.every = Duration::from_secs(3600)).await
+}
+
+/// How long this many bytes take, one way.
+async fn carry(from: &mut End, to: &mut End, bytes: usize) -> Duration {
+    let begun = Instant::now();
+    let write = async {
+        let chunk = [7; 50_000];
+        for _ in 0..bytes / chunk.len() {
+            from.write_all(&chunk).await.unwrap();
+        }
+    };
+    let read = async {
+        let mut buffer = vec![0; 256 * 1024];
+        let mut left = bytes;
+        while left > 0 {
+            let read = timeout(Duration::from_secs(60), to.read(&mut buffer)).await.expect("it has got stuck").unwrap();
+            assert!(read > 0);
+            left -= read;
+        }
+    };
+    tokio::join!(write, read);
+    begun.elapsed()
+}
+
+/// What the path itself takes for `bytes`, with a fifth more.
+fn full_speed(bytes: usize) -> Duration {
+    Duration::from_secs_f64(1.2 * bytes as f64 / RATE as f64)
+}
+
+#[test]
+fn a_long_path_is_filled() {
+    live(async {
+        let mut world = world(100).await;
+        let [mut near, mut far] = world.apps.play(world.connect(NEAR).await).await;
+        carry(&mut near, &mut far, 20_000_000).await;
+        let took = carry(&mut near, &mut far, 20_000_000).await;
+        println!("20 MB at 10 MB/s over a round trip of 200 ms in {took:?}");
+        assert!(took < full_speed(20_000_000), "{took:?}");
+        drop((near, far));
+        world.rest().await;
+    });
+}
+
+#[test]
+fn so_is_one_that_has_become_long_while_the_session_was_without_a_link() {
+    live(async {
+        let mut world = world(1).await;
+        let [mut near, mut far] = world.apps.play(world.connect(NEAR).await).await;
+        carry(&mut near, &mut far, 5_000_000).await;
+        world.cut_off();
+        world.net.set_line(path(100));
+        world.net.heal(Heal::Reset);
+        carry(&mut near, &mut far, 20_000_000).await;
+        let took = carry(&mut near, &mut far, 20_000_000).await;
+        println!("20 MB at 10 MB/s over what is now a round trip of 200 ms in {took:?}");
+        assert!(took < full_speed(20_000_000), "{took:?}");
+        drop((near, far));
+        world.rest().await;
+    });
+}
