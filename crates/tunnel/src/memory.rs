@@ -8,18 +8,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ferry_config::Name;
-use ferry_session::{INITIAL_WINDOW, Session, Time};
+use ferry_session::{INITIAL_WINDOW, Session};
 
-use crate::pace::{Pace, RoundTrip};
+use crate::pace::{RoundTrip, useful};
 
 /// Replay and receive bytes that every session has for certain.
 const FLOOR: Capacities = Capacities { replay: 8 * 1024, receive: INITIAL_WINDOW };
 
 /// What a session starts with while memory is plentiful.
 const START: Capacities = Capacities { replay: 64 * 1024, receive: 64 * 1024 };
-
-/// Up to here a buffer that is short grows in any case: it covers what the ends themselves make the bytes wait.
-const ENOUGH: u64 = 512 * 1024;
 
 /// Bytes that a session's two buffers may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,13 +68,7 @@ impl Memory {
 
     /// The floor for a new session, if there is as much.
     pub(crate) fn reserve(self: &Arc<Self>, peer: &Name) -> Option<Lease> {
-        let mut lease = Lease {
-            memory: self.clone(),
-            peer: peer.clone(),
-            held: Capacities { replay: 0, receive: 0 },
-            sent: Pace::default(),
-            received: Pace::default(),
-        };
+        let mut lease = Lease { memory: self.clone(), peer: peer.clone(), held: Capacities { replay: 0, receive: 0 } };
         if !self.add(peer, FLOOR.total()) {
             return None;
         }
@@ -128,8 +119,6 @@ pub(crate) struct Lease {
     memory: Arc<Memory>,
     peer: Name,
     held: Capacities,
-    sent: Pace,
-    received: Pace,
 }
 
 impl Lease {
@@ -146,19 +135,15 @@ impl Lease {
         grown
     }
 
-    /// Gives a session that its buffers hold up twice the room, up to `most` for each, if it can be lent. Beyond
-    /// [`ENOUGH`] only if the path is what the room is for.
-    pub(crate) fn follow(&mut self, session: &mut Session, most: u64, now: Time, path: &RoundTrip) {
+    /// Gives a session that its buffers hold up twice the room, if it can be lent: up to `most` for each, and to what is
+    /// of use on the `path`.
+    pub(crate) fn follow(&mut self, session: &mut Session, most: u64, path: &RoundTrip) {
         let mut wanted = self.held;
-        let twice = |held: u64, least: u64| (held * 2).min(most.max(least));
-        if session.replay_is_short()
-            && (wanted.replay < ENOUGH || self.sent.fills(path.least(), wanted.replay, session.acked(), now))
-        {
+        let twice = |held: u64, least: u64| (held * 2).min(useful(path.least()).max(held)).min(most.max(least));
+        if session.replay_is_short() {
             wanted.replay = twice(wanted.replay, FLOOR.replay);
         }
-        if session.take_window_short()
-            && (wanted.receive < ENOUGH || self.received.fills(path.least(), wanted.receive, session.received(), now))
-        {
+        if session.take_window_short() {
             wanted.receive = twice(wanted.receive, FLOOR.receive);
         }
         if wanted != self.held && self.grow_to(wanted) {

@@ -225,7 +225,7 @@ impl Driver {
         }
         moved |= self.deliver(cx);
         moved |= self.collect(cx);
-        self.lease.follow(&mut self.session, self.most, now, &self.peer.round_trip);
+        self.lease.follow(&mut self.session, self.most, &self.peer.round_trip);
         moved |= self.transmit(now, cx);
         moved
     }

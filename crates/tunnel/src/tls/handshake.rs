@@ -134,7 +134,8 @@ impl Handshake {
             while self.connection.wants_write() {
                 let (connection, stream) = (&mut self.connection, &mut *self.stream);
                 std::future::poll_fn(|cx| write(connection, stream, cx)).await?;
-                self.asked = Some(Instant::now());
+                // Only the first flight waits for the peer: what a client sends amid the server's flight does not.
+                self.asked = self.round_trip.is_none().then(Instant::now);
             }
             if !self.connection.is_handshaking() {
                 return self.establish();
