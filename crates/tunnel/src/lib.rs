@@ -21,7 +21,7 @@ mod memoir;
 mod memory;
 mod metrics;
 pub mod net;
-mod pace;
+mod path;
 mod peer;
 mod plan;
 mod pool;

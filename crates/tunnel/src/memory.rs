@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ferry_config::Name;
 use ferry_session::{INITIAL_WINDOW, Session};
 
-use crate::pace::{RoundTrip, useful};
+use crate::path::{RoundTrip, useful};
 
 /// Replay and receive bytes that every session has for certain.
 const FLOOR: Capacities = Capacities { replay: 8 * 1024, receive: INITIAL_WINDOW };

@@ -15,7 +15,7 @@ use crate::dial::{self, DialError};
 use crate::dials::{Dialled, Dials, Progress};
 use crate::link::Link;
 use crate::metrics::Role;
-use crate::pace::RoundTrip;
+use crate::path::RoundTrip;
 use crate::pool::Pool;
 use crate::shared::Shared;
 use crate::tls::{Dialler, Established, TlsError};
