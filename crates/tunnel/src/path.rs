@@ -15,7 +15,7 @@ const KEPT: Duration = Duration::from_secs(120);
 const COMPUTING: Duration = Duration::from_millis(1);
 
 /// Covers what the ends themselves make the bytes wait.
-const ENOUGH: u64 = 512 * 1024;
+const ENOUGH: u64 = 640 * 1024;
 
 /// Bytes per second of the fastest stream that there may be.
 const FASTEST: u64 = 2_000_000_000;
