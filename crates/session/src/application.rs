@@ -1,5 +1,6 @@
 //! The application's side: bytes in and out, and what is held of them.
 
+use std::io::IoSliceMut;
 use std::time::Duration;
 
 use crate::frame::bounded;
@@ -17,6 +18,13 @@ impl Session {
         let count = bytes.len().min(self.writable());
         self.send.replay().push(&bytes[..count]);
         count
+    }
+
+    /// Takes application bytes that `fill` writes in place, at most `want` and [`writable`](Self::writable); it says how
+    /// many it wrote, and so does this.
+    pub fn write_with(&mut self, want: usize, fill: impl FnOnce(&mut [IoSliceMut<'_>]) -> usize) -> usize {
+        let want = want.min(self.writable());
+        self.send.replay().fill(want, fill)
     }
 
     /// The application closed this direction. Nothing can be written any more.

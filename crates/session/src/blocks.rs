@@ -1,9 +1,13 @@
 use std::collections::VecDeque;
+use std::io::IoSliceMut;
 
 use crate::MAX_PAYLOAD;
 
 /// Smallest block: a session of short messages need not hold a whole record's worth for each.
 const MIN_BLOCK: usize = 512;
+
+/// Most whole blocks that are filled at once, and most that are kept to be filled again.
+const SPARE: usize = 16;
 
 /// A run of bytes with absolute offsets, kept in blocks: appended at `end`, dropped at `base`.
 ///
@@ -15,6 +19,8 @@ pub(crate) struct Blocks {
     end: u64,
     /// None of them is empty, and all but the last are full.
     blocks: VecDeque<Block>,
+    /// Whole blocks to be filled next; none while there are no bytes.
+    spare: Vec<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -59,7 +65,7 @@ impl Blocks {
 
     /// Bytes of memory held.
     pub(crate) fn allocated(&self) -> usize {
-        self.blocks.iter().map(|block| block.bytes.capacity()).sum()
+        self.blocks.iter().map(|block| &block.bytes).chain(&self.spare).map(Vec::capacity).sum()
     }
 
     /// Appends `bytes`.
@@ -71,7 +77,10 @@ impl Blocks {
                     // Where much waits, more will: few blocks make few frames.
                     let size = bytes.len().max(usize::try_from(self.len()).unwrap_or(MAX_PAYLOAD));
                     let size = size.clamp(MIN_BLOCK, MAX_PAYLOAD).next_power_of_two().min(MAX_PAYLOAD);
-                    self.blocks.push_back_mut(Block { start: self.end, bytes: Vec::with_capacity(size) })
+                    let spare = self.spare.pop_if(|_| size == MAX_PAYLOAD);
+                    let mut bytes = spare.unwrap_or_else(|| Vec::with_capacity(size));
+                    bytes.clear();
+                    self.blocks.push_back_mut(Block { start: self.end, bytes })
                 }
             };
             let (head, rest) = bytes.split_at(block.room().min(bytes.len()));
@@ -79,6 +88,38 @@ impl Blocks {
             self.end += head.len() as u64;
             bytes = rest;
         }
+    }
+
+    /// Appends what `fill` writes in place, up to `want` bytes; it says how many.
+    pub(crate) fn fill(&mut self, want: usize, fill: impl FnOnce(&mut [IoSliceMut<'_>]) -> usize) -> usize {
+        let whole = want.div_ceil(MAX_PAYLOAD).min(SPARE);
+        self.spare.resize_with(self.spare.len().max(whole), || Vec::with_capacity(MAX_PAYLOAD));
+        let begun = self.blocks.pop_back_if(|last| last.room() > 0);
+        let kept = begun.as_ref().map_or(0, |begun| begun.bytes.len());
+        self.spare.extend(begun.map(|begun| begun.bytes));
+
+        let mut bufs = [(); SPARE + 1].map(|()| IoSliceMut::new(&mut []));
+        let (mut count, mut taken, mut left) = (0, kept, want);
+        for (buf, bytes) in bufs.iter_mut().zip(self.spare.iter_mut().rev()) {
+            // Nothing to clear in one that was full before.
+            bytes.resize(bytes.capacity().min(MAX_PAYLOAD), 0);
+            let room = &mut bytes[std::mem::take(&mut taken)..];
+            let length = room.len().min(left);
+            *buf = IoSliceMut::new(&mut room[..length]);
+            (count, left) = (count + usize::from(length > 0), left - length);
+        }
+        let filled = fill(&mut bufs[..count]).min(want - left);
+
+        self.end -= kept as u64;
+        let mut rest = kept + filled;
+        while let Some(mut bytes) = self.spare.pop_if(|_| rest > 0) {
+            bytes.truncate(rest);
+            rest -= bytes.len();
+            let block = self.blocks.push_back_mut(Block { start: self.end, bytes });
+            self.end = block.end();
+        }
+        self.tidy();
+        filled
     }
 
     /// The bytes from `offset` to the end of its block; empty at the end.
@@ -105,11 +146,18 @@ impl Blocks {
     pub(crate) fn drop_below(&mut self, offset: u64) {
         debug_assert!((self.base..=self.end).contains(&offset));
         self.base = offset.clamp(self.base, self.end);
-        if self.base == self.end {
-            self.blocks = VecDeque::new();
+        while let Some(block) = self.blocks.pop_front_if(|block| block.end() <= self.base) {
+            if block.bytes.capacity() == MAX_PAYLOAD && self.spare.len() < SPARE {
+                self.spare.push(block.bytes);
+            }
         }
-        while self.blocks.front().is_some_and(|block| block.end() <= self.base) {
-            self.blocks.pop_front();
+        self.tidy();
+    }
+
+    /// Empty, it holds no memory.
+    fn tidy(&mut self) {
+        if self.base == self.end {
+            (self.blocks, self.spare) = (VecDeque::new(), Vec::new());
         }
     }
 

@@ -11,6 +11,9 @@ use crate::scratch;
 /// Smallest and largest read from the application.
 const READ: std::ops::RangeInclusive<usize> = 4 * 1024..=256 * 1024;
 
+/// From this on a read goes straight to where the session keeps it; a smaller one should not take up a whole block.
+const IN_PLACE: usize = 64 * 1024;
+
 /// Most pieces in one write.
 const PIECES: usize = 32;
 
@@ -38,14 +41,19 @@ impl Local {
         if want == 0 {
             return Poll::Pending;
         }
-        let polled = scratch::with_read_buffer(|buffer| {
-            let polled = stream.poll_read(cx, &mut [IoSliceMut::new(&mut buffer[..want])]);
-            if let Poll::Ready(Ok(read)) = polled {
-                session.write(&buffer[..read]);
-            }
-            polled
-        });
-        let read = if let Poll::Ready(Ok(read)) = polled { read } else { 0 };
+        let mut polled = Poll::Pending;
+        let mut read = |bufs: &mut [IoSliceMut<'_>]| {
+            polled = stream.poll_read(cx, bufs);
+            if let Poll::Ready(Ok(read)) = polled { read } else { 0 }
+        };
+        let read = if want < IN_PLACE {
+            scratch::with_read_buffer(|buffer| {
+                let read = read(&mut [IoSliceMut::new(&mut buffer[..want])]);
+                session.write(&buffer[..read])
+            })
+        } else {
+            session.write_with(want, read)
+        };
         if let Poll::Ready(Ok(0)) = polled {
             self.readable = false;
             session.finish();

@@ -1,17 +1,25 @@
 //! The applications at both ends: what they write, read and close, and what they must see.
 
+use std::io::{IoSliceMut, Read};
 use std::time::Duration;
 
 use ferry_session::Outcome;
 
 use crate::pair::{ACCEPTOR, OPENER, Pair, side};
-use crate::rng::pattern;
+use crate::rng::{Rng, pattern};
+
+/// As a socket does: all that there is room for, or that there is.
+fn fill(bufs: &mut [IoSliceMut<'_>], mut bytes: &[u8]) -> usize {
+    bufs.iter_mut().map(|buf| bytes.read(buf).unwrap()).sum()
+}
 
 impl Pair {
     pub fn write(&mut self, end: usize, count: usize) -> usize {
         let from = self.ends[end].written;
         let bytes: Vec<u8> = (from..from + count as u64).map(|offset| pattern(side(end), offset)).collect();
-        let wrote = self.session(end).write(&bytes);
+        let in_place = Rng::new(from).chance(50);
+        let session = self.session(end);
+        let wrote = if in_place { session.write_with(count, |bufs| fill(bufs, &bytes)) } else { session.write(&bytes) };
         self.ends[end].written += wrote as u64;
         wrote
     }

@@ -90,6 +90,10 @@ impl Stream for TcpStream {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        // The kernel is quicker with one buffer that is not in a list.
+        if let [buf] = bufs {
+            return AsyncWrite::poll_write(Pin::new(self), cx, buf);
+        }
         loop {
             ready!(self.poll_write_ready(cx))?;
             match self.try_write_vectored(bufs) {
