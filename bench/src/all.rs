@@ -18,7 +18,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     common: Common,
     /// Rounds of the latency, which scatters most.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 9)]
     latency_rounds: usize,
     /// Idle sessions.
     #[arg(long, default_value_t = 5000)]

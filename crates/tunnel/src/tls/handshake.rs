@@ -233,3 +233,7 @@ impl Write for Blocking<'_, '_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "handshake_tests.rs"]
+mod tests;
