@@ -6,6 +6,7 @@ use ferry_session::{Epoch, Frame, Hello, Intent, MAX_PAYLOAD, Session, Time};
 
 use crate::faults::hello;
 use crate::pair::{ACCEPTOR, MOMENT, OPENER, Pair, settings};
+use crate::rng::Rng;
 
 const BOTH: [usize; 2] = [OPENER, ACCEPTOR];
 const SECOND: Duration = Duration::from_secs(1);
@@ -194,6 +195,24 @@ fn idle_sessions_hold_no_buffers() {
         }
     }
     assert_eq!(BOTH.map(|end| pair.session(end).allocated()), [0, 0]);
+}
+
+/// However little of it is filled, and however much was acknowledged.
+#[test]
+fn a_replay_buffer_takes_no_more_memory_than_its_capacity_and_two_blocks() {
+    const CAPACITY: u64 = 200_000;
+    let mut pair = Pair::open_with([settings(CAPACITY, 64 * 1024), settings(CAPACITY, 1 << 20)]);
+    let mut rng = Rng::new(1);
+    for _ in 0..2_000 {
+        let most = usize::try_from(1 << rng.below(19)).unwrap();
+        pair.session(OPENER).write_with(256 * 1024, |bufs| bufs.iter().map(|buf| buf.len()).sum::<usize>().min(most));
+        let held = pair.session(OPENER).allocated();
+        assert!(held <= CAPACITY as usize + 2 * MAX_PAYLOAD, "{held}");
+        pair.run(Duration::from_micros(rng.below(2_000)));
+        let arrived = pair.session(ACCEPTOR).readable().map(<[u8]>::len).sum();
+        pair.session(ACCEPTOR).consume(arrived);
+    }
+    assert!(pair.session(OPENER).acked() > 20 * CAPACITY);
 }
 
 #[test]
