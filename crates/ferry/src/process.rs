@@ -7,7 +7,10 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::{
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+    thread::disable_transparent_huge_pages,
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
@@ -31,6 +34,14 @@ pub(crate) fn raise_file_limit() {
     let raised = Rlimit { current: limit.maximum, ..limit };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         warn!(%error, current = limit.current, "cannot raise the limit of open files; fewer sessions will fit");
+    }
+}
+
+/// Has this process and its children, if any, use small pages only: for a huge one the kernel clears 2 MiB while whoever
+/// touched it first waits, milliseconds on a virtual machine.
+pub(crate) fn refuse_huge_pages() {
+    if let Err(error) = disable_transparent_huge_pages(true) {
+        warn!(%error, "cannot turn huge pages off; a message may at times be late by milliseconds");
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::Path;
 
 use rustix::process::Signal;
 
@@ -11,11 +12,8 @@ use crate::support::{Running, address, code, command, ferry, keygen, stderr};
 #[test]
 fn sigterm_and_sigint_end_every_role_with_exit_0() {
     let dir = tempfile::tempdir().unwrap();
-    keygen(&dir.path().join("identity.key"));
-    let config = "name: a\nidentity: identity.key\nlisten: 127.0.0.1:0\nadmin: 127.0.0.1:0\n\
-                  peers: [{name: b, keys: [\"KEY\"]}]\n";
-    let key = keygen(&dir.path().join("other.key"));
-    fs::write(dir.path().join("tunnel.yaml"), config.replace("KEY", &key)).unwrap();
+    let config = write_config(dir.path()) + "admin: 127.0.0.1:0\n";
+    fs::write(dir.path().join("tunnel.yaml"), config).unwrap();
     let roles: [&[&str]; 3] = [
         &["tunnel", "--config", "tunnel.yaml"],
         &["terminator", "--listen", "127.0.0.1:0"],
@@ -62,11 +60,7 @@ fn undelivered() -> Running {
 #[test]
 fn sigusr1_rotates_and_sighup_reads_the_file_again() {
     let dir = tempfile::tempdir().unwrap();
-    keygen(&dir.path().join("identity.key"));
-    let key = keygen(&dir.path().join("other.key"));
-    let config =
-        format!("name: a\nidentity: identity.key\nlisten: 127.0.0.1:0\npeers: [{{name: b, keys: [\"{key}\"]}}]\n");
-    fs::write(dir.path().join("tunnel.yaml"), &config).unwrap();
+    let config = write_config(dir.path());
     let (mut tunnel, _) = Running::role(command(&["tunnel", "--config", "tunnel.yaml"]).current_dir(&dir));
     tunnel.signal(Signal::USR1);
     tunnel.line(|line| line.contains("rotating all sessions"));
@@ -75,6 +69,24 @@ fn sigusr1_rotates_and_sighup_reads_the_file_again() {
     tunnel.line(|line| line.contains("configuration read again"));
     tunnel.signal(Signal::TERM);
     assert_eq!(tunnel.end().code(), Some(0));
+}
+
+#[test]
+fn the_tunnel_never_waits_for_a_huge_page() {
+    let dir = tempfile::tempdir().unwrap();
+    write_config(dir.path());
+    let (tunnel, _) = Running::role(command(&["tunnel", "--config", "tunnel.yaml"]).current_dir(&dir));
+    assert_eq!(tunnel.status("THP_enabled"), "0");
+}
+
+/// Writes a tunnel.yaml with what belongs to it, and returns its text.
+fn write_config(dir: &Path) -> String {
+    keygen(&dir.join("identity.key"));
+    let key = keygen(&dir.join("other.key"));
+    let config =
+        format!("name: a\nidentity: identity.key\nlisten: 127.0.0.1:0\npeers: [{{name: b, keys: [\"{key}\"]}}]\n");
+    fs::write(dir.join("tunnel.yaml"), &config).unwrap();
+    config
 }
 
 #[test]

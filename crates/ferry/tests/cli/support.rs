@@ -116,6 +116,13 @@ impl Running {
         kill_process(Pid::from_raw(self.child.id().cast_signed()).unwrap(), signal).unwrap();
     }
 
+    /// What the kernel says about the process under this name.
+    pub(crate) fn status(&self, name: &str) -> String {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        value.unwrap_or_else(|| panic!("no {name} in {status}")).trim().to_owned()
+    }
+
     /// Waits for the end of the process.
     pub(crate) fn end(&mut self) -> ExitStatus {
         eventually("the end of the process", || self.child.try_wait().unwrap())
