@@ -187,7 +187,8 @@ impl IdentityError {
     }
 }
 
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
+/// What the file holds, if it may be relied on: a regular file that is not open to others.
+pub(crate) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => IdentityError::Missing(path.into()),
         _ => IdentityError::Read(path.into(), error),

@@ -1,7 +1,7 @@
 //! Ferry's configuration: `tunnel.yaml` and identity files, from text to values that need no further checking.
 //!
 //! [`load`] reads a `tunnel.yaml` and the identity that it names, and reports every problem in both at once. [`parse`]
-//! does as much of it as can be done without touching a file.
+//! does as much of it as can be done without touching a file. [`Watch`] reads again what has changed.
 
 mod address;
 mod check;
@@ -16,6 +16,7 @@ mod secret;
 pub mod settings;
 mod tunnel;
 mod units;
+mod watch;
 pub mod yaml;
 
 use std::{
@@ -26,6 +27,8 @@ use std::{
 
 use draft::Draft;
 use fields::Sink;
+use watch::Seen;
+use zeroize::Zeroizing;
 
 pub use address::{Address, HostPort};
 pub use identity::{Identity, IdentityError};
@@ -36,6 +39,7 @@ pub use secret::Secret;
 pub use settings::Settings;
 pub use tunnel::{Egress, Ingress, Limits, Peer, Resume, Rotation, Tunnel, WarmLinks};
 pub use units::{parse_duration, parse_size, render_duration, render_size};
+pub use watch::Watch;
 
 /// The largest `tunnel.yaml`, in bytes: 1 MiB.
 const FILE_MAX: usize = 1 << 20;
@@ -64,13 +68,23 @@ pub struct Parsed {
 ///
 /// Every problem in the two files, each with its place and what to do about it.
 pub fn load(path: &Path) -> Result<Loaded, Report> {
+    load_seen(path).map(|(loaded, _)| loaded)
+}
+
+/// As [`load`], with what the files held.
+fn load_seen(path: &Path) -> Result<(Loaded, Seen), Report> {
     let source = path.display().to_string();
     let text = read_file(path).map_err(|error| Report::of_document(&source, error))?;
     let dir = path.parent().unwrap_or(Path::new(""));
-    let identify = |path: &Path| Identity::load(path).map_err(|error| ValueError::new(error.to_string(), error.hint()));
+    let mut seen = Seen { text: String::new(), identity: PathBuf::new(), pem: Zeroizing::default() };
+    let identify = |path: &Path| {
+        let refused = |error: IdentityError| ValueError::new(error.to_string(), error.hint());
+        (seen.identity, seen.pem) = (path.to_owned(), identity::read(path).map_err(refused)?);
+        Identity::of_pem(&seen.pem, path).map_err(refused)
+    };
     let own = |identity: &Identity| Some(identity.public_key());
     let (tunnel, warnings) = read(&source, &text, dir, identify, own)?;
-    Ok(Loaded { tunnel, warnings })
+    Ok((Loaded { tunnel, warnings }, Seen { text, ..seen }))
 }
 
 /// Reads the text of a `tunnel.yaml`. Relative paths in it are joined to `dir`; no file is touched, so neither the

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferry_config::Egress;
+use ferry_config::{Egress, Watch};
 use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -114,22 +114,27 @@ impl Shared {
 
 /// Reads the file again whenever it has changed, or when told to.
 pub(crate) async fn follow(shared: Arc<Shared>, path: PathBuf, now: Arc<Notify>) {
+    let mut watch = Watch::new(path);
     let mut reported = None;
     loop {
         tokio::select! {
             () = shared.draining.cancelled() => return,
             () = tokio::time::sleep(LOOK) => {}
-            () = now.notified() => reported = None,
+            () = now.notified() => {
+                watch.forget();
+                reported = None;
+            }
         }
-        match ferry_config::load(&path) {
-            Err(report) => {
+        match watch.look() {
+            None => {}
+            Some(Err(report)) => {
                 let text = report.to_string();
                 if reported.as_ref() != Some(&text) {
                     error!("the configuration has changed and cannot be used; the one before stays in force:\n{text}");
                     reported = Some(text);
                 }
             }
-            Ok(loaded) => {
+            Some(Ok(loaded)) => {
                 reported = None;
                 if loaded.tunnel == shared.plan().config {
                     continue;

@@ -11,3 +11,4 @@ mod support;
 mod tunnel_yaml;
 mod values;
 mod warnings;
+mod watch;
