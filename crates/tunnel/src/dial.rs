@@ -67,8 +67,10 @@ async fn resolve(network: &dyn Network, addresses: &[Address]) -> Result<VecDequ
         let (targets, source) = match address {
             Address::HostPort(target) => (vec![target.clone()], target.to_string()),
             Address::File(path) => {
-                // One address a line; a file that is not there yet is no address yet.
-                let text = tokio::fs::read_to_string(path).await.unwrap_or_default();
+                // One address a line; a file that is not there yet is no address yet. It is as small and as near as
+                // tunnel.yaml: to read it takes less than to have another thread read it.
+                let text =
+                    if path.is_file() { std::fs::read_to_string(path).unwrap_or_default() } else { String::new() };
                 let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
                 (lines.filter_map(|line| line.parse().ok()).collect(), path.display().to_string())
             }

@@ -153,7 +153,7 @@ impl Link {
             opener: established.opener,
             received: established.rest,
             held: Vec::new(),
-            queue: Vec::new(),
+            queue: established.flight,
             written: 0,
             filling: None,
             sealed: 0,

@@ -44,6 +44,8 @@ pub(crate) struct Established {
     pub(crate) proven: Proven,
     /// Bytes that came behind the handshake.
     pub(crate) rest: Vec<u8>,
+    /// This end's last flight, still to be sent: what comes behind it can go along.
+    pub(crate) flight: Vec<u8>,
     /// From this end's flight to the answer: the path's round trip and what the peer computes.
     pub(crate) round_trip: Option<Duration>,
 }
@@ -130,26 +132,24 @@ impl Handshake {
     }
 
     async fn finish(mut self) -> Result<Established, TlsError> {
-        loop {
+        while self.connection.is_handshaking() {
+            // A flight is answered as a whole, in one piece.
+            if let Some(length) = record_length(&self.received)? {
+                self.process(length).await?;
+                continue;
+            }
             while self.connection.wants_write() {
                 let (connection, stream) = (&mut self.connection, &mut *self.stream);
                 std::future::poll_fn(|cx| write(connection, stream, cx)).await?;
                 // Only the first flight waits for the peer: what a client sends amid the server's flight does not.
                 self.asked = self.round_trip.is_none().then(Instant::now);
             }
-            if !self.connection.is_handshaking() {
-                return self.establish();
-            }
-            match record_length(&self.received)? {
-                Some(length) => self.process(length).await?,
-                None => {
-                    std::future::poll_fn(|cx| receive(&mut *self.stream, &mut self.received, cx)).await?;
-                    if let Some(asked) = self.asked.take() {
-                        self.round_trip = Some(asked.elapsed());
-                    }
-                }
+            std::future::poll_fn(|cx| receive(&mut *self.stream, &mut self.received, cx)).await?;
+            if let Some(asked) = self.asked.take() {
+                self.round_trip = Some(asked.elapsed());
             }
         }
+        self.establish()
     }
 
     /// Gives the first record to the connection. On failure the peer gets the alert, if it can still be sent.
@@ -173,8 +173,12 @@ impl Handshake {
         Ok(())
     }
 
-    fn establish(self) -> Result<Established, TlsError> {
+    fn establish(mut self) -> Result<Established, TlsError> {
         let proven = prove(&self.connection)?;
+        let mut flight = Vec::new();
+        while self.connection.wants_write() {
+            self.connection.write_tls(&mut flight)?;
+        }
         let secrets = self.connection.dangerous_extract_secrets()?;
         Ok(Established {
             stream: self.stream,
@@ -182,6 +186,7 @@ impl Handshake {
             opener: Opener::new(secrets.rx.0, &secrets.rx.1)?,
             proven,
             rest: self.received,
+            flight,
             round_trip: self.round_trip,
         })
     }
@@ -223,7 +228,12 @@ struct Blocking<'a, 'cx> {
 
 impl Write for Blocking<'_, '_> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        match self.stream.poll_write(self.cx, &[IoSlice::new(buf)]) {
+        self.write_vectored(&[IoSlice::new(buf)])
+    }
+
+    /// A whole flight at once: rustls has each of its records in a buffer of its own.
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self.stream.poll_write(self.cx, bufs) {
             Poll::Ready(result) => result,
             Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
         }

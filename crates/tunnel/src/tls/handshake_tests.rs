@@ -1,6 +1,7 @@
-//! What a handshake tells about the path.
+//! What a handshake costs, and what it tells about the path.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex, split};
 use tokio::time::sleep;
@@ -55,23 +56,75 @@ async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin
     }
 }
 
+/// Two ends that know each other.
+fn ends() -> (Dialler, Acceptor) {
+    let (near, far) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    (Dialler::new(&near, [far.public_key()]).unwrap(), Acceptor::new(&far, [near.public_key()]).unwrap())
+}
+
+/// A handshake over these two ends of a connection.
+async fn shake(near: impl Stream, mut far: impl Stream) -> (Established, Established) {
+    let (dialler, acceptor) = ends();
+    let dialling = async {
+        let mut dialled = dialler.handshake(Box::new(near)).await?;
+        let flight = std::mem::take(&mut dialled.flight);
+        // What the link does, with its first frame behind it.
+        std::future::poll_fn(|cx| dialled.stream.poll_write(cx, &[IoSlice::new(&flight)])).await?;
+        Ok::<_, TlsError>(dialled)
+    };
+    let accepting = async {
+        let hello = Acceptor::client_hello(&mut far).await?;
+        acceptor.handshake(Box::new(far), hello).await
+    };
+    let (dialled, accepted) = tokio::join!(dialling, accepting);
+    (dialled.unwrap(), accepted.unwrap())
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_round_trip_is_the_first_flights_though_the_answer_comes_in_pieces() {
-    let (near, far) = (Identity::generate().unwrap(), Identity::generate().unwrap());
-    let dialler = Dialler::new(&near, [far.public_key()]).unwrap();
-    let acceptor = Acceptor::new(&far, [near.public_key()]).unwrap();
-    let (ours, near_end) = duplex(MAX_HANDSHAKE);
-    let (mut theirs, far_end) = duplex(MAX_HANDSHAKE);
+    let (near, near_end) = duplex(MAX_HANDSHAKE);
+    let (far, far_end) = duplex(MAX_HANDSHAKE);
     let ((from_near, to_near), (from_far, to_far)) = (split(near_end), split(far_end));
     tokio::spawn(carry(from_near, to_far));
     tokio::spawn(carry(from_far, to_near));
-    let accepting = async {
-        let hello = Acceptor::client_hello(&mut theirs).await?;
-        acceptor.handshake(Box::new(theirs), hello).await
-    };
-    let (dialled, accepted) = tokio::join!(dialler.handshake(Box::new(ours)), accepting);
-    let dialled = dialled.unwrap().round_trip.unwrap();
-    let accepted = accepted.unwrap().round_trip.unwrap();
+    let (dialled, accepted) = shake(near, far).await;
+    let (dialled, accepted) = (dialled.round_trip.unwrap(), accepted.round_trip.unwrap());
     assert!(dialled >= 2 * WAY, "{dialled:?}");
     assert!(accepted >= 2 * WAY, "{accepted:?}");
+}
+
+/// A stream whose writes are counted.
+struct Counted(DuplexStream, Arc<AtomicUsize>);
+
+impl Stream for Counted {
+    fn poll_read(&mut self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>> {
+        Stream::poll_read(&mut self.0, cx, bufs)
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        Stream::poll_write(&mut self.0, cx, bufs)
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Stream::poll_shutdown(&mut self.0, cx)
+    }
+
+    fn limit_unsent(&mut self, _: u32) {}
+
+    fn be_local(&mut self) {}
+
+    fn settle(self: Box<Self>) -> Box<dyn Stream> {
+        self
+    }
+
+    fn reset_on_drop(&mut self) {}
+}
+
+#[tokio::test]
+async fn every_flight_is_one_write() {
+    let (near, far) = duplex(MAX_HANDSHAKE);
+    let (by_near, by_far) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    shake(Counted(near, by_near.clone()), Counted(far, by_far.clone())).await;
+    assert_eq!((by_near.load(Ordering::Relaxed), by_far.load(Ordering::Relaxed)), (2, 1));
 }
