@@ -7,10 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use rustix::{
-    process::{Resource, Rlimit, getrlimit, setrlimit},
-    thread::disable_transparent_huge_pages,
-};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
@@ -40,7 +37,8 @@ pub(crate) fn raise_file_limit() {
 /// Has this process and its children, if any, use small pages only: for a huge one the kernel clears 2 MiB while whoever
 /// touched it first waits, milliseconds on a virtual machine.
 pub(crate) fn refuse_huge_pages() {
-    if let Err(error) = disable_transparent_huge_pages(true) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
         warn!(%error, "cannot turn huge pages off; a message may at times be late by milliseconds");
     }
 }

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use ferry_relay::{Cut, Heal, Relay};
 use ferry_tunnel::Tunnel;
@@ -52,6 +51,14 @@ impl Checked {
 
     fn admin(&self) -> SocketAddr {
         self.near.addresses().admin.unwrap()
+    }
+
+    /// How often the near tunnel has dialled in vain.
+    async fn refused(&self) -> u64 {
+        let (_, metrics) = get(self.admin(), "/metrics").await;
+        let failures = metrics.lines().filter(|line| line.starts_with("ferry_link_failures_total{"));
+        let in_vain = failures.filter(|line| line.contains("\"dialler\"") && line.contains("\"unreachable\""));
+        in_vain.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }
 
     /// The session as the near tunnel sees it.
@@ -145,10 +152,11 @@ async fn a_refused_path_is_tried_until_it_is_back() {
     let epoch = checked.reaches(1).await;
     checked.relay.refuse(true).unwrap();
     checked.relay.cut(Cut::Rst);
-    while checked.session().await["attached"] == true {
+    let before = checked.refused().await;
+    while checked.refused().await < before + 3 {
         tokio::task::yield_now().await;
     }
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(checked.session().await["attached"], false);
     checked.relay.refuse(false).unwrap();
     checked.reaches(epoch + 1).await;
     checked.moves(100_000).await;
