@@ -26,8 +26,25 @@ pub(crate) fn take_write_buffer() -> Vec<u8> {
     WRITE.with(Cell::take)
 }
 
-/// Gives a write buffer back.
+/// Gives a write buffer back. The thread keeps the larger of it and the one that it has.
 pub(crate) fn return_write_buffer(mut buffer: Vec<u8>) {
     buffer.clear();
-    WRITE.with(|cell| cell.set(buffer));
+    WRITE.with(|cell| {
+        let spare = cell.take();
+        cell.set(if spare.capacity() > buffer.capacity() { spare } else { buffer });
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_buffer_does_not_take_the_place_of_a_large_one() {
+        return_write_buffer(Vec::with_capacity(SIZE));
+        return_write_buffer(Vec::with_capacity(30));
+        assert!(take_write_buffer().capacity() >= SIZE);
+        return_write_buffer(Vec::with_capacity(30));
+        assert!(take_write_buffer().capacity() >= 30, "any is kept");
+    }
 }
