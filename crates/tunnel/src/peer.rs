@@ -36,6 +36,10 @@ const OFFER: Duration = Duration::from_secs(3);
 /// end that would notice is not the one that can dial.
 const OFFER_AGE: Duration = Duration::from_secs(30);
 
+/// Where keys are to be younger than this, fewer links are kept ready: those that nobody takes are renewed no more often
+/// for it. Else most handshakes would be made for nobody.
+const RENEWED_AFTER: Duration = Duration::from_secs(5);
+
 /// How often ready links are looked after when nothing happens.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
 
@@ -241,9 +245,10 @@ pub(crate) async fn keep_warm(shared: Arc<Shared>, peer: Arc<Peer>) {
         let pruned_next = peer.pool.prune(config.rotation.every).unwrap_or(LOOK_AFTER);
         let (ready, waiting) = peer.pool.counts();
         demand.on_taken(Instant::now(), peer.pool.take_asked());
-        let own = match config.warm_links.own {
+        let every = config.rotation.every;
+        let own = match kept(config.warm_links.own, every) {
             0 => 0,
-            own => own as usize + demand.links(Instant::now()),
+            own => own + demand.links(Instant::now()),
         };
         let orphans = peer.orphans.load(Ordering::Relaxed).min(DIALS);
         if orphans > 0 && renewed.elapsed() >= OFFER {
@@ -257,7 +262,8 @@ pub(crate) async fn keep_warm(shared: Arc<Shared>, peer: Arc<Peer>) {
         let own = if later.is_some() { 0 } else { own };
         let wanted = [
             (own + waiting).saturating_sub(ready + dials.hopeful(LinkKind::Own)) * dialled,
-            (config.warm_links.offered as usize + orphans).saturating_sub(offered + dials.hopeful(LinkKind::Offered))
+            (kept(config.warm_links.offered, every) + orphans)
+                .saturating_sub(offered + dials.hopeful(LinkKind::Offered))
                 * dialled,
         ];
         if next_probe.is_none() && dials.unanswered_since(answered) {
@@ -318,8 +324,28 @@ pub(crate) async fn keep_warm(shared: Arc<Shared>, peer: Arc<Peer>) {
     dials.shutdown().await;
 }
 
+/// How many links of one kind are kept ready, of as many as are `configured`, where keys last for `every`.
+fn kept(configured: u32, every: Duration) -> usize {
+    let share = every.div_duration_f64(RENEWED_AFTER).min(1.0);
+    (f64::from(configured) * share).ceil() as usize
+}
+
 /// Which links to dial within the budget: those that sessions wait for first.
 fn plan_dials(wanted: [usize; 2], budget: usize) -> impl Iterator<Item = LinkKind> {
     let own = std::iter::repeat_n(LinkKind::Own, wanted[0]);
     own.chain(std::iter::repeat_n(LinkKind::Offered, wanted[1])).take(budget)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fewer_links_are_kept_ready_for_keys_that_hardly_last() {
+        let kept_for = |seconds| [0, 2, 4, 256].map(|configured| kept(configured, Duration::from_secs(seconds)));
+        assert_eq!(kept_for(30), [0, 2, 4, 256]);
+        assert_eq!(kept_for(5), [0, 2, 4, 256]);
+        assert_eq!(kept_for(2), [0, 1, 2, 103]);
+        assert_eq!(kept_for(1), [0, 1, 1, 52]);
+    }
 }

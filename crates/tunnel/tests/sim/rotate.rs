@@ -55,3 +55,22 @@ fn links_that_were_made_together_are_not_renewed_together() {
         renewed.iter().map(|at| renewed.iter().filter(|other| (*at..*at + ROUND_TRIP).contains(other)).count()).max();
     assert!(most < Some(LINKS / 2), "{most:?} at once");
 }
+
+#[test]
+fn keys_that_last_a_second_are_made_for_one_ready_link_of_each_kind() {
+    const SECONDS: u32 = 60;
+    let starts: Vec<Instant> = live(async {
+        let mut world = World::start(line(1), [false, true], |config| {
+            config.rotation.every = Duration::from_secs(1);
+            (config.warm_links.own, config.warm_links.offered) = (4, 2);
+        })
+        .await;
+        sleep(Duration::from_secs(1) * SECONDS).await;
+        let dials = world.net.dials().started;
+        world.rest().await;
+        dials
+    });
+    // Each is renewed once it is 0.8 to 1 s old.
+    let each = SECONDS as usize..=SECONDS as usize * 5 / 4 + 1;
+    assert!((2 * each.start()..=2 * each.end()).contains(&starts.len()), "{} dials", starts.len());
+}
