@@ -111,7 +111,7 @@ pub struct Limits {
     pub handshakes: u32,
 }
 
-/// The links kept ready for each peer that we dial; each is at most 256.
+/// The links kept ready for each peer that we dial; each is at most 256. Where keys last less than 5 s fewer are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WarmLinks {
     /// Links for sessions that we open.

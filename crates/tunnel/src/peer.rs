@@ -242,10 +242,10 @@ pub(crate) async fn keep_warm(shared: Arc<Shared>, peer: Arc<Peer>) {
     let (mut answered, mut renewed) = (Instant::now(), Instant::now());
     loop {
         let config = shared.plan().config.clone();
-        let pruned_next = peer.pool.prune(config.rotation.every).unwrap_or(LOOK_AFTER);
+        let every = config.rotation.every;
+        let pruned_next = peer.pool.prune(every).unwrap_or(LOOK_AFTER);
         let (ready, waiting) = peer.pool.counts();
         demand.on_taken(Instant::now(), peer.pool.take_asked());
-        let every = config.rotation.every;
         let own = match kept(config.warm_links.own, every) {
             0 => 0,
             own => own + demand.links(Instant::now()),
