@@ -23,6 +23,10 @@ const QUEUE: usize = 256 * 1024;
 /// What the kernel takes ahead of what it has sent: control frames wait behind no more than this.
 const UNSENT: u32 = 256 * 1024;
 
+/// What the kernel takes ahead of what is read, from a link's beginning on: after a rotation a stream goes on as fast as
+/// before it (`docs/decisions/0037`).
+const ROOM: u32 = 1024 * 1024;
+
 /// Why a link is no more.
 #[derive(Debug, Error)]
 pub(crate) enum LinkError {
@@ -137,6 +141,7 @@ impl Link {
     pub(crate) fn new(established: Established, own: Instance, dialled: Option<LinkKind>) -> Self {
         let mut stream = established.stream;
         stream.limit_unsent(UNSENT);
+        stream.make_room(ROOM);
         let facts = LinkFacts {
             key: established.proven.key,
             instance: own,

@@ -29,6 +29,10 @@ pub trait Stream: Send + Sync + 'static {
     /// The system takes about this many bytes ahead of what it has sent, so that what is written next is not far behind.
     fn limit_unsent(&mut self, bytes: u32);
 
+    /// The system takes this many received bytes before they are read, or as many as it may, from the beginning on:
+    /// left to itself, it learns over many round trips that the stream has use for them.
+    fn make_room(&mut self, bytes: u32);
+
     /// The stream is an application's. If that is on this host, there is no path to be gentle with.
     fn be_local(&mut self);
 

@@ -4,6 +4,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+#[cfg(target_os = "linux")]
+use nix::{
+    libc,
+    sys::socket::{setsockopt, sockopt::SetStruct},
+};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -15,6 +20,14 @@ const BACKLOG: i32 = 4096;
 
 /// A local leg whose application's host is gone is noticed after a minute or two.
 const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// `SO_RCVLOWAT`: how many received bytes make a socket readable.
+#[cfg(target_os = "linux")]
+#[derive(Clone, Copy)]
+struct ReceiveLowWater;
+
+#[cfg(target_os = "linux")]
+nix::setsockopt_impl!(ReceiveLowWater, libc::SOL_SOCKET, libc::SO_RCVLOWAT, i32, SetStruct<'_, i32>);
 
 /// The kernel's TCP.
 #[derive(Clone, Copy, Debug, Default)]
@@ -115,6 +128,18 @@ impl Stream for TcpStream {
         let _ = bytes;
     }
 
+    fn make_room(&mut self, bytes: u32) {
+        // SO_RCVBUF would end the kernel's own growing, and is bounded lower. Asking to be woken for no less than `bytes`
+        // makes the room for them, and it stays when that is taken back.
+        #[cfg(target_os = "linux")]
+        for least in [i32::try_from(bytes).unwrap_or(i32::MAX), 1] {
+            // Without it the first round trips are slower, not wrong.
+            let _ = setsockopt(&*self, ReceiveLowWater, &least);
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = bytes;
+    }
+
     fn be_local(&mut self) {
         // BBR sets a timer for each segment, also within a host. Reno, which every kernel has and allows, sets none.
         #[cfg(target_os = "linux")]
@@ -168,6 +193,8 @@ impl Stream for Lost {
 
     fn limit_unsent(&mut self, _: u32) {}
 
+    fn make_room(&mut self, _: u32) {}
+
     fn be_local(&mut self) {}
 
     fn settle(self: Box<Self>) -> Box<dyn Stream> {
@@ -175,4 +202,24 @@ impl Stream for Lost {
     }
 
     fn reset_on_drop(&mut self) {}
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use nix::sys::socket::{getsockopt, sockopt::GetStruct};
+
+    use super::*;
+
+    nix::getsockopt_impl!(ReceiveLowWater, libc::SOL_SOCKET, libc::SO_RCVLOWAT, i32, GetStruct<i32>);
+
+    #[tokio::test]
+    async fn a_stream_has_room_from_its_beginning_on_and_is_readable_with_one_byte() {
+        let room = 1024 * 1024;
+        let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.expect("a listener");
+        let mut stream = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
+        stream.make_room(room);
+        let size = SockRef::from(&stream).recv_buffer_size().expect("its size");
+        assert!(size >= room as usize, "{size} bytes");
+        assert_eq!(getsockopt(&stream, ReceiveLowWater), Ok(1));
+    }
 }

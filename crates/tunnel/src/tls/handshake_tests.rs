@@ -33,6 +33,8 @@ impl Stream for DuplexStream {
 
     fn limit_unsent(&mut self, _: u32) {}
 
+    fn make_room(&mut self, _: u32) {}
+
     fn be_local(&mut self) {}
 
     fn settle(self: Box<Self>) -> Box<dyn Stream> {
@@ -111,6 +113,8 @@ impl Stream for Counted {
     }
 
     fn limit_unsent(&mut self, _: u32) {}
+
+    fn make_room(&mut self, _: u32) {}
 
     fn be_local(&mut self) {}
 

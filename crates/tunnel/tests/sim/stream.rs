@@ -168,6 +168,8 @@ impl Stream for End {
         self.connection.pipes()[self.index].limit_unsent(bytes as usize);
     }
 
+    fn make_room(&mut self, _: u32) {}
+
     fn be_local(&mut self) {}
 
     fn settle(self: Box<Self>) -> Box<dyn Stream> {
