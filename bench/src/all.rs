@@ -105,7 +105,8 @@ fn page(sections: &[Section], targets: &str, contestants: &[Contestant], charts:
          about another machine; ratios within a run carry over within 10 to 20 %, *CPU s/GiB* best of all, high percentiles \
          least. All figures are medians over the rounds of a run in which the tunnels took turns. *Others' load* is the \
          share of the processors that neither the tunnel nor the load tool used while it was measured: where it is not near \
-         zero, the machine was not quiet and the row is to be read with care. ▼ marks where ferry loses.\n\n\
+         zero, the machine was not quiet and the row is to be read with care. ▼ marks where ferry loses; where it does, \
+         [speed.md](speed.md) has the reasons.\n\n\
          ## Targets\n\n{targets}",
         crate::command_line(),
     );
