@@ -1,37 +1,56 @@
-//! A send buffer whose records are opened where they were sealed.
+//! A send buffer whose records are opened as a link does.
 
-use crate::tls::{Opened, Opener, Sealer, TlsError, ends};
+use crate::tls::{HEADER, Opened, Opener, SEAL, Sealer, TlsError, ends};
+use ferry_session::{Block, Frame, Payload};
 
 /// One direction's keys, and a buffer for one record.
 pub(crate) struct Records {
     sealer: Sealer,
     opener: Opener,
+    head: Vec<u8>,
     buffer: Vec<u8>,
 }
 
 impl Records {
     pub(crate) fn new() -> Result<Self, TlsError> {
         let (sealer, opener) = ends()?;
-        Ok(Self { sealer, opener, buffer: Vec::with_capacity(32 * 1024) })
+        Ok(Self { sealer, opener, head: Vec::new(), buffer: vec![0; 2 * Block::SIZE] })
     }
 
-    /// Starts a record in the empty buffer.
-    pub(crate) fn begin(&mut self) -> usize {
-        self.buffer.clear();
-        Sealer::begin(&mut self.buffer)
-    }
-
-    /// Where the record's plaintext goes.
-    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
-        &mut self.buffer
-    }
-
-    /// Seals the record and opens it again.
-    pub(crate) fn carry(&mut self, start: usize) -> Result<&[u8], TlsError> {
-        self.sealer.seal(&mut self.buffer, start)?;
-        match self.opener.open(&mut self.buffer[start..])? {
-            Opened::Data(data) => Ok(data),
-            Opened::CloseNotify => Err(TlsError::Record("that ends the link")),
+    /// Seals a record of the frame: from where its payload is, if that is as it has to be.
+    fn seal(&mut self, frame: &Frame<'_>) -> Result<&mut [u8], TlsError> {
+        self.head.clear();
+        let payload = frame.encode(&mut self.head);
+        let front = HEADER + self.head.len();
+        let record = &mut self.buffer[..front + payload.len() + SEAL];
+        record[HEADER..front].copy_from_slice(&self.head);
+        match payload.trailed() {
+            Some(trailed) => self.sealer.seal_from(record, trailed)?,
+            None => {
+                record[front..front + payload.len()].copy_from_slice(payload);
+                self.sealer.seal(record)?;
+            }
         }
+        Ok(record)
+    }
+
+    /// Seals a frame and opens it where it was sealed.
+    pub(crate) fn carry(&mut self, frame: &Frame<'_>) -> Result<&[u8], TlsError> {
+        let length = self.seal(frame)?.len();
+        data(self.opener.open(&mut self.buffer[..length])?)
+    }
+
+    /// Seals a Data frame and opens it into a block.
+    pub(crate) fn carry_into(&mut self, frame: &Frame<'_>, mut block: Block) -> Result<Payload<'static>, TlsError> {
+        let length = self.seal(frame)?.len();
+        let end = data(self.opener.open_into(&self.buffer[..length], &mut block[..])?)?.len();
+        Ok(Payload::owned(block, self.head.len()..end))
+    }
+}
+
+fn data(opened: Opened<'_>) -> Result<&[u8], TlsError> {
+    match opened {
+        Opened::Data(data) => Ok(data),
+        Opened::CloseNotify => Err(TlsError::Record("that ends the link")),
     }
 }

@@ -11,10 +11,14 @@ extern crate self as rustls;
 pub use tls::ConnectionTrafficSecrets;
 
 use crypto::Records;
-use ferry_session::{Epoch, Frame, MAX_PAYLOAD, Session, SessionId, Settings, Time, decode};
+use ferry_session::{Block, Epoch, Frame, MAX_PAYLOAD, Session, SessionId, Settings, Time, decode};
 use std::error::Error;
 use std::hint::black_box;
+use std::io::Read;
 use std::time::Duration;
+
+/// From this on bytes are written, sealed and opened without a copy.
+const LARGE: usize = 8 * 1024;
 
 type Outcome = Result<(), Box<dyn Error>>;
 
@@ -24,7 +28,7 @@ fn main() -> Outcome {
         return Err("what to run, and with how many MiB?".into());
     };
     let bytes = size.parse::<usize>()? << 20;
-    let write = rest.first().map_or(Ok(MAX_PAYLOAD), |write| write.parse())?.clamp(1, MAX_PAYLOAD);
+    let write = rest.first().map_or(Ok(MAX_PAYLOAD - 1), |write| write.parse())?.clamp(1, MAX_PAYLOAD);
     match what.as_str() {
         "codec" => codec(bytes, write),
         "session" => Pair::new()?.carry(bytes, write, None),
@@ -40,7 +44,8 @@ fn codec(bytes: usize, write: usize) -> Outcome {
     let mut wire = Vec::with_capacity(2 * MAX_PAYLOAD);
     for round in 0..bytes / write {
         wire.clear();
-        let payload = Frame::Data { offset: (round * write) as u64, payload: &payload }.encode(&mut wire);
+        let frame = Frame::Data { offset: (round * write) as u64, payload: payload[..].into() };
+        let payload = frame.encode(&mut wire);
         wire.extend_from_slice(payload);
         black_box(decode(black_box(&wire))?.ok_or("not a whole frame")?);
     }
@@ -52,9 +57,7 @@ fn record(bytes: usize, write: usize) -> Outcome {
     let mut records = Records::new()?;
     let payload = vec![7; write];
     for _ in 0..bytes / write {
-        let start = records.begin();
-        records.buffer().extend_from_slice(&payload);
-        black_box(records.carry(start)?);
+        black_box(records.carry(&Frame::Data { offset: 0, payload: payload[..].into() })?);
     }
     Ok(())
 }
@@ -67,6 +70,8 @@ struct Pair {
     acceptor: Session,
     /// A frame on its way without a record.
     plain: Vec<u8>,
+    /// Blocks that no session has.
+    spare: Vec<Block>,
 }
 
 impl Pair {
@@ -83,7 +88,7 @@ impl Pair {
         let Some(Frame::Hello(hello)) = opener.poll_transmit(now, epoch) else { return Err("no Hello".into()) };
         let mut acceptor = Session::acceptor(now, &hello, settings);
         acceptor.accept(now, &hello)?;
-        let mut pair = Self { now, epoch, opener, acceptor, plain: Vec::new() };
+        let mut pair = Self { now, epoch, opener, acceptor, plain: Vec::new(), spare: Vec::new() };
         pair.exchange(&mut None)?;
         Ok(pair)
     }
@@ -93,7 +98,7 @@ impl Pair {
         let payload = vec![7; write];
         let mut taken = 0;
         for _ in 0..bytes / write {
-            if self.opener.write(&payload) < write {
+            if self.write(&payload) < write {
                 return Err("the replay buffer does not empty".into());
             }
             self.exchange(&mut records)?;
@@ -107,13 +112,28 @@ impl Pair {
         Ok(())
     }
 
+    /// As a local leg does: many bytes go straight to where they are kept.
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        if bytes.len() < LARGE {
+            return self.opener.write(bytes);
+        }
+        let lend = || self.spare.pop().unwrap_or_default();
+        self.opener.write_with(bytes.len(), lend, |bufs| {
+            let mut rest = bytes;
+            bufs.iter_mut().map(|buf| rest.read(buf).unwrap_or_default()).sum()
+        })
+    }
+
     /// Hands over frames until neither end has any more, and forgets the events, as a driver would after acting.
     fn exchange(&mut self, records: &mut Option<Records>) -> Outcome {
         let (now, epoch) = (self.now, self.epoch);
-        let plain = &mut self.plain;
+        let (plain, spare) = (&mut self.plain, &mut self.spare);
         loop {
-            let there = hand_over(&mut self.opener, &mut self.acceptor, (now, epoch), records, plain)?;
-            let back = hand_over(&mut self.acceptor, &mut self.opener, (now, epoch), records, plain)?;
+            let there = hand_over(&mut self.opener, &mut self.acceptor, (now, epoch), records, plain, spare)?;
+            let back = hand_over(&mut self.acceptor, &mut self.opener, (now, epoch), records, plain, spare)?;
+            while let Some(block) = self.opener.poll_spent().or_else(|| self.acceptor.poll_spent()) {
+                spare.push(block);
+            }
             while self.opener.poll_event().or_else(|| self.acceptor.poll_event()).is_some() {}
             if !there && !back {
                 return Ok(());
@@ -129,27 +149,26 @@ fn hand_over(
     (now, epoch): (Time, Epoch),
     records: &mut Option<Records>,
     plain: &mut Vec<u8>,
+    spare: &mut Vec<Block>,
 ) -> Result<bool, Box<dyn Error>> {
     let mut any = false;
     while let Some(frame) = from.poll_transmit(now, epoch) {
         any = true;
-        let bytes = match records {
-            None => {
+        let frame = match (records.as_mut(), frame) {
+            (None, frame) => {
                 plain.clear();
                 let payload = frame.encode(plain);
                 plain.extend_from_slice(payload);
-                &plain[..]
+                decode(plain)?.ok_or("not a whole frame")?.0
             }
-            Some(records) => {
-                let start = records.begin();
-                let payload = frame.encode(records.buffer());
-                records.buffer().extend_from_slice(payload);
-                records.carry(start)?
+            (Some(records), Frame::Data { offset, payload }) if payload.len() >= LARGE => {
+                let frame = Frame::Data { offset, payload };
+                Frame::Data { offset, payload: records.carry_into(&frame, spare.pop().unwrap_or_default())? }
             }
+            (Some(records), frame) => decode(records.carry(&frame)?)?.ok_or("not a whole frame")?.0,
         };
-        let (frame, _) = decode(bytes)?.ok_or("not a whole frame")?;
         to.handle_bytes(now, epoch);
-        to.handle_frame(now, epoch, &frame);
+        to.handle_frame(now, epoch, frame);
     }
     Ok(any)
 }

@@ -5,7 +5,7 @@
 #[path = "../../crates/tunnel/src/tls/record.rs"]
 mod record;
 
-pub(crate) use record::{Opened, Opener, Sealer};
+pub(crate) use record::{HEADER, Opened, Opener, SEAL, Sealer};
 
 /// Bytes of a key or an IV.
 pub struct Secret(Vec<u8>);

@@ -138,7 +138,7 @@ impl Hostile {
             }),
             Self::Data(offset, length) => Frame::Data {
                 offset: offset.of(pair, end),
-                payload: &payload[..usize::from(*length).clamp(1, payload.len())],
+                payload: payload[..usize::from(*length).clamp(1, payload.len())].into(),
             },
             Self::Ack(offset, window) => Frame::Ack { received: offset.of(pair, end), window: (*window).into() },
             Self::Finish(offset) => Frame::Finish { offset: offset.of(pair, end) },
@@ -157,7 +157,7 @@ impl Hostile {
         let session = pair.session(end);
         // The driver reads a link only when it may.
         if session.may_read(epoch) {
-            session.handle_frame(now, epoch, &frame);
+            session.handle_frame(now, epoch, frame);
             pair.drain(end);
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::frame::bounded;
 use crate::link::Link;
-use crate::{Epoch, Outcome, ResetCode, Session};
+use crate::{Block, Epoch, Outcome, ResetCode, Session};
 
 impl Session {
     /// How many bytes may be written now: zero is back-pressure.
@@ -21,10 +21,20 @@ impl Session {
     }
 
     /// Takes application bytes that `fill` writes in place, at most `want` and [`writable`](Self::writable); it says how
-    /// many it wrote, and so does this.
-    pub fn write_with(&mut self, want: usize, fill: impl FnOnce(&mut [IoSliceMut<'_>]) -> usize) -> usize {
+    /// many it wrote, and so does this. The blocks for them come from `lend`.
+    pub fn write_with(
+        &mut self,
+        want: usize,
+        lend: impl FnMut() -> Block,
+        fill: impl FnOnce(&mut [IoSliceMut<'_>]) -> usize,
+    ) -> usize {
         let want = want.min(self.writable());
-        self.send.replay().fill(want, fill)
+        self.send.replay().fill(want, lend, fill)
+    }
+
+    /// A block that the session has no use for any more. Ask after every mutation: a session at rest should hold none.
+    pub fn poll_spent(&mut self) -> Option<Block> {
+        self.send.replay().poll_spent().or_else(|| self.receive.poll_spent())
     }
 
     /// The application closed this direction. Nothing can be written any more.

@@ -219,7 +219,7 @@ mod tests {
         let epoch = session.attach(Time::ZERO).unwrap();
         assert_eq!(session.poll_transmit(Time::ZERO, epoch).unwrap().name(), "Hello");
         let accept = Accept { received: 0, window: 1024, resume_window: Duration::from_secs(600) };
-        session.handle_frame(Time::ZERO, epoch, &Frame::Accept(accept));
+        session.handle_frame(Time::ZERO, epoch, Frame::Accept(accept));
         while session.poll_event().is_some() {}
         session
     }

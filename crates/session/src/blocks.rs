@@ -1,49 +1,100 @@
 use std::collections::VecDeque;
 use std::io::IoSliceMut;
+use std::ops::Range;
 
-use crate::MAX_PAYLOAD;
+use crate::block::{Block, FULL, Payload, TRAILER};
 
-/// Smallest block: a session of short messages need not hold a whole record's worth for each.
-const MIN_BLOCK: usize = 512;
+/// Smallest piece: a session of short messages need not hold a whole block for each.
+const MIN_PIECE: usize = 512;
 
-/// Most whole blocks that are filled at once, and most that are kept to be filled again.
-const SPARE: usize = 16;
+/// Most pieces that are filled at once.
+const AT_ONCE: usize = 17;
 
-/// A run of bytes with absolute offsets, kept in blocks: appended at `end`, dropped at `base`.
+/// Most spent blocks that wait for being asked for.
+const SPENT: usize = 64;
+
+/// A run of bytes with absolute offsets, kept in pieces: appended at `end`, dropped at `base`.
 ///
-/// Both halves of a session are one of these. A full block is one Data frame's payload, so that a bulk stream is cut
-/// into whole TLS records without a copy. Empty, it holds no memory.
+/// Both halves of a session are one of these. A full piece is one Data frame's payload, so that a bulk stream is cut
+/// into whole TLS records without a copy. Empty, it holds no memory but spent blocks that nobody has asked for yet.
 #[derive(Debug, Default)]
 pub(crate) struct Blocks {
     base: u64,
     end: u64,
-    /// None of them is empty, and all but the last are full.
-    blocks: VecDeque<Block>,
-    /// Whole blocks to be filled next; none while there are no bytes.
-    spare: Vec<Vec<u8>>,
+    /// None of them is empty.
+    pieces: VecDeque<Piece>,
+    spent: Vec<Block>,
 }
 
 #[derive(Debug)]
-struct Block {
+struct Piece {
     /// Offset of the first byte.
     start: u64,
-    /// Never grows beyond its capacity, nor beyond one payload.
-    bytes: Vec<u8>,
+    room: Room,
 }
 
-impl Block {
+#[derive(Debug)]
+enum Room {
+    /// Never grows beyond its capacity.
+    Small(Vec<u8>),
+    /// Those bytes of a block. One that was filled here has the trailer behind them.
+    Whole(Block, Range<usize>),
+}
+
+impl Piece {
+    fn bytes(&self) -> &[u8] {
+        match &self.room {
+            Room::Small(bytes) => bytes,
+            Room::Whole(block, bytes) => &block[bytes.clone()],
+        }
+    }
+
+    fn len(&self) -> usize {
+        match &self.room {
+            Room::Small(bytes) => bytes.len(),
+            Room::Whole(_, bytes) => bytes.len(),
+        }
+    }
+
     fn end(&self) -> u64 {
-        self.start + self.bytes.len() as u64
+        self.start + self.len() as u64
+    }
+
+    /// Index of the byte at `offset`, or of the end.
+    fn at(&self, offset: u64) -> usize {
+        usize::try_from(offset.saturating_sub(self.start)).unwrap_or(usize::MAX).min(self.len())
     }
 
     /// Its bytes from `offset` on.
     fn from(&self, offset: u64) -> &[u8] {
-        let skip = usize::try_from(offset.saturating_sub(self.start)).unwrap_or(usize::MAX);
-        &self.bytes[skip.min(self.bytes.len())..]
+        &self.bytes()[self.at(offset)..]
     }
 
-    fn room(&self) -> usize {
-        self.bytes.capacity().min(MAX_PAYLOAD) - self.bytes.len()
+    fn payload(&self, offset: u64) -> Payload<'_> {
+        match &self.room {
+            Room::Whole(block, bytes) if block.get(bytes.end) == Some(&TRAILER) => {
+                Payload::with_trailer(&block[bytes.start + self.at(offset)..=bytes.end])
+            }
+            _ => Payload::from(self.from(offset)),
+        }
+    }
+
+    /// Room behind the bytes of a block.
+    fn tail(&mut self) -> &mut [u8] {
+        match &mut self.room {
+            Room::Small(_) => &mut [],
+            Room::Whole(block, bytes) => {
+                &mut block[bytes.end..(bytes.start + FULL).min(Block::SIZE - 1).max(bytes.end)]
+            }
+        }
+    }
+
+    /// The next `count` bytes of the tail are its bytes, too.
+    fn extend(&mut self, count: usize) {
+        if let Room::Whole(block, bytes) = &mut self.room {
+            bytes.end += count;
+            block[bytes.end] = TRAILER;
+        }
     }
 }
 
@@ -65,80 +116,106 @@ impl Blocks {
 
     /// Bytes of memory held.
     pub(crate) fn allocated(&self) -> usize {
-        self.blocks.iter().map(|block| &block.bytes).chain(&self.spare).map(Vec::capacity).sum()
+        let room = |piece: &Piece| match &piece.room {
+            Room::Small(bytes) => bytes.capacity(),
+            Room::Whole(..) => Block::SIZE,
+        };
+        self.pieces.iter().map(room).sum::<usize>() + self.spent.len() * Block::SIZE
     }
 
     /// Appends `bytes`.
     pub(crate) fn push(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let block = match self.blocks.back_mut().filter(|block| block.room() > 0) {
-                Some(block) => block,
-                None => {
-                    // Where much waits, more will: few blocks make few frames.
-                    let size = bytes.len().max(usize::try_from(self.len()).unwrap_or(MAX_PAYLOAD));
-                    let size = size.clamp(MIN_BLOCK, MAX_PAYLOAD).next_power_of_two().min(MAX_PAYLOAD);
-                    let spare = self.spare.pop_if(|_| size == MAX_PAYLOAD);
-                    let mut bytes = spare.unwrap_or_else(|| Vec::with_capacity(size));
-                    bytes.clear();
-                    self.blocks.push_back_mut(Block { start: self.end, bytes })
+            let free = |small: &Vec<u8>| small.capacity().min(FULL) - small.len();
+            let small = match self.pieces.back_mut() {
+                Some(Piece { room: Room::Small(small), .. }) if free(small) > 0 => small,
+                _ => {
+                    // Where much waits, more will: few pieces make few frames.
+                    let size = bytes.len().max(usize::try_from(self.len()).unwrap_or(FULL));
+                    let size = size.clamp(MIN_PIECE, FULL).next_power_of_two().min(FULL);
+                    let room = Room::Small(Vec::with_capacity(size));
+                    let piece = self.pieces.push_back_mut(Piece { start: self.end, room });
+                    let Room::Small(small) = &mut piece.room else { return };
+                    small
                 }
             };
-            let (head, rest) = bytes.split_at(block.room().min(bytes.len()));
-            block.bytes.extend_from_slice(head);
+            let (head, rest) = bytes.split_at(free(small).min(bytes.len()));
+            small.extend_from_slice(head);
             self.end += head.len() as u64;
             bytes = rest;
         }
     }
 
-    /// Appends what `fill` writes in place, up to `want` bytes; it says how many.
-    pub(crate) fn fill(&mut self, want: usize, fill: impl FnOnce(&mut [IoSliceMut<'_>]) -> usize) -> usize {
-        let whole = want.div_ceil(MAX_PAYLOAD).min(SPARE);
-        self.spare.resize_with(self.spare.len().max(whole), || Vec::with_capacity(MAX_PAYLOAD));
-        let begun = self.blocks.pop_back_if(|last| last.room() > 0);
-        let kept = begun.as_ref().map_or(0, |begun| begun.bytes.len());
-        self.spare.extend(begun.map(|begun| begun.bytes));
+    /// Appends those bytes of a block, where they are.
+    pub(crate) fn adopt(&mut self, block: Block, bytes: Range<usize>) {
+        let piece = Piece { start: self.end, room: Room::Whole(block, bytes) };
+        self.end = piece.end();
+        self.pieces.push_back(piece);
+    }
 
-        let mut bufs = [(); SPARE + 1].map(|()| IoSliceMut::new(&mut []));
-        let (mut count, mut taken, mut left) = (0, kept, want);
-        for (buf, bytes) in bufs.iter_mut().zip(self.spare.iter_mut().rev()) {
-            // Nothing to clear in one that was full before.
-            bytes.resize(bytes.capacity().min(MAX_PAYLOAD), 0);
-            let room = &mut bytes[std::mem::take(&mut taken)..];
-            let length = room.len().min(left);
-            *buf = IoSliceMut::new(&mut room[..length]);
-            (count, left) = (count + usize::from(length > 0), left - length);
+    /// Appends what `fill` writes in place, up to `want` bytes; it says how many. `lend` gives further blocks for them.
+    pub(crate) fn fill(
+        &mut self,
+        want: usize,
+        mut lend: impl FnMut() -> Block,
+        fill: impl FnOnce(&mut [IoSliceMut<'_>]) -> usize,
+    ) -> usize {
+        let mut room = self.pieces.back_mut().map_or(0, |last| last.tail().len());
+        let first = self.pieces.len() - usize::from(room > 0);
+        while room < want && self.pieces.len() - first < AT_ONCE {
+            let block = self.spent.pop().unwrap_or_else(&mut lend);
+            self.pieces.push_back(Piece { start: self.end, room: Room::Whole(block, 0..0) });
+            room += FULL;
+        }
+        let mut bufs = [(); AT_ONCE].map(|()| IoSliceMut::new(&mut []));
+        let (mut count, mut left) = (0, want);
+        for (buf, piece) in bufs.iter_mut().zip(self.pieces.range_mut(first..)) {
+            let tail = piece.tail();
+            let length = tail.len().min(left);
+            *buf = IoSliceMut::new(&mut tail[..length]);
+            (count, left) = (count + 1, left - length);
         }
         let filled = fill(&mut bufs[..count]).min(want - left);
 
-        self.end -= kept as u64;
-        let mut rest = kept + filled;
-        while let Some(mut bytes) = self.spare.pop_if(|_| rest > 0) {
-            bytes.truncate(rest);
-            rest -= bytes.len();
-            let block = self.blocks.push_back_mut(Block { start: self.end, bytes });
-            self.end = block.end();
+        let mut rest = filled;
+        for piece in self.pieces.range_mut(first..) {
+            let count = piece.tail().len().min(rest);
+            if piece.len() == 0 {
+                piece.start = self.end;
+            }
+            piece.extend(count);
+            self.end += count as u64;
+            rest -= count;
+        }
+        while let Some(unused) = self.pieces.pop_back_if(|last| last.len() == 0) {
+            self.spend(unused);
         }
         self.tidy();
         filled
     }
 
-    /// The bytes from `offset` to the end of its block; empty at the end.
-    pub(crate) fn contiguous(&self, offset: u64) -> &[u8] {
-        self.blocks.get(self.block_of(offset)).map_or(&[], |block| block.from(offset))
+    /// How many bytes can be sent as one frame from `offset` on.
+    pub(crate) fn length_at(&self, offset: u64) -> usize {
+        self.pieces.get(self.index_of(offset)).map_or(0, |piece| piece.len() - piece.at(offset))
+    }
+
+    /// These bytes; none at the end.
+    pub(crate) fn payload(&self, offset: u64) -> Payload<'_> {
+        self.pieces.get(self.index_of(offset)).map_or(Payload::EMPTY, |piece| piece.payload(offset))
     }
 
     /// The bytes from `offset` to the end, in order.
     pub(crate) fn slices(&self, offset: u64) -> impl Iterator<Item = &[u8]> {
         debug_assert!(offset >= self.base, "bytes that were dropped are asked for");
-        self.blocks.range(self.block_of(offset)..).map(move |block| block.from(offset))
+        self.pieces.range(self.index_of(offset)..).map(move |piece| piece.from(offset))
     }
 
-    /// Index of the block that holds the byte at `offset`. Mostly it is asked for what was appended last.
-    fn block_of(&self, offset: u64) -> usize {
-        match self.blocks.back() {
-            Some(last) if offset < last.start => self.blocks.partition_point(|block| block.end() <= offset),
-            Some(last) if offset < last.end() => self.blocks.len() - 1,
-            _ => self.blocks.len(),
+    /// Index of the piece that holds the byte at `offset`. Mostly it is asked for what was appended last.
+    fn index_of(&self, offset: u64) -> usize {
+        match self.pieces.back() {
+            Some(last) if offset < last.start => self.pieces.partition_point(|piece| piece.end() <= offset),
+            Some(last) if offset < last.end() => self.pieces.len() - 1,
+            _ => self.pieces.len(),
         }
     }
 
@@ -146,18 +223,32 @@ impl Blocks {
     pub(crate) fn drop_below(&mut self, offset: u64) {
         debug_assert!((self.base..=self.end).contains(&offset));
         self.base = offset.clamp(self.base, self.end);
-        while let Some(block) = self.blocks.pop_front_if(|block| block.end() <= self.base) {
-            if block.bytes.capacity() == MAX_PAYLOAD && self.spare.len() < SPARE {
-                self.spare.push(block.bytes);
-            }
+        while let Some(piece) = self.pieces.pop_front_if(|piece| piece.end() <= self.base) {
+            self.spend(piece);
         }
         self.tidy();
     }
 
-    /// Empty, it holds no memory.
+    fn spend(&mut self, piece: Piece) {
+        if let Room::Whole(block, _) = piece.room
+            && self.spent.len() < SPENT
+        {
+            self.spent.push(block);
+        }
+    }
+
+    /// A block that is of no use here any more, the last used first.
+    pub(crate) fn poll_spent(&mut self) -> Option<Block> {
+        let spent = self.spent.pop();
+        if self.spent.is_empty() {
+            self.spent = Vec::new();
+        }
+        spent
+    }
+
     fn tidy(&mut self) {
         if self.base == self.end {
-            (self.blocks, self.spare) = (VecDeque::new(), Vec::new());
+            self.pieces = VecDeque::new();
         }
     }
 

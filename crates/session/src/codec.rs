@@ -5,8 +5,8 @@ use thiserror::Error;
 
 use crate::frame::bounded;
 use crate::{
-    Accept, Epoch, Frame, Hello, Instance, Intent, LinkKind, MAX_REASON, MAX_SERVICE, Preface, Reject, RejectCode,
-    Reset, ResetCode, SessionId, VERSION,
+    Accept, Epoch, Frame, Hello, Instance, Intent, LinkKind, MAX_REASON, MAX_SERVICE, Payload, Preface, Reject,
+    RejectCode, Reset, ResetCode, SessionId, VERSION,
 };
 
 /// Bytes before a frame's body: its type (one byte) and the body's length (two, big-endian).
@@ -149,7 +149,7 @@ fn decode_body<'a>(kind: u8, name: &'static str, body: &'a [u8]) -> Result<Frame
             received: fields.u64("received")?,
             reason: fields.text("reason")?,
         }),
-        DATA => Frame::Data { offset: fields.u64("offset")?, payload: fields.body },
+        DATA => Frame::Data { offset: fields.u64("offset")?, payload: fields.body.into() },
         ACK => Frame::Ack { received: fields.u64("received")?, window: fields.u64("window")? },
         FINISH => Frame::Finish { offset: fields.u64("offset")? },
         RETIRE => Frame::Retire { end: fields.u64("end")? },
@@ -214,7 +214,7 @@ impl<'a> Fields<'a> {
 
 impl<'a> Frame<'a> {
     /// Appends the frame to `out`, all but a Data frame's payload, which is returned so that it need not be copied.
-    pub fn encode(&self, out: &mut Vec<u8>) -> &'a [u8] {
+    pub fn encode(&self, out: &mut Vec<u8>) -> &Payload<'a> {
         let start = out.len();
         out.extend_from_slice(&[0; HEADER]);
         let (kind, payload) = self.encode_body(out);
@@ -224,7 +224,7 @@ impl<'a> Frame<'a> {
         payload
     }
 
-    fn encode_body(&self, out: &mut Vec<u8>) -> (u8, &'a [u8]) {
+    fn encode_body(&self, out: &mut Vec<u8>) -> (u8, &Payload<'a>) {
         let kind = match self {
             Frame::Preface(preface) => {
                 out.extend_from_slice(&preface.version.to_be_bytes());
@@ -294,7 +294,7 @@ impl<'a> Frame<'a> {
                 GONE
             }
         };
-        (kind, &[])
+        (kind, &Payload::EMPTY)
     }
 }
 

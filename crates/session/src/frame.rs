@@ -2,7 +2,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::codec::{DATA_HEADER, MAX_FRAME};
-use crate::{Epoch, Instance, SessionId};
+use crate::{Epoch, Instance, Payload, SessionId};
 
 /// The protocol version that this crate speaks.
 pub const VERSION: u16 = 1;
@@ -32,7 +32,7 @@ pub enum Frame<'a> {
         /// Offset of the first byte.
         offset: u64,
         /// 1 to [`MAX_PAYLOAD`] bytes.
-        payload: &'a [u8],
+        payload: Payload<'a>,
     },
     /// What has arrived, and how far the other end may send.
     Ack {

@@ -13,10 +13,10 @@ impl Session {
 
     /// A frame that came over the link of `epoch`. Those of a link that the session has let go of are ignored, and so
     /// is everything once the session is over.
-    pub fn handle_frame(&mut self, now: Time, epoch: Epoch, frame: &Frame<'_>) {
+    pub fn handle_frame(&mut self, now: Time, epoch: Epoch, frame: Frame<'_>) {
         let Some(part) = self.attachment.part(epoch).filter(|_| !self.is_closed()) else { return };
         let handled = match part {
-            Part::Next => self.on_answer(now, epoch, frame),
+            Part::Next => self.on_answer(now, epoch, &frame),
             Part::Current | Part::Old | Part::Fresh => self.on_frame(now, epoch, part, frame),
         };
         if let Err(violation) = handled {
@@ -53,7 +53,7 @@ impl Session {
         }
     }
 
-    pub(crate) fn on_frame(&mut self, now: Time, epoch: Epoch, part: Part, frame: &Frame<'_>) -> Result<(), Violation> {
+    pub(crate) fn on_frame(&mut self, now: Time, epoch: Epoch, part: Part, frame: Frame<'_>) -> Result<(), Violation> {
         let Some(link) = self.attachment.link_mut(epoch) else { return Ok(()) };
         let may_retire = part == Part::Old || link.leaving;
         // "Retire is the last frame of its direction."
@@ -61,27 +61,27 @@ impl Session {
             return Err(Violation::OutOfPlace(frame.name()));
         }
         match frame {
-            Frame::Ping { token } => link.pong = Some(*token),
-            Frame::Pong { token } => link.liveness.on_pong(now, *token),
-            Frame::Reset(reset) => self.on_reset(reset),
+            Frame::Ping { token } => link.pong = Some(token),
+            Frame::Pong { token } => link.liveness.on_pong(now, token),
+            Frame::Reset(reset) => self.on_reset(&reset),
             // A session that is being reset here has no use for anything else.
             Frame::Done if self.resetting.is_some() => self.done_received = true,
             Frame::Data { .. } | Frame::Ack { .. } | Frame::Finish { .. } if self.resetting.is_some() => {}
             Frame::Data { offset, payload } => {
                 link.liveness.on_traffic();
-                if self.receive.on_data(*offset, payload)? {
+                if self.receive.on_data(offset, payload)? {
                     self.owe_ack(now);
                 }
             }
-            Frame::Ack { received, window } => self.send.on_ack(*received, *window)?,
+            Frame::Ack { received, window } => self.send.on_ack(received, window)?,
             Frame::Finish { offset } => {
-                if self.receive.on_finish(*offset)? {
+                if self.receive.on_finish(offset)? {
                     self.owe_ack(now);
                 }
             }
             // "Done comes after everything was sent and received."
             Frame::Done if self.is_complete() => self.done_received = true,
-            Frame::Retire { end } if may_retire => self.on_retire(now, epoch, *end)?,
+            Frame::Retire { end } if may_retire => self.on_retire(now, epoch, end)?,
             other => return Err(Violation::OutOfPlace(other.name())),
         }
         Ok(())

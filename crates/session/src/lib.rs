@@ -7,7 +7,7 @@
 //!
 //! The driver feeds the session (`attach`, `accept`, `detach`, `handle_frame`, `handle_malformed`, `handle_timeout`,
 //! `write`, `consume`, `finish`, `reset`) and, after every mutation, drains it (`poll_transmit` for each link,
-//! `poll_event`, `poll_timeout`). `docs/protocol.md` is the specification; the sentences above each check come from it.
+//! `poll_event`, `poll_timeout`, `poll_spent`). `docs/protocol.md` is the specification; the sentences above each check come from it.
 //!
 //! ```text
 //!                 attach(Open)                     Accept
@@ -29,6 +29,7 @@
 mod application;
 mod attach;
 mod attachment;
+mod block;
 mod blocks;
 mod codec;
 mod ending;
@@ -45,6 +46,7 @@ mod session;
 mod time;
 mod transmit;
 
+pub use block::{Block, Payload, TRAILER};
 pub use codec::{DecodeError, HEADER, MAX_FRAME, decode};
 pub use error::{AttachError, Rejection, Violation};
 pub use event::{Event, Outcome, Release};

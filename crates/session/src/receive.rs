@@ -1,5 +1,5 @@
-use crate::Violation;
 use crate::blocks::Blocks;
+use crate::{Block, Payload, Violation};
 
 /// The direction to this end's application: what has arrived and was not yet taken.
 #[derive(Debug)]
@@ -71,6 +71,10 @@ impl ReceiveHalf {
         self.queue.drop_below(taken.min(self.queue.end()));
     }
 
+    pub(crate) fn poll_spent(&mut self) -> Option<Block> {
+        self.queue.poll_spent()
+    }
+
     /// Forgets the bytes: the session is being reset.
     pub(crate) fn discard(&mut self) {
         self.queue.clear();
@@ -123,7 +127,7 @@ impl ReceiveHalf {
     }
 
     /// Data at `offset`: drops what it has, keeps the rest. Says whether anything was new.
-    pub(crate) fn on_data(&mut self, offset: u64, payload: &[u8]) -> Result<bool, Violation> {
+    pub(crate) fn on_data(&mut self, offset: u64, payload: Payload<'_>) -> Result<bool, Violation> {
         let received = self.queue.end();
         let end = offset.saturating_add(payload.len() as u64);
         // "A receiver refuses gaps."
@@ -142,7 +146,10 @@ impl ReceiveHalf {
             return Ok(false);
         }
         let known = usize::try_from(received - offset).unwrap_or(usize::MAX);
-        self.queue.push(&payload[known..]);
+        match payload.into_block() {
+            Ok((block, bytes)) => self.queue.adopt(block, bytes.start + known..bytes.end),
+            Err(payload) => self.queue.push(&payload[known..]),
+        }
         // A sender cuts its data at blocks of its own, and at the window only when that is what stops it.
         self.short |= end == self.watched;
         if end >= self.watched {

@@ -1,5 +1,5 @@
-use crate::Violation;
 use crate::blocks::Blocks;
+use crate::{Payload, Violation};
 
 /// The direction from this end's application: the replay buffer and how far the peer has it.
 #[derive(Debug)]
@@ -97,15 +97,19 @@ impl SendHalf {
         Ok(())
     }
 
-    /// The bytes to send next at `offset`, as many as one frame may carry.
-    pub(crate) fn payload(&self, offset: u64) -> &[u8] {
+    /// How many bytes one frame may carry that begins at `offset`.
+    pub(crate) fn sendable(&self, offset: u64) -> usize {
         // Asked again and again of a link that has sent everything.
         if offset >= self.replay.end() {
-            return &[];
+            return 0;
         }
-        let payload = self.replay.contiguous(offset);
         let allowed = usize::try_from(self.window.saturating_sub(offset)).unwrap_or(usize::MAX);
-        &payload[..payload.len().min(allowed)]
+        self.replay.length_at(offset).min(allowed)
+    }
+
+    /// That many of the bytes from `offset` on.
+    pub(crate) fn payload(&self, offset: u64, length: usize) -> Payload<'_> {
+        self.replay.payload(offset).cut(length)
     }
 
     /// Whether the Finish is what comes next at `offset`.

@@ -81,7 +81,7 @@ impl Session {
                 let (received, window) = self.receive.grant();
                 Frame::Ack { received, window }
             }
-            Next::Data { offset, length } => Frame::Data { offset, payload: &self.send.payload(offset)[..length] },
+            Next::Data { offset, length } => Frame::Data { offset, payload: self.send.payload(offset, length) },
             Next::Finish { offset } => Frame::Finish { offset },
             Next::Done => {
                 self.close_if_done();
@@ -111,7 +111,7 @@ impl Session {
         link.next = link.next.max(self.send.acked());
         let offset = link.next;
         let room = if early { (self.send.acked() + INITIAL_WINDOW).saturating_sub(offset) } else { u64::MAX };
-        let length = self.send.payload(offset).len().min(usize::try_from(room).unwrap_or(usize::MAX));
+        let length = self.send.sendable(offset).min(usize::try_from(room).unwrap_or(usize::MAX));
         let finish = self.send.finish_is_next(offset);
         let due = self.ack == AckTimer::Due;
         // Whatever leaves takes the ack along.

@@ -72,14 +72,14 @@ impl Shared {
         let wait = async move {
             link = link.settle();
             let (mut hello, mut former) = (None, 0);
-            let take = &mut |frame: &Frame<'_>| {
+            let take = &mut |frame: Frame<'_>| {
                 hello = match frame {
                     Frame::Gone { instance } if former < MAX_GONE => {
                         former += 1;
-                        gone(&shared, &waiting.0, *instance);
+                        gone(&shared, &waiting.0, instance);
                         return ControlFlow::Continue(());
                     }
-                    Frame::Hello(frame) => Some(Ok(owned(frame))),
+                    Frame::Hello(frame) => Some(Ok(owned(&frame))),
                     other => Some(Err(other.name())),
                 };
                 ControlFlow::Break(())

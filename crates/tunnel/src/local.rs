@@ -52,7 +52,7 @@ impl Local {
                 session.write(&buffer[..read])
             })
         } else {
-            session.write_with(want, read)
+            session.write_with(want, scratch::take_block, read)
         };
         if let Poll::Ready(Ok(0)) = polled {
             self.readable = false;

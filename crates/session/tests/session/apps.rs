@@ -3,7 +3,7 @@
 use std::io::{IoSliceMut, Read};
 use std::time::Duration;
 
-use ferry_session::Outcome;
+use ferry_session::{Block, Frame, Outcome, Payload};
 
 use crate::pair::{ACCEPTOR, OPENER, Pair, side};
 use crate::rng::{Rng, pattern};
@@ -13,13 +13,31 @@ fn fill(bufs: &mut [IoSliceMut<'_>], mut bytes: &[u8]) -> usize {
     bufs.iter_mut().map(|buf| bytes.read(buf).unwrap()).sum()
 }
 
+/// The frame as a driver hands it over that has opened its record into a block, as half of them do.
+pub fn kept_in_place(frame: Frame<'_>) -> Frame<'_> {
+    match frame {
+        Frame::Data { offset, payload } if Rng::new(offset).chance(50) => {
+            let mut block = Block::default();
+            let start = Rng::new(offset).below((Block::SIZE - payload.len()) as u64) as usize;
+            let bytes = start..start + payload.len();
+            block[bytes.clone()].copy_from_slice(&payload);
+            Frame::Data { offset, payload: Payload::owned(block, bytes) }
+        }
+        other => other,
+    }
+}
+
 impl Pair {
     pub fn write(&mut self, end: usize, count: usize) -> usize {
         let from = self.ends[end].written;
         let bytes: Vec<u8> = (from..from + count as u64).map(|offset| pattern(side(end), offset)).collect();
         let in_place = Rng::new(from).chance(50);
         let session = self.session(end);
-        let wrote = if in_place { session.write_with(count, |bufs| fill(bufs, &bytes)) } else { session.write(&bytes) };
+        let wrote = if in_place {
+            session.write_with(count, Block::default, |bufs| fill(bufs, &bytes))
+        } else {
+            session.write(&bytes)
+        };
         self.ends[end].written += wrote as u64;
         wrote
     }
@@ -77,8 +95,14 @@ impl Pair {
             );
             assert_eq!(self.ends[end].taken, bytes[1 - end], "bytes taken at end {end}");
             assert!(self.ends[end].saw_finish, "end {end} saw no end");
-            let session = self.ends[end].session.as_ref().unwrap();
-            assert_eq!(session.allocated(), 0, "memory left at end {end}");
+            assert_eq!(self.allocated(end), 0, "memory left at end {end}");
         }
+    }
+
+    /// Memory that a session holds once its driver has taken the blocks that it has no use for.
+    pub fn allocated(&mut self, end: usize) -> usize {
+        let session = self.session(end);
+        while session.poll_spent().is_some() {}
+        session.allocated()
     }
 }

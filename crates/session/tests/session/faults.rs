@@ -66,7 +66,7 @@ impl Pair {
     /// The session at `end` is handed a frame of a peer that does not keep to the rules.
     pub fn inject(&mut self, end: usize, frame: &Frame<'_>) {
         let (now, epoch) = (self.now, self.link_epoch(end));
-        self.session(end).handle_frame(now, epoch, frame);
+        self.session(end).handle_frame(now, epoch, frame.clone());
         self.drain(end);
     }
 

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use ferry_session::{Epoch, Frame, Hello, Intent, MAX_PAYLOAD, Session, Time};
+use ferry_session::{Block, Epoch, Frame, Hello, Intent, MAX_PAYLOAD, Session, TRAILER, Time};
 
 use crate::faults::hello;
 use crate::pair::{ACCEPTOR, MOMENT, OPENER, Pair, settings};
 use crate::rng::Rng;
 
 const BOTH: [usize; 2] = [OPENER, ACCEPTOR];
+/// With the content type behind it, as it is kept, it fills a record of the greatest length.
+const WHOLE: usize = MAX_PAYLOAD - 1;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 // --- acks ------------------------------------------------------------------------------------------------------------
@@ -62,10 +65,10 @@ fn an_ack_for_much_or_for_the_end_goes_at_once() {
 fn bulk_data_goes_in_whole_records() {
     let mut pair = Pair::open();
     pair.link_capacity = usize::MAX;
-    pair.write(OPENER, 3 * MAX_PAYLOAD);
+    pair.write(OPENER, 3 * WHOLE);
     pair.run(MOMENT);
     let payloads: Vec<u64> = pair.sent.iter().filter(|sent| sent.name == "Data").map(|sent| sent.payload).collect();
-    assert_eq!(payloads, [MAX_PAYLOAD as u64; 3]);
+    assert_eq!(payloads, [WHOLE as u64; 3]);
 }
 
 // --- back-pressure ---------------------------------------------------------------------------------------------------
@@ -194,7 +197,46 @@ fn idle_sessions_hold_no_buffers() {
             pair.read(end, usize::MAX);
         }
     }
-    assert_eq!(BOTH.map(|end| pair.session(end).allocated()), [0, 0]);
+    assert_eq!(BOTH.map(|end| pair.allocated(end)), [0, 0]);
+}
+
+/// Also when the peer's window, or what was read at once, cuts it anywhere.
+#[test]
+fn what_is_read_in_place_has_the_trailer_behind_it_up_to_where_it_is_cut() {
+    let mut pair = Pair::open_with([settings(1 << 20, 1 << 20), settings(1 << 20, 200_000)]);
+    let (now, epoch) = (pair.now, pair.link_epoch(OPENER));
+    let session = pair.session(OPENER);
+    let mut rng = Rng::new(7);
+    let (mut sent, mut in_one) = (0, 0);
+    loop {
+        let most = 1 + rng.below(100_000) as usize;
+        let fill = |bufs: &mut [std::io::IoSliceMut<'_>]| {
+            let mut left = most;
+            for buf in bufs {
+                let count = buf.len().min(left);
+                buf[..count].fill(1);
+                left -= count;
+            }
+            most - left
+        };
+        let wrote = session.write_with(256 * 1024, Block::default, fill) as u64;
+        let before = sent;
+        while let Some(frame) = session.poll_transmit(now, epoch) {
+            let Frame::Data { offset, payload } = frame else { continue };
+            assert_eq!(offset, sent);
+            assert!(payload.iter().all(|byte| *byte == 1));
+            sent += payload.len() as u64;
+            if let Some(trailed) = payload.trailed() {
+                assert_eq!(*trailed, [&payload, &[TRAILER][..]].concat());
+                in_one += payload.len() as u64;
+            }
+        }
+        if sent < before + wrote {
+            break;
+        }
+    }
+    // All but what the window cut off.
+    assert!(sent > 100_000 && in_one > sent - WHOLE as u64, "{in_one} of {sent}");
 }
 
 /// However little of it is filled, and however much was acknowledged.
@@ -205,9 +247,10 @@ fn a_replay_buffer_takes_no_more_memory_than_its_capacity_and_two_blocks() {
     let mut rng = Rng::new(1);
     for _ in 0..2_000 {
         let most = usize::try_from(1 << rng.below(19)).unwrap();
-        pair.session(OPENER).write_with(256 * 1024, |bufs| bufs.iter().map(|buf| buf.len()).sum::<usize>().min(most));
+        pair.session(OPENER)
+            .write_with(256 * 1024, Block::default, |bufs| bufs.iter().map(|buf| buf.len()).sum::<usize>().min(most));
         let held = pair.session(OPENER).allocated();
-        assert!(held <= CAPACITY as usize + 2 * MAX_PAYLOAD, "{held}");
+        assert!(held <= CAPACITY as usize + 2 * Block::SIZE, "{held}");
         pair.run(Duration::from_micros(rng.below(2_000)));
         let arrived = pair.session(ACCEPTOR).readable().map(<[u8]>::len).sum();
         pair.session(ACCEPTOR).consume(arrived);

@@ -130,7 +130,9 @@ fn a_retire_beyond_what_came_ends_the_session() {
 
 #[test]
 fn nothing_follows_a_retire() {
-    for frame in [Frame::Retire { end: 100 }, Frame::Ping { token: 1 }, Frame::Data { offset: 100, payload: b"x" }] {
+    for frame in
+        [Frame::Retire { end: 100 }, Frame::Ping { token: 1 }, Frame::Data { offset: 100, payload: b"x".into() }]
+    {
         let mut pair = talking();
         pair.dial(true);
         pair.hold(1, ACCEPTOR, true);
@@ -143,10 +145,10 @@ fn nothing_follows_a_retire() {
 #[test]
 fn only_an_accept_or_a_reject_answers_a_hello() {
     for intent in [Intent::Open, Intent::Resume, Intent::Rotate] {
-        for frame in [Frame::Ping { token: 1 }, Frame::Data { offset: 0, payload: b"x" }, Frame::Done] {
+        for frame in [Frame::Ping { token: 1 }, Frame::Data { offset: 0, payload: b"x".into() }, Frame::Done] {
             let mut pair = answering(intent);
             let (now, epoch) = (pair.now, pair.session(OPENER).epoch());
-            pair.session(OPENER).handle_frame(now, epoch, &frame);
+            pair.session(OPENER).handle_frame(now, epoch, frame.clone());
             let violation = Violation::OutOfPlace(frame.name());
             match intent {
                 Intent::Rotate => assert_violated_rotating(&mut pair, violation),
@@ -162,7 +164,7 @@ fn an_answer_before_the_hello_ends_the_session_without_a_word() {
         let mut pair = Pair::new(1);
         pair.dial(false);
         let now = pair.now;
-        pair.session(OPENER).handle_frame(now, Epoch(1), &frame);
+        pair.session(OPENER).handle_frame(now, Epoch(1), frame.clone());
         pair.run(MOMENT);
         assert_eq!(pair.ends[OPENER].outcome, Some(Outcome::Violated(Violation::OutOfPlace(frame.name()))));
         assert!(pair.sent.is_empty() && pair.session(OPENER).poll_timeout().is_none());
@@ -207,7 +209,7 @@ fn an_accept_beyond_what_was_sent_ends_the_session_and_the_peer_is_told() {
         let mut pair = answering(intent);
         let sent = pair.payload_sent(OPENER);
         let (now, epoch) = (pair.now, pair.session(OPENER).epoch());
-        pair.session(OPENER).handle_frame(now, epoch, &accept(sent + 1));
+        pair.session(OPENER).handle_frame(now, epoch, accept(sent + 1));
         let violation = Violation::AckBeyondSent { received: sent + 1, sent };
         match intent {
             Intent::Rotate => assert_violated_rotating(&mut pair, violation),
@@ -220,7 +222,7 @@ fn an_accept_beyond_what_was_sent_ends_the_session_and_the_peer_is_told() {
 fn a_reject_beyond_what_was_sent_ends_the_session() {
     let mut pair = answering(Intent::Resume);
     let (now, epoch) = (pair.now, pair.session(OPENER).epoch());
-    pair.session(OPENER).handle_frame(now, epoch, &reject(RejectCode::Closed, 101));
+    pair.session(OPENER).handle_frame(now, epoch, reject(RejectCode::Closed, 101));
     assert_violated(&mut pair, OPENER, Violation::AckBeyondSent { received: 101, sent: 100 });
 }
 
@@ -241,7 +243,7 @@ fn a_hello_beyond_what_was_sent_ends_the_session() {
 fn a_gap_ends_the_session() {
     for offset in [101, u64::MAX] {
         let gap = Violation::Gap { offset, received: 100 };
-        violates(&Frame::Data { offset, payload: b"x" }, &gap);
+        violates(&Frame::Data { offset, payload: b"x".into() }, &gap);
         violates(&Frame::Finish { offset }, &gap);
     }
 }
@@ -255,13 +257,13 @@ fn data_beyond_the_window_ends_the_session() {
         let mut offset = 100;
         while offset < WINDOW {
             let payload = &bytes[..(WINDOW - offset).min(10_000) as usize];
-            pair.inject(end, &Frame::Data { offset, payload });
+            pair.inject(end, &Frame::Data { offset, payload: payload.into() });
             offset += payload.len() as u64;
         }
         assert_eq!(pair.ends[end].outcome, None);
         // The peer, which sent none of this, is not to see the acks for it.
         pair.links[0].flight[end].clear();
-        pair.inject(end, &Frame::Data { offset, payload: b"x" });
+        pair.inject(end, &Frame::Data { offset, payload: b"x".into() });
         assert_violated(&mut pair, end, Violation::BeyondWindow { end: WINDOW + 1, window: WINDOW });
     }
 }
@@ -272,10 +274,10 @@ fn early_data_beyond_the_initial_window_ends_the_session() {
     let mut session = Session::acceptor(now, &open, settings(WINDOW, WINDOW));
     session.accept(now, &open).unwrap();
     let half = vec![0; INITIAL_WINDOW as usize / 2];
-    session.handle_frame(now, Epoch(1), &Frame::Data { offset: 0, payload: &half });
-    session.handle_frame(now, Epoch(1), &Frame::Data { offset: INITIAL_WINDOW / 2, payload: &half });
+    session.handle_frame(now, Epoch(1), Frame::Data { offset: 0, payload: half[..].into() });
+    session.handle_frame(now, Epoch(1), Frame::Data { offset: INITIAL_WINDOW / 2, payload: half[..].into() });
     assert!(!session.is_closed());
-    session.handle_frame(now, Epoch(1), &Frame::Data { offset: INITIAL_WINDOW, payload: b"x" });
+    session.handle_frame(now, Epoch(1), Frame::Data { offset: INITIAL_WINDOW, payload: b"x".into() });
     let closed = std::iter::from_fn(|| session.poll_event()).last();
     let violation = Violation::BeyondWindow { end: INITIAL_WINDOW + 1, window: INITIAL_WINDOW };
     assert_eq!(closed, Some(Event::Closed(Outcome::Violated(violation))));
@@ -291,9 +293,9 @@ fn nothing_follows_a_finish() {
             pair
         };
         let cases: [(Frame<'_>, Violation); 4] = [
-            (Frame::Data { offset: 100, payload: b"x" }, Violation::BeyondFinish { end: 101, finish: 100 }),
-            (Frame::Data { offset: 99, payload: b"xy" }, Violation::BeyondFinish { end: 101, finish: 100 }),
-            (Frame::Data { offset: 101, payload: b"x" }, Violation::Gap { offset: 101, received: 100 }),
+            (Frame::Data { offset: 100, payload: b"x".into() }, Violation::BeyondFinish { end: 101, finish: 100 }),
+            (Frame::Data { offset: 99, payload: b"xy".into() }, Violation::BeyondFinish { end: 101, finish: 100 }),
+            (Frame::Data { offset: 101, payload: b"x".into() }, Violation::Gap { offset: 101, received: 100 }),
             (Frame::Finish { offset: 101 }, Violation::Gap { offset: 101, received: 100 }),
         ];
         for (frame, violation) in cases {
@@ -304,7 +306,7 @@ fn nothing_follows_a_finish() {
         // The same Finish again is a repetition, as after a resume.
         let mut pair = finished();
         pair.inject(end, &Frame::Finish { offset: 100 });
-        pair.inject(end, &Frame::Data { offset: 0, payload: b"twice" });
+        pair.inject(end, &Frame::Data { offset: 0, payload: b"twice".into() });
         assert_eq!(pair.ends[end].outcome, None);
     }
 }
@@ -364,10 +366,11 @@ fn frames_on_links_that_were_let_go_of_are_ignored() {
         pair.cut(0, 0);
         pair.run(Duration::from_secs(1));
         assert!(pair.session(end).is_attached());
-        let frames = [Frame::Done, Frame::Data { offset: 9_999, payload: b"x" }, Frame::Retire { end: 0 }, accept(9)];
+        let frames =
+            [Frame::Done, Frame::Data { offset: 9_999, payload: b"x".into() }, Frame::Retire { end: 0 }, accept(9)];
         for (epoch, frame) in [0, 1, 3].into_iter().flat_map(|epoch| frames.iter().map(move |frame| (epoch, frame))) {
             let now = pair.now;
-            pair.session(end).handle_frame(now, Epoch(epoch), frame);
+            pair.session(end).handle_frame(now, Epoch(epoch), frame.clone());
             assert!(!pair.session(end).may_read(Epoch(epoch)));
             assert_eq!(pair.session(end).poll_transmit(now, Epoch(epoch)), None);
         }
@@ -382,12 +385,12 @@ fn nothing_is_taken_after_a_violation_and_the_peer_cannot_keep_the_link() {
         let (now, epoch) = (pair.now, pair.link_epoch(end));
         let session = pair.session(end);
         // The link takes nothing, so that the Reset waits to be sent.
-        session.handle_frame(now, epoch, &Frame::Done);
-        session.handle_frame(now, epoch, &Frame::Data { offset: 100, payload: b"more" });
+        session.handle_frame(now, epoch, Frame::Done);
+        session.handle_frame(now, epoch, Frame::Data { offset: 100, payload: b"more".into() });
         assert_eq!(session.receive_buffered(), 100);
         for seconds in 1..=15 {
             let later = now + Duration::from_secs(seconds);
-            session.handle_frame(later, epoch, &Frame::Ping { token: 1 });
+            session.handle_frame(later, epoch, Frame::Ping { token: 1 });
             session.handle_bytes(later, epoch);
             session.handle_timeout(later);
         }

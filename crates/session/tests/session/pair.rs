@@ -7,6 +7,7 @@ use ferry_session::{
     Epoch, Event, Frame, Intent, Outcome, Reject, RejectCode, Release, Session, SessionId, Settings, Side, Time, decode,
 };
 
+use crate::apps::kept_in_place;
 use crate::rng::Rng;
 
 pub const OPENER: usize = 0;
@@ -247,7 +248,7 @@ impl Pair {
             match epoch {
                 Some(epoch) => {
                     let now = self.now;
-                    self.session(end).handle_frame(now, epoch, &frame);
+                    self.session(end).handle_frame(now, epoch, kept_in_place(frame));
                     if end == OPENER && self.eager > 0 && self.rng.chance(self.eager) {
                         let rotate = self.rng.chance(70);
                         self.dial(rotate);

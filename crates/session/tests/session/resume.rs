@@ -138,7 +138,7 @@ fn an_open_that_is_rejected_ends_the_session() {
         pair.settle();
         let now = pair.now;
         let reject = Reject { code, received: 0, reason: "no".into() };
-        pair.session(OPENER).handle_frame(now, Epoch(1), &Frame::Reject(reject));
+        pair.session(OPENER).handle_frame(now, Epoch(1), Frame::Reject(reject));
         pair.settle();
         assert_eq!(pair.ends[OPENER].outcome, Some(Outcome::Refused { code, reason: "no".into() }));
         assert!(!pair.dial(false));
@@ -265,7 +265,7 @@ fn an_ack_for_more_than_the_hello_said_is_where_the_acceptor_goes_on() {
     session.accept(now, &hello(2, Intent::Resume, 0)).unwrap();
     assert_eq!(session.poll_transmit(now, epoch).unwrap().name(), "Accept");
     assert!(matches!(session.poll_transmit(now, epoch), Some(Frame::Data { offset: 0, .. })));
-    session.handle_frame(now, epoch, &Frame::Ack { received: 39_000, window });
+    session.handle_frame(now, epoch, Frame::Ack { received: 39_000, window });
     let next = session.poll_transmit(now, epoch);
     assert!(matches!(next, Some(Frame::Data { offset: 39_000, payload }) if payload.len() == 1_000));
 }
@@ -282,7 +282,7 @@ fn a_resume_that_is_rejected_for_now_is_tried_again() {
         pair.settle();
         let (now, epoch) = (pair.now, pair.session(OPENER).epoch());
         let reject = Reject { code, received: 0, reason: "later".into() };
-        pair.session(OPENER).handle_frame(now, epoch, &Frame::Reject(reject));
+        pair.session(OPENER).handle_frame(now, epoch, Frame::Reject(reject));
         pair.settle();
         assert_eq!(pair.ends[OPENER].outcome, None);
         pair.resumes = true;
@@ -301,7 +301,7 @@ fn an_acceptor_that_restarted_refuses_the_resume_as_unknown() {
     pair.run(SECOND);
     let Some(Outcome::Refused { code, .. }) = &pair.ends[OPENER].outcome else { panic!("refused") };
     assert_eq!(*code, RejectCode::Unknown);
-    assert_eq!(pair.session(OPENER).allocated(), 0);
+    assert_eq!(pair.allocated(OPENER), 0);
 }
 
 #[test]
@@ -313,7 +313,7 @@ fn an_opener_that_restarted_leaves_the_acceptor_to_expire() {
     assert_eq!(pair.ends[ACCEPTOR].outcome, None);
     pair.run(2 * SECOND);
     assert_eq!(pair.ends[ACCEPTOR].outcome, Some(Outcome::Expired));
-    assert_eq!(pair.session(ACCEPTOR).allocated(), 0);
+    assert_eq!(pair.allocated(ACCEPTOR), 0);
 }
 
 // --- the resume window -----------------------------------------------------------------------------------------------

@@ -129,7 +129,7 @@ fn a_rotation_that_is_rejected_leaves_the_old_link_in_use() {
         pair.settle();
         let (now, epoch) = (pair.now, pair.session(OPENER).epoch());
         let reject = Reject { code, received: 0, reason: Cow::Borrowed("not now") };
-        pair.session(OPENER).handle_frame(now, epoch, &Frame::Reject(reject));
+        pair.session(OPENER).handle_frame(now, epoch, Frame::Reject(reject));
         pair.run(MOMENT);
         assert_eq!(pair.ends[OPENER].released, [Release::Rejected { code, reason: "not now".into() }]);
         assert!(pair.session(OPENER).is_attached());
@@ -156,7 +156,7 @@ fn a_link_that_is_refused_before_the_hello_leaves_the_session_as_it_is() {
             assert!(pair.dial(rotates));
             let (now, epoch) = (pair.now, pair.session(OPENER).epoch());
             let reject = Reject { code, received: 0, reason: Cow::Borrowed("not now") };
-            pair.session(OPENER).handle_frame(now, epoch, &Frame::Reject(reject));
+            pair.session(OPENER).handle_frame(now, epoch, Frame::Reject(reject));
             pair.run(MOMENT);
             assert_eq!(pair.ends[OPENER].released, [Release::Rejected { code, reason: "not now".into() }]);
             assert_eq!((pair.session(OPENER).is_attached(), pair.frames(OPENER, 1).len()), (rotates, 0));
@@ -303,7 +303,7 @@ fn a_done_on_the_link_in_use_does_not_rely_on_an_ack_in_a_hello_that_may_come_la
     pair.run(MOMENT);
     let (now, old) = (pair.now, pair.link_epoch(OPENER));
     let session = pair.session(OPENER);
-    session.handle_frame(now, old, &Frame::Finish { offset: 0 });
+    session.handle_frame(now, old, Frame::Finish { offset: 0 });
     let next = session.rotate(now).unwrap();
     assert_eq!(session.poll_transmit(now, next).unwrap().name(), "Hello");
     assert!(matches!(session.poll_transmit(now, old), Some(Frame::Ack { received: 1, .. })));

@@ -54,7 +54,7 @@ fn every_frame_has_its_bytes() {
         &Frame::Reject(Reject { code: RejectCode::Closed, received: 5, reason: Cow::Borrowed("gone") }),
         "04 000d 08 0000000000000005 676f6e65",
     );
-    frozen(&Frame::Data { offset: 9, payload: b"hi" }, "10 000a 0000000000000009 6869");
+    frozen(&Frame::Data { offset: 9, payload: b"hi".into() }, "10 000a 0000000000000009 6869");
     frozen(&Frame::Ack { received: 1, window: 2 }, "11 0010 0000000000000001 0000000000000002");
     frozen(&Frame::Finish { offset: 3 }, "12 0008 0000000000000003");
     frozen(&Frame::Retire { end: 4 }, "13 0008 0000000000000004");
@@ -100,7 +100,7 @@ fn every_code_has_its_number() {
 
 #[test]
 fn a_full_data_frame_fills_a_tls_record() {
-    let bytes = encoded(&Frame::Data { offset: 0, payload: &[0; MAX_PAYLOAD] });
+    let bytes = encoded(&Frame::Data { offset: 0, payload: (&[0; MAX_PAYLOAD]).into() });
     assert_eq!(bytes.len(), MAX_FRAME);
     assert_eq!(MAX_FRAME, 16 * 1024);
 }
@@ -170,7 +170,7 @@ fn a_long_reason_is_cut_at_a_character() {
 proptest! {
     #[test]
     fn data_survives_the_wire(offset: u64, payload in proptest::collection::vec(any::<u8>(), 1..MAX_PAYLOAD)) {
-        let frame = Frame::Data { offset, payload: &payload };
+        let frame = Frame::Data { offset, payload: payload[..].into() };
         let bytes = encoded(&frame);
         prop_assert_eq!(decode(&bytes), Ok(Some((frame, bytes.len()))));
     }

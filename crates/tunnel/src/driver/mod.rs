@@ -22,6 +22,7 @@ use crate::memory::Lease;
 use crate::metrics::{ByEnd, ByEnding, Counters, End, Ending};
 use crate::net::{BoxFuture, Stream};
 use crate::peer::Peer;
+use crate::scratch;
 use crate::sessions::Entry;
 use crate::shared::Shared;
 use crate::workers::Place;
@@ -224,6 +225,10 @@ impl Driver {
             moved = true;
         }
         moved |= self.deliver(cx);
+        // Those of the peer's acks and of the application's reads are what is written into next.
+        while let Some(block) = self.session.poll_spent() {
+            scratch::return_block(block);
+        }
         moved |= self.collect(cx);
         self.lease.follow(&mut self.session, self.most, &self.peer.round_trip);
         moved |= self.transmit(now, cx);

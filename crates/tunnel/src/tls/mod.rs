@@ -8,4 +8,8 @@ mod verify;
 
 pub use error::TlsError;
 pub(crate) use handshake::{Acceptor, Dialler, Established};
-pub(crate) use record::{HEADER as RECORD_HEADER, MAX_PLAINTEXT, MAX_RECORDS, Opened, Opener, Sealer};
+#[cfg(test)]
+pub(crate) use record::tests::twins;
+pub(crate) use record::{
+    APPLICATION_DATA, HEADER as RECORD_HEADER, MAX_PLAINTEXT, MAX_RECORDS, Opened, Opener, SEAL as RECORD_SEAL, Sealer,
+};

@@ -18,13 +18,17 @@ pub(crate) const MAX_PLAINTEXT: usize = 1 << 14;
 const MAX_BODY: usize = MAX_PLAINTEXT + 256;
 
 const TAG: usize = 16;
+
+/// Content type and tag behind every record's plaintext.
+pub(crate) const SEAL: usize = 1 + TAG;
+
 const VERSION: [u8; 2] = [3, 3];
 
 /// AES-GCM protects 2^24.5 full records under one key (RFC 8446 §5.5); the last one is kept for the close_notify.
 pub(crate) const MAX_RECORDS: u64 = 23_726_566;
 
 const ALERT: u8 = 21;
-const APPLICATION_DATA: u8 = 23;
+pub(crate) const APPLICATION_DATA: u8 = 23;
 
 /// One direction's key, and how often it was used.
 struct Cipher {
@@ -69,40 +73,66 @@ impl Sealer {
         self.0.records
     }
 
-    /// Starts a record in `out`: append at most [`MAX_PLAINTEXT`] bytes, then call [`seal`](Self::seal) with the value.
-    pub(crate) fn begin(out: &mut Vec<u8>) -> usize {
-        let start = out.len();
-        out.extend_from_slice(&[APPLICATION_DATA, VERSION[0], VERSION[1], 0, 0]);
-        start
+    /// Seals the record in `record`: room for its header, the plaintext, and room for its [`SEAL`].
+    pub(crate) fn seal(&mut self, record: &mut [u8]) -> Result<(), TlsError> {
+        self.may_seal()?;
+        self.seal_as(APPLICATION_DATA, record)
     }
 
-    /// Seals what was appended to `out` since [`begin`](Self::begin) returned `start`.
-    pub(crate) fn seal(&mut self, out: &mut Vec<u8>, start: usize) -> Result<(), TlsError> {
-        if self.0.records >= MAX_RECORDS {
-            return Err(TlsError::KeyExhausted);
-        }
-        self.seal_as(APPLICATION_DATA, out, start)
+    /// Seals a record whose plaintext ends with `payload`, which is read where it is and has the content type behind it. In
+    /// `record` are room for the header, the plaintext in front of the payload, and room for all that is to come.
+    pub(crate) fn seal_from(&mut self, record: &mut [u8], payload: &[u8]) -> Result<(), TlsError> {
+        self.may_seal()?;
+        debug_assert_eq!(payload.last(), Some(&APPLICATION_DATA));
+        let (header, body) = begin(record)?;
+        let front =
+            body.len().checked_sub(payload.len() + TAG).ok_or(TlsError::Record("without room for its payload"))?;
+        let nonce = self.0.next_nonce();
+        let sealed = if self.0.key.algorithm() == &AES_256_GCM {
+            let (front, rest) = body.split_at_mut(front);
+            self.0.key.seal_in_place_scatter(nonce, Aad::from(&*header), front, payload, rest)
+        } else {
+            // The library computes what is apart block by block with this cipher: a copy is cheaper.
+            let (plaintext, tag) = body.split_at_mut(front + payload.len());
+            plaintext[front..].copy_from_slice(payload);
+            let sealed = self.0.key.seal_in_place_separate_tag(nonce, Aad::from(&*header), plaintext);
+            sealed.map(|made| tag.copy_from_slice(made.as_ref()))
+        };
+        sealed.map_err(|_| TlsError::Record("cannot be sealed"))
     }
 
     /// Tells the peer that nothing follows.
-    pub(crate) fn close_notify(&mut self, out: &mut Vec<u8>) -> Result<(), TlsError> {
-        let start = Self::begin(out);
-        out.extend_from_slice(&[1, 0]);
-        self.seal_as(ALERT, out, start)
+    pub(crate) fn close_notify(&mut self) -> Result<[u8; HEADER + 2 + SEAL], TlsError> {
+        let mut record = [0; HEADER + 2 + SEAL];
+        record[HEADER] = 1;
+        self.seal_as(ALERT, &mut record)?;
+        Ok(record)
     }
 
-    fn seal_as(&mut self, content: u8, out: &mut Vec<u8>, start: usize) -> Result<(), TlsError> {
-        out.push(content);
-        let body = out.len() - start - HEADER;
-        let length = u16::try_from(body + TAG).ok().filter(|_| body <= MAX_PLAINTEXT + 1);
-        let length = length.ok_or(TlsError::Record("longer than a record may be"))?;
-        out[start + 3..start + HEADER].copy_from_slice(&length.to_be_bytes());
-        let (header, plaintext) = out[start..].split_at_mut(HEADER);
+    fn may_seal(&self) -> Result<(), TlsError> {
+        if self.0.records >= MAX_RECORDS { Err(TlsError::KeyExhausted) } else { Ok(()) }
+    }
+
+    fn seal_as(&mut self, content: u8, record: &mut [u8]) -> Result<(), TlsError> {
+        let (header, body) = begin(record)?;
+        let (plaintext, tag) = body.split_at_mut(body.len() - TAG);
+        plaintext[plaintext.len() - 1] = content;
         let nonce = self.0.next_nonce();
-        let tag = self.0.key.seal_in_place_separate_tag(nonce, Aad::from(&*header), plaintext);
-        out.extend_from_slice(tag.map_err(|_| TlsError::Record("cannot be sealed"))?.as_ref());
+        let made = self.0.key.seal_in_place_separate_tag(nonce, Aad::from(&*header), plaintext);
+        tag.copy_from_slice(made.map_err(|_| TlsError::Record("cannot be sealed"))?.as_ref());
         Ok(())
     }
+}
+
+/// Writes a record's header in front of its body.
+fn begin(record: &mut [u8]) -> Result<(&mut [u8; HEADER], &mut [u8]), TlsError> {
+    let (header, body) =
+        record.split_first_chunk_mut::<HEADER>().ok_or(TlsError::Record("without room for its header"))?;
+    let bounds = SEAL..=MAX_PLAINTEXT + SEAL;
+    let length = u16::try_from(body.len()).ok().filter(|_| bounds.contains(&body.len()));
+    let [high, low] = length.ok_or(TlsError::Record("longer than a record may be"))?.to_be_bytes();
+    *header = [APPLICATION_DATA, VERSION[0], VERSION[1], high, low];
+    Ok((header, body))
 }
 
 /// What a record held.
@@ -145,23 +175,42 @@ impl Opener {
         let (header, body) = record.split_at_mut(HEADER);
         let nonce = self.0.next_nonce();
         let inner = self.0.key.open_in_place(nonce, Aad::from(&*header), body);
-        let inner = inner.map_err(|_| TlsError::Record("that does not authenticate"))?;
-        // The content type is the last byte that is not padding (§5.4).
-        let end = inner.iter().rposition(|&byte| byte != 0).ok_or(TlsError::Record("without content type"))?;
-        let (content, inner) = (inner[end], &inner[..end]);
-        if inner.len() > MAX_PLAINTEXT {
-            return Err(TlsError::Record("of impossible length"));
-        }
-        match (content, inner) {
-            (APPLICATION_DATA, data) => Ok(Opened::Data(data)),
-            (ALERT, [_, 0]) => Ok(Opened::CloseNotify),
-            (ALERT, [_, description]) => Err(TlsError::of_alert(*description)),
-            // No tickets, no key updates: our rotation is a new link.
-            _ => Err(TlsError::Record("of a type that has no place after the handshake")),
-        }
+        read(inner.map_err(|_| TlsError::Record("that does not authenticate"))?)
+    }
+
+    /// Opens one whole record into `room`, which holds its [`inner_length`](Self::inner_length).
+    pub(crate) fn open_into<'a>(&mut self, record: &[u8], room: &'a mut [u8]) -> Result<Opened<'a>, TlsError> {
+        let (header, body) = record.split_at(HEADER);
+        let (ciphertext, tag) = body.split_at(body.len() - TAG);
+        let inner = &mut room[..ciphertext.len()];
+        let nonce = self.0.next_nonce();
+        let opened = self.0.key.open_separate_gather(nonce, Aad::from(header), ciphertext, tag, inner);
+        opened.map_err(|_| TlsError::Record("that does not authenticate"))?;
+        read(inner)
+    }
+
+    /// How much is in a whole record of `length`: plaintext, content type and padding.
+    pub(crate) fn inner_length(length: usize) -> usize {
+        length - HEADER - TAG
+    }
+}
+
+fn read(inner: &[u8]) -> Result<Opened<'_>, TlsError> {
+    // The content type is the last byte that is not padding (§5.4).
+    let end = inner.iter().rposition(|&byte| byte != 0).ok_or(TlsError::Record("without content type"))?;
+    let (content, inner) = (inner[end], &inner[..end]);
+    if inner.len() > MAX_PLAINTEXT {
+        return Err(TlsError::Record("of impossible length"));
+    }
+    match (content, inner) {
+        (APPLICATION_DATA, data) => Ok(Opened::Data(data)),
+        (ALERT, [_, 0]) => Ok(Opened::CloseNotify),
+        (ALERT, [_, description]) => Err(TlsError::of_alert(*description)),
+        // No tickets, no key updates: our rotation is a new link.
+        _ => Err(TlsError::Record("of a type that has no place after the handshake")),
     }
 }
 
 #[cfg(test)]
 #[path = "record_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -69,7 +69,7 @@ fn halves() -> Halves {
 }
 
 /// A sealer and an opener of the same direction, after `first` records.
-fn twins(first: u64) -> (Sealer, Opener) {
+pub(crate) fn twins(first: u64) -> (Sealer, Opener) {
     let secrets = ConnectionTrafficSecrets::Aes256Gcm { key: AeadKey::from([7; 32]), iv: Iv::copy(&[9; 12]) };
     (Sealer::new(first, &secrets).unwrap(), Opener::new(first, &secrets).unwrap())
 }
@@ -79,11 +79,21 @@ fn payload(length: usize) -> Vec<u8> {
 }
 
 fn seal(sealer: &mut Sealer, plaintext: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let start = Sealer::begin(&mut out);
-    out.extend_from_slice(plaintext);
-    sealer.seal(&mut out, start).unwrap();
-    out
+    let mut record = room_for(plaintext);
+    sealer.seal(&mut record).unwrap();
+    record
+}
+
+/// Plaintext with room for what makes a record of it.
+fn room_for(plaintext: &[u8]) -> Vec<u8> {
+    [&[0; HEADER][..], plaintext, &[0; SEAL]].concat()
+}
+
+/// A record of `front` and of a payload that is kept elsewhere.
+fn seal_from(sealer: &mut Sealer, front: &[u8], payload: &[u8]) -> Vec<u8> {
+    let mut record = room_for(&[front, &vec![0; payload.len()]].concat());
+    sealer.seal_from(&mut record, &[payload, &[APPLICATION_DATA]].concat()).unwrap();
+    record
 }
 
 impl Halves {
@@ -143,6 +153,48 @@ fn rustls_opens_what_is_sealed_here() {
 }
 
 #[test]
+fn rustls_opens_what_is_sealed_from_elsewhere() {
+    for mut halves in each_suite() {
+        for front in [0, 1, 11, 16, 300] {
+            for length in LENGTHS.map(|length| length.min(MAX_PLAINTEXT - front)) {
+                let wire = seal_from(&mut halves.sealer, &payload(front), &payload(length));
+                let read = halves.their_reading(&wire).unwrap();
+                assert!(read == [payload(front), payload(length)].concat(), "{front} and {length} bytes");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_rustls_seals_is_opened_into_room_elsewhere() {
+    for mut halves in each_suite() {
+        for length in LENGTHS {
+            let (mut wire, mut room) = (halves.their_writing(&payload(length)), vec![7; MAX_PLAINTEXT + 1]);
+            let mut plain = Vec::new();
+            while let Some(length) = Opener::length(&wire).unwrap() {
+                let record: Vec<u8> = wire.drain(..length).collect();
+                assert!(Opener::inner_length(length) <= room.len());
+                let opened = halves.opener.open_into(&record, &mut room);
+                let Opened::Data(data) = opened.unwrap() else { panic!("no data") };
+                plain.extend_from_slice(data);
+            }
+            assert_eq!(plain, payload(length), "{length} bytes");
+        }
+    }
+}
+
+#[test]
+fn what_was_changed_on_its_way_is_not_opened_into_room_elsewhere() {
+    let record = seal(&mut twins(0).0, &payload(1000));
+    for at in [0, 3, HEADER, HEADER + 500, record.len() - 1] {
+        let mut changed = record.clone();
+        changed[at] ^= 1;
+        let opened = twins(0).1.open_into(&changed, &mut [0; 2000]).map(|_| ());
+        assert!(matches!(opened, Err(TlsError::Record(_))), "byte {at}");
+    }
+}
+
+#[test]
 fn what_rustls_seals_is_opened_here() {
     for mut halves in each_suite() {
         for length in LENGTHS {
@@ -176,7 +228,7 @@ fn a_record_of_nothing_is_opened() {
 fn close_notify_goes_both_ways() {
     let mut halves = halves();
     let mut wire = seal(&mut halves.sealer, b"last words");
-    halves.sealer.close_notify(&mut wire).unwrap();
+    wire.extend(halves.sealer.close_notify().unwrap());
     assert_eq!(halves.their_reading(&wire).unwrap(), b"last words");
     assert_eq!(halves.theirs.reader().read(&mut [0; 1]).unwrap(), 0, "a clean end, not a cut");
     halves.theirs.send_close_notify();
@@ -280,10 +332,12 @@ fn a_record_longer_than_records_are_is_refused_before_it_is_read() {
 #[test]
 fn no_more_is_sealed_than_a_record_holds() {
     let (mut sealer, _) = twins(0);
-    let mut out = Vec::new();
-    let start = Sealer::begin(&mut out);
-    out.extend(payload(MAX_PLAINTEXT + 1));
-    assert!(matches!(sealer.seal(&mut out, start), Err(TlsError::Record(_))));
+    assert!(matches!(sealer.seal(&mut room_for(&payload(MAX_PLAINTEXT + 1))), Err(TlsError::Record(_))));
+    for size in [0, HEADER, HEADER + SEAL - 1] {
+        assert!(matches!(sealer.seal(&mut vec![0; size]), Err(TlsError::Record(_))));
+    }
+    let far = [payload(1000), vec![APPLICATION_DATA]].concat();
+    assert!(matches!(sealer.seal_from(&mut room_for(&payload(999)), &far), Err(TlsError::Record(_))));
 }
 
 #[test]
@@ -344,10 +398,8 @@ fn a_key_that_is_used_up_seals_its_close_notify_and_nothing_else() {
     let (mut sealer, mut opener) = twins(MAX_RECORDS - 1);
     let mut last = seal(&mut sealer, b"the last one");
     assert_eq!(receive(&mut opener, &mut last).unwrap(), Some(Opened::Data(b"the last one")));
-    let mut out = Vec::new();
-    let start = Sealer::begin(&mut out);
-    assert!(matches!(sealer.seal(&mut out, start), Err(TlsError::KeyExhausted)));
-    out.clear();
-    sealer.close_notify(&mut out).unwrap();
-    assert_eq!(receive(&mut opener, &mut out).unwrap(), Some(Opened::CloseNotify));
+    assert!(matches!(sealer.seal(&mut room_for(b"more")), Err(TlsError::KeyExhausted)));
+    assert!(matches!(sealer.seal_from(&mut room_for(b"more"), b"more\x17"), Err(TlsError::KeyExhausted)));
+    let mut last = sealer.close_notify().unwrap();
+    assert_eq!(receive(&mut opener, &mut last).unwrap(), Some(Opened::CloseNotify));
 }

@@ -79,7 +79,7 @@ async fn a_session_that_resumes_at_an_acceptor_of_another_version_waits_for_anot
     rogue.preface(LinkKind::Own).await;
     rogue.until(|frame| matches!(frame, Frame::Data { .. }).then_some(())).await;
     rogue.send(&accept(0)).await;
-    rogue.say(&Frame::Data { offset: 0, payload: b"1" }).await;
+    rogue.say(&Frame::Data { offset: 0, payload: b"1".into() }).await;
     assert_eq!(app.read_u8().await.unwrap(), b'1', "it is established");
     drop(rogue);
 
@@ -97,7 +97,7 @@ async fn a_session_that_resumes_at_an_acceptor_of_another_version_waits_for_anot
     assert_eq!(rogue.until(early).await, b"hello");
     rogue.say(&preface(VERSION, LinkKind::Own)).await;
     rogue.send(&accept(5)).await;
-    rogue.say(&Frame::Data { offset: 1, payload: b"2" }).await;
+    rogue.say(&Frame::Data { offset: 1, payload: b"2".into() }).await;
     assert_eq!(app.read_u8().await.unwrap(), b'2');
 }
 
@@ -140,12 +140,12 @@ async fn an_accept_of_more_than_was_sent_ends_the_session() {
 
 #[tokio::test]
 async fn data_before_the_accept_ends_the_session() {
-    acceptor_violates(&[&encode(&Frame::Data { offset: 0, payload: b"x" })], "Data frame out of place").await;
+    acceptor_violates(&[&encode(&Frame::Data { offset: 0, payload: b"x".into() })], "Data frame out of place").await;
 }
 
 #[tokio::test]
 async fn a_gap_of_the_acceptor_ends_the_session() {
-    let gap = encode(&Frame::Data { offset: 1, payload: b"x" });
+    let gap = encode(&Frame::Data { offset: 1, payload: b"x".into() });
     acceptor_violates(&[&accept(5), &gap], "gap in offsets: 1 came after 0").await;
 }
 

@@ -93,7 +93,7 @@ async fn a_cut_frame_on_a_warm_link_is_refused() {
 
 #[tokio::test]
 async fn data_before_the_hello_is_refused() {
-    let data = encode(&Frame::Data { offset: 0, payload: b"early" });
+    let data = encode(&Frame::Data { offset: 0, payload: b"early".into() });
     no_hello(&data, "protocol violated: Data frame out of place").await;
 }
 
@@ -109,7 +109,7 @@ async fn gone_for_anybody_elses_instance_ends_nobody() {
     // They were read: the link is answered.
     link.say(&hello(ID, 1, Intent::Resume, "trap")).await;
     assert_eq!(link.rejected().await.0, RejectCode::Unknown);
-    others_link.say(&Frame::Data { offset: 0, payload: b"untouched" }).await;
+    others_link.say(&Frame::Data { offset: 0, payload: b"untouched".into() }).await;
     others_app.read_exact(&mut [0; 9]).await.unwrap();
     scene.honest_peers_go_on().await;
 }
@@ -182,7 +182,7 @@ async fn a_stale_epoch_is_refused_and_the_session_goes_on() {
     let mut scene = Scene::start().await;
     let (mut link, mut app) = scene.session().await;
     refused(&mut scene, &hello(ID, 1, Intent::Resume, "trap"), RejectCode::Stale, "stale").await;
-    link.say(&Frame::Data { offset: 0, payload: b"still here" }).await;
+    link.say(&Frame::Data { offset: 0, payload: b"still here".into() }).await;
     app.read_exact(&mut [0; 10]).await.unwrap();
 }
 
@@ -208,7 +208,7 @@ async fn the_session_id_of_another_peer_never_hits_its_session() {
     let (mut link, mut app) = scene.session().await;
     link.say(&Frame::Reset(ferry_session::Reset { code: ResetCode::Application, reason: Cow::Borrowed("") })).await;
     is_reset(&mut app).await;
-    others_link.say(&Frame::Data { offset: 0, payload: b"untouched" }).await;
+    others_link.say(&Frame::Data { offset: 0, payload: b"untouched".into() }).await;
     let mut bytes = [0; 9];
     others_app.read_exact(&mut bytes).await.unwrap();
     assert_eq!(&bytes, b"untouched");
@@ -241,12 +241,12 @@ violations! {
     an_unknown_frame_ends_the_session: UNKNOWN_TYPE, "unknown frame type 0x7f";
     a_frame_that_is_too_long_ends_the_session: TOO_LONG, "Data frame of 65535 bytes, allowed are 9 to 16381";
     a_cut_frame_ends_the_session: CUT, "a frame that its record cuts off";
-    a_gap_ends_the_session: encode(&Frame::Data { offset: 5, payload: b"x" }), "gap in offsets: 5 came after 0";
+    a_gap_ends_the_session: encode(&Frame::Data { offset: 5, payload: b"x".into() }), "gap in offsets: 5 came after 0";
     a_finish_beyond_a_gap_ends_the_session: encode(&Frame::Finish { offset: 9 }), "gap in offsets: 9 came after 0";
     an_ack_beyond_what_was_sent_ends_the_session:
         encode(&Frame::Ack { received: 7, window: 1 << 20 }), "ack of 7, beyond the 0 that were sent";
     data_after_the_finish_in_one_record_shows_no_end_of_file:
-        [encode(&Frame::Finish { offset: 0 }), encode(&Frame::Data { offset: 0, payload: b"x" })].concat(),
+        [encode(&Frame::Finish { offset: 0 }), encode(&Frame::Data { offset: 0, payload: b"x".into() })].concat(),
         "data up to 1, beyond the finish at 0";
     a_second_hello_ends_the_session: encode(&hello(ID, 2, Intent::Open, "trap")), "Hello frame out of place";
     a_second_preface_ends_the_session: encode(&preface(VERSION, LinkKind::Own)), "Preface frame out of place";
@@ -265,7 +265,7 @@ async fn data_after_the_finish_ends_the_session() {
     link.say(&Frame::Finish { offset: 0 }).await;
     // The application has its end of file: what follows is no data of its connection.
     assert_eq!(app.read(&mut [0]).await.unwrap(), 0);
-    link.say(&Frame::Data { offset: 0, payload: b"x" }).await;
+    link.say(&Frame::Data { offset: 0, payload: b"x".into() }).await;
     assert_eq!(link.reset().await.0, ResetCode::Protocol);
     while app.write_all(b"into the void").await.is_ok() {
         tokio::task::yield_now().await;
@@ -282,7 +282,7 @@ async fn data_beyond_the_window_ends_the_session() {
     let payload = [0x55; 16_000];
     let mut offset = 0;
     while !link.is_told_to_stop() {
-        link.say(&Frame::Data { offset, payload: &payload }).await;
+        link.say(&Frame::Data { offset, payload: (&payload).into() }).await;
         offset += payload.len() as u64;
         tokio::task::yield_now().await;
         assert!(offset < 256 << 20, "the tunnel takes without end");

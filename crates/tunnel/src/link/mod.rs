@@ -1,24 +1,27 @@
 //! A link: frames over one authenticated connection.
 
+mod incoming;
+mod outgoing;
+
 use std::borrow::Cow;
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::ops::ControlFlow;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use ferry_config::PublicKey;
-use ferry_session::{DecodeError, Frame, Instance, LinkKind, Preface, Reject, RejectCode, VERSION, decode};
+use ferry_session::{DecodeError, Frame, Instance, LinkKind, Preface, Reject, RejectCode, VERSION};
 use thiserror::Error;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use incoming::Incoming;
+use outgoing::Outgoing;
+
 use crate::metrics::{LinkFailure, Metrics, OpenLink};
 use crate::net::Stream;
 use crate::scratch;
-use crate::tls::{Established, MAX_PLAINTEXT, MAX_RECORDS, Opened, Opener, RECORD_HEADER, Sealer, TlsError};
-
-/// Sealed bytes that wait for the socket before no more frames are taken.
-const QUEUE: usize = 256 * 1024;
+use crate::tls::{Established, MAX_RECORDS, TlsError};
 
 /// What the kernel takes ahead of what it has sent: control frames wait behind no more than this.
 const UNSENT: u32 = 256 * 1024;
@@ -116,20 +119,8 @@ pub(crate) type Told = oneshot::Receiver<Result<(), LinkError>>;
 pub(crate) struct Link {
     facts: LinkFacts,
     stream: Box<dyn Stream>,
-    sealer: Sealer,
-    opener: Opener,
-    /// Received records that were not opened yet.
-    received: Vec<u8>,
-    /// Frames of an opened record that were not taken yet.
-    held: Vec<u8>,
-    /// Sealed records that wait for the socket, from `written` on.
-    queue: Vec<u8>,
-    written: usize,
-    /// Where in the queue the record starts that is being filled.
-    filling: Option<usize>,
-    /// Bytes sealed and opened on this link.
-    sealed: u64,
-    opened: u64,
+    incoming: Incoming,
+    outgoing: Outgoing,
     /// The link is counted as open.
     counted: Option<OpenLink>,
     /// The peer's Preface is still to come; the dial is told.
@@ -154,15 +145,8 @@ impl Link {
         Self {
             facts,
             stream,
-            sealer: established.sealer,
-            opener: established.opener,
-            received: established.rest,
-            held: Vec::new(),
-            queue: established.flight,
-            written: 0,
-            filling: None,
-            sealed: 0,
-            opened: 0,
+            incoming: Incoming::new(established.opener, established.rest),
+            outgoing: Outgoing::new(established.sealer, established.flight),
             counted: None,
             expecting: None,
         }
@@ -243,22 +227,22 @@ impl Link {
 
     fn poll_preface(&mut self, cx: &mut Context<'_>) -> Poll<Result<Preface, LinkError>> {
         let mut first = Err(LinkError::Closed);
-        let take = &mut |frame: &Frame<'_>| {
+        let take = &mut |frame: Frame<'_>| {
             first = match frame {
-                Frame::Preface(preface) => Ok(*preface),
+                Frame::Preface(preface) => Ok(preface),
                 Frame::Reject(reject) => Err(LinkError::Refused(reject.code, reject.reason.to_string())),
                 other => Err(LinkError::OutOfPlace(other.name())),
             };
             ControlFlow::Break(())
         };
-        while ready!(self.poll_opened(cx, take))?.is_continue() {}
+        while ready!(self.incoming.poll(cx, &mut *self.stream, take))?.is_continue() {}
         Poll::Ready(first)
     }
 
     /// Hands over frames as they come until `take` breaks off.
     pub(crate) async fn frames_until_break(
         &mut self,
-        take: &mut (dyn FnMut(&Frame<'_>) -> ControlFlow<()> + Send),
+        take: &mut (dyn FnMut(Frame<'_>) -> ControlFlow<()> + Send),
     ) -> Result<(), LinkError> {
         while std::future::poll_fn(|cx| self.poll_frames(cx, take)).await?.is_continue() {}
         Ok(())
@@ -275,8 +259,8 @@ impl Link {
 
     /// One of its keys has protected `limit` bytes, or a third of the records that its cipher allows.
     pub(crate) fn is_worn(&self, limit: u64) -> bool {
-        let records = self.sealer.records().max(self.opener.records());
-        self.sealed.max(self.opened) >= limit || records >= MAX_RECORDS / 3
+        let records = self.outgoing.records().max(self.incoming.records());
+        self.outgoing.sealed().max(self.incoming.opened()) >= limit || records >= MAX_RECORDS / 3
     }
 
     // --- receiving ---------------------------------------------------------------------------------------------
@@ -286,61 +270,10 @@ impl Link {
     pub(crate) fn poll_frames(
         &mut self,
         cx: &mut Context<'_>,
-        take: &mut dyn FnMut(&Frame<'_>) -> ControlFlow<()>,
+        take: &mut dyn FnMut(Frame<'_>) -> ControlFlow<()>,
     ) -> Poll<Result<ControlFlow<()>, LinkError>> {
         ready!(self.poll_expected(cx))?;
-        self.poll_opened(cx, take)
-    }
-
-    fn poll_opened(
-        &mut self,
-        cx: &mut Context<'_>,
-        take: &mut dyn FnMut(&Frame<'_>) -> ControlFlow<()>,
-    ) -> Poll<Result<ControlFlow<()>, LinkError>> {
-        if !self.held.is_empty() {
-            let held = std::mem::take(&mut self.held);
-            let (taken, flow) = take_frames(&held, take)?;
-            self.held = held[taken..].to_vec();
-            if flow.is_break() {
-                return Poll::Ready(Ok(flow));
-            }
-        }
-        scratch::with_read_buffer(|buffer| self.poll_records(cx, buffer, take))
-    }
-
-    fn poll_records(
-        &mut self,
-        cx: &mut Context<'_>,
-        buffer: &mut [u8],
-        take: &mut dyn FnMut(&Frame<'_>) -> ControlFlow<()>,
-    ) -> Poll<Result<ControlFlow<()>, LinkError>> {
-        let kept = self.received.len();
-        buffer[..kept].copy_from_slice(&self.received);
-        let mut filled = kept;
-        if Opener::length(&buffer[..kept])?.is_none() {
-            filled += match self.stream.poll_read(cx, &mut [IoSliceMut::new(&mut buffer[kept..])]) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(LinkError::Closed)),
-                Poll::Ready(count) => count?,
-            };
-        }
-        let mut start = 0;
-        let mut flow = ControlFlow::Continue(());
-        while let Some(length) = Opener::length(&buffer[start..filled])? {
-            let opened = self.opener.open(&mut buffer[start..start + length])?;
-            let Opened::Data(frames) = opened else { return Poll::Ready(Err(LinkError::Closed)) };
-            let (taken, after) = take_frames(frames, take)?;
-            start += length;
-            self.opened += length as u64;
-            if after.is_break() {
-                self.held = frames[taken..].to_vec();
-                flow = after;
-                break;
-            }
-        }
-        // An exact size: what waits here may wait for long.
-        self.received = buffer[start..filled].to_vec();
-        Poll::Ready(Ok(flow))
+        self.incoming.poll(cx, &mut *self.stream, take)
     }
 
     /// Whether the peer has closed the link, or sent something that nobody waits for.
@@ -353,48 +286,24 @@ impl Link {
 
     /// Whether another frame is to be pushed; if not, the socket takes what is queued first.
     pub(crate) fn has_room(&self) -> bool {
-        self.written == 0 && self.queue.len() < QUEUE
+        self.outgoing.has_room()
     }
 
     /// Queues a frame. Frames that are pushed together share records.
     pub(crate) fn push(&mut self, frame: &Frame<'_>) -> Result<(), LinkError> {
-        if self.queue.capacity() == 0 {
-            self.queue = scratch::take_write_buffer();
-        }
-        let start = self.filling.take().unwrap_or_else(|| Sealer::begin(&mut self.queue));
-        let before = self.queue.len();
-        let payload = frame.encode(&mut self.queue);
-        if self.queue.len() + payload.len() - start > MAX_PLAINTEXT + RECORD_HEADER && before > start + RECORD_HEADER {
-            // It does not fit: it starts a record of its own.
-            self.queue.truncate(before);
-            self.seal(start)?;
-            return self.push(frame);
-        }
-        self.queue.extend_from_slice(payload);
-        self.filling = Some(start);
-        Ok(())
-    }
-
-    fn seal(&mut self, start: usize) -> Result<(), LinkError> {
-        self.sealer.seal(&mut self.queue, start)?;
-        self.sealed += (self.queue.len() - start) as u64;
-        Ok(())
+        Ok(self.outgoing.push(frame)?)
     }
 
     /// Writes what was pushed.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
-        if let Some(start) = self.filling.take() {
-            self.seal(start)?;
+        loop {
+            let unwritten = self.outgoing.unwritten()?;
+            if unwritten.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let count = ready!(self.stream.poll_write(cx, &[IoSlice::new(unwritten)]))?;
+            self.outgoing.on_written(count);
         }
-        while self.written < self.queue.len() {
-            let count = ready!(self.stream.poll_write(cx, &[IoSlice::new(&self.queue[self.written..])]))?;
-            self.written += count;
-        }
-        if self.queue.capacity() > 0 {
-            scratch::return_write_buffer(std::mem::take(&mut self.queue));
-            self.written = 0;
-        }
-        Poll::Ready(Ok(()))
     }
 
     /// Sends what is queued, says that nothing follows, and waits for the peer to do the same: closing with bytes
@@ -402,13 +311,12 @@ impl Link {
     pub(crate) async fn close(mut self, patience: Duration) {
         let closing = async {
             std::future::poll_fn(|cx| self.poll_flush(cx)).await?;
-            self.queue = Vec::new();
-            self.sealer.close_notify(&mut self.queue)?;
+            self.outgoing.push_close_notify()?;
             std::future::poll_fn(|cx| self.poll_flush(cx)).await?;
             std::future::poll_fn(|cx| self.stream.poll_shutdown(cx)).await?;
             let stream = &mut self.stream;
             let mut discard = |cx: &mut Context<'_>| {
-                scratch::with_read_buffer(|buffer| stream.poll_read(cx, &mut [IoSliceMut::new(buffer)]))
+                scratch::with_read_buffer(|buffer| stream.poll_read(cx, &mut [io::IoSliceMut::new(buffer)]))
             };
             while std::future::poll_fn(&mut discard).await? > 0 {}
             Ok::<(), LinkError>(())
@@ -422,18 +330,5 @@ fn preface(instance: Instance, kind: LinkKind) -> Frame<'static> {
     Frame::Preface(Preface { version: VERSION, instance, kind })
 }
 
-/// Hands over the frames of one record, up to the one that breaks off, and how many bytes they were.
-fn take_frames(
-    record: &[u8],
-    take: &mut dyn FnMut(&Frame<'_>) -> ControlFlow<()>,
-) -> Result<(usize, ControlFlow<()>), LinkError> {
-    let mut taken = 0;
-    while taken < record.len() {
-        let (frame, length) = decode(&record[taken..])?.ok_or(LinkError::Cut)?;
-        taken += length;
-        if take(&frame).is_break() {
-            return Ok((taken, ControlFlow::Break(())));
-        }
-    }
-    Ok((taken, ControlFlow::Continue(())))
-}
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+use std::fmt;
+use std::ops::{Deref, DerefMut, Range};
+
+use crate::codec::{DATA_HEADER, MAX_FRAME};
+
+/// The byte that stands behind application bytes in a [`Block`]: the content type of a TLS record with application data (RFC
+/// 8446 §5.1), which is sealed with what is in front of it.
+pub const TRAILER: u8 = 23;
+
+/// Application bytes that fill a block: with a Data frame's header and [`TRAILER`] they are as long as it.
+pub(crate) const FULL: usize = Block::SIZE - DATA_HEADER - 1;
+
+/// Memory for the bytes of one record. The session borrows it from whoever drives it, and gives it back once it has no use for
+/// it, so that sessions that rest hold none.
+#[derive(Clone)]
+pub struct Block(Box<[u8; Self::SIZE]>);
+
+impl Block {
+    /// Its size in bytes.
+    pub const SIZE: usize = MAX_FRAME;
+}
+
+/// Cleared memory.
+impl Default for Block {
+    fn default() -> Self {
+        Self(Box::new([0; Self::SIZE]))
+    }
+}
+
+impl Deref for Block {
+    type Target = [u8; Self::SIZE];
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for Block {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
+/// What is in it is the application's.
+impl fmt::Debug for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Block")
+    }
+}
+
+/// The application bytes of a Data frame, and where they are.
+#[derive(Clone, Debug)]
+pub struct Payload<'a>(Place<'a>);
+
+#[derive(Clone, Debug)]
+enum Place<'a> {
+    Lent(&'a [u8]),
+    /// The last byte is the trailer.
+    Trailed(&'a [u8]),
+    Own(Block, Range<usize>),
+}
+
+impl<'a> Payload<'a> {
+    pub(crate) const EMPTY: Payload<'static> = Payload(Place::Lent(&[]));
+
+    /// Those `bytes` but the last, which is the trailer.
+    pub(crate) fn with_trailer(bytes: &'a [u8]) -> Self {
+        debug_assert_eq!(bytes.last(), Some(&TRAILER));
+        Self(Place::Trailed(bytes))
+    }
+
+    /// Those bytes of a block, which comes along: the session need not copy them.
+    pub fn owned(block: Block, bytes: Range<usize>) -> Self {
+        Self(Place::Own(block, bytes))
+    }
+
+    /// The bytes and [`TRAILER`] behind them, if that is how they are kept.
+    pub fn trailed(&self) -> Option<&'a [u8]> {
+        match self.0 {
+            Place::Trailed(bytes) => Some(bytes),
+            Place::Lent(_) | Place::Own(..) => None,
+        }
+    }
+
+    /// They come in a block of their own.
+    pub fn is_owned(&self) -> bool {
+        matches!(self.0, Place::Own(..))
+    }
+
+    /// The first `length` bytes of it.
+    pub(crate) fn cut(self, length: usize) -> Self {
+        match self.0 {
+            Place::Lent(bytes) => Self(Place::Lent(&bytes[..length.min(bytes.len())])),
+            Place::Trailed(bytes) if length < bytes.len() - 1 => Self(Place::Lent(&bytes[..length])),
+            Place::Trailed(bytes) => Self(Place::Trailed(bytes)),
+            Place::Own(block, bytes) => {
+                let end = bytes.end.min(bytes.start + length);
+                Self(Place::Own(block, bytes.start..end))
+            }
+        }
+    }
+
+    /// Its block, if it has one, and which of its bytes are the payload.
+    pub(crate) fn into_block(self) -> Result<(Block, Range<usize>), Self> {
+        match self.0 {
+            Place::Own(block, bytes) => Ok((block, bytes)),
+            other => Err(Self(other)),
+        }
+    }
+}
+
+impl Deref for Payload<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Place::Lent(bytes) => bytes,
+            Place::Trailed(bytes) => &bytes[..bytes.len() - 1],
+            Place::Own(block, bytes) => &block[bytes.clone()],
+        }
+    }
+}
+
+impl<'a> From<&'a [u8]> for Payload<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self(Place::Lent(bytes))
+    }
+}
+
+impl<'a, const N: usize> From<&'a [u8; N]> for Payload<'a> {
+    fn from(bytes: &'a [u8; N]) -> Self {
+        Self::from(bytes.as_slice())
+    }
+}
+
+/// Equal are those of the same bytes, wherever they are.
+impl PartialEq for Payload<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Payload<'_> {}
