@@ -1,50 +1,14 @@
 //! Frames go into records and come out of them, however the records are cut and whoever breaks off.
 
-use std::collections::VecDeque;
-use std::io::{self, IoSlice, Read};
+use std::io::Read;
 use std::task::Waker;
 
 use ferry_session::{Block, Epoch, Payload, Session, SessionId, Settings, TRAILER, Time};
 use proptest::prelude::*;
+use tokio::io::duplex;
 
 use super::*;
 use crate::tls::twins;
-
-/// The receiving end of a connection: bytes that have arrived, as many at once as `piece` says.
-struct Arrived {
-    bytes: VecDeque<u8>,
-    piece: usize,
-}
-
-impl Stream for Arrived {
-    fn poll_read(&mut self, _: &mut Context<'_>, bufs: &mut [io::IoSliceMut<'_>]) -> Poll<io::Result<usize>> {
-        let room = bufs[0].len().min(self.piece);
-        match self.bytes.read(&mut bufs[0][..room]) {
-            Ok(0) => Poll::Pending,
-            read => Poll::Ready(read),
-        }
-    }
-
-    fn poll_write(&mut self, _: &mut Context<'_>, _: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Poll::Pending
-    }
-
-    fn poll_shutdown(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Pending
-    }
-
-    fn limit_unsent(&mut self, _: u32) {}
-
-    fn make_room(&mut self, _: u32) {}
-
-    fn be_local(&mut self) {}
-
-    fn settle(self: Box<Self>) -> Box<dyn Stream> {
-        self
-    }
-
-    fn reset_on_drop(&mut self) {}
-}
 
 fn ends() -> (Outgoing, Incoming) {
     let (sealer, opener) = twins(0);
@@ -58,27 +22,38 @@ fn written(outgoing: &mut Outgoing) -> Vec<u8> {
     bytes
 }
 
-/// What the frames say, one after another; `take` breaks off after those that `breaks` says.
-fn received(incoming: &mut Incoming, bytes: Vec<u8>, piece: usize, breaks: &[bool]) -> Vec<Frame<'static>> {
-    let mut stream = Arrived { bytes: bytes.into(), piece };
+/// Hands over all frames of `bytes`, which arrive in pieces.
+fn receive(incoming: &mut Incoming, bytes: &[u8], piece: usize, take: &mut dyn FnMut(Frame<'_>) -> ControlFlow<()>) {
     let mut cx = Context::from_waker(Waker::noop());
+    let (mut near, mut far) = duplex(piece);
+    for piece in bytes.chunks(piece) {
+        let written = Stream::poll_write(&mut near, &mut cx, &[IoSlice::new(piece)]);
+        assert!(matches!(written, Poll::Ready(Ok(count)) if count == piece.len()));
+        while let Poll::Ready(polled) = incoming.poll(&mut cx, &mut far, take) {
+            let _ = polled.expect("frames");
+        }
+    }
+}
+
+/// The frames, one after another; who takes them breaks off after those that `breaks` says.
+fn received(incoming: &mut Incoming, bytes: &[u8], piece: usize, breaks: &[bool]) -> Vec<Frame<'static>> {
     let (mut frames, mut breaks) = (Vec::new(), breaks.iter().cycle());
-    let mut take = |frame: Frame<'_>| {
+    receive(incoming, bytes, piece, &mut |frame| {
         frames.push(match frame {
-            Frame::Data { offset, payload } => {
-                let mut block = Block::default();
-                block[..payload.len()].copy_from_slice(&payload);
-                Frame::Data { offset, payload: Payload::owned(block, 0..payload.len()) }
-            }
+            Frame::Data { offset, payload } => kept(offset, &payload),
             Frame::Ack { received, window } => Frame::Ack { received, window },
             other => panic!("{} was not sent", other.name()),
         });
         if *breaks.next().expect("a cycle") { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    };
-    while let Poll::Ready(polled) = incoming.poll(&mut cx, &mut stream, &mut take) {
-        let _ = polled.expect("frames");
-    }
+    });
     frames
+}
+
+/// A Data frame that outlives what it was made of.
+fn kept(offset: u64, payload: &[u8]) -> Frame<'static> {
+    let mut block = Block::default();
+    block[..payload.len()].copy_from_slice(payload);
+    Frame::Data { offset, payload: Payload::owned(block, 0..payload.len()) }
 }
 
 /// A session that sends what it is given at once.
@@ -127,16 +102,14 @@ proptest! {
             while let Some(frame) = session.poll_transmit(now, epoch) {
                 outgoing.push(&frame).expect("room");
                 let Frame::Data { offset, payload } = frame else { continue };
-                let mut block = Block::default();
-                block[..payload.len()].copy_from_slice(&payload);
-                sent.push(Frame::Data { offset, payload: Payload::owned(block, 0..payload.len()) });
+                sent.push(kept(offset, &payload));
             }
             if flush {
                 wire.extend(written(&mut outgoing));
             }
         }
         wire.extend(written(&mut outgoing));
-        let frames = received(&mut incoming, wire, piece, &breaks);
+        let frames = received(&mut incoming, &wire, piece, &breaks);
         prop_assert!(frames == sent, "{:?} of {:?}", frames.len(), sent.len());
         let payloads = frames.iter().filter_map(|frame| match frame {
             Frame::Data { payload, .. } => Some(&payload[..]),
@@ -157,14 +130,12 @@ fn the_payload_of_a_large_record_comes_in_a_block_of_its_own() {
         );
         outgoing.push(&frame).expect("room");
     }
-    let mut stream = Arrived { bytes: written(&mut outgoing).into(), piece: usize::MAX };
-    let mut cx = Context::from_waker(Waker::noop());
     let (mut whole, mut copied) = (0, 0);
-    let mut take = |frame: Frame<'_>| {
+    let wire = written(&mut outgoing);
+    receive(&mut incoming, &wire, wire.len(), &mut |frame| {
         let Frame::Data { payload, .. } = frame else { panic!("{} was not sent", frame.name()) };
         *if payload.is_owned() { &mut whole } else { &mut copied } += payload.len();
         ControlFlow::Continue(())
-    };
-    while incoming.poll(&mut cx, &mut stream, &mut take).is_ready() {}
+    });
     assert_eq!((whole + copied, copied), (100_000, 100_000 % (Block::SIZE - 12)));
 }
