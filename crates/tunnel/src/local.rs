@@ -26,12 +26,14 @@ pub(crate) struct Local {
     ended: bool,
     /// How much the next read asks for: grows while reads come back full.
     want: usize,
+    /// The last read left nothing in the socket.
+    emptied: bool,
 }
 
 impl Local {
     pub(crate) fn new(mut stream: Box<dyn Stream>) -> Self {
         stream.be_local();
-        Self { stream: Some(stream), readable: true, ended: false, want: *READ.start() }
+        Self { stream: Some(stream), readable: true, ended: false, want: *READ.start(), emptied: false }
     }
 
     /// Bytes from the application into the session; returns how many, or nothing to do.
@@ -58,9 +60,16 @@ impl Local {
             self.readable = false;
             session.finish();
         }
+        // Of a read into several buffers it is not known.
+        self.emptied = (1..want).contains(&read) && want < IN_PLACE;
         self.want = if read == want { want * 2 } else { self.want.min(read.max(1).next_power_of_two() * 2) };
         self.want = self.want.clamp(*READ.start(), *READ.end());
         polled
+    }
+
+    /// The last read left nothing: what comes next is worth waiting for, once asked for.
+    pub(crate) fn is_emptied(&self) -> bool {
+        self.emptied
     }
 
     /// Bytes from the session to the application, and the end behind them.

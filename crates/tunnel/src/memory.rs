@@ -136,8 +136,8 @@ impl Lease {
     }
 
     /// Gives a session that its buffers hold up twice the room, if it can be lent: up to `most` for each, and to what is
-    /// of use on the `path`.
-    pub(crate) fn follow(&mut self, session: &mut Session, most: u64, path: &RoundTrip) {
+    /// of use on the `path`. Says whether there is more room now.
+    pub(crate) fn follow(&mut self, session: &mut Session, most: u64, path: &RoundTrip) -> bool {
         let mut wanted = self.held;
         let twice = |held: u64, least: u64| (held * 2).min(useful(path.least()).max(held)).min(most.max(least));
         if session.replay_is_short() {
@@ -146,9 +146,11 @@ impl Lease {
         if session.take_window_short() {
             wanted.receive = twice(wanted.receive, FLOOR.receive);
         }
-        if wanted != self.held && self.grow_to(wanted) {
+        let grown = wanted != self.held && self.grow_to(wanted);
+        if grown {
             session.set_capacities(self.held.replay, self.held.receive);
         }
+        grown
     }
 
     /// Gives back what a session at rest has no use for. The window that the peer was told stays promised.

@@ -75,8 +75,11 @@ pub(crate) struct Driver {
     /// Most bytes that each buffer may be lent, and most that one key protects.
     most: u64,
     key_bytes: u64,
-    timer: Option<Pin<Box<Sleep>>>,
-    timer_at: Option<Time>,
+    /// When the session or its rotation has to be looked after next, as of the last round.
+    due: Option<Time>,
+    /// Wakes the task by then.
+    alarm: Option<Pin<Box<Sleep>>>,
+    alarm_at: Option<Time>,
     outcome: Option<Outcome>,
 }
 
@@ -110,8 +113,9 @@ impl Driver {
             counters,
             most,
             key_bytes,
-            timer: None,
-            timer_at: None,
+            due: None,
+            alarm: None,
+            alarm_at: None,
             outcome: None,
         }
     }
@@ -200,39 +204,60 @@ impl Driver {
         }
     }
 
+    /// Goes through everything once. Says whether to do so again before the task sleeps: each step that leaves
+    /// something undone either says so, or has what it waits for wake the task.
     fn round(&mut self, cx: &mut Context<'_>) -> bool {
         let now = self.shared.now();
-        let mut moved = false;
+        let mut again = false;
         for command in self.entry.mailbox.take(cx) {
             self.on_command(command);
-            moved = true;
+            again = true;
         }
-        moved |= self.poll_obtaining(cx);
-        if self.session.poll_timeout().is_some_and(|at| at <= now) {
-            self.session.handle_timeout(now);
-            moved = true;
+        again |= self.poll_obtaining(cx);
+        if self.due.is_some_and(|due| due <= now) {
+            again |= self.on_due(now);
         }
-        if self.rotate_at.is_some_and(|at| at <= now) || self.key_is_worn() {
-            self.rotate_at = None;
-            self.obtain(true);
-            // What it waits for is polled, and wakes this task, from the next round on.
-            moved = true;
-        }
-        moved |= self.receive(now, cx);
+        again |= self.receive(now, cx);
         // What the application sees has happened to whoever asks this tunnel, too.
+        again |= self.on_events(now);
+        again |= self.deliver(cx);
+        // Those of the peer's acks and of the application's reads are what is written into next.
+        self.return_spent();
+        again |= self.collect(cx);
+        self.return_spent();
+        again |= self.transmit(now, cx);
+        again |= self.on_events(now);
+        again |= self.lease.follow(&mut self.session, self.most, &self.peer.round_trip);
+        again
+    }
+
+    /// The moment has come that the session or its rotation waited for, or it is put off.
+    fn on_due(&mut self, now: Time) -> bool {
+        self.session.handle_timeout(now);
+        if self.rotate_at.is_some_and(|at| at <= now) {
+            self.replace_keys();
+        }
+        true
+    }
+
+    fn replace_keys(&mut self) {
+        self.rotate_at = None;
+        self.obtain(true);
+    }
+
+    fn on_events(&mut self, now: Time) -> bool {
+        let mut any = false;
         while let Some(event) = self.session.poll_event() {
             self.on_event(now, event);
-            moved = true;
+            any = true;
         }
-        moved |= self.deliver(cx);
-        // Those of the peer's acks and of the application's reads are what is written into next.
+        any
+    }
+
+    fn return_spent(&mut self) {
         while let Some(block) = self.session.poll_spent() {
             scratch::return_block(block);
         }
-        moved |= self.collect(cx);
-        self.lease.follow(&mut self.session, self.most, &self.peer.round_trip);
-        moved |= self.transmit(now, cx);
-        moved
     }
 
     /// The current link has carried as many bytes as one key may, in either direction.
@@ -258,23 +283,27 @@ impl Driver {
     /// Frames from the links into the session.
     fn receive(&mut self, now: Time, cx: &mut Context<'_>) -> bool {
         let mut lost: Option<(Epoch, LinkError)> = None;
-        let mut moved = false;
+        // What comes over one link decides whether another is read.
+        let (several, mut again) = (self.links.len() > 1, false);
         for (epoch, link) in &mut self.links {
             let (epoch, session) = (*epoch, &mut self.session);
-            if !session.may_read(epoch) {
-                continue;
-            }
-            let polled = link.poll_frames(cx, &mut |frame| {
-                session.handle_frame(now, epoch, frame);
-                if session.may_read(epoch) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-            });
-            match polled {
-                Poll::Pending => {}
-                Poll::Ready(Ok(_)) => {
-                    session.handle_bytes(now, epoch);
-                    moved = true;
+            while session.may_read(epoch) {
+                let polled = link.poll_frames(cx, &mut |frame| {
+                    session.handle_frame(now, epoch, frame);
+                    if session.may_read(epoch) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                });
+                match polled {
+                    Poll::Pending => break,
+                    Poll::Ready(Ok(_)) => session.handle_bytes(now, epoch),
+                    Poll::Ready(Err(error)) => {
+                        lost = Some((epoch, error));
+                        break;
+                    }
                 }
-                Poll::Ready(Err(error)) => lost = Some((epoch, error)),
+                again |= several || !link.is_emptied();
+                if !link.is_emptied() {
+                    break;
+                }
             }
         }
         if let Some((epoch, error)) = lost {
@@ -284,9 +313,9 @@ impl Driver {
             } else {
                 self.lose(epoch);
             }
-            moved = true;
+            again = true;
         }
-        moved
+        again
     }
 
     /// The peer sent what is no frame: it would again on the next link.
@@ -304,54 +333,65 @@ impl Driver {
     /// Frames from the session to the links.
     fn transmit(&mut self, now: Time, cx: &mut Context<'_>) -> bool {
         let mut lost: Option<(Epoch, LinkError)> = None;
-        let mut moved = false;
+        let (several, mut again) = (self.links.len() > 1, false);
         for (epoch, link) in &mut self.links {
             let epoch = *epoch;
             let filled = loop {
                 if !link.has_room() {
-                    break Ok(());
+                    break Ok(true);
                 }
-                let Some(frame) = self.session.poll_transmit(now, epoch) else { break Ok(()) };
-                moved = true;
+                let Some(frame) = self.session.poll_transmit(now, epoch) else { break Ok(false) };
+                again |= several;
                 if let Err(error) = link.push(&frame) {
                     break Err(error);
                 }
             };
-            match filled.and_then(|()| match link.poll_flush(cx) {
-                Poll::Ready(flushed) => flushed,
-                Poll::Pending => Ok(()),
-            }) {
-                Ok(()) => {}
+            let flushed = filled.and_then(|full| match link.poll_flush(cx) {
+                Poll::Ready(flushed) => flushed.map(|()| full),
+                Poll::Pending => Ok(false),
+            });
+            match flushed {
+                Ok(left) => again |= left,
                 Err(error) => lost = Some((epoch, error)),
             }
         }
         if let Some((epoch, error)) = lost {
             debug!(session = %self.session.id(), %epoch, "link lost: {error}");
             self.lose(epoch);
-            moved = true;
+            again = true;
         }
-        moved
+        if self.key_is_worn() {
+            self.replace_keys();
+            again = true;
+        }
+        again
     }
 
+    /// Bytes from the application into the session.
     fn collect(&mut self, cx: &mut Context<'_>) -> bool {
-        match self.local.poll_collect(cx, &mut self.session) {
-            Poll::Pending => false,
-            Poll::Ready(Ok(count)) => {
-                self.entry.sent.fetch_add(count as u64, Ordering::Relaxed);
-                self.counters.sent.inc_by(count as u64);
-                true
+        loop {
+            match self.local.poll_collect(cx, &mut self.session) {
+                Poll::Pending => return false,
+                Poll::Ready(Ok(count)) => {
+                    self.entry.sent.fetch_add(count as u64, Ordering::Relaxed);
+                    self.counters.sent.inc_by(count as u64);
+                }
+                Poll::Ready(Err(error)) => return self.on_local_lost(&error),
             }
-            Poll::Ready(Err(error)) => self.on_local_lost(&error),
+            if !self.local.is_emptied() {
+                return true;
+            }
         }
     }
 
+    /// Bytes from the session to the application.
     fn deliver(&mut self, cx: &mut Context<'_>) -> bool {
         match self.local.poll_deliver(cx, &mut self.session) {
             Poll::Pending => false,
             Poll::Ready(Ok(count)) => {
                 self.entry.received.fetch_add(count as u64, Ordering::Relaxed);
                 self.counters.received.inc_by(count as u64);
-                true
+                self.session.receive_buffered() > 0 || self.session.is_drained()
             }
             Poll::Ready(Err(error)) => self.on_local_lost(&error),
         }
@@ -367,27 +407,24 @@ impl Driver {
         self.outcome.is_some() && self.links.is_empty() && self.local.is_over()
     }
 
-    /// Wakes the task when the session has something to do next.
+    /// Has the task woken when it is due.
     fn arm(&mut self, cx: &mut Context<'_>) -> bool {
-        let at = self.session.poll_timeout().into_iter().chain(self.rotate_at).min();
-        if at != self.timer_at {
-            self.timer_at = at;
-            if let Some(at) = at {
-                let deadline = self.shared.instant(at);
-                match self.timer.as_mut() {
-                    Some(timer) => timer.as_mut().reset(deadline),
-                    None => self.timer = Some(Box::pin(tokio::time::sleep_until(deadline))),
-                }
+        self.due = self.session.poll_timeout().into_iter().chain(self.rotate_at).min();
+        let Some(due) = self.due else { return false };
+        // The moment mostly moves away: an alarm that goes off early, now and then, costs less than moving it each time.
+        if self.alarm_at.is_none_or(|at| at > due) {
+            self.alarm_at = Some(due);
+            let deadline = self.shared.instant(due);
+            match self.alarm.as_mut() {
+                Some(alarm) => alarm.as_mut().reset(deadline),
+                None => self.alarm = Some(Box::pin(tokio::time::sleep_until(deadline))),
             }
         }
-        let fired = match (self.timer_at, self.timer.as_mut()) {
-            (Some(_), Some(timer)) => timer.as_mut().poll(cx).is_ready(),
-            _ => false,
-        };
-        if fired {
-            self.timer_at = None;
+        let rang = self.alarm.as_mut().is_some_and(|alarm| alarm.as_mut().poll(cx).is_ready());
+        if rang {
+            self.alarm_at = None;
         }
-        fired
+        rang
     }
 
     /// Ends the session's record here.
@@ -415,15 +452,17 @@ impl Future for Driver {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let driver = self.get_mut();
         for _ in 0..ROUNDS {
-            let moved = driver.round(cx);
+            let again = driver.round(cx);
             if driver.is_over() {
                 driver.leave();
                 return Poll::Ready(());
             }
-            if !moved && !driver.arm(cx) {
+            if !again && !driver.arm(cx) {
                 return Poll::Pending;
             }
         }
+        // However much there is to do, what is due is looked after.
+        driver.arm(cx);
         cx.waker().wake_by_ref();
         Poll::Pending
     }

@@ -26,12 +26,14 @@ pub(super) struct Incoming {
     held: Vec<u8>,
     /// Bytes opened.
     opened: u64,
+    /// The last read left nothing in the socket, and everything that is here was taken.
+    emptied: bool,
 }
 
 impl Incoming {
     /// `received` came behind the handshake.
     pub(super) fn new(opener: Opener, received: Vec<u8>) -> Self {
-        Self { opener, received, held: Vec::new(), opened: 0 }
+        Self { opener, received, held: Vec::new(), opened: 0, emptied: false }
     }
 
     pub(super) fn records(&self) -> u64 {
@@ -42,6 +44,10 @@ impl Incoming {
         self.opened
     }
 
+    pub(super) fn is_emptied(&self) -> bool {
+        self.emptied
+    }
+
     /// Hands over the frames that are there, reading the socket at most once. `Continue`: there may be more;
     /// `Break`: `take` broke off, the rest is kept.
     pub(super) fn poll(
@@ -50,6 +56,7 @@ impl Incoming {
         stream: &mut dyn Stream,
         take: &mut Take<'_>,
     ) -> Poll<Result<ControlFlow<()>, LinkError>> {
+        self.emptied = false;
         if !self.held.is_empty() {
             let held = std::mem::take(&mut self.held);
             let (taken, flow) = take_frames(&held, take)?;
@@ -70,12 +77,13 @@ impl Incoming {
     ) -> Poll<Result<ControlFlow<()>, LinkError>> {
         let kept = self.received.len();
         buffer[..kept].copy_from_slice(&self.received);
-        let mut filled = kept;
+        let (mut filled, mut emptied) = (kept, false);
         if Opener::length(&buffer[..kept])?.is_none() {
             filled += match ready!(stream.poll_read(cx, &mut [IoSliceMut::new(&mut buffer[kept..])]))? {
                 0 => return Poll::Ready(Err(LinkError::Closed)),
                 count => count,
             };
+            emptied = filled < buffer.len();
         }
         let mut start = 0;
         let mut flow = ControlFlow::Continue(());
@@ -86,6 +94,7 @@ impl Incoming {
                 break;
             }
         }
+        self.emptied = emptied && flow.is_continue();
         // An exact size: what waits here may wait for long.
         self.received = buffer[start..filled].to_vec();
         Poll::Ready(Ok(flow))

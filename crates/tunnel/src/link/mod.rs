@@ -276,6 +276,11 @@ impl Link {
         self.incoming.poll(cx, &mut *self.stream, take)
     }
 
+    /// The last read left nothing: what comes next is worth waiting for, once asked for.
+    pub(crate) fn is_emptied(&self) -> bool {
+        self.incoming.is_emptied()
+    }
+
     /// Whether the peer has closed the link, or sent something that nobody waits for.
     pub(crate) fn is_stale(&mut self) -> bool {
         let mut cx = Context::from_waker(std::task::Waker::noop());
