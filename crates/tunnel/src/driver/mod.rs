@@ -260,9 +260,11 @@ impl Driver {
         }
     }
 
-    /// The current link has carried as many bytes as one key may, in either direction.
+    /// The current link has carried as many bytes as one key may, in either direction. One that is read to its end still
+    /// has been replaced already.
     fn key_is_worn(&self) -> bool {
-        self.rotate_at.is_some() && self.links.iter().any(|(_, link)| link.is_worn(self.key_bytes))
+        let newest = self.links.iter().max_by_key(|(epoch, _)| *epoch);
+        self.rotate_at.is_some() && newest.is_some_and(|(_, link)| link.is_worn(self.key_bytes))
     }
 
     fn poll_obtaining(&mut self, cx: &mut Context<'_>) -> bool {
@@ -403,6 +405,13 @@ impl Driver {
         true
     }
 
+    /// Nothing waits for this task alone: neither what happened, nor what a link would take.
+    fn is_at_rest(&mut self) -> bool {
+        let now = self.shared.now();
+        let mut ready = self.links.iter().filter(|(_, link)| link.has_room()).map(|(epoch, _)| *epoch);
+        ready.all(|epoch| self.session.poll_transmit(now, epoch).is_none()) && self.session.poll_event().is_none()
+    }
+
     fn is_over(&self) -> bool {
         self.outcome.is_some() && self.links.is_empty() && self.local.is_over()
     }
@@ -458,6 +467,7 @@ impl Future for Driver {
                 return Poll::Ready(());
             }
             if !again && !driver.arm(cx) {
+                debug_assert!(driver.is_at_rest(), "a round has left something, and nobody wakes the task for it");
                 return Poll::Pending;
             }
         }

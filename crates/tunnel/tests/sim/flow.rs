@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::apps::Part;
+use crate::net::Heal;
 use crate::pipe::Line;
 use crate::seeds::live;
 use crate::stream::End;
@@ -68,6 +69,38 @@ fn a_slow_application_pauses_only_itself() {
         println!("beside one that holds {held} bytes, another session moved 3 MB each way in {:?}", before.elapsed());
         assert!(before.elapsed() < Duration::from_secs(30), "{:?}", before.elapsed());
         drop((slow, kept));
+        world.rest().await;
+    });
+}
+
+/// A session that has moved enough to have as much buffer as its path takes.
+async fn grown(world: &World) -> [End; 2] {
+    let [mut near, mut far] = world.apps.play(world.connect(NEAR).await).await;
+    const BYTES: usize = 10_000_000;
+    let stream = vec![7; BYTES];
+    let (written, ()) = tokio::join!(near.write_all(&stream), drain(&mut far, BYTES));
+    written.unwrap();
+    [near, far]
+}
+
+#[test]
+fn however_much_arrives_at_once_is_passed_on_at_once() {
+    live(async {
+        let wide = Line { buffer: 8 * 1024 * 1024, ..line(1) };
+        let mut world = World::start(wide, [false, true], |_| ()).await;
+        let [mut near, mut far] = grown(&world).await;
+        // More than an end reads, or writes, in one go.
+        const BYTES: usize = 600_000;
+        world.net.hold();
+        near.write_all(&[7; BYTES]).await.unwrap();
+        sleep(Duration::from_millis(200)).await;
+        let before = Instant::now();
+        world.net.heal(Heal::Late(Duration::ZERO));
+        drain(&mut far, BYTES).await;
+        println!("600 kB that were held up have passed in {:?}", before.elapsed());
+        // The path takes 1 ms, an ack that nothing takes along 25.
+        assert!(before.elapsed() < Duration::from_millis(10), "{:?}", before.elapsed());
+        drop((near, far));
         world.rest().await;
     });
 }

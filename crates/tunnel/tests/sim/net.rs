@@ -21,7 +21,7 @@ use crate::pipe::{Line, Pipe};
 use crate::stream::{Connection, End};
 
 /// A connection inside a host.
-const LOOPBACK: Line = Line { latency: Duration::ZERO, rate: 0, buffer: 64 * 1024, fragile: false };
+const LOOPBACK: Line = Line { latency: Duration::ZERO, rate: 0, buffer: 1024 * 1024, fragile: false };
 
 /// A SYN that is not answered is sent again this much later, then twice as much.
 const SYN_AGAIN: Duration = Duration::from_secs(1);

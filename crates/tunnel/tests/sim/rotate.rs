@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep};
 
+use crate::pipe::Line;
 use crate::seeds::live;
 use crate::world::{NEAR, World, line};
 
@@ -32,6 +34,35 @@ fn the_keys_of_an_idle_session_become_no_older_than_was_asked_for() {
     // A key counts from its handshake, which is over some round trips after the dial began.
     let oldest = gaps.into_iter().max();
     assert!(oldest <= Some(EVERY + 4 * ROUND_TRIP), "{oldest:?}");
+}
+
+#[test]
+fn a_key_protects_hardly_more_bytes_than_it_may_in_either_direction() {
+    const BYTES: usize = 10_000_000;
+    const MOST: u64 = 1_000_000;
+    for up in [true, false] {
+        let dials = live(async {
+            let slow = Line { rate: 10_000_000, ..line(1) };
+            let mut world = World::start(slow, [false, true], |config| {
+                (config.rotation.every, config.rotation.bytes) = (Duration::from_secs(3600), MOST);
+                (config.warm_links.own, config.warm_links.offered) = (0, 0);
+            })
+            .await;
+            let [near, far] = world.apps.play(world.connect(NEAR).await).await;
+            world.net.reset_dials();
+            let (mut from, mut to) = if up { (near, far) } else { (far, near) };
+            let (stream, mut received) = (vec![7; BYTES], vec![0; BYTES]);
+            let (written, read) = tokio::join!(from.write_all(&stream), to.read_exact(&mut received));
+            (written.unwrap(), read.unwrap());
+            let dials = world.net.dials().started.len();
+            drop((from, to));
+            world.rest().await;
+            dials
+        });
+        println!("{dials} rotations for ten keys' bytes");
+        // A key is in use while the next one is made, and for what is on its way by then.
+        assert!((6..=10).contains(&dials), "{dials} rotations");
+    }
 }
 
 #[test]
