@@ -264,6 +264,9 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         self.0.offered.fetch_sub(1, Ordering::Relaxed);
-        self.0.pool.wake();
+        // An end that does not dial has nothing to replace it by.
+        if self.0.is_dialled() {
+            self.0.pool.wake();
+        }
     }
 }

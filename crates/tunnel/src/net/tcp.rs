@@ -12,6 +12,7 @@ use nix::{
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Handle, Id};
 
 use super::{BoxFuture, Listener, Network, Stream};
 
@@ -41,26 +42,29 @@ impl Network for Tcp {
     fn connect(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Stream>>> {
         Box::pin(async move {
             let stream = TcpStream::connect(addr).await?;
-            prepare(&stream)?;
-            Ok(Box::new(stream) as Box<dyn Stream>)
+            prepare(SockRef::from(&stream))?;
+            Ok(Box::new(Connection::new(stream)) as Box<dyn Stream>)
         })
     }
 
     fn bind(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
-        Box::pin(async move {
-            let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-            socket.set_nonblocking(true)?;
-            socket.set_reuse_address(true)?;
-            socket.bind(&addr.into())?;
-            socket.listen(BACKLOG)?;
-            Ok(Box::new(TcpListener::from_std(socket.into())?) as Box<dyn Listener>)
-        })
+        Box::pin(async move { Ok(Box::new(listener(addr)?) as Box<dyn Listener>) })
     }
 }
 
-fn prepare(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let socket = SockRef::from(stream);
+fn listener(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    // What it accepts has these from it: so many system calls that a new session does not wait for.
+    prepare(SockRef::from(&socket))?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+fn prepare(socket: SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4))
 }
 
@@ -68,8 +72,7 @@ impl Listener for TcpListener {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Stream>, SocketAddr)>> {
         Box::pin(async move {
             let (stream, addr) = TcpListener::accept(self).await?;
-            prepare(&stream)?;
-            Ok((Box::new(stream) as Box<dyn Stream>, addr))
+            Ok((Box::new(Connection::new(stream)) as Box<dyn Stream>, addr))
         })
     }
 
@@ -85,17 +88,29 @@ impl Listener for TcpListener {
     }
 }
 
-impl Stream for TcpStream {
+/// A connection, and the runtime that is told of its bytes.
+struct Connection {
+    stream: TcpStream,
+    home: Id,
+}
+
+impl Connection {
+    fn new(stream: TcpStream) -> Self {
+        Self { stream, home: Handle::current().id() }
+    }
+}
+
+impl Stream for Connection {
     fn poll_read(&mut self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>> {
         // With one buffer tokio knows from a short read that the socket is empty, which saves asking it again.
         if let [buf] = bufs {
             let mut buf = ReadBuf::new(buf);
-            ready!(AsyncRead::poll_read(Pin::new(self), cx, &mut buf))?;
+            ready!(AsyncRead::poll_read(Pin::new(&mut self.stream), cx, &mut buf))?;
             return Poll::Ready(Ok(buf.filled().len()));
         }
         loop {
-            ready!(self.poll_read_ready(cx))?;
-            match self.try_read_vectored(bufs) {
+            ready!(self.stream.poll_read_ready(cx))?;
+            match self.stream.try_read_vectored(bufs) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return Poll::Ready(result),
             }
@@ -105,11 +120,11 @@ impl Stream for TcpStream {
     fn poll_write(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         // The kernel is quicker with one buffer that is not in a list.
         if let [buf] = bufs {
-            return AsyncWrite::poll_write(Pin::new(self), cx, buf);
+            return AsyncWrite::poll_write(Pin::new(&mut self.stream), cx, buf);
         }
         loop {
-            ready!(self.poll_write_ready(cx))?;
-            match self.try_write_vectored(bufs) {
+            ready!(self.stream.poll_write_ready(cx))?;
+            match self.stream.try_write_vectored(bufs) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return Poll::Ready(result),
             }
@@ -117,13 +132,13 @@ impl Stream for TcpStream {
     }
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        AsyncWrite::poll_shutdown(Pin::new(self), cx)
+        AsyncWrite::poll_shutdown(Pin::new(&mut self.stream), cx)
     }
 
     fn limit_unsent(&mut self, bytes: u32) {
         // Without it control frames wait behind more data: slower, not wrong.
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        let _ = SockRef::from(&*self).set_tcp_notsent_lowat(bytes);
+        let _ = SockRef::from(&self.stream).set_tcp_notsent_lowat(bytes);
         #[cfg(not(any(target_os = "linux", target_os = "android")))]
         let _ = bytes;
     }
@@ -134,7 +149,7 @@ impl Stream for TcpStream {
         #[cfg(target_os = "linux")]
         for least in [i32::try_from(bytes).unwrap_or(i32::MAX), 1] {
             // Without it the first round trips are slower, not wrong.
-            let _ = setsockopt(&*self, ReceiveLowWater, &least);
+            let _ = setsockopt(&self.stream, ReceiveLowWater, &least);
         }
         #[cfg(not(target_os = "linux"))]
         let _ = bytes;
@@ -143,21 +158,24 @@ impl Stream for TcpStream {
     fn be_local(&mut self) {
         // BBR sets a timer for each segment, also within a host. Reno, which every kernel has and allows, sets none.
         #[cfg(target_os = "linux")]
-        if self.peer_addr().is_ok_and(|peer| peer.ip().is_loopback()) {
-            let _ = SockRef::from(&*self).set_tcp_congestion(b"reno");
+        if self.stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback()) {
+            let _ = SockRef::from(&self.stream).set_tcp_congestion(b"reno");
         }
     }
 
     fn settle(self: Box<Self>) -> Box<dyn Stream> {
-        match self.into_std().and_then(TcpStream::from_std) {
-            Ok(stream) => Box::new(stream),
+        if self.home == Handle::current().id() {
+            return self;
+        }
+        match self.stream.into_std().and_then(TcpStream::from_std) {
+            Ok(stream) => Box::new(Self::new(stream)),
             Err(error) => Box::new(Lost(error.kind())),
         }
     }
 
     fn reset_on_drop(&mut self) {
         // Nothing to be done about a socket that is beyond this.
-        let _ = SockRef::from(&*self).set_linger(Some(Duration::ZERO));
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
 }
 
@@ -216,10 +234,24 @@ mod tests {
     async fn a_stream_has_room_from_its_beginning_on_and_is_readable_with_one_byte() {
         let room = 1024 * 1024;
         let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.expect("a listener");
-        let mut stream = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
-        stream.make_room(room);
-        let size = SockRef::from(&stream).recv_buffer_size().expect("its size");
+        let stream = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
+        let mut connection = Connection::new(stream);
+        connection.make_room(room);
+        let size = SockRef::from(&connection.stream).recv_buffer_size().expect("its size");
         assert!(size >= room as usize, "{size} bytes");
-        assert_eq!(getsockopt(&stream, ReceiveLowWater), Ok(1));
+        assert_eq!(getsockopt(&connection.stream, ReceiveLowWater), Ok(1));
+    }
+
+    #[tokio::test]
+    async fn what_a_listener_accepts_does_not_wait_for_more_and_notices_a_host_that_is_gone() {
+        let listener = listener((std::net::Ipv4Addr::LOCALHOST, 0).into()).expect("a listener");
+        let connecting = TcpStream::connect(listener.local_addr().expect("an address"));
+        let (accepted, _connected) = tokio::join!(listener.accept(), connecting);
+        let (stream, _) = accepted.expect("a connection");
+        let socket = SockRef::from(&stream);
+        assert!(socket.tcp_nodelay().expect("its option"));
+        assert!(socket.keepalive().expect("its option"));
+        assert_eq!(socket.tcp_keepalive_time().expect("its option"), KEEPALIVE);
+        assert_eq!(socket.tcp_keepalive_interval().expect("its option"), KEEPALIVE / 4);
     }
 }

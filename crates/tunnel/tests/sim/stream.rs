@@ -16,7 +16,7 @@ use crate::net::Dialling;
 use crate::pipe::{Arrived, Cargo, Line, Pipe};
 
 /// Most bytes of one segment.
-const SEGMENT: usize = 64 * 1024;
+const SEGMENT: usize = 1024 * 1024;
 
 /// A connection; its end `i` writes to pipe `i` and reads from the other. End 0 has dialled.
 pub struct Connection {
