@@ -53,7 +53,8 @@ fn a_key_protects_hardly_more_bytes_than_it_may_in_either_direction() {
             let (mut from, mut to) = if up { (near, far) } else { (far, near) };
             let (stream, mut received) = (vec![7; BYTES], vec![0; BYTES]);
             let (written, read) = tokio::join!(from.write_all(&stream), to.read_exact(&mut received));
-            (written.unwrap(), read.unwrap());
+            written.unwrap();
+            read.unwrap();
             let dials = world.net.dials().started.len();
             drop((from, to));
             world.rest().await;
