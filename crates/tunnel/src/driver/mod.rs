@@ -1,22 +1,23 @@
 //! One task for each session: it moves bytes between the application, the session and its links.
 
-use std::borrow::Cow;
+mod alarm;
 mod events;
+mod steps;
 
 use std::future::Future;
-use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ferry_session::{Epoch, Frame, Hello, Instance, Intent, Outcome, Reset, ResetCode, Session, Side, Time};
-use tokio::time::Sleep;
+use ferry_session::{Epoch, Frame, Hello, Instance, Intent, Outcome, Session, Side, Time};
 use tracing::{debug, info};
 
+use alarm::Alarm;
+
 use crate::dial::DialError;
-use crate::link::{Link, LinkError};
+use crate::link::Link;
 use crate::local::Local;
 use crate::memory::Lease;
 use crate::metrics::{ByEnd, ByEnding, Counters, End, Ending};
@@ -75,11 +76,7 @@ pub(crate) struct Driver {
     /// Most bytes that each buffer may be lent, and most that one key protects.
     most: u64,
     key_bytes: u64,
-    /// When the session or its rotation has to be looked after next, as of the last round.
-    due: Option<Time>,
-    /// Wakes the task by then.
-    alarm: Option<Pin<Box<Sleep>>>,
-    alarm_at: Option<Time>,
+    alarm: Alarm,
     outcome: Option<Outcome>,
 }
 
@@ -113,9 +110,7 @@ impl Driver {
             counters,
             most,
             key_bytes,
-            due: None,
-            alarm: None,
-            alarm_at: None,
+            alarm: Alarm::default(),
             outcome: None,
         }
     }
@@ -214,8 +209,9 @@ impl Driver {
             again = true;
         }
         again |= self.poll_obtaining(cx);
-        if self.due.is_some_and(|due| due <= now) {
-            again |= self.on_due(now);
+        if self.alarm.is_due(now) {
+            self.on_due(now);
+            again = true;
         }
         again |= self.receive(now, cx);
         // What the application sees has happened to whoever asks this tunnel, too.
@@ -231,13 +227,12 @@ impl Driver {
         again
     }
 
-    /// The moment has come that the session or its rotation waited for, or it is put off.
-    fn on_due(&mut self, now: Time) -> bool {
+    /// The session or its rotation may have waited for this moment.
+    fn on_due(&mut self, now: Time) {
         self.session.handle_timeout(now);
         if self.rotate_at.is_some_and(|at| at <= now) {
             self.replace_keys();
         }
-        true
     }
 
     fn replace_keys(&mut self) {
@@ -282,129 +277,6 @@ impl Driver {
         true
     }
 
-    /// Frames from the links into the session.
-    fn receive(&mut self, now: Time, cx: &mut Context<'_>) -> bool {
-        let mut lost: Option<(Epoch, LinkError)> = None;
-        // What comes over one link decides whether another is read.
-        let (several, mut again) = (self.links.len() > 1, false);
-        for (epoch, link) in &mut self.links {
-            let (epoch, session) = (*epoch, &mut self.session);
-            while session.may_read(epoch) {
-                let polled = link.poll_frames(cx, &mut |frame| {
-                    session.handle_frame(now, epoch, frame);
-                    if session.may_read(epoch) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-                });
-                match polled {
-                    Poll::Pending => break,
-                    Poll::Ready(Ok(_)) => session.handle_bytes(now, epoch),
-                    Poll::Ready(Err(error)) => {
-                        lost = Some((epoch, error));
-                        break;
-                    }
-                }
-                again |= several || !link.is_emptied();
-                if !link.is_emptied() {
-                    break;
-                }
-            }
-        }
-        if let Some((epoch, error)) = lost {
-            debug!(session = %self.session.id(), %epoch, "link lost: {error}");
-            if error.to_reject().is_some() && self.outcome.is_none() {
-                self.break_off(&error);
-            } else {
-                self.lose(epoch);
-            }
-            again = true;
-        }
-        again
-    }
-
-    /// The peer sent what is no frame: it would again on the next link.
-    fn break_off(&mut self, error: &LinkError) {
-        let (code, reason) = (ResetCode::Protocol, error.to_string());
-        for (_, mut link) in std::mem::take(&mut self.links) {
-            let reset = Reset { code, reason: Cow::Borrowed(&reason) };
-            if link.push(&Frame::Reset(reset)).is_ok() {
-                self.shared.close_link(*link);
-            }
-        }
-        self.on_closed(Outcome::ResetHere { code, reason });
-    }
-
-    /// Frames from the session to the links.
-    fn transmit(&mut self, now: Time, cx: &mut Context<'_>) -> bool {
-        let mut lost: Option<(Epoch, LinkError)> = None;
-        let (several, mut again) = (self.links.len() > 1, false);
-        for (epoch, link) in &mut self.links {
-            let epoch = *epoch;
-            let filled = loop {
-                if !link.has_room() {
-                    break Ok(true);
-                }
-                let Some(frame) = self.session.poll_transmit(now, epoch) else { break Ok(false) };
-                again |= several;
-                if let Err(error) = link.push(&frame) {
-                    break Err(error);
-                }
-            };
-            let flushed = filled.and_then(|full| match link.poll_flush(cx) {
-                Poll::Ready(flushed) => flushed.map(|()| full),
-                Poll::Pending => Ok(false),
-            });
-            match flushed {
-                Ok(left) => again |= left,
-                Err(error) => lost = Some((epoch, error)),
-            }
-        }
-        if let Some((epoch, error)) = lost {
-            debug!(session = %self.session.id(), %epoch, "link lost: {error}");
-            self.lose(epoch);
-            again = true;
-        }
-        if self.key_is_worn() {
-            self.replace_keys();
-            again = true;
-        }
-        again
-    }
-
-    /// Bytes from the application into the session.
-    fn collect(&mut self, cx: &mut Context<'_>) -> bool {
-        loop {
-            match self.local.poll_collect(cx, &mut self.session) {
-                Poll::Pending => return false,
-                Poll::Ready(Ok(count)) => {
-                    self.entry.sent.fetch_add(count as u64, Ordering::Relaxed);
-                    self.counters.sent.inc_by(count as u64);
-                }
-                Poll::Ready(Err(error)) => return self.on_local_lost(&error),
-            }
-            if !self.local.is_emptied() {
-                return true;
-            }
-        }
-    }
-
-    /// Bytes from the session to the application.
-    fn deliver(&mut self, cx: &mut Context<'_>) -> bool {
-        match self.local.poll_deliver(cx, &mut self.session) {
-            Poll::Pending => false,
-            Poll::Ready(Ok(count)) => {
-                self.entry.received.fetch_add(count as u64, Ordering::Relaxed);
-                self.counters.received.inc_by(count as u64);
-                self.session.receive_buffered() > 0 || self.session.is_drained()
-            }
-            Poll::Ready(Err(error)) => self.on_local_lost(&error),
-        }
-    }
-
-    fn on_local_lost(&mut self, error: &std::io::Error) -> bool {
-        self.session.reset(ResetCode::Application, &format!("the application's connection failed: {error}"));
-        self.local.reset();
-        true
-    }
-
     /// Nothing waits for this task alone: neither what happened, nor what a link would take.
     fn is_at_rest(&mut self) -> bool {
         let now = self.shared.now();
@@ -416,24 +288,10 @@ impl Driver {
         self.outcome.is_some() && self.links.is_empty() && self.local.is_over()
     }
 
-    /// Has the task woken when it is due.
+    /// Has the task woken when the session or its rotation is due. Says whether that is now.
     fn arm(&mut self, cx: &mut Context<'_>) -> bool {
-        self.due = self.session.poll_timeout().into_iter().chain(self.rotate_at).min();
-        let Some(due) = self.due else { return false };
-        // The moment mostly moves away: an alarm that goes off early, now and then, costs less than moving it each time.
-        if self.alarm_at.is_none_or(|at| at > due) {
-            self.alarm_at = Some(due);
-            let deadline = self.shared.instant(due);
-            match self.alarm.as_mut() {
-                Some(alarm) => alarm.as_mut().reset(deadline),
-                None => self.alarm = Some(Box::pin(tokio::time::sleep_until(deadline))),
-            }
-        }
-        let rang = self.alarm.as_mut().is_some_and(|alarm| alarm.as_mut().poll(cx).is_ready());
-        if rang {
-            self.alarm_at = None;
-        }
-        rang
+        let due = self.session.poll_timeout().into_iter().chain(self.rotate_at).min();
+        self.alarm.poll(cx, due, |at| self.shared.instant(at))
     }
 
     /// Ends the session's record here.

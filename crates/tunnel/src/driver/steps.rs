@@ -1,0 +1,137 @@
+//! The steps of a round that move bytes. Each says whether it has left something that can be done at once.
+
+use std::borrow::Cow;
+use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use ferry_session::{Epoch, Frame, Outcome, Reset, ResetCode, Time};
+use tracing::debug;
+
+use super::Driver;
+use crate::link::LinkError;
+
+impl Driver {
+    /// Frames from the links into the session.
+    pub(super) fn receive(&mut self, now: Time, cx: &mut Context<'_>) -> bool {
+        let mut lost: Option<(Epoch, LinkError)> = None;
+        // What comes over one link decides whether another is read.
+        let (several, mut again) = (self.links.len() > 1, false);
+        for (epoch, link) in &mut self.links {
+            let (epoch, session) = (*epoch, &mut self.session);
+            while session.may_read(epoch) {
+                let polled = link.poll_frames(cx, &mut |frame| {
+                    session.handle_frame(now, epoch, frame);
+                    if session.may_read(epoch) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                });
+                match polled {
+                    Poll::Pending => break,
+                    Poll::Ready(Ok(_)) => session.handle_bytes(now, epoch),
+                    Poll::Ready(Err(error)) => {
+                        lost = Some((epoch, error));
+                        break;
+                    }
+                }
+                again |= several || !link.is_emptied();
+                if !link.is_emptied() {
+                    break;
+                }
+            }
+        }
+        if let Some((epoch, error)) = lost {
+            debug!(session = %self.session.id(), %epoch, "link lost: {error}");
+            if error.to_reject().is_some() && self.outcome.is_none() {
+                self.break_off(&error);
+            } else {
+                self.lose(epoch);
+            }
+            again = true;
+        }
+        again
+    }
+
+    /// The peer sent what is no frame: it would again on the next link.
+    fn break_off(&mut self, error: &LinkError) {
+        let (code, reason) = (ResetCode::Protocol, error.to_string());
+        for (_, mut link) in std::mem::take(&mut self.links) {
+            let reset = Reset { code, reason: Cow::Borrowed(&reason) };
+            if link.push(&Frame::Reset(reset)).is_ok() {
+                self.shared.close_link(*link);
+            }
+        }
+        self.on_closed(Outcome::ResetHere { code, reason });
+    }
+
+    /// Frames from the session to the links.
+    pub(super) fn transmit(&mut self, now: Time, cx: &mut Context<'_>) -> bool {
+        let mut lost: Option<(Epoch, LinkError)> = None;
+        let (several, mut again) = (self.links.len() > 1, false);
+        for (epoch, link) in &mut self.links {
+            let epoch = *epoch;
+            let filled = loop {
+                if !link.has_room() {
+                    break Ok(true);
+                }
+                let Some(frame) = self.session.poll_transmit(now, epoch) else { break Ok(false) };
+                again |= several;
+                if let Err(error) = link.push(&frame) {
+                    break Err(error);
+                }
+            };
+            let flushed = filled.and_then(|full| match link.poll_flush(cx) {
+                Poll::Ready(flushed) => flushed.map(|()| full),
+                Poll::Pending => Ok(false),
+            });
+            match flushed {
+                Ok(left) => again |= left,
+                Err(error) => lost = Some((epoch, error)),
+            }
+        }
+        if let Some((epoch, error)) = lost {
+            debug!(session = %self.session.id(), %epoch, "link lost: {error}");
+            self.lose(epoch);
+            again = true;
+        }
+        if self.key_is_worn() {
+            self.replace_keys();
+            again = true;
+        }
+        again
+    }
+
+    /// Bytes from the application into the session.
+    pub(super) fn collect(&mut self, cx: &mut Context<'_>) -> bool {
+        loop {
+            match self.local.poll_collect(cx, &mut self.session) {
+                Poll::Pending => return false,
+                Poll::Ready(Ok(count)) => {
+                    self.entry.sent.fetch_add(count as u64, Ordering::Relaxed);
+                    self.counters.sent.inc_by(count as u64);
+                }
+                Poll::Ready(Err(error)) => return self.on_local_lost(&error),
+            }
+            if !self.local.is_emptied() {
+                return true;
+            }
+        }
+    }
+
+    /// Bytes from the session to the application.
+    pub(super) fn deliver(&mut self, cx: &mut Context<'_>) -> bool {
+        match self.local.poll_deliver(cx, &mut self.session) {
+            Poll::Pending => false,
+            Poll::Ready(Ok(count)) => {
+                self.entry.received.fetch_add(count as u64, Ordering::Relaxed);
+                self.counters.received.inc_by(count as u64);
+                self.session.receive_buffered() > 0 || self.session.is_drained()
+            }
+            Poll::Ready(Err(error)) => self.on_local_lost(&error),
+        }
+    }
+
+    fn on_local_lost(&mut self, error: &std::io::Error) -> bool {
+        self.session.reset(ResetCode::Application, &format!("the application's connection failed: {error}"));
+        self.local.reset();
+        true
+    }
+}
