@@ -249,6 +249,7 @@ impl Driver {
         any
     }
 
+    /// Gives blocks back that the session has no use for: at rest it holds none.
     fn return_spent(&mut self) {
         while let Some(block) = self.session.poll_spent() {
             scratch::return_block(block);
@@ -277,11 +278,13 @@ impl Driver {
         true
     }
 
-    /// Nothing waits for this task alone: neither what happened, nor what a link would take.
+    /// Nothing waits for this task alone: neither what happened, nor what a link would take, nor memory for others.
     fn is_at_rest(&mut self) -> bool {
         let now = self.shared.now();
         let mut ready = self.links.iter().filter(|(_, link)| link.has_room()).map(|(epoch, _)| *epoch);
-        ready.all(|epoch| self.session.poll_transmit(now, epoch).is_none()) && self.session.poll_event().is_none()
+        ready.all(|epoch| self.session.poll_transmit(now, epoch).is_none())
+            && self.session.poll_event().is_none()
+            && self.session.poll_spent().is_none()
     }
 
     fn is_over(&self) -> bool {
