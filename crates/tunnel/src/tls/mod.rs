@@ -1,5 +1,6 @@
 //! TLS: who is spoken to, and how. The only place that names rustls.
 
+mod cipher;
 mod error;
 mod handshake;
 mod policy;

@@ -3,10 +3,10 @@
 //! rustls makes the handshake; after it nothing is left of TLS but records. Sealing them into the send buffer and
 //! opening them where they were received saves what dominates a tunnel's cost: the copies. `docs/decisions/0001`.
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use rustls::ConnectionTrafficSecrets;
 
 use super::TlsError;
+use super::cipher::{Key, Library, Nonce, TAG};
 
 /// Type, version and length in front of every record.
 pub(crate) const HEADER: usize = 5;
@@ -16,8 +16,6 @@ pub(crate) const MAX_PLAINTEXT: usize = 1 << 14;
 
 /// Longest record body: plaintext, content type, padding, tag (RFC 8446 §5.2).
 const MAX_BODY: usize = MAX_PLAINTEXT + 256;
-
-const TAG: usize = 16;
 
 /// Content type and tag behind every record's plaintext.
 pub(crate) const SEAL: usize = 1 + TAG;
@@ -32,21 +30,21 @@ pub(crate) const APPLICATION_DATA: u8 = 23;
 
 /// One direction's key, and how often it was used.
 struct Cipher {
-    key: LessSafeKey,
-    iv: [u8; NONCE_LEN],
+    key: Key,
+    iv: Nonce,
     records: u64,
 }
 
 impl Cipher {
-    fn new(first: u64, secrets: &ConnectionTrafficSecrets) -> Result<Self, TlsError> {
-        let (algorithm, key, iv) = match secrets {
-            ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (&AES_256_GCM, key, iv),
-            ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (&CHACHA20_POLY1305, key, iv),
+    fn new(library: Library, first: u64, secrets: &ConnectionTrafficSecrets) -> Result<Self, TlsError> {
+        let iv = match secrets {
+            ConnectionTrafficSecrets::Aes256Gcm { iv, .. } | ConnectionTrafficSecrets::Chacha20Poly1305 { iv, .. } => {
+                iv
+            }
             _ => return Err(TlsError::Policy("cipher suite")),
         };
-        let key = UnboundKey::new(algorithm, key.as_ref()).map_err(|_| TlsError::Policy("traffic key"))?;
         let iv = iv.as_ref().try_into().map_err(|_| TlsError::Policy("traffic IV"))?;
-        Ok(Self { key: LessSafeKey::new(key), iv, records: first })
+        Ok(Self { key: Key::new(library, secrets)?, iv, records: first })
     }
 
     /// "The 64-bit record sequence number is [...] padded to the left with zeros to iv_length.
@@ -54,9 +52,10 @@ impl Cipher {
     fn next_nonce(&mut self) -> Nonce {
         let mut nonce = self.iv;
         let sequence = self.records.to_be_bytes();
-        nonce[NONCE_LEN - sequence.len()..].iter_mut().zip(sequence).for_each(|(byte, number)| *byte ^= number);
+        let place = nonce.len() - sequence.len();
+        nonce[place..].iter_mut().zip(sequence).for_each(|(byte, number)| *byte ^= number);
         self.records += 1;
-        Nonce::assume_unique_for_key(nonce)
+        nonce
     }
 }
 
@@ -65,7 +64,7 @@ pub(crate) struct Sealer(Cipher);
 
 impl Sealer {
     pub(super) fn new(first: u64, secrets: &ConnectionTrafficSecrets) -> Result<Self, TlsError> {
-        Cipher::new(first, secrets).map(Self)
+        Cipher::new(Library::here(), first, secrets).map(Self)
     }
 
     /// Records made with this key.
@@ -85,20 +84,11 @@ impl Sealer {
         self.may_seal()?;
         debug_assert_eq!(payload.last(), Some(&APPLICATION_DATA));
         let (header, body) = begin(record)?;
-        let front =
-            body.len().checked_sub(payload.len() + TAG).ok_or(TlsError::Record("without room for its payload"))?;
+        if body.len() < payload.len() + TAG {
+            return Err(TlsError::Record("without room for its payload"));
+        }
         let nonce = self.0.next_nonce();
-        let sealed = if self.0.key.algorithm() == &AES_256_GCM {
-            let (front, rest) = body.split_at_mut(front);
-            self.0.key.seal_in_place_scatter(nonce, Aad::from(&*header), front, payload, rest)
-        } else {
-            // The library computes what is apart block by block with this cipher: a copy is cheaper.
-            let (plaintext, tag) = body.split_at_mut(front + payload.len());
-            plaintext[front..].copy_from_slice(payload);
-            let sealed = self.0.key.seal_in_place_separate_tag(nonce, Aad::from(&*header), plaintext);
-            sealed.map(|made| tag.copy_from_slice(made.as_ref()))
-        };
-        sealed.map_err(|_| TlsError::Record("cannot be sealed"))
+        self.0.key.seal_from(nonce, header, body, payload)
     }
 
     /// Tells the peer that nothing follows.
@@ -118,9 +108,7 @@ impl Sealer {
         let (plaintext, tag) = body.split_at_mut(body.len() - TAG);
         plaintext[plaintext.len() - 1] = content;
         let nonce = self.0.next_nonce();
-        let made = self.0.key.seal_in_place_separate_tag(nonce, Aad::from(&*header), plaintext);
-        tag.copy_from_slice(made.map_err(|_| TlsError::Record("cannot be sealed"))?.as_ref());
-        Ok(())
+        self.0.key.seal(nonce, header, plaintext, tag)
     }
 }
 
@@ -149,7 +137,7 @@ pub(crate) struct Opener(Cipher);
 
 impl Opener {
     pub(super) fn new(first: u64, secrets: &ConnectionTrafficSecrets) -> Result<Self, TlsError> {
-        Cipher::new(first, secrets).map(Self)
+        Cipher::new(Library::here(), first, secrets).map(Self)
     }
 
     /// Records opened with this key.
@@ -174,18 +162,15 @@ impl Opener {
     pub(crate) fn open<'a>(&mut self, record: &'a mut [u8]) -> Result<Opened<'a>, TlsError> {
         let (header, body) = record.split_at_mut(HEADER);
         let nonce = self.0.next_nonce();
-        let inner = self.0.key.open_in_place(nonce, Aad::from(&*header), body);
-        read(inner.map_err(|_| TlsError::Record("that does not authenticate"))?)
+        read(self.0.key.open(nonce, header, body)?)
     }
 
     /// Opens one whole record into `room`, which holds its [`inner_length`](Self::inner_length).
     pub(crate) fn open_into<'a>(&mut self, record: &[u8], room: &'a mut [u8]) -> Result<Opened<'a>, TlsError> {
         let (header, body) = record.split_at(HEADER);
-        let (ciphertext, tag) = body.split_at(body.len() - TAG);
-        let inner = &mut room[..ciphertext.len()];
+        let inner = &mut room[..body.len() - TAG];
         let nonce = self.0.next_nonce();
-        let opened = self.0.key.open_separate_gather(nonce, Aad::from(header), ciphertext, tag, inner);
-        opened.map_err(|_| TlsError::Record("that does not authenticate"))?;
+        self.0.key.open_into(nonce, header, body, inner)?;
         read(inner)
     }
 

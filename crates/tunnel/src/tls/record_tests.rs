@@ -23,7 +23,7 @@ struct Halves {
 }
 
 /// A handshake between our client and a server of theirs that knows this suite only.
-fn halves_over(suite: SupportedCipherSuite, tickets: usize) -> Halves {
+fn halves_over(suite: SupportedCipherSuite, library: Library, tickets: usize) -> Halves {
     let (near, far) = (Identity::generate().unwrap(), Identity::generate().unwrap());
     let only = |identity: &Identity| Arc::<[PublicKey]>::from([identity.public_key()]);
     let provider = CryptoProvider { cipher_suites: vec![suite], ..policy::provider() };
@@ -54,24 +54,36 @@ fn halves_over(suite: SupportedCipherSuite, tickets: usize) -> Halves {
     let secrets = ours.dangerous_extract_secrets().unwrap();
     Halves {
         theirs: theirs.into(),
-        sealer: Sealer::new(secrets.tx.0, &secrets.tx.1).unwrap(),
-        opener: Opener::new(secrets.rx.0, &secrets.rx.1).unwrap(),
+        sealer: Sealer(Cipher::new(library, secrets.tx.0, &secrets.tx.1).unwrap()),
+        opener: Opener(Cipher::new(library, secrets.rx.0, &secrets.rx.1).unwrap()),
     }
 }
 
-/// Over each suite of ours.
+const LIBRARIES: [Library; 2] = [Library::AwsLc, Library::Ring];
+
+fn by_each_library<T: Copy>(this: T) -> [(T, Library); 2] {
+    LIBRARIES.map(|library| (this, library))
+}
+
+/// Over each suite of ours, by each library.
 fn each_suite() -> impl Iterator<Item = Halves> {
-    policy::provider().cipher_suites.into_iter().map(|suite| halves_over(suite, 0))
+    let suites = policy::provider().cipher_suites.into_iter();
+    suites.flat_map(|suite| LIBRARIES.map(|library| halves_over(suite, library, 0)))
 }
 
 fn halves() -> Halves {
-    halves_over(policy::provider().cipher_suites[0], 0)
+    halves_over(policy::provider().cipher_suites[0], Library::here(), 0)
 }
 
 /// A sealer and an opener of the same direction, after `first` records.
 pub(crate) fn twins(first: u64) -> (Sealer, Opener) {
+    twins_by(Library::here(), first)
+}
+
+fn twins_by(library: Library, first: u64) -> (Sealer, Opener) {
     let secrets = ConnectionTrafficSecrets::Aes256Gcm { key: AeadKey::from([7; 32]), iv: Iv::copy(&[9; 12]) };
-    (Sealer::new(first, &secrets).unwrap(), Opener::new(first, &secrets).unwrap())
+    let cipher = || Cipher::new(library, first, &secrets).unwrap();
+    (Sealer(cipher()), Opener(cipher()))
 }
 
 fn payload(length: usize) -> Vec<u8> {
@@ -186,11 +198,11 @@ fn what_rustls_seals_is_opened_into_room_elsewhere() {
 #[test]
 fn what_was_changed_on_its_way_is_not_opened_into_room_elsewhere() {
     let record = seal(&mut twins(0).0, &payload(1000));
-    for at in [0, 3, HEADER, HEADER + 500, record.len() - 1] {
+    for (at, library) in [0, 3, HEADER, HEADER + 500, record.len() - 1].into_iter().flat_map(by_each_library) {
         let mut changed = record.clone();
         changed[at] ^= 1;
-        let opened = twins(0).1.open_into(&changed, &mut [0; 2000]).map(|_| ());
-        assert!(matches!(opened, Err(TlsError::Record(_))), "byte {at}");
+        let opened = twins_by(library, 0).1.open_into(&changed, &mut [0; 2000]).map(|_| ());
+        assert!(matches!(opened, Err(TlsError::Record(_))), "byte {at}, {library:?}");
     }
 }
 
@@ -242,12 +254,10 @@ fn close_notify_goes_both_ways() {
 fn raw(sealer: &mut Sealer, inner: &[u8]) -> Vec<u8> {
     let mut record = vec![APPLICATION_DATA, 3, 3];
     record.extend_from_slice(&((inner.len() + TAG) as u16).to_be_bytes());
-    let mut body = inner.to_vec();
+    let (mut body, mut tag) = (inner.to_vec(), [0; TAG]);
     let nonce = sealer.0.next_nonce();
-    let tag = sealer.0.key.seal_in_place_separate_tag(nonce, Aad::from(&record[..]), &mut body).unwrap();
-    record.extend_from_slice(&body);
-    record.extend_from_slice(tag.as_ref());
-    record
+    sealer.0.key.seal(nonce, &record, &mut body, &mut tag).unwrap();
+    [record, body, tag.to_vec()].concat()
 }
 
 /// The record as the link takes it: measured, then opened.
@@ -279,15 +289,15 @@ fn padding_is_taken_off() {
 #[test]
 fn a_flipped_bit_anywhere_is_refused() {
     let record = seal(&mut twins(0).0, b"attack at dawn");
-    for bit in 0..record.len() * 8 {
-        let (_, mut opener) = twins(0);
+    for (bit, library) in (0..record.len() * 8).flat_map(by_each_library) {
+        let (_, mut opener) = twins_by(library, 0);
         let mut flipped = record.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
         match receive(&mut opener, &mut flipped) {
             Err(TlsError::Record(_)) => {}
             // A longer record is announced than there is.
             Ok(None) => assert!((3..5).contains(&(bit / 8)), "bit {bit}"),
-            other => panic!("bit {bit}: {other:?}"),
+            other => panic!("bit {bit}, {library:?}: {other:?}"),
         }
     }
 }
@@ -366,7 +376,7 @@ fn a_key_update_is_refused() {
 
 #[test]
 fn a_session_ticket_is_refused() {
-    let mut halves = halves_over(policy::provider().cipher_suites[0], 1);
+    let mut halves = halves_over(policy::provider().cipher_suites[0], Library::here(), 1);
     let wire = halves.their_wire();
     assert!(!wire.is_empty(), "the ticket");
     assert_refused(&mut halves.opener, wire);
