@@ -11,8 +11,11 @@ use crate::tunnels::Tunnel;
 use std::fmt::Write;
 use std::sync::Arc;
 
-/// Peers that make a full handshake for each session; Envoy resumes former ones, ssh makes none.
-const HANDSHAKE_PER_SESSION: [&str; 4] = ["rathole", "rathole-tls", "stunnel", "haproxy"];
+/// Peers that make a full TLS handshake for each session; Envoy resumes former ones, ssh makes none.
+const TLS_PER_SESSION: [&str; 3] = ["rathole-tls", "stunnel", "haproxy"];
+
+/// Peers that make a Noise handshake for each session, without post-quantum keys or a proof of the client's.
+const NOISE_PER_SESSION: [&str; 1] = ["rathole"];
 
 /// Whom ferry is compared with.
 enum Against {
@@ -61,9 +64,10 @@ fn targets(tunnels: &[Arc<dyn Tunnel>]) -> Vec<Target> {
             "New sessions",
             "",
             SESSIONS,
-            Against::Best("best with a handshake each", HANDSHAKE_PER_SESSION.to_vec()),
+            Against::Best("best with a TLS handshake each", TLS_PER_SESSION.to_vec()),
             1.0,
         ),
+        of("New sessions", "", SESSIONS, Against::Best("with a Noise handshake each", NOISE_PER_SESSION.to_vec()), 1.0),
         of(idle::TITLE, idle::CASE, idle::MEMORY, Against::Absolute(24.0), 1.0),
         of(long::TITLE, long::LARGE, long::SPEED, Against::Absolute(1000.0), 1.0),
         rotation("stream", SPEED, 0.99),
