@@ -51,17 +51,24 @@ pub(super) enum Key {
 }
 
 impl Key {
-    /// The key of these secrets; `library` computes it if it is one of AES.
-    pub(super) fn new(library: Library, secrets: &ConnectionTrafficSecrets) -> Result<Self, TlsError> {
-        let (algorithm, key) = match secrets {
-            ConnectionTrafficSecrets::Aes256Gcm { key, .. } if library == Library::Ring => {
-                return Wiped::new(key.as_ref()).map(|key| Self::Ring(Box::new(key)));
+    /// The key of these secrets, and what its nonces are made from; `library` computes it if it is one of AES.
+    pub(super) fn new(library: Library, secrets: &ConnectionTrafficSecrets) -> Result<(Self, Nonce), TlsError> {
+        let (key, iv) = match secrets {
+            ConnectionTrafficSecrets::Aes256Gcm { key, iv } => match library {
+                Library::AwsLc => (Self::aws_lc(&aws_lc::AES_256_GCM, key.as_ref())?, iv),
+                Library::Ring => (Self::Ring(Box::new(Wiped(ring_key(key.as_ref())?))), iv),
+            },
+            ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => {
+                (Self::aws_lc(&aws_lc::CHACHA20_POLY1305, key.as_ref())?, iv)
             }
-            ConnectionTrafficSecrets::Aes256Gcm { key, .. } => (&aws_lc::AES_256_GCM, key),
-            ConnectionTrafficSecrets::Chacha20Poly1305 { key, .. } => (&aws_lc::CHACHA20_POLY1305, key),
             _ => return Err(TlsError::Policy("cipher suite")),
         };
-        let key = aws_lc::UnboundKey::new(algorithm, key.as_ref()).map_err(|_| NO_KEY)?;
+        let iv = iv.as_ref().try_into().map_err(|_| TlsError::Policy("traffic IV"))?;
+        Ok((key, iv))
+    }
+
+    fn aws_lc(algorithm: &'static aws_lc::Algorithm, key: &[u8]) -> Result<Self, TlsError> {
+        let key = aws_lc::UnboundKey::new(algorithm, key).map_err(|_| NO_KEY)?;
         Ok(Self::AwsLc(aws_lc::LessSafeKey::new(key)))
     }
 
@@ -152,13 +159,8 @@ impl Key {
 pub(super) struct Wiped(ring::LessSafeKey);
 
 impl Wiped {
-    fn new(key: &[u8]) -> Result<Self, TlsError> {
-        ring_key(key).map(Self)
-    }
-}
-
-impl Drop for Wiped {
-    fn drop(&mut self) {
+    /// Puts nobody's key in its place.
+    fn wipe(&mut self) {
         if let Ok(nobodys) = ring_key(&[0; 32]) {
             self.0 = nobodys;
             black_box(&self.0);
@@ -166,6 +168,33 @@ impl Drop for Wiped {
     }
 }
 
+impl Drop for Wiped {
+    fn drop(&mut self) {
+        self.wipe();
+    }
+}
+
 fn ring_key(key: &[u8]) -> Result<ring::LessSafeKey, TlsError> {
     ring::UnboundKey::new(&ring::AES_256_GCM, key).map(ring::LessSafeKey::new).map_err(|_| NO_KEY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tells keys apart.
+    fn tag(key: &ring::LessSafeKey) -> Vec<u8> {
+        let nonce = ring::Nonce::assume_unique_for_key([0; 12]);
+        let tag = key.seal_in_place_separate_tag(nonce, ring::Aad::empty(), &mut []);
+        tag.expect("a tag").as_ref().to_vec()
+    }
+
+    #[test]
+    fn a_key_of_rings_that_is_wiped_is_nobodys() {
+        let new = |byte| ring_key(&[byte; 32]).expect("a key");
+        let mut key = Wiped(new(7));
+        assert_eq!(tag(&key.0), tag(&new(7)));
+        key.wipe();
+        assert_eq!(tag(&key.0), tag(&new(0)));
+    }
 }

@@ -37,14 +37,8 @@ struct Cipher {
 
 impl Cipher {
     fn new(library: Library, first: u64, secrets: &ConnectionTrafficSecrets) -> Result<Self, TlsError> {
-        let iv = match secrets {
-            ConnectionTrafficSecrets::Aes256Gcm { iv, .. } | ConnectionTrafficSecrets::Chacha20Poly1305 { iv, .. } => {
-                iv
-            }
-            _ => return Err(TlsError::Policy("cipher suite")),
-        };
-        let iv = iv.as_ref().try_into().map_err(|_| TlsError::Policy("traffic IV"))?;
-        Ok(Self { key: Key::new(library, secrets)?, iv, records: first })
+        let (key, iv) = Key::new(library, secrets)?;
+        Ok(Self { key, iv, records: first })
     }
 
     /// "The 64-bit record sequence number is [...] padded to the left with zeros to iv_length.
