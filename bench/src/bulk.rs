@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::task::block_in_place;
 
 /// Time for congestion windows and buffers to grow before it counts.
-const WARM_UP: Duration = Duration::from_millis(500);
+pub(crate) const WARM_UP: Duration = Duration::from_millis(500);
 
 /// The section's heading.
 pub(crate) const TITLE: &str = "Bulk";

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::task::block_in_place;
 
 /// Time for the path to get warm before it counts.
-const WARM_UP: Duration = Duration::from_millis(250);
+pub(crate) const WARM_UP: Duration = Duration::from_millis(250);
 
 /// How long a message may take before the measurement fails.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -97,7 +97,10 @@ impl Pace {
     }
 
     /// Seconds from when each message was due until it was back.
-    fn times(self, near: SocketAddr) -> Result<Vec<f64>> {
+    ///
+    /// # Errors
+    /// As [`samples`](Self::samples).
+    pub(crate) fn times(self, near: SocketAddr) -> Result<Vec<f64>> {
         ensure!(self.size >= 16 && self.rate > 0, "a message has at least 16 bytes, and a second at least one message");
         let mut socket = TcpStream::connect(near)?;
         socket.set_nodelay(true)?;

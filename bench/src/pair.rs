@@ -1,7 +1,7 @@
 //! Both ends of a tunnel, started for a measurement of its cost.
 
 use crate::process::Process;
-use crate::tunnels::{Reserved, Site, Started, Tunnel};
+use crate::tunnels::{Act, Answer, Reserved, Site, Started, Tunnel};
 use anyhow::{Context, Result};
 use ferry_relay::Relay;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -92,6 +92,16 @@ impl Pair {
         let pair = Self { addr, site, started, _relay: relay, _dir: dir };
         pair.ready().await.with_context(|| pair.started.log_tails())?;
         Ok(pair)
+    }
+
+    /// Does something to the tunnel that takes it one step.
+    ///
+    /// # Errors
+    /// When it fails, or takes more.
+    pub(crate) fn perform(&mut self, tunnel: &dyn Tunnel, act: Act) -> Result<()> {
+        let answer = tunnel.perform(act, 0, &self.site, &mut self.started)?;
+        anyhow::ensure!(answer == Answer::Done, "{} answers {answer:?} to {act:?}", tunnel.name());
+        Ok(())
     }
 
     /// All processes of both ends.

@@ -1,16 +1,19 @@
-//! What rotating costs: the same load through ferry with a rotation every second, and with none.
+//! What rotating costs: the same load through one pair, in turns with a rotation every second and with none.
 
-use crate::bulk::{COST, SPEED, transfer};
+use crate::bulk::{COST, SPEED, WARM_UP};
 use crate::latency::{P50, P99, P999, Pace};
 use crate::load::{App, Way};
 use crate::pair::Pair;
-use crate::section::{Better, Common, Figure, OTHERS, Sample, Section};
-use crate::tunnels::{Tunnel, rotating};
+use crate::section::{Better, Common, Figure, OTHERS, Sample, Section, percentile};
+use crate::tunnels::{Act, Tunnel, rotating};
+use crate::usage::{Spent, Window, quiet};
 use anyhow::{Context, Result};
 use clap::Args;
+use std::thread::{scope, sleep};
+use std::time::{Duration, Instant};
 use tokio::task::block_in_place;
 
-/// How often the session that carries the messages moved to fresh keys.
+/// Rotations of all sessions.
 const ROTATIONS: Figure = Figure { name: "rotations", better: Better::Neither, digits: 0 };
 
 /// The row with a rotation every second.
@@ -18,6 +21,15 @@ pub(crate) const EVERY_SECOND: &str = "every second";
 
 /// The row without any.
 pub(crate) const NEVER: &str = "never";
+
+/// The rows, and the `rotation.every` of each.
+const TURNS: [(&str, &str); 2] = [(EVERY_SECOND, "1s"), (NEVER, "1h")];
+
+/// A turn takes this much longer than its stretch and what comes before it, at most.
+const SLACK: Duration = Duration::from_millis(200);
+
+/// After a change of the configuration each session is rotated once more within a second.
+const SETTLING: Duration = Duration::from_millis(1300);
 
 /// The section's heading.
 pub(crate) const TITLE: &str = "Rotation";
@@ -35,39 +47,133 @@ pub(crate) struct Options {
 /// Measures what was asked for.
 ///
 /// # Errors
-/// When an option is wrong; a failure of ferry is a result.
+/// When an option is wrong, or ferry fails.
 pub(crate) async fn run(options: &Options) -> Result<Section> {
     let method = format!(
-        "Bulk as above and 1 kB there and back {} times a second, for {} s each, through ferry with `rotation.every: 1s` \
-         and with 1 h.",
-        options.rate, options.common.seconds
+        "Bulk as above and 1 kB there and back {} times a second through one pair of ferry, whose configuration is changed \
+         and read again between stretches of {} s, {} with `rotation.every: 1s` and as many with 1 h, in turns: the same \
+         streams, and the same connection for all messages. Each value is of all stretches together.",
+        options.rate, options.common.seconds, options.common.rounds,
     );
     let mut section = Section::new(TITLE, method, &[SPEED, COST, P50, P99, P999, ROTATIONS, OTHERS]);
     (section.ours, section.reference) = (EVERY_SECOND, NEVER);
-    let tunnels = [rotating(EVERY_SECOND, "1s"), rotating(NEVER, "1h")];
-    section.rounds(&options.common, &tunnels, async |tunnel| measure(tunnel, options).await).await
+    let tunnel = rotating("ferry", "1h");
+    let app = App::start()?;
+    let pair = Pair::start(&*tunnel, app.addr, None).await?;
+    quiet(options.common.quiet, Duration::from_secs(options.common.quiet_wait)).await;
+    let mut turns = Turns { tunnel: &*tunnel, pair, common: &options.common };
+    for streams in [1, 8] {
+        section.samples.extend(block_in_place(|| turns.bulk(&app, streams))?);
+    }
+    section.samples.extend(block_in_place(|| turns.messages(options.rate))?);
+    Ok(section)
 }
 
-async fn measure(tunnel: &dyn Tunnel, options: &Options) -> Result<Vec<Sample>> {
-    let app = App::start()?;
-    let pair = Pair::start(tunnel, app.addr, None).await?;
-    let mut samples = Vec::new();
-    for streams in [1, 8] {
+/// A pair that rotates every second and not at all, in turns.
+struct Turns<'a> {
+    tunnel: &'a dyn Tunnel,
+    pair: Pair,
+    common: &'a Common,
+}
+
+/// What was used in all stretches of a row.
+#[derive(Debug, Default)]
+struct Row {
+    spent: Vec<Spent>,
+    rotations: u64,
+}
+
+impl Row {
+    fn sum(&self, of: impl Fn(&Spent) -> f64) -> f64 {
+        self.spent.iter().map(of).sum()
+    }
+
+    fn samples(&self, case: &str) -> [Sample; 2] {
+        let others = self.sum(|spent| spent.others * spent.seconds) / self.sum(|spent| spent.seconds);
+        [Sample::new(case, ROTATIONS, self.rotations as f64), Sample::new(case, OTHERS, others)]
+    }
+}
+
+impl Turns<'_> {
+    /// Streams of bytes.
+    fn bulk(&mut self, app: &App, streams: u8) -> Result<Vec<(String, Sample)>> {
         let case = format!("{streams} {} up", if streams == 1 { "stream" } else { "streams" });
-        let transfer = || transfer(&app, &pair, (streams, Way::Up), options.common.duration());
-        let (gib, spent) = block_in_place(transfer).with_context(|| pair.log_tails())?;
-        samples.extend([
-            Sample::new(&case, SPEED, gib / spent.seconds),
-            Sample::new(&case, COST, spent.tunnel / gib),
-            Sample::new(&case, OTHERS, spent.others),
-        ]);
+        let run = app.run(self.pair.addr, streams, Way::Up)?;
+        sleep(WARM_UP);
+        let mut bytes = [0, 0];
+        let rows = self.take(|turn, stretch| {
+            let before = run.received();
+            stretch();
+            bytes[turn] += run.received() - before;
+        })?;
+        run.finish().with_context(|| self.pair.log_tails())?;
+        let samples = TURNS.iter().zip(&rows).zip(bytes).flat_map(|(((name, _), row), bytes)| {
+            let gib = bytes as f64 / f64::from(1 << 30);
+            let speed = Sample::new(&case, SPEED, gib / row.sum(|spent| spent.seconds));
+            let cost = Sample::new(&case, COST, row.sum(|spent| spent.tunnel) / gib);
+            [speed, cost].into_iter().chain(row.samples(&case)).map(|sample| ((*name).to_owned(), sample))
+        });
+        Ok(samples.collect())
     }
-    let before = tunnel.rotations(&pair.site)?;
-    let pace = Pace { rate: options.rate, size: 1000, duration: options.common.duration() };
-    let case = format!("1 kB at {}/s", options.rate);
-    samples.extend(block_in_place(|| pace.samples(&pair, &case)).with_context(|| pair.log_tails())?);
-    if let (Some(before), Some(after)) = (before, tunnel.rotations(&pair.site)?) {
-        samples.push(Sample::new(&case, ROTATIONS, (after - before) as f64));
+
+    /// Messages there and back on one connection.
+    fn messages(&mut self, rate: u32) -> Result<Vec<(String, Sample)>> {
+        let case = format!("1 kB at {rate}/s");
+        let duration = (SETTLING + self.common.duration() + SLACK) * 2 * self.common.rounds as u32;
+        let pace = Pace { rate, size: 1000, duration };
+        let near = self.pair.addr;
+        let mut stretches = [Vec::new(), Vec::new()];
+        let (rows, times) = scope(|scope| {
+            let messages = scope.spawn(move || pace.times(near));
+            let start = Instant::now();
+            sleep(crate::latency::WARM_UP);
+            let rows = self.take(|turn, stretch| {
+                let begun = start.elapsed();
+                stretch();
+                stretches[turn].push(begun..start.elapsed());
+            });
+            let times = messages.join().map_err(|_| anyhow::anyhow!("the messages' thread panicked"));
+            anyhow::Ok((rows?, times??))
+        })
+        .with_context(|| self.pair.log_tails())?;
+        let due = |index: usize| crate::latency::WARM_UP + Duration::from_secs(1) * index as u32 / rate;
+        let mut samples = Vec::new();
+        for ((name, _), (row, stretches)) in TURNS.iter().zip(rows.iter().zip(&stretches)) {
+            let within = |at: Duration| stretches.iter().any(|stretch| stretch.contains(&at));
+            let mut times: Vec<_> =
+                times.iter().enumerate().filter(|(index, _)| within(due(*index))).map(|(_, time)| *time).collect();
+            let figures = [(P50, 0.5), (P99, 0.99), (P999, 0.999)];
+            let percentiles = figures
+                .into_iter()
+                .filter_map(|(figure, share)| Some(Sample::new(&case, figure, percentile(&mut times, share)? * 1e6)));
+            let all = percentiles.chain(row.samples(&case)).collect::<Vec<_>>();
+            samples.extend(all.into_iter().map(|sample| ((*name).to_owned(), sample)));
+        }
+        Ok(samples)
     }
-    Ok(samples)
+
+    /// Has stretches of either row measured in turns. `measure` is given the row's index and what lets a stretch pass.
+    fn take(&mut self, mut measure: impl FnMut(usize, &mut dyn FnMut())) -> Result<[Row; 2]> {
+        let mut rows = [Row::default(), Row::default()];
+        for round in 0..self.common.rounds {
+            // Whatever changes with time meets both rows alike.
+            let order = if round % 2 == 0 { [0, 1] } else { [1, 0] };
+            for turn in order {
+                self.pair.perform(self.tunnel, Act::RotateEvery(TURNS[turn].1))?;
+                sleep(SETTLING);
+                let before = self.tunnel.rotations(&self.pair.site)?;
+                let family = || self.pair.pids();
+                let mut spent = None;
+                measure(turn, &mut || {
+                    let window = Window::open(&family);
+                    sleep(self.common.duration());
+                    spent = Some(window.close());
+                });
+                rows[turn].spent.extend(spent);
+                let after = self.tunnel.rotations(&self.pair.site)?;
+                rows[turn].rotations += after.zip(before).map_or(0, |(after, before)| after - before);
+            }
+        }
+        Ok(rows)
+    }
 }

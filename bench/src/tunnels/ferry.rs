@@ -110,6 +110,15 @@ impl Tunnel for Ferry {
                 self.write_far(site, &[&pubkey(site, "near")?], &["app"])?;
             }
             (Act::RollKey | Act::Reload, _) => return Ok(Answer::Done),
+            (Act::RotateEvery(every), _) => {
+                let changed = Self { every: Some(every), ..*self };
+                changed.write_near(site, "near", &[&pubkey(site, "far")?])?;
+                changed.write_far(site, &[&pubkey(site, "near")?], &["app"])?;
+                for end in [&started.near, &started.far].into_iter().flatten() {
+                    end.signal(Signal::HUP)?;
+                }
+                return Ok(Answer::Done);
+            }
         }
         Ok(Answer::Again(RELOADED))
     }

@@ -163,6 +163,8 @@ pub(crate) enum Act {
     RollKey,
     /// The configuration is read again at both ends.
     Reload,
+    /// Another `rotation.every` at both ends, in force at once.
+    RotateEvery(&'static str),
 }
 
 /// What a tunnel made of an [`Act`].

@@ -8,6 +8,7 @@ use tracing::{debug, info, warn};
 
 use super::{Driver, FIRST_RETRY, Obtaining, PROBE, ROTATE_AGAIN};
 use crate::dial::DialError;
+use crate::link::Link;
 use crate::mailbox::Command;
 use crate::metrics::{ByRotated, Rotated};
 use crate::rotation::jittered;
@@ -27,8 +28,11 @@ impl Driver {
     }
 
     /// A session whose peer or right was withdrawn ends; a link whose key is accepted no longer is left for another.
+    /// Where keys are to last less long than before, those in use are, too.
     pub(super) fn recheck(&mut self) {
         let plan = self.shared.plan();
+        self.key_bytes = plan.config.rotation.bytes;
+        self.rotate_at = self.rotate_at.and_then(|at| Some(at.min(self.keys_due(self.newest_link()?))));
         let withdrawn = if !plan.peers.contains_key(&self.peer.name) {
             Some("the peer was withdrawn from the configuration")
         } else if self.session.side() == Side::Acceptor
@@ -50,10 +54,10 @@ impl Driver {
         }
     }
 
-    pub(super) fn on_event(&mut self, now: Time, event: Event) {
+    pub(super) fn on_event(&mut self, event: Event) {
         let session = self.session.id();
         match event {
-            Event::Attached { epoch, intent } => self.on_attached(now, epoch, intent),
+            Event::Attached { epoch, intent } => self.on_attached(epoch, intent),
             Event::Released { epoch, release } => self.on_released(epoch, &release),
             Event::Suspect { epoch } => {
                 debug!(%session, %epoch, "link suspect");
@@ -78,11 +82,9 @@ impl Driver {
         }
     }
 
-    pub(super) fn on_attached(&mut self, now: Time, epoch: Epoch, intent: Intent) {
+    pub(super) fn on_attached(&mut self, epoch: Epoch, intent: Intent) {
         let Some((_, link)) = self.links.iter().find(|(of, _)| *of == epoch) else { return };
-        let rotation = &self.shared.plan().config.rotation;
-        self.rotate_at =
-            (self.session.side() == Side::Opener).then(|| now + jittered(rotation.every).saturating_sub(link.age()));
+        self.rotate_at = (self.session.side() == Side::Opener).then(|| self.keys_due(link));
         let round_trip = link.facts().round_trip;
         self.entry.set_link(Some((epoch, link.facts().clone())));
         self.count_detached(false);
@@ -101,6 +103,12 @@ impl Driver {
                 debug!(%session, %peer, %epoch, "session rotated");
             }
         }
+    }
+
+    /// When the keys of a link are to be replaced.
+    fn keys_due(&self, link: &Link) -> Time {
+        let every = self.shared.plan().config.rotation.every;
+        self.shared.now() + jittered(every).saturating_sub(link.age())
     }
 
     pub(super) fn on_released(&mut self, epoch: Epoch, release: &Release) {

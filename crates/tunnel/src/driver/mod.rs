@@ -145,7 +145,7 @@ impl Driver {
         }
         self.opened_at.get_or_insert(instance);
         if !rotate && self.session.is_attached() {
-            self.give_up_attach(now);
+            self.give_up_attach();
         }
         let attached = if rotate { self.session.rotate(now) } else { self.session.attach(now) };
         match attached {
@@ -164,7 +164,7 @@ impl Driver {
     }
 
     /// A link is suspect. What waits for it, or for an answer over the same path, gives way to a resume.
-    fn give_up_attach(&mut self, now: Time) {
+    fn give_up_attach(&mut self) {
         if self.links.len() < 2 {
             return;
         }
@@ -172,7 +172,7 @@ impl Driver {
             self.lose(newest);
         }
         while let Some(event) = self.session.poll_event() {
-            self.on_event(now, event);
+            self.on_event(event);
         }
         // The link that it would be for is here.
         self.obtaining = None;
@@ -215,14 +215,14 @@ impl Driver {
         }
         again |= self.receive(now, cx);
         // What the application sees has happened to whoever asks this tunnel, too.
-        again |= self.on_events(now);
+        again |= self.on_events();
         again |= self.deliver(cx);
         // Those of the peer's acks and of the application's reads are what is written into next.
         self.return_spent();
         again |= self.collect(cx);
         self.return_spent();
         again |= self.transmit(now, cx);
-        again |= self.on_events(now);
+        again |= self.on_events();
         again |= self.lease.follow(&mut self.session, self.most, &self.peer.round_trip);
         again
     }
@@ -240,10 +240,10 @@ impl Driver {
         self.obtain(true);
     }
 
-    fn on_events(&mut self, now: Time) -> bool {
+    fn on_events(&mut self) -> bool {
         let mut any = false;
         while let Some(event) = self.session.poll_event() {
-            self.on_event(now, event);
+            self.on_event(event);
             any = true;
         }
         any
@@ -259,8 +259,11 @@ impl Driver {
     /// The current link has carried as many bytes as one key may, in either direction. One that is read to its end still
     /// has been replaced already.
     fn key_is_worn(&self) -> bool {
-        let newest = self.links.iter().max_by_key(|(epoch, _)| *epoch);
-        self.rotate_at.is_some() && newest.is_some_and(|(_, link)| link.is_worn(self.key_bytes))
+        self.rotate_at.is_some() && self.newest_link().is_some_and(|link| link.is_worn(self.key_bytes))
+    }
+
+    fn newest_link(&self) -> Option<&Link> {
+        self.links.iter().max_by_key(|(epoch, _)| *epoch).map(|(_, link)| &**link)
     }
 
     fn poll_obtaining(&mut self, cx: &mut Context<'_>) -> bool {

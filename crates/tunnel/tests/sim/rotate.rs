@@ -37,18 +37,45 @@ fn the_keys_of_an_idle_session_become_no_older_than_was_asked_for() {
 }
 
 #[test]
+fn a_shorter_life_of_keys_holds_for_sessions_that_are_open() {
+    const LONG: Duration = Duration::from_secs(24 * 3600);
+    let after: Duration = live(async {
+        let mut world = World::start(line(40), [false, true], |config| {
+            config.rotation.every = LONG;
+            (config.warm_links.own, config.warm_links.offered) = (0, 0);
+        })
+        .await;
+        let ends = world.apps.play(world.connect(NEAR).await).await;
+        sleep(EVERY / 2).await;
+        world.net.reset_dials();
+        let reloaded = Instant::now();
+        world.reload(NEAR, |config| config.rotation.every = EVERY).await;
+        sleep(EVERY).await;
+        let dials = world.net.dials().started;
+        drop(ends);
+        world.rest().await;
+        *dials.first().expect("the keys were replaced") - reloaded
+    });
+    println!("a link was dialled {after:?} after the reload");
+    // The key was half as old as it may be, within the jitter.
+    assert!(after <= EVERY / 2 && after >= EVERY / 4, "{after:?}");
+}
+
+#[test]
 fn a_key_protects_hardly_more_bytes_than_it_may_in_either_direction() {
     const BYTES: usize = 10_000_000;
     const MOST: u64 = 1_000_000;
-    for up in [true, false] {
+    for (up, reloaded) in [(true, false), (false, false), (true, true)] {
         let dials = live(async {
             let slow = Line { rate: 10_000_000, ..line(1) };
             let mut world = World::start(slow, [false, true], |config| {
-                (config.rotation.every, config.rotation.bytes) = (Duration::from_secs(3600), MOST);
+                config.rotation.every = Duration::from_secs(3600);
+                config.rotation.bytes = if reloaded { u64::MAX } else { MOST };
                 (config.warm_links.own, config.warm_links.offered) = (0, 0);
             })
             .await;
             let [near, far] = world.apps.play(world.connect(NEAR).await).await;
+            world.reload(NEAR, |config| config.rotation.bytes = MOST).await;
             world.net.reset_dials();
             let (mut from, mut to) = if up { (near, far) } else { (far, near) };
             let (stream, mut received) = (vec![7; BYTES], vec![0; BYTES]);
