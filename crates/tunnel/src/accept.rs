@@ -80,6 +80,7 @@ async fn accept(shared: &Arc<Shared>, silent: &Silent, turns: &Turns, mut stream
         // The plan that accepted the key: another may be in force by now.
         let key = established.proven.key;
         let peer = plan.peer_of(&key).ok_or(TlsError::Unlisted(key))?;
+        peer.round_trip.note(established.round_trip);
         let link = shared.establish(established, None).await?;
         Ok::<_, LinkError>((peer, link))
     };

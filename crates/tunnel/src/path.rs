@@ -1,7 +1,7 @@
 //! How long a path is, and how much of a buffer it takes to fill it.
 //!
 //! A buffer larger than bandwidth times delay makes nothing faster: the bytes wait in it, and fall out of the caches.
-//! `docs/decisions/0031`.
+//! `docs/decisions/0031`, `0041`.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

@@ -204,7 +204,11 @@ impl Peer {
         let dialled = async {
             let stream = dial::connect(&shared.network, &terms.config.addresses).await?;
             progress.connected.store(true, Ordering::Relaxed);
-            let handshake = async { establish(terms.dialler.handshake(stream).await?).await };
+            let handshake = async {
+                let established = terms.dialler.handshake(stream).await?;
+                self.round_trip.note(established.round_trip);
+                establish(established).await
+            };
             timeout(dial::HANDSHAKE, handshake).await.unwrap_or(Err(DialError::HandshakeTimedOut))
         };
         let dialled = dialled.await;

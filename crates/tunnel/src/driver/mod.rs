@@ -150,7 +150,6 @@ impl Driver {
         let attached = if rotate { self.session.rotate(now) } else { self.session.attach(now) };
         match attached {
             Ok(epoch) => {
-                self.peer.round_trip.note(link.facts().round_trip);
                 self.links.push((epoch, Box::new(link.settle())));
             }
             Err(error) => {
@@ -185,7 +184,6 @@ impl Driver {
                 if hello.intent == Intent::Open {
                     self.last_open = hello.epoch;
                 }
-                self.peer.round_trip.note(link.facts().round_trip);
                 self.links.push((hello.epoch, Box::new(link.settle())));
             }
             Err(rejection) => {

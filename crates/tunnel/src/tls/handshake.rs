@@ -121,7 +121,7 @@ struct Handshake {
     /// handshake is swallowed.
     received: Vec<u8>,
     total: usize,
-    /// When the flight left that is not answered yet.
+    /// When the flight began to leave that is not answered yet.
     asked: Option<Instant>,
     round_trip: Option<Duration>,
 }
@@ -138,11 +138,14 @@ impl Handshake {
                 self.process(length).await?;
                 continue;
             }
+            if self.connection.wants_write() {
+                // Only the first flight waits for the peer: what a client sends amid the server's flight does not. Its time
+                // counts from before it leaves: the answer may be here before this task goes on.
+                self.asked = self.round_trip.is_none().then(Instant::now);
+            }
             while self.connection.wants_write() {
                 let (connection, stream) = (&mut self.connection, &mut *self.stream);
                 std::future::poll_fn(|cx| write(connection, stream, cx)).await?;
-                // Only the first flight waits for the peer: what a client sends amid the server's flight does not.
-                self.asked = self.round_trip.is_none().then(Instant::now);
             }
             std::future::poll_fn(|cx| receive(&mut *self.stream, &mut self.received, cx)).await?;
             if let Some(asked) = self.asked.take() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::net::Heal;
 use crate::pipe::Line;
@@ -77,4 +77,31 @@ fn so_is_one_that_has_become_long_while_the_session_was_without_a_link() {
         drop((near, far));
         world.rest().await;
     });
+}
+
+#[test]
+fn one_handshake_that_took_long_does_not_make_buffers_large() {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let held = live(async {
+        let wide = |latency| Line { rate: 0, ..path(latency) };
+        let mut world = World::start(wide(100), [false, true], |config| {
+            config.rotation.every = Duration::from_secs(3600);
+            (config.warm_links.own, config.warm_links.offered) = (1, 0);
+        })
+        .await;
+        let [mut near, mut far] = world.apps.play(world.connect(NEAR).await).await;
+        world.net.set_line(wide(1));
+        world.reload(NEAR, |config| config.warm_links.own = 2).await;
+        sleep(Duration::from_secs(5)).await;
+        carry(&mut near, &mut far, 50_000_000).await;
+        let mut held = 0;
+        while let Ok(written) = timeout(PATIENCE, near.write(&[7; 50_000])).await {
+            held += written.unwrap();
+        }
+        drop((near, far));
+        world.rest().await;
+        held
+    });
+    println!("{held} bytes are held for an application that does not read");
+    assert!(held < 10_000_000, "{held}");
 }
