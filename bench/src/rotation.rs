@@ -16,6 +16,12 @@ use tokio::task::block_in_place;
 /// Rotations of all sessions.
 const ROTATIONS: Figure = Figure { name: "rotations", better: Better::Neither, digits: 0 };
 
+/// By how much the mean of so many stretches is off, more or less.
+const ERROR: Figure = Figure { name: "± GiB/s", better: Better::Neither, digits: 3 };
+
+/// Stretches of messages are so many times as long: the slowest thousandth of 6,000 are six.
+const LONGER: u32 = 3;
+
 /// The row with a rotation every second.
 pub(crate) const EVERY_SECOND: &str = "every second";
 
@@ -51,11 +57,15 @@ pub(crate) struct Options {
 pub(crate) async fn run(options: &Options) -> Result<Section> {
     let method = format!(
         "Bulk as above and 1 kB there and back {} times a second through one pair of ferry, whose configuration is changed \
-         and read again between stretches of {} s, {} with `rotation.every: 1s` and as many with 1 h, in turns: the same \
-         streams, and the same connection for all messages. Each value is of all stretches together.",
-        options.rate, options.common.seconds, options.common.rounds,
+         and read again between stretches of {} s ({} s of messages), {} with `rotation.every: 1s` and as many with 1 h, in \
+         turns: the same streams, and the same connection for all messages. Each value is of all stretches together; *±* is \
+         the standard error of the mean over them.",
+        options.rate,
+        options.common.seconds,
+        options.common.seconds * f64::from(LONGER),
+        options.common.rounds,
     );
-    let mut section = Section::new(TITLE, method, &[SPEED, COST, P50, P99, P999, ROTATIONS, OTHERS]);
+    let mut section = Section::new(TITLE, method, &[SPEED, ERROR, COST, P50, P99, P999, ROTATIONS, OTHERS]);
     (section.ours, section.reference) = (EVERY_SECOND, NEVER);
     let tunnel = rotating("ferry", "1h");
     let app = App::start()?;
@@ -100,18 +110,22 @@ impl Turns<'_> {
         let case = format!("{streams} {} up", if streams == 1 { "stream" } else { "streams" });
         let run = app.run(self.pair.addr, streams, Way::Up)?;
         sleep(WARM_UP);
-        let mut bytes = [0, 0];
-        let rows = self.take(|turn, stretch| {
+        let mut bytes = [Vec::new(), Vec::new()];
+        let rows = self.take(self.common.duration(), |turn, stretch| {
             let before = run.received();
             stretch();
-            bytes[turn] += run.received() - before;
+            bytes[turn].push((run.received() - before) as f64);
         })?;
         run.finish().with_context(|| self.pair.log_tails())?;
         let samples = TURNS.iter().zip(&rows).zip(bytes).flat_map(|(((name, _), row), bytes)| {
-            let gib = bytes as f64 / f64::from(1 << 30);
-            let speed = Sample::new(&case, SPEED, gib / row.sum(|spent| spent.seconds));
-            let cost = Sample::new(&case, COST, row.sum(|spent| spent.tunnel) / gib);
-            [speed, cost].into_iter().chain(row.samples(&case)).map(|sample| ((*name).to_owned(), sample))
+            let gib: f64 = bytes.iter().sum::<f64>() / f64::from(1 << 30);
+            let seconds = row.sum(|spent| spent.seconds);
+            let own = [
+                Sample::new(&case, SPEED, gib / seconds),
+                Sample::new(&case, ERROR, relative_error(&bytes) * gib / seconds),
+                Sample::new(&case, COST, row.sum(|spent| spent.tunnel) / gib),
+            ];
+            own.into_iter().chain(row.samples(&case)).map(|sample| ((*name).to_owned(), sample))
         });
         Ok(samples.collect())
     }
@@ -119,7 +133,8 @@ impl Turns<'_> {
     /// Messages there and back on one connection.
     fn messages(&mut self, rate: u32) -> Result<Vec<(String, Sample)>> {
         let case = format!("1 kB at {rate}/s");
-        let duration = (SETTLING + self.common.duration() + SLACK) * 2 * self.common.rounds as u32;
+        let length = self.common.duration() * LONGER;
+        let duration = (SETTLING + length + SLACK) * 2 * self.common.rounds as u32;
         let pace = Pace { rate, size: 1000, duration };
         let near = self.pair.addr;
         let mut stretches = [Vec::new(), Vec::new()];
@@ -127,7 +142,7 @@ impl Turns<'_> {
             let messages = scope.spawn(move || pace.times(near));
             let start = Instant::now();
             sleep(crate::latency::WARM_UP);
-            let rows = self.take(|turn, stretch| {
+            let rows = self.take(length, |turn, stretch| {
                 let begun = start.elapsed();
                 stretch();
                 stretches[turn].push(begun..start.elapsed());
@@ -152,8 +167,9 @@ impl Turns<'_> {
         Ok(samples)
     }
 
-    /// Has stretches of either row measured in turns. `measure` is given the row's index and what lets a stretch pass.
-    fn take(&mut self, mut measure: impl FnMut(usize, &mut dyn FnMut())) -> Result<[Row; 2]> {
+    /// Has stretches of this length of either row measured in turns. `measure` is given the row's index and what lets a
+    /// stretch pass.
+    fn take(&mut self, length: Duration, mut measure: impl FnMut(usize, &mut dyn FnMut())) -> Result<[Row; 2]> {
         let mut rows = [Row::default(), Row::default()];
         for round in 0..self.common.rounds {
             // Whatever changes with time meets both rows alike.
@@ -166,7 +182,7 @@ impl Turns<'_> {
                 let mut spent = None;
                 measure(turn, &mut || {
                     let window = Window::open(&family);
-                    sleep(self.common.duration());
+                    sleep(length);
                     spent = Some(window.close());
                 });
                 rows[turn].spent.extend(spent);
@@ -175,5 +191,25 @@ impl Turns<'_> {
             }
         }
         Ok(rows)
+    }
+}
+
+/// The standard error of the mean, as a share of it; 0 of a single value.
+fn relative_error(values: &[f64]) -> f64 {
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let squares: f64 = values.iter().map(|value| (value / mean - 1.0).powi(2)).sum();
+    (squares / (count - 1.0).max(1.0) / count).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_values_make_the_error_smaller() {
+        assert_eq!(relative_error(&[2.0]), 0.0);
+        assert!((relative_error(&[1.0, 3.0]) - 0.5).abs() < 1e-9);
+        assert!(relative_error(&[1.0, 3.0].repeat(8)) < 0.15);
     }
 }
