@@ -53,7 +53,7 @@ pub(crate) struct Options {
 /// Measures what was asked for.
 ///
 /// # Errors
-/// When an option is wrong, or ferry fails.
+/// None so far; a failure of ferry is a result.
 pub(crate) async fn run(options: &Options) -> Result<Section> {
     let method = format!(
         "Bulk as above and 1 kB there and back {} times a second through one pair of ferry, whose configuration is changed \
@@ -67,16 +67,28 @@ pub(crate) async fn run(options: &Options) -> Result<Section> {
     );
     let mut section = Section::new(TITLE, method, &[SPEED, ERROR, COST, P50, P99, P999, ROTATIONS, OTHERS]);
     (section.ours, section.reference) = (EVERY_SECOND, NEVER);
+    match measure(options).await {
+        Ok(samples) => section.samples = samples,
+        Err(error) => {
+            eprintln!("{TITLE}: not measured: {error:#}");
+            section.failures.push(("ferry".to_owned(), error.root_cause().to_string()));
+        }
+    }
+    Ok(section)
+}
+
+async fn measure(options: &Options) -> Result<Vec<(String, Sample)>> {
     let tunnel = rotating("ferry", "1h");
     let app = App::start()?;
     let pair = Pair::start(&*tunnel, app.addr, None).await?;
     quiet(options.common.quiet, Duration::from_secs(options.common.quiet_wait)).await;
     let mut turns = Turns { tunnel: &*tunnel, pair, common: &options.common };
+    let mut samples = Vec::new();
     for streams in [1, 8] {
-        section.samples.extend(block_in_place(|| turns.bulk(&app, streams))?);
+        samples.extend(block_in_place(|| turns.bulk(&app, streams))?);
     }
-    section.samples.extend(block_in_place(|| turns.messages(options.rate))?);
-    Ok(section)
+    samples.extend(block_in_place(|| turns.messages(options.rate))?);
+    Ok(samples)
 }
 
 /// A pair that rotates every second and not at all, in turns.
