@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex, split};
-use tokio::time::sleep;
+use tokio::time::{Sleep, sleep};
 
 use super::*;
 
@@ -82,34 +82,69 @@ async fn shake(near: impl Stream, mut far: impl Stream) -> (Established, Establi
     (dialled.unwrap(), accepted.unwrap())
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_round_trip_is_the_first_flights_though_the_answer_comes_in_pieces() {
+/// Both ends of a connection over a path that takes [`WAY`] each way.
+fn connected() -> (DuplexStream, DuplexStream) {
     let (near, near_end) = duplex(MAX_HANDSHAKE);
     let (far, far_end) = duplex(MAX_HANDSHAKE);
     let ((from_near, to_near), (from_far, to_far)) = (split(near_end), split(far_end));
     tokio::spawn(carry(from_near, to_far));
     tokio::spawn(carry(from_far, to_near));
+    (near, far)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_round_trip_is_the_first_flights_though_the_answer_comes_in_pieces() {
+    let (near, far) = connected();
     let (dialled, accepted) = shake(near, far).await;
     let (dialled, accepted) = (dialled.round_trip.unwrap(), accepted.round_trip.unwrap());
     assert!(dialled >= 2 * WAY, "{dialled:?}");
     assert!(accepted >= 2 * WAY, "{accepted:?}");
 }
 
-/// A stream whose writes are counted.
-struct Counted(DuplexStream, Arc<AtomicUsize>);
+#[tokio::test(start_paused = true)]
+async fn a_task_that_is_held_up_behind_its_flight_does_not_make_the_round_trip_shorter() {
+    let (near, far) = connected();
+    let (near, far) = (Busy::new(near, 3 * WAY), Busy::new(far, 3 * WAY));
+    let (dialled, accepted) = shake(near, far).await;
+    let (dialled, accepted) = (dialled.round_trip.unwrap(), accepted.round_trip.unwrap());
+    assert!(dialled >= 2 * WAY, "{dialled:?}");
+    assert!(accepted >= 2 * WAY, "{accepted:?}");
+}
 
-impl Stream for Counted {
+/// A stream whose writes are counted, and that holds up for a while who has written.
+struct Busy {
+    end: DuplexStream,
+    writes: Arc<AtomicUsize>,
+    pause: Duration,
+    /// What was written, until when.
+    held: Option<(usize, Pin<Box<Sleep>>)>,
+}
+
+impl Busy {
+    fn new(end: DuplexStream, pause: Duration) -> Self {
+        Self { end, writes: Arc::default(), pause, held: None }
+    }
+}
+
+impl Stream for Busy {
     fn poll_read(&mut self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>> {
-        Stream::poll_read(&mut self.0, cx, bufs)
+        Stream::poll_read(&mut self.end, cx, bufs)
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        self.1.fetch_add(1, Ordering::Relaxed);
-        Stream::poll_write(&mut self.0, cx, bufs)
+        if self.held.is_none() {
+            self.writes.fetch_add(1, Ordering::Relaxed);
+            let written = ready!(Stream::poll_write(&mut self.end, cx, bufs))?;
+            self.held = Some((written, Box::pin(sleep(self.pause))));
+        }
+        if let Some((_, pause)) = &mut self.held {
+            ready!(pause.as_mut().poll(cx));
+        }
+        Poll::Ready(Ok(self.held.take().map_or(0, |(written, _)| written)))
     }
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Stream::poll_shutdown(&mut self.0, cx)
+        Stream::poll_shutdown(&mut self.end, cx)
     }
 
     fn limit_unsent(&mut self, _: u32) {}
@@ -128,7 +163,8 @@ impl Stream for Counted {
 #[tokio::test]
 async fn every_flight_is_one_write() {
     let (near, far) = duplex(MAX_HANDSHAKE);
-    let (by_near, by_far) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-    shake(Counted(near, by_near.clone()), Counted(far, by_far.clone())).await;
-    assert_eq!((by_near.load(Ordering::Relaxed), by_far.load(Ordering::Relaxed)), (2, 1));
+    let (near, far) = (Busy::new(near, Duration::ZERO), Busy::new(far, Duration::ZERO));
+    let writes = [&near, &far].map(|end| end.writes.clone());
+    shake(near, far).await;
+    assert_eq!(writes.map(|writes| writes.load(Ordering::Relaxed)), [2, 1]);
 }
