@@ -88,12 +88,7 @@ impl Pace {
         let window = Window::open(&family);
         let mut times = self.times(pair.addr)?;
         let others = Sample::new(case, OTHERS, window.close().others);
-        let figures = [(P50, 0.5), (P99, 0.99), (P999, 0.999)];
-        let samples = figures.into_iter().filter_map(|(figure, share)| {
-            let value = percentile(&mut times, share)? * 1e6;
-            Some(Sample::new(case, figure, value))
-        });
-        Ok(samples.chain([others]).collect())
+        Ok(percentiles(&mut times, case).chain([others]).collect())
     }
 
     /// Seconds from when each message was due until it was back.
@@ -142,6 +137,14 @@ impl Pace {
         message[8..16].copy_from_slice(&number.to_le_bytes());
         message
     }
+}
+
+/// What messages took, from their times in seconds.
+pub(crate) fn percentiles(times: &mut [f64], case: &str) -> impl Iterator<Item = Sample> {
+    let figures = [(P50, 0.5), (P99, 0.99), (P999, 0.999)];
+    figures
+        .into_iter()
+        .filter_map(move |(figure, share)| Some(Sample::new(case, figure, percentile(times, share)? * 1e6)))
 }
 
 #[cfg(test)]

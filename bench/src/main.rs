@@ -78,7 +78,7 @@ async fn main() -> Result<()> {
             let _echo = pair::Echo::start_at(addr).await?;
             std::future::pending::<()>().await;
         }
-        Mode::Rotation(options) => show(&[rotation::run(&options).await?]),
+        Mode::Rotation(options) => show(&[rotation::run(&options).await]),
     }
     Ok(())
 }

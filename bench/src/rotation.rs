@@ -1,13 +1,13 @@
 //! What rotating costs: the same load through one pair, in turns with a rotation every second and with none.
 
 use crate::bulk::{COST, SPEED, WARM_UP};
-use crate::latency::{P50, P99, P999, Pace};
+use crate::latency::{self, P50, P99, P999, Pace, percentiles};
 use crate::load::{App, Way};
 use crate::pair::Pair;
-use crate::section::{Better, Common, Figure, OTHERS, Sample, Section, percentile};
+use crate::section::{Better, Common, Figure, OTHERS, Sample, Section};
 use crate::tunnels::{Act, Tunnel, rotating};
 use crate::usage::{Spent, Window, quiet};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
@@ -50,11 +50,8 @@ pub(crate) struct Options {
     pub(crate) rate: u32,
 }
 
-/// Measures what was asked for.
-///
-/// # Errors
-/// None so far; a failure of ferry is a result.
-pub(crate) async fn run(options: &Options) -> Result<Section> {
+/// Measures what was asked for. A failure of ferry is a result.
+pub(crate) async fn run(options: &Options) -> Section {
     let method = format!(
         "Bulk as above and 1 kB there and back {} times a second through one pair of ferry, whose configuration is changed \
          and read again between stretches of {} s ({} s of messages), {} with `rotation.every: 1s` and as many with 1 h, in \
@@ -69,12 +66,9 @@ pub(crate) async fn run(options: &Options) -> Result<Section> {
     (section.ours, section.reference) = (EVERY_SECOND, NEVER);
     match measure(options).await {
         Ok(samples) => section.samples = samples,
-        Err(error) => {
-            eprintln!("{TITLE}: not measured: {error:#}");
-            section.failures.push(("ferry".to_owned(), error.root_cause().to_string()));
-        }
+        Err(error) => section.fail("ferry", &error),
     }
-    Ok(section)
+    section
 }
 
 async fn measure(options: &Options) -> Result<Vec<(String, Sample)>> {
@@ -153,7 +147,7 @@ impl Turns<'_> {
         let (rows, times) = scope(|scope| {
             let messages = scope.spawn(move || pace.times(near));
             let start = Instant::now();
-            sleep(crate::latency::WARM_UP);
+            sleep(latency::WARM_UP);
             let rows = self.take(length, |turn, stretch| {
                 let begun = start.elapsed();
                 stretch();
@@ -163,18 +157,16 @@ impl Turns<'_> {
             anyhow::Ok((rows?, times??))
         })
         .with_context(|| self.pair.log_tails())?;
-        let due = |index: usize| crate::latency::WARM_UP + Duration::from_secs(1) * index as u32 / rate;
+        let due = |index: usize| latency::WARM_UP + Duration::from_secs(1) * index as u32 / rate;
+        let outlasted = stretches.iter().flatten().all(|stretch| stretch.end <= due(times.len()));
+        ensure!(outlasted, "the messages were over before the last stretch was");
         let mut samples = Vec::new();
         for ((name, _), (row, stretches)) in TURNS.iter().zip(rows.iter().zip(&stretches)) {
             let within = |at: Duration| stretches.iter().any(|stretch| stretch.contains(&at));
             let mut times: Vec<_> =
                 times.iter().enumerate().filter(|(index, _)| within(due(*index))).map(|(_, time)| *time).collect();
-            let figures = [(P50, 0.5), (P99, 0.99), (P999, 0.999)];
-            let percentiles = figures
-                .into_iter()
-                .filter_map(|(figure, share)| Some(Sample::new(&case, figure, percentile(&mut times, share)? * 1e6)));
-            let all = percentiles.chain(row.samples(&case)).collect::<Vec<_>>();
-            samples.extend(all.into_iter().map(|sample| ((*name).to_owned(), sample)));
+            let all = percentiles(&mut times, &case).chain(row.samples(&case));
+            samples.extend(all.map(|sample| ((*name).to_owned(), sample)));
         }
         Ok(samples)
     }

@@ -142,16 +142,19 @@ impl Section {
                     Ok(samples) => {
                         self.samples.extend(samples.into_iter().map(|sample| (tunnel.name().to_owned(), sample)));
                     }
-                    Err(error) => {
-                        eprintln!("{}: {}: not measured: {error:#}", self.title, tunnel.name());
-                        self.failures.push((tunnel.name().to_owned(), error.root_cause().to_string()));
-                    }
+                    Err(error) => self.fail(tunnel.name(), &error),
                 }
                 let took = start.elapsed().as_secs_f64();
                 eprintln!("{}: round {round}: {} took {took:.1} s", self.title, tunnel.name());
             }
         }
         Ok(self)
+    }
+
+    /// A measurement of a tunnel has failed.
+    pub(crate) fn fail(&mut self, tunnel: &str, error: &anyhow::Error) {
+        eprintln!("{}: {tunnel}: not measured: {error:#}", self.title);
+        self.failures.push((tunnel.to_owned(), error.root_cause().to_string()));
     }
 
     /// The median of a figure, if it was measured.
