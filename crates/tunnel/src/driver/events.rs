@@ -32,7 +32,9 @@ impl Driver {
     pub(super) fn recheck(&mut self) {
         let plan = self.shared.plan();
         self.key_bytes = plan.config.rotation.bytes;
-        self.rotate_at = self.rotate_at.and_then(|at| Some(at.min(self.keys_due(self.newest_link()?))));
+        if let (Some(at), Some(link)) = (self.rotate_at, self.newest_link()) {
+            self.rotate_at = Some(at.min(self.keys_due(link)));
+        }
         let withdrawn = if !plan.peers.contains_key(&self.peer.name) {
             Some("the peer was withdrawn from the configuration")
         } else if self.session.side() == Side::Acceptor

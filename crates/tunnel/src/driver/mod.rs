@@ -149,9 +149,7 @@ impl Driver {
         }
         let attached = if rotate { self.session.rotate(now) } else { self.session.attach(now) };
         match attached {
-            Ok(epoch) => {
-                self.links.push((epoch, Box::new(link.settle())));
-            }
+            Ok(epoch) => self.links.push((epoch, Box::new(link.settle()))),
             Err(error) => {
                 debug!(session = %self.session.id(), "link not used: {error}");
                 // The session is on its way to another link already.
