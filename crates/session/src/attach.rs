@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::attachment::{Attachment, Part};
 use crate::link::{Greeting, Link, Retire};
 use crate::{
-    Accept, AttachError, Epoch, Event, Frame, Hello, Intent, Outcome, Reject, RejectCode, Rejection, Release, Session,
-    Side, Time, Violation,
+    Accept, AttachError, Epoch, Event, Frame, Hello, Instance, Intent, Outcome, Reject, RejectCode, Rejection, Release,
+    Session, Side, Time, Violation,
 };
 
 impl Session {
@@ -25,6 +25,13 @@ impl Session {
     /// See [`AttachError`]; nothing has changed then.
     pub fn rotate(&mut self, now: Time) -> Result<Epoch, AttachError> {
         self.start_attach(now, Intent::Rotate)
+    }
+
+    /// Which process is at the other end of the link of `epoch`. Left unsaid, it counts as the one with the session.
+    pub fn meet(&mut self, epoch: Epoch, instance: Instance) {
+        if let Some(link) = self.attachment.link_mut(epoch) {
+            link.instance = Some(instance);
+        }
     }
 
     pub(crate) fn start_attach(&mut self, now: Time, intent: Intent) -> Result<Epoch, AttachError> {
@@ -69,8 +76,12 @@ impl Session {
         if hello.epoch <= self.epoch {
             return Err(Rejection::Stale { offered: hello.epoch, seen: self.epoch });
         }
-        if hello.intent == Intent::Rotate && !matches!(self.attachment, Attachment::Attached { .. }) {
-            return Err(Rejection::NotAttached);
+        match &self.attachment {
+            Attachment::Attached { .. } => {}
+            // "NotAttached says that the acceptor has lost its link", and here it has two.
+            Attachment::Draining { .. } if hello.intent == Intent::Rotate => return Err(Rejection::Rotating),
+            _ if hello.intent == Intent::Rotate => return Err(Rejection::NotAttached),
+            _ => {}
         }
         if let Err(violation) = self.send.on_ack(hello.received, hello.window) {
             self.violate(violation.clone());
@@ -155,6 +166,10 @@ impl Session {
         match frame {
             Frame::Accept(accept) => self.on_accept(now, epoch, accept),
             Frame::Reject(reject) => self.on_reject(now, epoch, reject),
+            Frame::Gone { instance } => {
+                self.on_gone(*instance);
+                Ok(())
+            }
             other => Err(Violation::OutOfPlace(other.name())),
         }
     }
@@ -168,6 +183,7 @@ impl Session {
             return Err(Violation::OutOfPlace("Accept"));
         };
         next.liveness.on_heard(now, false);
+        self.acceptor = next.instance.or(self.acceptor);
         self.attachment = match (current, intent) {
             (Some(mut old), Intent::Rotate) => {
                 next.next = old.next;
@@ -185,20 +201,42 @@ impl Session {
     }
 
     pub(crate) fn on_reject(&mut self, now: Time, epoch: Epoch, reject: &Reject<'_>) -> Result<(), Violation> {
-        let Attachment::Attaching { intent, .. } = self.attachment else { return Ok(()) };
+        let Attachment::Attaching { intent, next, .. } = &self.attachment else { return Ok(()) };
+        let intent = *intent;
+        let [same, other] = [true, false].map(|same| {
+            next.instance.zip(self.acceptor).is_some_and(|(answering, acceptor)| (answering == acceptor) == same)
+        });
         // What had arrived when the session ended may be all that there was.
         if reject.code == RejectCode::Closed {
             self.send.on_ack(reject.received, 0)?;
         }
         let (code, reason) = (reject.code, reject.reason.clone().into_owned());
-        let lost = matches!(code, RejectCode::Unknown | RejectCode::Closed | RejectCode::Protocol);
+        let lost = match code {
+            // "That another process does not know a session says nothing about it."
+            RejectCode::Unknown => !other,
+            code => matches!(code, RejectCode::Closed | RejectCode::Protocol),
+        };
         if intent == Intent::Open || (intent == Intent::Resume && lost) {
             self.close(Outcome::Refused { code, reason });
-        } else {
-            self.events.push_back(Event::Released { epoch, release: Release::Rejected { code, reason } });
+            return Ok(());
+        }
+        self.events.push_back(Event::Released { epoch, release: Release::Rejected { code, reason } });
+        self.detach(now, epoch);
+        // "NotAttached says that the acceptor has lost its link": the one in use here carries nothing any more.
+        let unused = code == RejectCode::NotAttached || (code == RejectCode::Unknown && same);
+        if unused && let Attachment::Attached { link } = &self.attachment {
+            let epoch = link.epoch;
+            self.events.push_back(Event::Released { epoch, release: Release::Abandoned });
             self.detach(now, epoch);
         }
         Ok(())
+    }
+
+    /// The process at the other end of a resume tells which ones came before it.
+    fn on_gone(&mut self, instance: Instance) {
+        if self.acceptor == Some(instance) {
+            self.abandon("the peer's tunnel was restarted");
+        }
     }
 }
 

@@ -81,9 +81,12 @@ pub enum Rejection {
         /// The highest seen.
         seen: Epoch,
     },
-    /// A rotate came while there was no single link to move away from.
-    #[error("rotate of a session that is not attached to a link")]
+    /// A rotate came for a session that has lost its link.
+    #[error("this end has lost the session's link: resume")]
     NotAttached,
+    /// A rotate came before the one before it had ended.
+    #[error("the rotation before has not ended yet")]
+    Rotating,
     /// The session has ended.
     #[error("the session has ended")]
     Closed {
@@ -101,6 +104,7 @@ impl Rejection {
         let (code, received) = match self {
             Self::Stale { .. } => (RejectCode::Stale, 0),
             Self::NotAttached => (RejectCode::NotAttached, 0),
+            Self::Rotating => (RejectCode::Limit, 0),
             Self::Closed { received } => (RejectCode::Closed, *received),
             Self::Violation(_) => (RejectCode::Protocol, 0),
         };

@@ -1,10 +1,12 @@
 use crate::liveness::Liveness;
-use crate::{Epoch, Intent, Time};
+use crate::{Epoch, Instance, Intent, Time};
 
 /// What a session knows of one link that it is attached to, or is attaching to.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) epoch: Epoch,
+    /// The process at its other end, once that has said so.
+    pub(crate) instance: Option<Instance>,
     /// Offset of what goes next on this link; counts the Finish.
     pub(crate) next: u64,
     /// The first frame of the session on this link, until it is sent.
@@ -39,6 +41,7 @@ impl Link {
     pub(crate) fn new(now: Time, epoch: Epoch, next: u64, greeting: Greeting) -> Self {
         Self {
             epoch,
+            instance: None,
             next,
             greeting: Some(greeting),
             retire: Retire::No,

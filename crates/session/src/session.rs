@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::attachment::Attachment;
 use crate::receive::ReceiveHalf;
 use crate::send::SendHalf;
-use crate::{Epoch, Event, Hello, Intent, ResetCode, SessionId, Time};
+use crate::{Epoch, Event, Hello, Instance, Intent, ResetCode, SessionId, Time};
 
 /// Application bytes that may follow the Hello of a new session before its Accept.
 pub const INITIAL_WINDOW: u64 = 16 * 1024;
@@ -54,6 +54,8 @@ pub struct Session {
     pub(crate) resume_window: Duration,
     /// The highest epoch used so far.
     pub(crate) epoch: Epoch,
+    /// Opener: the process that accepted the session, and the only one that can have it.
+    pub(crate) acceptor: Option<Instance>,
     /// An attach was accepted at least once: the next one is a resume.
     pub(crate) established: bool,
     /// Since when no established link carries the session.
@@ -93,6 +95,7 @@ impl Session {
             settings,
             resume_window: settings.resume_window,
             epoch: Epoch::NONE,
+            acceptor: None,
             established: false,
             detached_since: Some(now),
             attachment: Attachment::Detached,

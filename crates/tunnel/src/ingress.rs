@@ -131,11 +131,21 @@ impl Shared {
                 self.reject(peer, link, Refused { code: RejectCode::Closed, received, reason });
             }
             Found::Unknown if hello.intent == Intent::Open => self.open(peer, key, hello, link),
-            Found::Unknown => {
-                let refused = Refused::new(RejectCode::Unknown, "no such session here: the tunnel was restarted");
-                self.reject(peer, link, refused);
-            }
+            Found::Unknown => self.reject_unknown(peer, hello.intent, link),
         }
+    }
+
+    /// Another process may have the session, or have had it: the opener is told of those that are known to be dead. A
+    /// rotation leaves its session where it is, whatever is answered.
+    fn reject_unknown(self: &Arc<Self>, peer: &Peer, intent: Intent, mut link: Link) {
+        if intent == Intent::Resume && self.memoir.gone().any(|gone| link.push(&gone).is_err()) {
+            return;
+        }
+        self.reject(
+            peer,
+            link,
+            Refused::new(RejectCode::Unknown, "this process of the tunnel does not have the session"),
+        );
     }
 
     /// A new session for an application here.
@@ -227,12 +237,12 @@ impl Shared {
     }
 }
 
-/// The peer was restarted: the sessions that its former process opened will not come back, nor are its links of use.
+/// The peer was restarted: the sessions of its former process will not come back, nor are its links of use.
 fn gone(shared: &Shared, peer: &Peer, instance: Instance) {
     // A session that opens on one of its links would be lost.
     peer.pool.retain(|link| link.facts().instance != instance);
     let sessions = shared.sessions.list(usize::MAX).into_iter();
-    let orphans = sessions.filter(|entry| entry.key.peer == peer.name && entry.peer_instance == Some(instance));
+    let orphans = sessions.filter(|entry| entry.key.peer == peer.name && entry.peer_instance() == Some(instance));
     for entry in orphans {
         // One that has just ended is gone anyway.
         let _ = entry.mailbox.send(Command::PeerGone);

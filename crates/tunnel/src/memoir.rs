@@ -1,46 +1,109 @@
-//! Which process this tunnel is, and which one it was.
+//! Which process this tunnel is, and which ones it was.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use ferry_session::{Frame, Instance};
-use tracing::warn;
+use tracing::{info, warn};
+
+use crate::shared::Shared;
 
 const FILE: &str = "instance";
 
-/// This process's instance and, where a state directory remembers it, the one before.
+/// Former processes that are remembered: as many as one link may tell of.
+const MAX_FORMER: usize = 16;
+
+/// How often a state directory that cannot be used is tried again. Its former process may be draining still.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+
+/// This process's instance and, where a state directory remembers them, those before.
 #[derive(Debug)]
 pub(crate) struct Memoir {
     pub(crate) instance: Instance,
-    former: Option<Instance>,
-    /// Locked for as long as this process lives: who holds it knows that the former one is dead.
-    _file: Option<File>,
+    path: Option<PathBuf>,
+    record: Mutex<Record>,
+}
+
+#[derive(Debug, Default)]
+struct Record {
+    /// The newest first.
+    former: Vec<Instance>,
+    /// Locked for as long as this process lives: who holds it knows that the former ones are dead.
+    lock: Option<File>,
+    /// What was said last about a directory that cannot be used.
+    problem: Option<String>,
 }
 
 impl Memoir {
-    /// Chooses an instance, and swaps it for the former one's in `state`.
+    /// Chooses an instance, and puts it before the former ones in `state`.
     pub(crate) fn open(state: Option<&Path>) -> Result<Self, getrandom::Error> {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes)?;
-        let instance = Instance(bytes);
-        let Some(state) = state else { return Ok(Self { instance, former: None, _file: None }) };
-        match swap(&state.join(FILE), instance) {
-            Ok((former, file)) => Ok(Self { instance, former, _file: Some(file) }),
+        let path = state.map(|state| state.join(FILE));
+        let memoir = Self { instance: Instance(bytes), path, record: Mutex::default() };
+        memoir.try_claim();
+        Ok(memoir)
+    }
+
+    /// What a peer is told: that the former processes are no more.
+    pub(crate) fn gone(&self) -> impl Iterator<Item = Frame<'static>> {
+        self.record().former.clone().into_iter().map(|instance| Frame::Gone { instance })
+    }
+
+    /// Tries to take the state directory over. Says whether nothing is left to try.
+    fn try_claim(&self) -> bool {
+        let Some(path) = &self.path else { return true };
+        let mut record = self.record();
+        if record.lock.is_some() {
+            return true;
+        }
+        match claim(path, self.instance) {
+            Ok((former, lock)) => {
+                if record.problem.take().is_some() {
+                    info!("{}: free now; peers are told of the former process", path.display());
+                }
+                *record = Record { former, lock: Some(lock), problem: None };
+                true
+            }
             Err(error) => {
-                warn!("{}: peers will not be told of the former process: {error}", state.display());
-                Ok(Self { instance, former: None, _file: None })
+                let text = error.to_string();
+                if record.problem.as_ref() != Some(&text) {
+                    warn!(
+                        "{}: {text}; it is tried again: until then no peer learns of the former process",
+                        path.display()
+                    );
+                    record.problem = Some(text);
+                }
+                false
             }
         }
     }
 
-    /// What a peer that waits for Hellos is told: that the former process is no more.
-    pub(crate) fn gone(&self) -> Option<Frame<'static>> {
-        self.former.map(|instance| Frame::Gone { instance })
+    fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn swap(path: &Path, instance: Instance) -> io::Result<(Option<Instance>, File)> {
+/// Takes the state directory over as soon as its former process lets go of it, and tells the peers then.
+pub(crate) async fn keep_claiming(shared: Arc<Shared>) {
+    let mut late = false;
+    while !shared.memoir.try_claim() {
+        late = true;
+        tokio::select! {
+            () = shared.stopping() => return,
+            () = tokio::time::sleep(RETRY_INTERVAL) => {}
+        }
+    }
+    if late {
+        // Links from before have not told. Those that replace them do.
+        shared.plan().peers.values().for_each(|peer| peer.distrust());
+    }
+}
+
+fn claim(path: &Path, instance: Instance) -> io::Result<(Vec<Instance>, File)> {
     if let Some(state) = path.parent() {
         std::fs::create_dir_all(state)?;
     }
@@ -50,28 +113,68 @@ fn swap(path: &Path, instance: Instance) -> io::Result<(Option<Instance>, File)>
         TryLockError::Error(error) => error,
     })?;
     let mut bytes = Vec::new();
-    Read::by_ref(&mut file).take(17).read_to_end(&mut bytes)?;
+    Read::by_ref(&mut file).take((MAX_FORMER * 16) as u64).read_to_end(&mut bytes)?;
+    let (former, _) = bytes.as_chunks::<16>();
     file.rewind()?;
     file.set_len(0)?;
     file.write_all(&instance.0)?;
+    file.write_all(former.as_flattened())?;
     file.sync_data()?;
-    Ok((bytes.try_into().ok().map(Instance), file))
+    Ok((former.iter().copied().map(Instance).collect(), file))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn open(dir: &tempfile::TempDir) -> Memoir {
+        Memoir::open(Some(dir.path())).expect("random numbers")
+    }
+
+    fn former(memoir: &Memoir) -> Vec<Instance> {
+        memoir.record().former.clone()
+    }
+
     #[test]
-    fn a_process_knows_the_one_before_but_not_one_beside_it() {
+    fn a_process_knows_those_before_but_not_one_beside_it() {
         let dir = tempfile::tempdir().expect("a directory");
-        let first = Memoir::open(Some(dir.path())).expect("random numbers");
-        assert_eq!(first.former, None);
-        let beside = Memoir::open(Some(dir.path())).expect("random numbers");
-        assert_eq!(beside.former, None, "the first one lives");
-        let instance = first.instance;
+        let first = open(&dir);
+        assert_eq!(former(&first), []);
+        let beside = open(&dir);
+        assert_eq!(former(&beside), [], "the first one lives");
+        let mut known = vec![first.instance];
         drop((first, beside));
-        let second = Memoir::open(Some(dir.path())).expect("random numbers");
-        assert_eq!(second.former, Some(instance));
+        for _ in 0..MAX_FORMER + 2 {
+            let next = open(&dir);
+            known.truncate(MAX_FORMER);
+            assert_eq!(former(&next), known);
+            known.insert(0, next.instance);
+        }
+    }
+
+    #[test]
+    fn a_process_that_starts_beside_the_former_one_takes_over_when_that_has_ended() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let draining = open(&dir);
+        let next = open(&dir);
+        assert!(!next.try_claim());
+        assert!(!next.try_claim());
+        let gone = draining.instance;
+        drop(draining);
+        assert!(next.try_claim());
+        assert_eq!(former(&next), [gone]);
+        let beside = open(&dir);
+        assert!(!beside.try_claim(), "it is held from then on");
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_tried_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let in_the_way = dir.path().join("state");
+        std::fs::write(&in_the_way, "a file").expect("written");
+        let memoir = Memoir::open(Some(&in_the_way)).expect("random numbers");
+        assert!(!memoir.try_claim());
+        std::fs::remove_file(&in_the_way).expect("removed");
+        assert!(memoir.try_claim());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use ferry_config::Name;
@@ -26,8 +26,8 @@ pub(crate) struct Entry {
     pub(crate) key: Key,
     pub(crate) service: Box<str>,
     pub(crate) opened: Instant,
-    /// The peer's process, of a session that it opened.
-    pub(crate) peer_instance: Option<Instance>,
+    /// The peer's process that has the other end of the session.
+    peer_instance: OnceLock<Instance>,
     pub(crate) mailbox: Mailbox,
     pub(crate) sent: AtomicU64,
     pub(crate) received: AtomicU64,
@@ -42,13 +42,22 @@ impl Entry {
             key,
             service: service.into(),
             opened: Instant::now(),
-            peer_instance,
+            peer_instance: peer_instance.map_or_else(OnceLock::new, OnceLock::from),
             mailbox: Mailbox::default(),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             link: Mutex::new(None),
             before_link: AtomicU64::new(0),
         }
+    }
+
+    /// The session's other end is in this process, and in no other one for as long as it lives.
+    pub(crate) fn set_peer_instance(&self, instance: Instance) {
+        self.peer_instance.get_or_init(|| instance);
+    }
+
+    pub(crate) fn peer_instance(&self) -> Option<Instance> {
+        self.peer_instance.get().copied()
     }
 
     /// The link that carries the session now.

@@ -144,10 +144,10 @@ impl Shared {
                 link.count(&self.metrics);
                 // The end that sends the Hello tells: the other one listens.
                 let speaker = if dialled.is_some() { LinkKind::Own } else { LinkKind::Offered };
-                if link.facts().kind == speaker
-                    && let Some(gone) = self.memoir.gone()
-                {
-                    link.send(&gone).await?;
+                if link.facts().kind == speaker {
+                    for gone in self.memoir.gone() {
+                        link.send(&gone).await?;
+                    }
                 }
                 Ok(link)
             }
@@ -164,7 +164,7 @@ impl Shared {
     pub(crate) fn establish_early(&self, established: Established) -> Result<(Link, Told), LinkError> {
         let mut link = Link::new(established, self.instance, Some(LinkKind::Own));
         let told = link.push_preface(self.instance)?;
-        if let Some(gone) = self.memoir.gone() {
+        for gone in self.memoir.gone() {
             link.push(&gone)?;
         }
         link.count(&self.metrics);

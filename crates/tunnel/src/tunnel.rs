@@ -19,7 +19,7 @@ use crate::plan::Plan;
 use crate::shared::Shared;
 use crate::tls::TlsError;
 use crate::workers::{Threads, Workers};
-use crate::{accept, admin, buffers, peer, reload};
+use crate::{accept, admin, buffers, memoir, peer, reload};
 
 /// File descriptors that are not for sessions: listeners, warm links, handshakes, the runtime's.
 const SPARE_FILES: u64 = 1024;
@@ -243,6 +243,7 @@ impl Listeners {
         for (listener, entry) in self.egress {
             shared.egresses.serve(shared, entry, listener).await;
         }
+        shared.tasks.spawn(memoir::keep_claiming(shared.clone()));
         if let Some(listener) = self.peers {
             shared.tasks.spawn(accept::listen(shared.clone(), listener));
         }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use ferry_session::{
-    AttachError, Epoch, Frame, INITIAL_WINDOW, Intent, Outcome, Reject, RejectCode, Release, Session, Settings,
+    AttachError, Epoch, Frame, INITIAL_WINDOW, Instance, Intent, Outcome, Reject, RejectCode, Release, Session,
+    Settings,
 };
 
 use crate::faults::hello;
@@ -302,6 +303,61 @@ fn an_acceptor_that_restarted_refuses_the_resume_as_unknown() {
     let Some(Outcome::Refused { code, .. }) = &pair.ends[OPENER].outcome else { panic!("refused") };
     assert_eq!(*code, RejectCode::Unknown);
     assert_eq!(pair.allocated(OPENER), 0);
+}
+
+/// A session that one instance has accepted and whose link is lost, and a resume that another link brings to `instance`.
+fn resuming_at(instance: Instance) -> (Pair, Epoch) {
+    let mut pair = Pair::with_settings(1, windows(600, 600));
+    pair.resumes = false;
+    pair.dial(false);
+    pair.session(OPENER).meet(Epoch(1), ACCEPTED_BY);
+    pair.run(SECOND);
+    pair.write(OPENER, 1_000);
+    pair.cut(0, 0);
+    pair.run(MOMENT);
+    pair.dial(false);
+    pair.session(OPENER).meet(Epoch(2), instance);
+    pair.settle();
+    (pair, Epoch(2))
+}
+
+const ACCEPTED_BY: Instance = Instance([1; 16]);
+const ANOTHER: Instance = Instance([2; 16]);
+
+fn unknown() -> Frame<'static> {
+    Frame::Reject(Reject { code: RejectCode::Unknown, received: 0, reason: "no such session here".into() })
+}
+
+#[test]
+fn a_session_that_another_process_does_not_know_is_looked_for_until_its_resume_window_is_over() {
+    let (mut pair, epoch) = resuming_at(ANOTHER);
+    let now = pair.now;
+    pair.session(OPENER).handle_frame(now, epoch, unknown());
+    pair.settle();
+    assert_eq!(pair.ends[OPENER].outcome, None, "another replica may have it");
+    pair.resumes = true;
+    pair.exchange_and_close([2_000, 2_000]);
+}
+
+#[test]
+fn a_session_that_its_own_process_does_not_know_has_ended() {
+    let (mut pair, epoch) = resuming_at(ACCEPTED_BY);
+    let now = pair.now;
+    pair.session(OPENER).handle_frame(now, epoch, unknown());
+    pair.settle();
+    assert!(matches!(pair.ends[OPENER].outcome, Some(Outcome::Refused { code: RejectCode::Unknown, .. })));
+}
+
+#[test]
+fn a_process_that_knows_the_sessions_former_one_to_be_gone_ends_it_at_once() {
+    for (gone, ends) in [(ACCEPTED_BY, true), (Instance([3; 16]), false)] {
+        let (mut pair, epoch) = resuming_at(ANOTHER);
+        let now = pair.now;
+        pair.session(OPENER).handle_frame(now, epoch, Frame::Gone { instance: gone });
+        pair.session(OPENER).handle_frame(now, epoch, unknown());
+        pair.settle();
+        assert_eq!(pair.ends[OPENER].outcome.is_some(), ends);
+    }
 }
 
 #[test]

@@ -144,6 +144,25 @@ fn a_rotation_that_is_rejected_leaves_the_old_link_in_use() {
 }
 
 #[test]
+fn an_opener_resumes_as_soon_as_a_rotation_tells_it_that_the_acceptor_has_lost_the_link() {
+    let mut pair = rotating();
+    let (now, lost) = (pair.now, pair.link_epoch(ACCEPTOR));
+    pair.links[0].black = true;
+    pair.let_go(ACCEPTOR, 0, false);
+    pair.session(ACCEPTOR).detach(now, lost);
+    pair.write(ACCEPTOR, 500);
+    // No timer of the opener's is due by then: it has nothing under way but the rotation.
+    pair.run(Duration::from_millis(500));
+    assert_eq!(pair.ends[OPENER].attached, [Intent::Open, Intent::Resume]);
+    assert!(matches!(
+        &pair.ends[OPENER].released[..],
+        [Release::Rejected { code: RejectCode::NotAttached, .. }, Release::Abandoned]
+    ));
+    assert_eq!(pair.read(OPENER, usize::MAX), 1_500);
+    finish_exactly(pair, false);
+}
+
+#[test]
 fn a_link_that_is_refused_before_the_hello_leaves_the_session_as_it_is() {
     for rotates in [true, false] {
         for code in [RejectCode::Version, RejectCode::Limit, RejectCode::Draining] {
@@ -176,7 +195,7 @@ fn a_rotation_before_the_acceptor_has_ended_the_last_one_is_rejected_and_can_be_
     pair.run(MOMENT);
     assert!(matches!(
         &pair.ends[OPENER].released[..],
-        [Release::Finished, Release::Rejected { code: RejectCode::NotAttached, .. }]
+        [Release::Finished, Release::Rejected { code: RejectCode::Limit, .. }]
     ));
     pair.hold(0, OPENER, false);
     pair.run(MOMENT);

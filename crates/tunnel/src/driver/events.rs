@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ferry_session::{Epoch, Event, Intent, Outcome, Release, ResetCode, Side, Time};
+use ferry_session::{Epoch, Event, Intent, Outcome, RejectCode, Release, ResetCode, Side, Time};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 
@@ -74,8 +74,11 @@ impl Driver {
             }
             Event::Detached => {
                 self.entry.set_link(None);
+                // An attach that failed is none that was lost.
+                if !self.detached {
+                    info!(%session, peer = %self.peer.name, "session detached");
+                }
                 self.count_detached(true);
-                info!(%session, peer = %self.peer.name, "session detached");
                 if self.session.side() == Side::Opener {
                     self.obtain(false);
                 }
@@ -89,6 +92,9 @@ impl Driver {
         self.rotate_at = (self.session.side() == Side::Opener).then(|| self.keys_due(link));
         let round_trip = link.facts().round_trip;
         self.entry.set_link(Some((epoch, link.facts().clone())));
+        // Accepted by it: no other process has the session.
+        self.entry.set_peer_instance(link.facts().instance);
+        self.refusal = None;
         self.count_detached(false);
         self.tries = 0;
         let (session, peer) = (self.session.id(), &self.peer.name);
@@ -122,18 +128,33 @@ impl Driver {
                 info!(session = %self.session.id(), %epoch, "link silent, given up");
                 self.peer.distrust();
             }
-            Release::Rejected { reason, .. } => {
-                info!(session = %self.session.id(), %epoch, "attach rejected: {reason}");
-                if self.session.is_attached() {
-                    self.rotation_failed();
-                }
+            Release::Rejected { code, reason } => {
+                self.on_rejected(epoch, *code, reason);
             }
             Release::Fenced | Release::Abandoned => {}
         }
     }
 
-    pub(super) fn rotation_failed(&mut self) {
+    fn on_rejected(&mut self, epoch: Epoch, code: RejectCode, reason: &str) {
+        // While it is tried again and again, one line for each new reason.
+        if self.refusal.as_deref() != Some(reason) {
+            info!(session = %self.session.id(), peer = %self.peer.name, %epoch, "attach rejected: {reason}");
+            self.refusal = Some(reason.into());
+        }
+        match code {
+            // It resumes, and its next link has fresh keys.
+            RejectCode::NotAttached => self.count_failed_rotation(),
+            _ if self.session.is_attached() => self.rotation_failed(),
+            _ => {}
+        }
+    }
+
+    fn count_failed_rotation(&self) {
         self.shared.metrics.rotations.get_or_create(&ByRotated { result: Rotated::Failed }).inc();
+    }
+
+    pub(super) fn rotation_failed(&mut self) {
+        self.count_failed_rotation();
         let every = self.shared.plan().config.rotation.every;
         self.rotate_at = Some(self.shared.now() + jittered(ROTATE_AGAIN.min(every / 4)));
     }
@@ -147,7 +168,11 @@ impl Driver {
             }
             Outcome::ResetHere { reason, .. } => info!(%session, %peer, "session reset here: {reason}"),
             Outcome::ResetByPeer { reason, .. } => info!(%session, %peer, "session reset by the peer: {reason}"),
-            Outcome::Expired => warn!(%session, %peer, "session reset: no link within the resume window"),
+            Outcome::Expired => {
+                let last = self.refusal.as_deref().map(|reason| format!("; the peer's last answer: {reason}"));
+                let last = last.unwrap_or_default();
+                warn!(%session, %peer, "session reset: no link carried it within the resume window{last}")
+            }
             Outcome::Refused { reason, .. } => warn!(%session, %peer, "session refused by the peer: {reason}"),
             Outcome::Violated(violation) => {
                 warn!(%session, %peer, "session reset: the peer broke the protocol: {violation}")

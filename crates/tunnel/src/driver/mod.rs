@@ -77,6 +77,8 @@ pub(crate) struct Driver {
     most: u64,
     key_bytes: u64,
     alarm: Alarm,
+    /// Why the peer refused the last attach.
+    refusal: Option<Box<str>>,
     outcome: Option<Outcome>,
 }
 
@@ -111,6 +113,7 @@ impl Driver {
             most,
             key_bytes,
             alarm: Alarm::default(),
+            refusal: None,
             outcome: None,
         }
     }
@@ -149,7 +152,12 @@ impl Driver {
         }
         let attached = if rotate { self.session.rotate(now) } else { self.session.attach(now) };
         match attached {
-            Ok(epoch) => self.links.push((epoch, Box::new(link.settle()))),
+            Ok(epoch) => {
+                if !link.is_expected() {
+                    self.session.meet(epoch, instance);
+                }
+                self.links.push((epoch, Box::new(link.settle())));
+            }
             Err(error) => {
                 debug!(session = %self.session.id(), "link not used: {error}");
                 // The session is on its way to another link already.

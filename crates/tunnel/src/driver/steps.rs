@@ -20,10 +20,14 @@ impl Driver {
         for (epoch, link) in &mut self.links {
             let (epoch, session) = (*epoch, &mut self.session);
             while session.may_read(epoch) {
+                let expected = link.is_expected();
                 let polled = link.poll_frames(cx, &mut |frame| {
                     session.handle_frame(now, epoch, frame);
                     if session.may_read(epoch) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
                 });
+                if expected && !link.is_expected() {
+                    session.meet(epoch, link.facts().instance);
+                }
                 match polled {
                     Poll::Pending => break,
                     Poll::Ready(Ok(_)) => session.handle_bytes(now, epoch),

@@ -211,11 +211,13 @@ impl Link {
         Ok(())
     }
 
+    /// The peer's Preface is still to come: which process it is is not known yet.
+    pub(crate) fn is_expected(&self) -> bool {
+        self.expecting.is_some()
+    }
+
     /// Takes the Preface that is expected, and tells. A link without one is closed, for its session.
     fn poll_expected(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
-        if self.expecting.is_none() {
-            return Poll::Ready(Ok(()));
-        }
         let met = ready!(self.poll_preface(cx)).and_then(|preface| self.on_preface(preface, Some(LinkKind::Own)));
         let here = if met.is_ok() { Ok(()) } else { Err(LinkError::Closed) };
         if let Some(tell) = self.expecting.take() {
@@ -272,7 +274,11 @@ impl Link {
         cx: &mut Context<'_>,
         take: &mut dyn FnMut(Frame<'_>) -> ControlFlow<()>,
     ) -> Poll<Result<ControlFlow<()>, LinkError>> {
-        ready!(self.poll_expected(cx))?;
+        if self.is_expected() {
+            ready!(self.poll_expected(cx))?;
+            // Who waits for frames learns first whom they are from.
+            return Poll::Ready(Ok(ControlFlow::Continue(())));
+        }
         self.incoming.poll(cx, &mut *self.stream, take)
     }
 

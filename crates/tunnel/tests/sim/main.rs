@@ -5,6 +5,7 @@ mod apps;
 mod burst;
 mod flow;
 mod heal;
+mod hearsay;
 mod lives;
 mod net;
 mod path;

@@ -172,7 +172,7 @@ async fn a_service_whose_application_refuses_is_told_and_logged() {
 async fn a_resume_of_an_unknown_session_is_refused() {
     let mut scene = Scene::start().await;
     let reason = refused(&mut scene, &hello(ID, 2, Intent::Resume, "trap"), RejectCode::Unknown, "unknown").await;
-    assert_eq!(reason, "no such session here: the tunnel was restarted");
+    assert_eq!(reason, "this process of the tunnel does not have the session");
     let rotate = hello(ID, 2, Intent::Rotate, "trap");
     refused(&mut scene, &rotate, RejectCode::Unknown, "unknown").await;
 }
