@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ferry_log::LostLines;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -109,7 +110,7 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn new() -> Self {
         let mut metrics = Self {
-            registry: Registry::with_prefix("ferry_app"),
+            registry: Registry::default(),
             triggers: Family::default(),
             hook_failures: Family::default(),
             sent_messages: Counter::default(),
@@ -144,7 +145,8 @@ impl Metrics {
 
     /// The one list of names and meanings. Counters get `_total` from the encoder.
     fn register(&mut self) {
-        let r = &mut self.registry;
+        self.registry.register_collector(Box::new(LostLines));
+        let r = self.registry.sub_registry_with_prefix("ferry_app");
         r.register("trigger_requests", "Triggers taken or refused, by result", self.triggers.clone());
         r.register("hook_failures", "Runs of a hook that ended in an error", self.hook_failures.clone());
         r.register("sent_messages", "Messages sent for the first time", self.sent_messages.clone());

@@ -2,8 +2,9 @@
 
 use std::{fmt, io, process::ExitCode};
 
-use anstream::eprintln;
 use owo_colors::OwoColorize as _;
+
+use crate::console::Console;
 
 /// The command ran and failed.
 const FAILED: u8 = 1;
@@ -30,14 +31,33 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
         return ExitCode::SUCCESS;
     }
+    let say = |text: String| {
+        // Without a thread or a file left, the exit code has to do.
+        if let Ok(stderr) = Console::stderr() {
+            stderr.print(text);
+        }
+    };
     let label = "error:".red().bold().to_string();
     if error.is::<ferry_config::Report>() {
         // A line for each problem, each with its place.
-        eprintln!("{label} the configuration cannot be used\n{error}");
+        say(format!("{label} the configuration cannot be used\n{error}"));
     } else {
-        eprintln!("{label} {error:#}");
+        say(format!("{label} {}", chain(error)));
     }
     ExitCode::from(code(error))
+}
+
+/// The error and what caused it, in one line. Many errors say in their own text what caused them: that is not said twice.
+pub(crate) fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string).filter(|cause| !cause.is_empty()) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text += &format!(": {cause}");
+        }
+    }
+    text
 }
 
 fn code(error: &anyhow::Error) -> u8 {
@@ -47,5 +67,24 @@ fn code(error: &anyhow::Error) -> u8 {
         USAGE
     } else {
         FAILED
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn what_caused_an_error_is_said_once() {
+        let refused = || anyhow!(io::Error::from_raw_os_error(111));
+        assert_eq!(chain(&refused().context("cannot dial")), "cannot dial: Connection refused (os error 111)");
+        let told = refused().context("cannot listen on 127.0.0.1:1: Connection refused (os error 111)");
+        assert_eq!(
+            chain(&told.context("here")),
+            "here: cannot listen on 127.0.0.1:1: Connection refused (os error 111)"
+        );
+        assert_eq!(chain(&anyhow!("alone")), "alone");
     }
 }

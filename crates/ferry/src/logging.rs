@@ -1,37 +1,81 @@
-//! Logs of the roles: to stdout, where `kubectl logs` looks.
+//! Logs of the roles: to stdout, where `kubectl logs` looks. Whoever logs never waits for a reader.
 
-use std::{env, io, io::IsTerminal as _};
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    env,
+    io::{self, IsTerminal as _},
+    os::fd::AsFd as _,
+    panic::PanicHookInfo,
+    sync::OnceLock,
+    thread,
+    time::Duration,
+};
 
+use ferry_log::{Flush, Queue};
+use tracing::{error, warn};
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
-use crate::exit::Usage;
+use crate::{console, exit::Usage};
 
 /// Which lines are logged, as `tracing-subscriber` filters: `debug`, or `info,ferry_tunnel=debug`.
 pub(crate) const FILTER: &str = "FERRY_LOG";
 /// How lines are written: `json`, or for people.
 pub(crate) const FORMAT: &str = "FERRY_LOG_FORMAT";
 
-/// Starts logging, by the two environment variables.
+/// How long a thread that panics waits for its last words to be written: the process may be about to end.
+const PANIC_FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// The log of this process, if it is a role's.
+static LOG: OnceLock<Queue> = OnceLock::new();
+
+/// Starts logging, by the two environment variables. What is returned writes the last lines when it is dropped.
 ///
 /// # Errors
 ///
-/// A [`Usage`] error if one of them cannot be understood.
-pub(crate) fn start() -> Result<(), Usage> {
+/// A [`Usage`] error if one of the variables cannot be understood.
+pub(crate) fn start() -> anyhow::Result<Flush> {
     let filter = match env::var(FILTER) {
         Ok(text) if !text.is_empty() => EnvFilter::try_new(&text).map_err(|error| {
             Usage(format!("{FILTER}={text} cannot be used: {error}; try `info` or `info,ferry_tunnel=debug`"))
         })?,
         _ => EnvFilter::new("info"),
     };
-    let registry = tracing_subscriber::registry().with(filter);
-    match env::var(FORMAT).as_deref() {
-        // Fields beside the message rather than within an object: that is how log collectors search them.
-        Ok("json") => registry.with(fmt::layer().json().flatten_event(true).with_span_list(false)).init(),
-        Ok("" | "text") | Err(_) => {
-            let ansi = io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-            registry.with(fmt::layer().with_target(false).with_ansi(ansi)).init();
-        }
-        Ok(other) => return Err(Usage(format!("{FORMAT}={other} cannot be used; give `text` or `json`"))),
+    let format = env::var(FORMAT).unwrap_or_default();
+    if !matches!(format.as_str(), "" | "text" | "json") {
+        return Err(Usage(format!("{FORMAT}={format} cannot be used; give `text` or `json`")).into());
     }
-    Ok(())
+    let (queue, flush) = console::queue(io::stdout().as_fd(), |_, lost| {
+        warn!(lost, "log lines lost, because nothing read the log");
+    })?;
+    let lines = queue.clone();
+    let writer = move || lines.clone();
+    let registry = tracing_subscriber::registry().with(filter);
+    if format == "json" {
+        // Fields beside the message rather than within an object: that is how log collectors search them.
+        registry.with(fmt::layer().json().flatten_event(true).with_span_list(false).with_writer(writer)).init();
+    } else {
+        let ansi = io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        registry.with(fmt::layer().with_target(false).with_ansi(ansi).with_writer(writer)).init();
+    }
+    let _ = LOG.set(queue);
+    // The standard hook writes to stderr, which may be a file that nobody reads, too.
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(flush)
+}
+
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let what = panic.payload_as_str().unwrap_or("of an unknown kind");
+    let thread = thread::current();
+    let thread = thread.name().unwrap_or("unnamed");
+    match panic.location() {
+        Some(place) => error!(%place, thread, "panic: {what}"),
+        None => error!(thread, "panic: {what}"),
+    }
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        backtrace.to_string().lines().for_each(|line| error!("{line}"));
+    }
+    if let Some(log) = LOG.get() {
+        log.flush(PANIC_FLUSH_TIMEOUT);
+    }
 }

@@ -6,6 +6,7 @@
 mod cli;
 mod client;
 mod commands;
+mod console;
 mod demo;
 mod exit;
 mod logging;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
@@ -16,6 +17,8 @@ use tokio::net::TcpListener;
 
 use crate::shared::Shared;
 
+/// How long a worker may take to get to a task. Probes of the bundle wait for 2 s.
+const LIVEZ_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Sessions in one answer of `/status`.
 const MAX_SESSIONS: usize = 1000;
 
@@ -78,12 +81,20 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener) -> std::io
     let mut registry = Registry::default();
     shared.metrics.register(&mut registry);
     let app = Router::new()
-        .route("/livez", get(|| async { "ok\n" }))
+        .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/status", get(status))
         .with_state(Admin { shared: shared.clone(), registry: Arc::new(registry) });
     axum::serve(listener, app).with_graceful_shutdown(async move { shared.stopping().await }).await
+}
+
+/// Alive is what carries sessions: this answers on another thread than they are on.
+async fn livez(State(admin): State<Admin>) -> Response {
+    match admin.shared.workers.respond(LIVEZ_TIMEOUT).await {
+        Ok(()) => "ok\n".into_response(),
+        Err(stuck) => (StatusCode::SERVICE_UNAVAILABLE, format!("{stuck}\n")).into_response(),
+    }
 }
 
 /// Local: the listeners are up before this answers at all. Only `?peers=1` asks about peers.

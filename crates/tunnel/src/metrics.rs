@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::hash::Hash;
 use std::sync::atomic::AtomicU64;
 
+use ferry_log::LostLines;
 use ferry_session::{Outcome, RejectCode, ResetCode};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -240,6 +241,7 @@ impl Metrics {
     /// Registers every metric with its help text.
     pub(crate) fn register(&self, registry: &mut Registry) {
         self.fill();
+        registry.register_collector(Box::new(LostLines));
         let registry = registry.sub_registry_with_prefix("ferry");
         registry.register("links", "Links established, with their Prefaces exchanged", self.links.clone());
         registry.register(

@@ -9,10 +9,12 @@ use std::iter::once;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 
 /// A worker looks after its sockets and its mail each time that it has run as many tasks: so long a session of many
 /// bytes may keep the others waiting.
@@ -38,6 +40,14 @@ pub(crate) struct Threads {
 
 /// A session's place at a worker, counted there.
 pub(crate) struct Place(Arc<Worker>);
+
+/// A worker does not get to anything: its sessions stand still.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("worker-{worker} has run nothing for {within:?}: its sessions stand still")]
+pub(crate) struct Stuck {
+    worker: usize,
+    within: Duration,
+}
 
 impl Workers {
     /// Starts a worker for each processor.
@@ -69,6 +79,23 @@ impl Workers {
         let worker = once(&self.first).chain(&self.others).min_by_key(rank).unwrap_or(&self.first);
         worker.sessions.fetch_add(1, Ordering::Relaxed);
         Place(worker.clone())
+    }
+
+    /// Whether each worker gets to a task that it is given now, within this time.
+    ///
+    /// # Errors
+    /// The first that does not.
+    pub(crate) async fn respond(&self, within: Duration) -> Result<(), Stuck> {
+        let end = Instant::now() + within;
+        // All at once, so that they share the time.
+        let tasks: Vec<_> = once(&self.first).chain(&self.others).map(|worker| worker.handle.spawn(async {})).collect();
+        for (worker, task) in tasks.into_iter().enumerate() {
+            match timeout_at(end, task).await {
+                Ok(Ok(())) => {}
+                _ => return Err(Stuck { worker, within }),
+            }
+        }
+        Ok(())
     }
 
     /// Runs what would keep sessions waiting.
@@ -147,5 +174,17 @@ mod tests {
         for _ in 0..4 {
             assert!(Arc::ptr_eq(&workers.place().0, &workers.others[0]));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_that_runs_nothing_is_found() {
+        let stuck = Builder::new_current_thread().build().expect("a runtime");
+        let [first, second] = [Handle::current(), stuck.handle().clone()].map(Worker::new);
+        let mut workers = Workers { control: Handle::current(), first, others: vec![second] };
+        let within = Duration::from_secs(1);
+        assert_eq!(workers.respond(within).await, Err(Stuck { worker: 1, within }));
+        workers.others.clear();
+        assert_eq!(workers.respond(within).await, Ok(()));
+        stuck.shutdown_background();
     }
 }

@@ -201,31 +201,32 @@ async fn every_metric_is_there_with_its_help() {
     let text = response.text().await.unwrap();
     let docs = include_str!("../../../../docs/messages.md");
     for (name, kind) in [
-        ("trigger_requests", "counter"),
-        ("hook_failures", "counter"),
-        ("sent_messages", "counter"),
-        ("resent_messages", "counter"),
-        ("delivered_messages", "counter"),
-        ("refused_messages", "counter"),
-        ("received_messages", "counter"),
-        ("dead_messages", "counter"),
-        ("duplicate_messages", "counter"),
-        ("dropped_results", "counter"),
-        ("far_connects", "counter"),
-        ("turned_away_connections", "counter"),
-        ("far_websockets", "gauge"),
-        ("stream_websockets", "gauge"),
-        ("outbox_messages", "gauge"),
-        ("outbox_bytes", "gauge"),
-        ("output_messages", "gauge"),
-        ("delivery_seconds", "histogram"),
+        ("ferry_app_trigger_requests", "counter"),
+        ("ferry_app_hook_failures", "counter"),
+        ("ferry_app_sent_messages", "counter"),
+        ("ferry_app_resent_messages", "counter"),
+        ("ferry_app_delivered_messages", "counter"),
+        ("ferry_app_refused_messages", "counter"),
+        ("ferry_app_received_messages", "counter"),
+        ("ferry_app_dead_messages", "counter"),
+        ("ferry_app_duplicate_messages", "counter"),
+        ("ferry_app_dropped_results", "counter"),
+        ("ferry_app_far_connects", "counter"),
+        ("ferry_app_turned_away_connections", "counter"),
+        ("ferry_app_far_websockets", "gauge"),
+        ("ferry_app_stream_websockets", "gauge"),
+        ("ferry_app_outbox_messages", "gauge"),
+        ("ferry_app_outbox_bytes", "gauge"),
+        ("ferry_app_output_messages", "gauge"),
+        ("ferry_app_delivery_seconds", "histogram"),
+        ("ferry_log_lines_lost", "counter"),
     ] {
-        assert!(text.contains(&format!("# HELP ferry_app_{name} ")), "no help for {name} in {text}");
-        assert!(text.contains(&format!("# TYPE ferry_app_{name} {kind}\n")), "{name} is no {kind}");
+        assert!(text.contains(&format!("# HELP {name} ")), "no help for {name} in {text}");
+        assert!(text.contains(&format!("# TYPE {name} {kind}\n")), "{name} is no {kind}");
         let suffix = if kind == "counter" { "_total" } else { "" };
-        assert!(docs.contains(&format!("`ferry_app_{name}{suffix}`")), "{name} is not in docs/messages.md");
+        assert!(docs.contains(&format!("`{name}{suffix}`")), "{name} is not in docs/messages.md");
     }
-    assert_eq!(text.matches("# TYPE ").count(), 18, "a metric that this test does not know");
+    assert_eq!(text.matches("# TYPE ").count(), 19, "a metric that this test does not know");
     for (name, value) in [
         ("ferry_app_trigger_requests_total{result=\"accepted\"}", 1.0),
         ("ferry_app_sent_messages_total", 1.0),

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use tokio::{process::Command, time::Instant};
 
 use super::bundle;
+use crate::exit::chain;
 
 /// Between two looks at what has arrived.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -113,7 +114,7 @@ async fn await_proof(proof: &Proof, wait: Duration) -> anyhow::Result<()> {
     let arrived = loop {
         let (arrived, why) = match kubectl(&proof.output).await {
             Ok(output) => (through(proof, &output), String::new()),
-            Err(error) => (Vec::new(), format!("; last error: {error:#}")),
+            Err(error) => (Vec::new(), format!("; last error: {}", chain(&error))),
         };
         bar.set_position(wanted.min(arrived.len() as u64));
         if arrived.len() as u64 >= wanted {
@@ -158,10 +159,10 @@ async fn watch(dir: &Path, steps: &Steps, watched: &Watched) -> anyhow::Result<(
                 eprintln!("{} has moved to {}", watched.pod, now.trim());
                 match run_scripts(dir, steps, false).await {
                     Ok(()) => known = now,
-                    Err(error) => eprintln!("{} {error:#}; trying again", "warning:".yellow().bold()),
+                    Err(error) => eprintln!("{} {}; trying again", "warning:".yellow().bold(), chain(&error)),
                 }
             }
-            Err(error) => eprintln!("{} {error:#}; trying again", "warning:".yellow().bold()),
+            Err(error) => eprintln!("{} {}; trying again", "warning:".yellow().bold(), chain(&error)),
         }
     }
 }

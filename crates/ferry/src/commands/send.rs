@@ -4,7 +4,6 @@ mod lines;
 
 use std::{cell::RefCell, time::Instant};
 
-use anstream::eprintln;
 use anyhow::{Context as _, bail};
 use futures_util::{Sink, SinkExt as _};
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
@@ -12,7 +11,11 @@ use owo_colors::OwoColorize as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use crate::client::{Base, Notice, Notices, Stream};
+use crate::{
+    client::{Base, Notice, Notices, Stream},
+    console::Console,
+    exit::chain,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -54,7 +57,7 @@ impl Tally {
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let (writer, notices) = Stream::connect(&args.url).await?.split();
     let started = Instant::now();
-    let job = Job { tally: RefCell::default(), progress: progress_bar() };
+    let job = Job { tally: RefCell::default(), progress: progress_bar(), console: Console::stderr()? };
     let (all_sent, sending) = oneshot::channel();
     let ended = tokio::select! {
         ended = async { tokio::try_join!(job.send(writer, lines::from_stdin(), all_sent), job.watch(notices, sending)) } => {
@@ -63,8 +66,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
     };
     job.progress.finish_and_clear();
-    let tally = job.tally.into_inner();
-    summarise(&tally, started);
+    let tally = job.tally.take();
+    summarise(&job.console, &tally, started);
     ended?;
     let lost = tally.bad + tally.refused + tally.dead;
     if lost > 0 {
@@ -73,7 +76,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn summarise(tally: &Tally, started: Instant) {
+fn summarise(console: &Console, tally: &Tally, started: Instant) {
     let seconds = started.elapsed().as_secs_f64();
     let mut text = format!("{} sent, {} delivered", HumanCount(tally.sent), HumanCount(tally.delivered));
     let kinds = [("bad", tally.bad), ("refused", tally.refused), ("dead", tally.dead)];
@@ -84,7 +87,8 @@ fn summarise(tally: &Tally, started: Instant) {
     if under_way > 0 {
         text += &format!(", {} accepted and still on the way", HumanCount(under_way));
     }
-    eprintln!("{text} in {seconds:.1} s ({:.0} messages/s)", tally.delivered as f64 / seconds);
+    console.print(format_args!("{text} in {seconds:.1} s ({:.0} messages/s)", tally.delivered as f64 / seconds));
+    console.flush();
 }
 
 /// A bar on a terminal, nothing elsewhere.
@@ -101,6 +105,8 @@ fn progress_bar() -> ProgressBar {
 struct Job {
     tally: RefCell<Tally>,
     progress: ProgressBar,
+    /// Not to wait for a reader of it: lines are sent all the same.
+    console: Console,
 }
 
 impl Job {
@@ -177,6 +183,7 @@ impl Job {
     }
 
     fn complain(&self, error: &anyhow::Error) {
-        self.progress.suspend(|| eprintln!("{} {error:#}", "error:".red().bold()));
+        let text = format!("{} {}", "error:".red().bold(), chain(error));
+        self.progress.suspend(|| self.console.print(text));
     }
 }

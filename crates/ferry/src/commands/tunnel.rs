@@ -71,7 +71,7 @@ fn check(path: &Path, loaded: &Loaded) -> anyhow::Result<()> {
 }
 
 async fn serve(path: PathBuf, Loaded { tunnel: config, warnings }: Loaded) -> anyhow::Result<()> {
-    logging::start()?;
+    let _last_lines = logging::start()?;
     process::raise_file_limit();
     process::refuse_huge_pages();
     for warning in &warnings {

@@ -75,7 +75,7 @@ impl std::str::FromStr for HookTimeout {
 
 /// Runs a web-app until it is asked to stop.
 pub(super) async fn run(shared: Shared, role: Role, auto_trigger: u32) -> anyhow::Result<()> {
-    logging::start()?;
+    let _last_lines = logging::start()?;
     process::raise_file_limit();
     let mut stop = Stop::listen()?;
     let config = Config {

@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn the_verdict_says_what_did_not_hold() {
-        let mut findings = Findings::new(Screen::new());
+        let mut findings = Findings::new(Screen::new().unwrap());
         findings.note("water is wet", Ok(()));
         assert!(findings.verdict().is_ok());
         findings.note("two is three", ensure(2 == 3, || "it is two".into()));

@@ -61,7 +61,7 @@ pub(crate) struct Args {
 /// Runs the demo. Its processes end and its directories go on every way out of it.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let mut interrupted = Interrupted::listen()?;
-    let screen = Screen::new();
+    let screen = Screen::new()?;
     let mut supervisor = Supervisor::new(screen.clone())?;
     let mut findings = Findings::new(screen.clone());
     let played = {
@@ -87,10 +87,13 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let patience = if played.is_ok() && kept.is_ok() { PATIENCE } else { LITTLE_PATIENCE };
     let ended = supervisor.end(patience).await;
     screen.finish();
+    screen.flush();
     played?;
     kept?;
     findings.note("every process ended in good order", ended);
-    findings.verdict()
+    let verdict = findings.verdict();
+    screen.flush();
+    verdict
 }
 
 async fn play_in_time(

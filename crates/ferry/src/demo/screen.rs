@@ -13,6 +13,7 @@ use owo_colors::{OwoColorize as _, Style};
 use rustix::termios::tcgetwinsize;
 
 use super::log::{Label, Record};
+use crate::console::Console;
 
 /// How often a process may log the same message in one act; further ones are counted.
 const ALIKE_MAX: u32 = 3;
@@ -21,6 +22,8 @@ const ALIKE_MAX: u32 = 3;
 /// no terminal or `NO_COLOR` says so.
 #[derive(Clone)]
 pub(crate) struct Screen {
+    /// Where there is no terminal: nobody may be reading, and the processes must be looked after all the same.
+    console: Option<Console>,
     bar: ProgressBar,
     /// Columns of the terminal, if it is one.
     width: Option<usize>,
@@ -36,7 +39,8 @@ struct Act {
 }
 
 impl Screen {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let console = if io::stdout().is_terminal() { None } else { Some(Console::stdout()?) };
         let bar = if io::stdout().is_terminal() && io::stderr().is_terminal() {
             let bar = ProgressBar::new_spinner().with_style(style("{spinner:.yellow} {elapsed:.dim} {wide_msg}"));
             bar.enable_steady_tick(Duration::from_millis(100));
@@ -45,13 +49,16 @@ impl Screen {
             ProgressBar::hidden()
         };
         let width = tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col)).filter(|width| *width > 0);
-        Self { bar, width, act: Arc::default() }
+        Ok(Self { console, bar, width, act: Arc::default() })
     }
 
     /// Writes lines above what the demo is at.
     pub(crate) fn print(&self, text: impl fmt::Display) {
-        // Nobody may be reading any more; the exit code still tells.
-        self.bar.suspend(|| _ = writeln!(anstream::stdout().lock(), "{text}"));
+        match &self.console {
+            Some(console) => console.print(text),
+            // It may be gone; the exit code still tells.
+            None => self.bar.suspend(|| _ = writeln!(anstream::stdout().lock(), "{text}")),
+        }
     }
 
     /// Writes a log line of a process, unless it has written many like it in this act.
@@ -110,6 +117,13 @@ impl Screen {
     pub(crate) fn finish(&self) {
         self.end_act();
         self.bar.finish_and_clear();
+    }
+
+    /// Waits, for as long as is reasonable, until everything printed has been written.
+    pub(crate) fn flush(&self) {
+        if let Some(console) = &self.console {
+            console.flush();
+        }
     }
 
     fn current(&self) -> MutexGuard<'_, Act> {

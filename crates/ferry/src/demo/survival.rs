@@ -228,7 +228,7 @@ mod tests {
         let mut survival =
             Survival { events: vec![event], ids: [ids(), ids()], another: false, arrived: [(9, tally); 2] };
         doctor(&mut survival);
-        let mut findings = Findings::new(Screen::new());
+        let mut findings = Findings::new(Screen::new().unwrap());
         survival.check(&mut findings);
         findings.verdict().err().map(|error| error.to_string()).unwrap_or_default()
     }

@@ -83,7 +83,7 @@ mod tests {
         let arrival =
             serde_json::from_value(serde_json::json!({"id": "i", "payload": {"n": 10}, "trail": []})).unwrap();
         let outputs = Outputs { forward: vec![arrival], backward: Vec::new() };
-        let mut findings = Findings::new(Screen::new());
+        let mut findings = Findings::new(Screen::new().unwrap());
         Tunnels { near, far }.check(&outputs, &mut findings);
         findings.verdict().err().map(|error| error.to_string()).unwrap_or_default()
     }

@@ -11,4 +11,5 @@ mod keys;
 mod roles;
 mod streaming;
 mod support;
+mod unread_log;
 mod usage;

@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Running, address, code, command, eventually, ferry, ferry_with_input, stderr, stdout};
+use crate::support::{Running, address, code, command, eventually, ferry, ferry_with_input, http_get, stderr, stdout};
 
 /// Both web-apps, connected.
 struct Pair {
@@ -130,13 +130,4 @@ fn a_web_app_that_is_not_there_is_said_with_its_url() {
         assert_eq!(code(&output), 1);
         assert!(stderr(&output).contains(&format!("cannot reach {base}")), "{}", stderr(&output));
     }
-}
-
-fn http_get(address: std::net::SocketAddr, path: &str) -> String {
-    use std::io::{Read as _, Write as _};
-    let mut socket = std::net::TcpStream::connect(address).unwrap();
-    write!(socket, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).unwrap();
-    answer
 }

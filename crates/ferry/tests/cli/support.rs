@@ -1,8 +1,8 @@
 //! What the tests share: running the binary to its end, and roles that run beside the test.
 
 use std::ffi::OsStr;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::SocketAddr;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -159,4 +159,13 @@ pub(crate) fn keygen(path: &Path) -> String {
     let output = ferry(&["keygen".as_ref(), "--out".as_ref(), path.as_os_str()]);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     stdout(&output).trim_end().to_owned()
+}
+
+/// The whole answer to a request.
+pub(crate) fn http_get(address: SocketAddr, path: &str) -> String {
+    let mut socket = TcpStream::connect(address).unwrap();
+    write!(socket, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    answer
 }
