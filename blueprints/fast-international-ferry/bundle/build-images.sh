@@ -12,6 +12,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 DRY_RUN=no
+ARGUMENTS=("$@")
 
 say() { printf '%s\n' "$*"; }
 warn() { printf 'warning: %s\n' "$*" >&2; }
@@ -56,18 +57,69 @@ need_kubectl() {
 
 has_context() { [[ -n $(kubectl config get-contexts "$1" --output name 2> /dev/null) ]]; }
 
-# Fails unless a context leads to a cluster that answers. Never the current context: it may be any cluster.
+# Fails unless a context leads to a cluster that answers. Never the current context: it may be any cluster. A dry run
+# needs none: where no cluster answers, what is there is not looked at.
+OFFLINE=no
 need_context() {
   local context=$1 known
+  if [[ $DRY_RUN == yes && -z $(kubectl config get-contexts --output name 2> /dev/null) ]]; then
+    OFFLINE=yes
+    return
+  fi
+  need_kubectl
   if ! has_context "$context"; then
     known=$(kubectl config get-contexts --output name 2> /dev/null | tr '\n' ' ') || true
     fail "kubectl has no context $context" \
       "it has: ${known:-none}" \
       'write the right one under clusters in blueprint.yaml and run ferry bundle again'
   fi
-  retry kubectl --context "$context" --request-timeout 10s get --raw /version > /dev/null ||
-    fail "the cluster behind context $context does not answer" \
+  answers() { kubectl --context "$context" --request-timeout "$1" get --raw /version > /dev/null; }
+  if [[ $DRY_RUN == yes ]]; then
+    answers 2s 2> /dev/null || OFFLINE=yes
+  else
+    retry answers 10s || fail "the cluster behind context $context does not answer" \
       "look at: kubectl --context $(printf %q "$context") cluster-info"
+  fi
+}
+
+# Where a ferry is that can render this bundle: on PATH, or built in the source around it.
+find_ferry() {
+  local dir
+  command -v ferry && return
+  for dir in .. ../.. ../../..; do
+    [[ -x $dir/target/release/ferry ]] && printf '%s\n' "$dir/target/release/ferry" && return
+  done
+  return 1
+}
+
+# Fails unless the pods have keys, and keys that nobody else has. A bundle that never had any gets some.
+need_keys() { # pod...
+  local pod ferry
+  if grep -q 'ferry:pub:MADE-BY-ferry-bundle' -- */03-deployment.yaml; then
+    ferry=$(find_ferry) || fail 'this bundle has no keys yet' 'run, in this directory: ferry bundle blueprint.yaml --out .'
+    say 'this bundle has no keys yet; making them'
+    run "$ferry" bundle blueprint.yaml --out .
+    [[ $DRY_RUN == no ]] || return 0
+    # From its beginning: this script has been rendered again, too. An empty array is unset to the bash of macOS.
+    exec "./${0##*/}" ${ARGUMENTS[@]+"${ARGUMENTS[@]}"}
+  fi
+  for pod in "$@"; do
+    [[ -f $pod/02-secrets.yaml ]] || fail "$pod/02-secrets.yaml is missing" \
+      'restore it, or make fresh keys with: ferry bundle blueprint.yaml --out . (and deploy both ends)'
+    ! is_published "$pod" || fail "the keys of $pod are published, so anybody has them" \
+      'move */02-secrets.yaml away, run: ferry bundle blueprint.yaml --out . (and deploy both ends)'
+  done
+}
+
+# Whether a pod has one of the keys that were once in Ferry's repository: a private one of 32 equal bytes, in PEM or
+# encoded once more, or the public half of one as its peer's.
+is_published() { # pod
+  local secrets
+  secrets=$(cat "$1/02-secrets.yaml" && awk '$1 == "identity.key:" { print $2 }' "$1/02-secrets.yaml" |
+    base64 --decode 2> /dev/null) || true
+  tr -d '[:space:]' <<< "$secrets" | grep -qE '([A-Za-z0-9+/]{4})\1{8}' ||
+    grep -qE 'ferry:pub:(iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w|gTl3Dqh9F19Wo1Rmw0x-zMuNipG07jeiXfYPW4_Js5Q)' \
+      -- "$1/03-deployment.yaml"
 }
 
 usage() {
@@ -78,6 +130,7 @@ usage() {
   say '  --push      pushes them to the registry in their names'
   say '  --dry-run   shows what would be run, and changes nothing'
   say "  FERRY_SOURCE   where Ferry's source is; by default the directory that you are in, or one around this bundle"
+  say '  FERRY_RUST_IMAGE, FERRY_PYTHON_IMAGE   what the base is built on; pin them by digest: python:3-slim@sha256:…'
 }
 
 THEN=nothing
@@ -116,7 +169,10 @@ if ! docker image inspect "$BASE" > /dev/null 2>&1; then
   SOURCE=$(source_dir) || fail "there is no image $BASE, and no source of Ferry to build it from" \
     "run: FERRY_SOURCE=/path/to/ferry $0"
   say "building $BASE from $SOURCE"
-  run docker build --target python --tag "$BASE" "$SOURCE"
+  pinned=()
+  [[ -z ${FERRY_RUST_IMAGE-} ]] || pinned+=(--build-arg "RUST_IMAGE=$FERRY_RUST_IMAGE")
+  [[ -z ${FERRY_PYTHON_IMAGE-} ]] || pinned+=(--build-arg "PYTHON_IMAGE=$FERRY_PYTHON_IMAGE")
+  run docker build --target python ${pinned[@]+"${pinned[@]}"} --tag "$BASE" "$SOURCE"
 fi
 
 for ((i = 0; i < ${#IMAGES[@]}; i += 3)); do

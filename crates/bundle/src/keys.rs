@@ -97,7 +97,10 @@ impl PodKeys {
         };
         let identity = value(IDENTITY_KEY)
             .ok_or_else(|| KeyError::NotSecrets(path.into(), format!("no `{IDENTITY_KEY}` in it")))?;
-        let identity = Identity::of_pem(identity.expose().as_bytes(), path).map_err(KeyError::Identity)?;
+        let identity = Identity::of_pem(identity.expose().as_bytes(), path).map_err(|error| match error {
+            IdentityError::Published(path) => KeyError::Published(path),
+            error => KeyError::Identity(error),
+        })?;
         Ok(Self { identity, token: value(TOKEN_KEY) })
     }
 }
@@ -122,6 +125,12 @@ pub enum KeyError {
     /// The identity in the file is no good.
     #[error("{0}; restore the file, or move it away to have fresh keys")]
     Identity(#[source] IdentityError),
+    /// The identity in the file is one that everybody has.
+    #[error(
+        "the private key in {0:?} is published, so anybody has it; move the file away to have a fresh key, and \
+             deploy both ends"
+    )]
+    Published(PathBuf),
     /// No key could be made.
     #[error("{0}")]
     Generate(#[source] IdentityError),

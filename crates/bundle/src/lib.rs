@@ -22,3 +22,10 @@ pub use steps::{Proof, Steps, Watched};
 
 /// A blueprint to start from, with comments.
 pub const STARTER: &str = include_str!("text/starter.yaml");
+
+/// [`STARTER`] for two clusters of k3d on one machine.
+pub fn starter_for_k3d() -> String {
+    STARTER
+        .replace("context: cluster-a,", "context: k3d-cluster-a,")
+        .replace("context: cluster-b, port: 30200}", "context: k3d-cluster-b, port: 30200, address: host.k3d.internal}")
+}

@@ -1,27 +1,33 @@
 //! What deploying a bundle takes: which scripts, in which order, and what to ask of kubectl for proof.
 
-use crate::{Blueprint, Cluster, Pod, Scope, Template};
+use crate::{
+    Blueprint, Cluster, Pod, Scope, Template,
+    keys::TOKEN_KEY,
+    render::{TOKEN_DIR, WEB_APP_PORT},
+};
 
 /// The steps that lead from a bundle to two pods that talk to each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Steps {
     /// The scripts of the bundle, in order.
     pub scripts: Vec<String>,
-    /// Where to look for the messages that the initiator sends by itself; `None` if it sends none.
+    /// How to show that messages go through.
     pub proof: Option<Proof>,
     /// What to watch so that a moved address is noticed; `None` if the blueprint gives the address, or none is needed.
     pub address: Option<Watched>,
 }
 
-/// Messages that are to arrive.
+/// A message from one end to the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
-    /// The arguments of a kubectl that prints what arrived, a JSON object a line.
-    pub output: Vec<String>,
-    /// How many messages are to be there.
-    pub messages: u32,
-    /// The clusters in the trail of each, in order.
-    pub trail: [String; 2],
+    /// The arguments of a kubectl that runs `ferry send` in the initiator, for more of its arguments to follow.
+    pub send: Vec<String>,
+    /// The initiator and its cluster.
+    pub from: [String; 2],
+    /// The terminator and its cluster.
+    pub to: [String; 2],
+    /// The arguments of a kubectl that shows what both ends say, for the cause of a failure.
+    pub status: Vec<String>,
 }
 
 /// An address that may move.
@@ -41,15 +47,21 @@ impl Blueprint {
         let ends = [terminator, initiator].into_iter().flatten();
         let mut scripts: Vec<_> = ends.map(|(_, cluster)| self.deploy_script(cluster)).collect();
         scripts.dedup();
-        let proof = initiator.zip(terminator).and_then(|((from, here), (to, there))| {
-            let exec = format!("deployment/{}", to.id);
-            let app = "http://127.0.0.1:8000";
-            let command = ["exec", exec.as_str(), "--container", "web-app", "--", "ferry", "output", app];
-            (from.auto_trigger > 0).then(|| Proof {
-                output: self.kubectl(to, there, &command),
-                messages: from.auto_trigger,
-                trail: [here.id.to_string(), there.id.to_string()],
-            })
+        let proof = initiator.zip(terminator).map(|((from, here), (to, there))| {
+            let deployment = format!("deployment/{}", from.id);
+            let app = format!("http://127.0.0.1:{WEB_APP_PORT}");
+            let in_pod = ["exec", deployment.as_str(), "--container", "web-app", "--", "ferry", "send", app.as_str()];
+            let mut send = self.kubectl(from, here, &in_pod);
+            if from.expose.is_some() {
+                send.extend(["--token-file".into(), format!("{TOKEN_DIR}/{TOKEN_KEY}")]);
+            }
+            let logs = ["logs", deployment.as_str(), "--container", "tunnel", "--tail", "1"];
+            Proof {
+                send,
+                from: [from.id.to_string(), here.id.to_string()],
+                to: [to.id.to_string(), there.id.to_string()],
+                status: self.kubectl(from, here, &logs),
+            }
         });
         let address = terminator.filter(|(_, cluster)| self.scope == Scope::MultiCluster && cluster.address.is_none());
         let address = address.map(|(pod, cluster)| {

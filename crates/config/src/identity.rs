@@ -11,7 +11,7 @@ use std::{
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use zeroize::Zeroizing;
 
-use crate::{key::PublicKey, pem, secret::Secret};
+use crate::{key::PublicKey, pem, published::is_published, secret::Secret};
 
 /// The largest identity file, in bytes. A PEM Ed25519 key is some 120.
 const FILE_MAX: usize = 16 * 1024;
@@ -53,7 +53,7 @@ impl Identity {
     ///
     /// # Errors
     ///
-    /// If the text holds anything but one such key.
+    /// If the text holds anything but one such key, or one that is published.
     pub fn of_pem(text: &[u8], path: &Path) -> Result<Self, IdentityError> {
         let der = pem::private_key(text).map_err(|error| match error {
             pem::PemError::OtherAlgorithm => IdentityError::WrongAlgorithm(path.into()),
@@ -65,6 +65,9 @@ impl Identity {
                 _ => IdentityError::NotAKey(path.into(), "the key inside is damaged"),
             })
             .and_then(|pair| {
+                if pair.public_key().as_ref().try_into().is_ok_and(is_published) {
+                    return Err(IdentityError::Published(path.into()));
+                }
                 let why = "the key inside is degenerate";
                 Self::of_pair(&pair).ok_or_else(|| IdentityError::NotAKey(path.into(), why))
             })
@@ -156,6 +159,9 @@ pub enum IdentityError {
     /// The file holds a private key for something else than Ed25519.
     #[error("{0:?} holds a private key, but not an Ed25519 one")]
     WrongAlgorithm(PathBuf),
+    /// The key is in an example or a standard.
+    #[error("{0:?} holds a private key that is published, so anybody has it")]
+    Published(PathBuf),
     /// The operating system would not let us read it.
     #[error("cannot read {0:?}: {1}")]
     Read(PathBuf, #[source] io::Error),
@@ -178,6 +184,9 @@ impl IdentityError {
             Self::Exposed(path, _) => format!("run `chmod 600 {path:?}`"),
             Self::NotAKey(..) | Self::WrongAlgorithm(_) | Self::TooLarge(_) => {
                 "an identity is an Ed25519 private key in PEM, as `ferry keygen` writes it".into()
+            }
+            Self::Published(path) => {
+                format!("move it away, run `ferry keygen --out {path:?}`, and list the new key at the peers")
             }
             Self::Directory(_) | Self::NotAFile(_) => "name the key file itself".into(),
             Self::Exists(_) => "choose another file, or move that one away".into(),

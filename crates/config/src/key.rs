@@ -5,7 +5,10 @@ use std::{fmt, str::FromStr};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::report::{ValueError, quoted};
+use crate::{
+    published::is_published,
+    report::{ValueError, quoted},
+};
 
 const PREFIX: &str = "ferry:pub:";
 const HINT: &str = "copy the line `ferry:pub:…` that `ferry pubkey FILE` prints for the peer's identity";
@@ -25,11 +28,19 @@ impl PublicKey {
     /// # Errors
     ///
     /// If it is a point of small order, as all zeros are. Anybody can make signatures that such a key accepts, so a
-    /// place-holder left in a configuration would let the whole world in.
+    /// place-holder left in a configuration would let the whole world in. The same goes for a key whose private half is
+    /// published.
     pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, ValueError> {
         if is_small_order(&bytes) {
             let message = "a key that everybody could sign for";
             return Err(ValueError::new(message, HINT));
+        }
+        if is_published(&bytes) {
+            let message = "the private half of this key is published, so anybody could use it";
+            return Err(ValueError::new(
+                message,
+                "make a new identity with `ferry keygen`, and list the key that it prints",
+            ));
         }
         Ok(Self(bytes))
     }

@@ -11,6 +11,7 @@ mod identity;
 mod key;
 mod name;
 mod pem;
+mod published;
 mod report;
 mod secret;
 pub mod settings;

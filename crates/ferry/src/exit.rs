@@ -25,6 +25,18 @@ impl fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
+/// A file that configures something and cannot be used, other than one that a [`ferry_config::Report`] is about.
+#[derive(Debug)]
+pub(crate) struct BadConfiguration(pub(crate) String);
+
+impl fmt::Display for BadConfiguration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadConfiguration {}
+
 /// Says on stderr what went wrong, and returns the code to exit with.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     // Whoever read our output has seen enough, as in `ferry output URL | head`.
@@ -61,7 +73,7 @@ pub(crate) fn chain(error: &anyhow::Error) -> String {
 }
 
 fn code(error: &anyhow::Error) -> u8 {
-    if error.is::<ferry_config::Report>() {
+    if error.is::<ferry_config::Report>() || error.is::<BadConfiguration>() {
         BAD_CONFIGURATION
     } else if error.is::<Usage>() {
         USAGE

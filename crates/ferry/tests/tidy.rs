@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// No file is longer than this, in lines.
 const LINES_MAX: usize = 500;
@@ -171,4 +172,39 @@ fn the_architecture_stays_short() {
     let Ok(text) = fs::read_to_string(root().join("ARCHITECTURE.md")) else { return };
     let lines = text.lines().count();
     assert!(lines <= ARCHITECTURE_LINES_MAX, "ARCHITECTURE.md has {lines} lines, {ARCHITECTURE_LINES_MAX} is the cap");
+}
+
+/// Every file of the repository; without git, every file there is.
+fn committed() -> Vec<PathBuf> {
+    let root = root();
+    let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(&root).output();
+    if let Some(listed) = listed.ok().filter(|listed| listed.status.success()) {
+        let paths = String::from_utf8(listed.stdout).unwrap();
+        return paths.split_terminator('\0').map(|path| root.join(path)).filter(|path| path.is_file()).collect();
+    }
+    let mut files = Vec::new();
+    walk(&root, &mut files);
+    files
+}
+
+#[test]
+fn no_private_key_is_in_the_repository() {
+    // How a private key begins: an Ed25519 one in PKCS#8, PEM in base64 once more, OpenSSH's own form.
+    let signs = [concat!("BQYDK2Vw", "BCIE"), concat!("LS0tLS1CRUdJTi", "BQUklWQVRF"), concat!("b3BlbnNzaC1r", "ZXkt")];
+    let files = committed();
+    assert!(files.len() > 200, "the files were not found");
+    for path in files {
+        let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
+        let found = signs.iter().find(|sign| text.contains(**sign));
+        assert!(found.is_none(), "{} holds a private key: {found:?}", path.display());
+        let of_pem = text.lines().zip(text.lines().skip(1)).find(|(line, next)| {
+            let next = next.trim();
+            let base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte);
+            line.trim_end().ends_with(concat!("PRIVATE ", "KEY-----"))
+                && line.contains("BEGIN")
+                && next.len() > 30
+                && next.bytes().all(base64)
+        });
+        assert!(of_pem.is_none(), "{} holds a private key: {of_pem:?}", path.display());
+    }
 }

@@ -8,8 +8,8 @@ use ferry_config::{
 };
 
 use super::{
-    Cloud, Label, Scope, Template,
-    draft::{Draft, DraftPod},
+    Cloud, Host, Label, Scope, Template,
+    draft::{Draft, DraftCluster, DraftPod},
 };
 
 /// The longest name of a namespace, in bytes.
@@ -53,6 +53,9 @@ impl Draft {
             if let (Cloud::None, Some(address)) = (cluster.cloud, &cluster.static_address) {
                 let hint = "say which `cloud` it is, or remove the address";
                 sink.problem(&address.place, ValueError::new("a static address is the cloud's to give", hint));
+            }
+            if let Some(address) = &cluster.address {
+                cluster.check_address(address, sink);
             }
             let used = |id: &Spot<Label>| self.pods.iter().any(|pod| pod.is_in(&id.value));
             // A pod whose cluster is a slip may be the one that uses it.
@@ -127,6 +130,28 @@ impl Draft {
         if let Some(second) = self.connections.get(1) {
             let hint = "an initiator and a terminator have one so far";
             sink.problem(&second.place, ValueError::new("more than one connection", hint));
+        }
+    }
+}
+
+impl DraftCluster {
+    /// Reports an address that only this machine or only k3d knows, on a cluster that is elsewhere: it would be
+    /// preferred to the one that the scripts find out, and reach nobody.
+    fn check_address(&self, address: &Spot<Host>, sink: &Sink) {
+        let k3d = self.context.as_ref().is_none_or(|context| context.value.starts_with("k3d-"));
+        let host = address.value.host.trim_end_matches('.');
+        let on_one_machine = |end: &str| host.ends_with(end) && self.cloud != Cloud::None;
+        let loopback = host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+        let hint =
+            "remove it, and the deploy scripts find the address out; or write one that the other cluster reaches";
+        if loopback {
+            let message = format!("`{host}` is the dialling pod itself");
+            sink.problem(&address.place, ValueError::new(message, hint));
+        } else if host.ends_with(".k3d.internal") && !k3d
+            || [".k3d.internal", ".docker.internal", ".containers.internal"].into_iter().any(on_one_machine)
+        {
+            let message = format!("`{host}` is known on one machine only, and this cluster is elsewhere");
+            sink.problem(&address.place, ValueError::new(message, hint));
         }
     }
 }

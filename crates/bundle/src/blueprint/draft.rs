@@ -37,7 +37,7 @@ pub(super) struct DraftCluster {
     pub(super) id: Option<Spot<Label>>,
     pub(super) context: Option<Spot<String>>,
     port: Option<u16>,
-    address: Option<Host>,
+    pub(super) address: Option<Spot<Host>>,
     pub(super) cloud: Cloud,
     source_ranges: Vec<Cidr>,
     pub(super) static_address: Option<Spot<String>>,
@@ -156,10 +156,7 @@ impl DraftCluster {
             port: fields
                 .required("port", "write where tunnels are reached from outside, such as 30200")
                 .and_then(|field| port(&field)),
-            address: fields
-                .optional("address")
-                .and_then(|field| field.scalar(str::parse))
-                .map(|spot: Spot<Host>| spot.value),
+            address: fields.optional("address").and_then(|field| field.scalar(str::parse)),
             cloud: fields
                 .optional("cloud")
                 .and_then(|field| choice(&field, "cloud", &CLOUDS))
@@ -177,7 +174,7 @@ impl DraftCluster {
             id: self.id?.value,
             context: self.context?.value,
             port: self.port?,
-            address: self.address,
+            address: self.address.map(|spot| spot.value),
             cloud: self.cloud,
             source_ranges: self.source_ranges,
             static_address: self.static_address.map(|spot| spot.value),

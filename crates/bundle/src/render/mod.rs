@@ -10,6 +10,8 @@ mod tunnel;
 mod workload;
 mod yaml;
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::{
@@ -18,6 +20,9 @@ use crate::{
     keys::{Keys, SECRETS_FILE},
 };
 use site::Site;
+
+pub(crate) use site::WEB_APP_PORT;
+pub(crate) use workload::TOKEN_DIR;
 
 const NAMESPACE_FILE: &str = "01-namespace.yaml";
 const DEPLOYMENT_FILE: &str = "03-deployment.yaml";
@@ -82,6 +87,12 @@ fn manifests(bundle: &mut Bundle, site: &Site<'_>) {
         api_version: "kustomize.config.k8s.io/v1beta1",
         kind: "Kustomization",
         resources: [NAMESPACE_FILE, SECRETS_FILE, DEPLOYMENT_FILE, SERVICE_FILE, POLICY_FILE],
+        config_map_generator: [HooksMap {
+            name: workload::HOOKS,
+            namespace: site.namespace(),
+            files: ["app/app.py"],
+            options: GeneratorOptions { disable_name_suffix_hash: true, labels: site.labels() },
+        }],
     });
     bundle.add(path("kustomization.yaml"), yaml::documents(RENDERED, [Some(kustomization)]));
 }
@@ -93,6 +104,24 @@ struct Kustomization {
     api_version: &'static str,
     kind: &'static str,
     resources: [&'static str; 5],
+    config_map_generator: [HooksMap; 1],
+}
+
+/// The hooks as a ConfigMap, taken from the user's own file whenever it is applied.
+#[derive(Serialize)]
+struct HooksMap {
+    name: &'static str,
+    namespace: String,
+    files: [&'static str; 1],
+    options: GeneratorOptions,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct GeneratorOptions {
+    /// Under a name of its own for each content the pods would have to be replaced.
+    disable_name_suffix_hash: bool,
+    labels: BTreeMap<String, String>,
 }
 
 /// Puts values in the places that a text keeps for them: `{{name}}`.

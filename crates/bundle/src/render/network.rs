@@ -148,7 +148,8 @@ pub(super) fn policy(site: &Site<'_>) -> NetworkPolicy {
         spec: Some(NetworkPolicySpec {
             pod_selector: Some(site.label_selector()),
             policy_types: Some(vec!["Ingress".into(), "Egress".into()]),
-            ingress: Some(ingress),
+            // An empty list is not kept by the API server, so each apply of one would look like a change.
+            ingress: (!ingress.is_empty()).then_some(ingress),
             egress: Some(egress),
         }),
     }

@@ -1,12 +1,13 @@
 //! The `README.md` of a bundle: exact commands for this very network.
 
+use super::workload::TOKEN_DIR;
 use super::{
     app::BASE_IMAGE,
     fill,
     scripts::address_variable,
     site::{ADMIN_PORT, Site, WEB_APP_PORT},
 };
-use crate::{Blueprint, Cluster, Scope, Template};
+use crate::{Blueprint, Cluster, Scope, Template, keys::TOKEN_KEY};
 
 const README: &str = include_str!("../text/README.md");
 const K3D: &str = include_str!("../text/k3d.md");
@@ -55,6 +56,8 @@ impl Readme<'_, '_> {
                 ("context", &shell_word(&self.initiator.cluster.context)),
                 ("count", &self.initiator.pod.auto_trigger.to_string()),
                 ("output", &self.output()),
+                ("send", &self.send()),
+                ("namespace", &self.terminator.namespace()),
                 ("forward", &self.forward(WEB_APP_PORT)),
                 ("how", how),
                 ("scripts", &scripts.join(" && ")),
@@ -130,6 +133,15 @@ impl Readme<'_, '_> {
 
     fn output(&self) -> String {
         format!("{} ferry output http://127.0.0.1:{WEB_APP_PORT}", kubectl(self.terminator, "exec", "-c web-app --"))
+    }
+
+    fn send(&self) -> String {
+        let in_pod = kubectl(self.initiator, "exec", "-c web-app --");
+        let token = match self.initiator.pod.expose {
+            Some(_) => format!(" --token-file {TOKEN_DIR}/{TOKEN_KEY}"),
+            None => String::new(),
+        };
+        format!("{in_pod} ferry send http://127.0.0.1:{WEB_APP_PORT} --message '{{\"hello\": \"ferry\"}}'{token}")
     }
 
     fn forward(&self, port: u16) -> String {

@@ -4,7 +4,11 @@ use super::{app::BASE_IMAGE, site::Site, yaml::commented};
 use crate::{Blueprint, Bundle, Scope, Template};
 
 const COMMON: &str = include_str!("../scripts/common.sh");
-const DEPLOY: &str = include_str!("../scripts/deploy.sh");
+const DEPLOY: &str = concat!(
+    include_str!("../scripts/addresses.sh"),
+    include_str!("../scripts/rollout.sh"),
+    include_str!("../scripts/deploy.sh")
+);
 const TEARDOWN: &str = include_str!("../scripts/teardown.sh");
 const BUILD_IMAGES: &str = include_str!("../scripts/build-images.sh");
 
@@ -20,7 +24,8 @@ pub(super) fn add(bundle: &mut Bundle, blueprint: &Blueprint, sites: &[Site<'_>]
         header.scalar("NETWORK", blueprint.id.as_str());
         header.scalar("CLUSTER", cluster.id.as_str());
         header.scalar("CONTEXT", &cluster.context);
-        header.list("PODS", "pod, namespace", here.iter().map(|site| vec![site.pod.id.to_string(), site.namespace()]));
+        let pods = here.iter().map(|site| vec![site.pod.id.to_string(), site.namespace(), site.role().to_owned()]);
+        header.list("PODS", "pod, namespace, role", pods);
         let published = here.iter().filter(|site| site.is_published());
         let published =
             published.map(|site| vec![site.pod.id.to_string(), site.namespace(), site.cluster.port.to_string()]);

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::{Namespace, Secret},
+};
 
 use super::{
     site::Site,
@@ -31,7 +34,8 @@ fn secret(site: &Site<'_>, name: &str, key: &str, value: &str) -> Secret {
     Secret {
         metadata: site.metadata(name),
         type_: Some("Opaque".into()),
-        string_data: Some(BTreeMap::from([(key.into(), value.into())])),
+        // Not `stringData`: the API server keeps only `data`, so each apply of the former would look like a change.
+        data: Some(BTreeMap::from([(key.into(), ByteString(value.into()))])),
         ..Secret::default()
     }
 }

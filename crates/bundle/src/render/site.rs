@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
-use crate::{Blueprint, Cluster, Label, Pod, PodKeys, RenderError, Scope, keys::Keys};
+use crate::{Blueprint, Cluster, Label, Pod, PodKeys, RenderError, Scope, Template, keys::Keys};
 
 /// Where a web-app serves HTTP.
-pub(super) const WEB_APP_PORT: u16 = 8000;
+pub(crate) const WEB_APP_PORT: u16 = 8000;
 /// Where a tunnel accepts links.
 pub(super) const TUNNEL_PORT: u16 = 18_000;
 /// Where the first egress of a tunnel listens, on loopback.
@@ -71,6 +71,14 @@ impl<'b> Site<'b> {
         format!("{}/{}", self.cluster.id, self.pod.id)
     }
 
+    /// The command of ferry that its web-app is.
+    pub(super) fn role(&self) -> &'static str {
+        match self.pod.template {
+            Template::WsInitiator => "initiator",
+            Template::WsTerminator => "terminator",
+        }
+    }
+
     /// Whether links come from outside the cluster.
     pub(super) fn is_published(&self) -> bool {
         self.blueprint.scope == Scope::MultiCluster && !self.incoming.is_empty()
@@ -92,9 +100,14 @@ impl<'b> Site<'b> {
 
     /// Metadata of an object that is in no namespace.
     pub(super) fn bare_metadata(&self, name: impl Into<String>) -> ObjectMeta {
+        ObjectMeta { name: Some(name.into()), labels: Some(self.labels()), ..ObjectMeta::default() }
+    }
+
+    /// The labels of every object.
+    pub(super) fn labels(&self) -> BTreeMap<String, String> {
         let mut labels = self.selector();
         labels.insert("app.kubernetes.io/managed-by".into(), "ferry".into());
-        ObjectMeta { name: Some(name.into()), labels: Some(labels), ..ObjectMeta::default() }
+        labels
     }
 }
 

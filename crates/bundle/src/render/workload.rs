@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use aws_lc_rs::digest;
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy},
@@ -26,9 +27,14 @@ pub(super) const CONFIG: &str = "tunnel";
 pub(super) const IDENTITY: &str = "tunnel-identity";
 pub(super) const ADDRESSES: &str = "tunnel-addresses";
 pub(super) const TOKEN: &str = "web-app-token";
+pub(super) const HOOKS: &str = "hooks";
+const RENDERED_DIGEST: &str = "ferry-rendered";
 const DATA: &str = "data";
 const TMP: &str = "tmp";
-const TOKEN_DIR: &str = "/etc/ferry/token";
+pub(crate) const TOKEN_DIR: &str = "/etc/ferry/token";
+/// The hooks are not in the image, so that a change of them restarts nothing. What they import is, and what `pip` made.
+const HOOKS_DIR: &str = "/etc/ferry/hooks";
+const MODULES_DIR: &str = "/app";
 
 /// The user and group of both containers; not in any image's list of users, so nobody's.
 const USER: i64 = 65_532;
@@ -45,8 +51,12 @@ const MIB: u64 = 1 << 20;
 const TUNNEL_BESIDE: u64 = 256 * MIB;
 
 pub(super) fn config_map(site: &Site<'_>, config: String) -> ConfigMap {
+    let digest = digest::digest(&digest::SHA256, config.as_bytes());
+    let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    // By this a deploy script sees that an overlay or a hand has changed the text, which it must not undo.
+    let annotations = BTreeMap::from([(RENDERED_DIGEST.into(), hex)]);
     ConfigMap {
-        metadata: site.metadata(CONFIG),
+        metadata: ObjectMeta { annotations: Some(annotations), ..site.metadata(CONFIG) },
         data: Some(BTreeMap::from([("tunnel.yaml".into(), config)])),
         ..ConfigMap::default()
     }
@@ -138,15 +148,12 @@ fn tunnel(site: &Site<'_>) -> Container {
 }
 
 fn web_app(site: &Site<'_>) -> Container {
-    let (role, own) = match site.pod.template {
-        Template::WsInitiator => (
-            "initiator",
-            vec![
-                variable("FERRY_PEER", format!("ws://127.0.0.1:{EGRESS_PORT}/ws")),
-                variable("FERRY_AUTO_TRIGGER", site.pod.auto_trigger.to_string()),
-            ],
-        ),
-        Template::WsTerminator => ("terminator", Vec::new()),
+    let own = match site.pod.template {
+        Template::WsInitiator => vec![
+            variable("FERRY_PEER", format!("ws://127.0.0.1:{EGRESS_PORT}/ws")),
+            variable("FERRY_AUTO_TRIGGER", site.pod.auto_trigger.to_string()),
+        ],
+        Template::WsTerminator => Vec::new(),
     };
     let name = EnvVar {
         name: "POD_NAME".into(),
@@ -161,10 +168,11 @@ fn web_app(site: &Site<'_>) -> Container {
         variable("CLUSTER_NAME", site.cluster.id.to_string()),
         variable("FERRY_LISTEN", format!("0.0.0.0:{WEB_APP_PORT}")),
         variable("FERRY_DATA", format!("{DATA_DIR}/web-app")),
-        variable("FERRY_HOOKS", "/app/app.py"),
+        variable("FERRY_HOOKS", format!("{HOOKS_DIR}/app.py")),
+        variable("PYTHONPATH", MODULES_DIR),
     ];
-    let mut args = vec![role.to_owned()];
-    let mut mounts = vec![writable(DATA, DATA_DIR), writable(TMP, "/tmp")];
+    let mut args = vec![site.role().to_owned()];
+    let mut mounts = vec![mount(HOOKS, HOOKS_DIR), writable(DATA, DATA_DIR), writable(TMP, "/tmp")];
     if site.pod.expose.is_some() {
         // An argument and not a variable: a web-app that does not know it must not start without it.
         args.extend(["--token-file".into(), format!("{TOKEN_DIR}/{TOKEN_KEY}")]);
@@ -215,7 +223,7 @@ fn volumes(site: &Site<'_>) -> Vec<Volume> {
         }),
         ..named(name)
     };
-    let mut volumes = vec![config_map(CONFIG, None), secret(IDENTITY)];
+    let mut volumes = vec![config_map(CONFIG, None), config_map(HOOKS, None), secret(IDENTITY)];
     if dials_by_file(site) {
         // Made by the deploy script, whenever the address is known: the pod does not wait for it.
         volumes.push(config_map(ADDRESSES, Some(true)));

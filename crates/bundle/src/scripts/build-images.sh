@@ -7,6 +7,7 @@ usage() {
   say '  --push      pushes them to the registry in their names'
   say '  --dry-run   shows what would be run, and changes nothing'
   say "  FERRY_SOURCE   where Ferry's source is; by default the directory that you are in, or one around this bundle"
+  say '  FERRY_RUST_IMAGE, FERRY_PYTHON_IMAGE   what the base is built on; pin them by digest: python:3-slim@sha256:…'
 }
 
 THEN=nothing
@@ -45,7 +46,10 @@ if ! docker image inspect "$BASE" > /dev/null 2>&1; then
   SOURCE=$(source_dir) || fail "there is no image $BASE, and no source of Ferry to build it from" \
     "run: FERRY_SOURCE=/path/to/ferry $0"
   say "building $BASE from $SOURCE"
-  run docker build --target python --tag "$BASE" "$SOURCE"
+  pinned=()
+  [[ -z ${FERRY_RUST_IMAGE-} ]] || pinned+=(--build-arg "RUST_IMAGE=$FERRY_RUST_IMAGE")
+  [[ -z ${FERRY_PYTHON_IMAGE-} ]] || pinned+=(--build-arg "PYTHON_IMAGE=$FERRY_PYTHON_IMAGE")
+  run docker build --target python ${pinned[@]+"${pinned[@]}"} --tag "$BASE" "$SOURCE"
 fi
 
 for ((i = 0; i < ${#IMAGES[@]}; i += 3)); do

@@ -14,13 +14,19 @@ fail_while() {
   exit 1
 }
 
+# What a file says, where there is one.
+answer() { [[ ! -f $FAKE/$1 ]] || cat "$FAKE/$1"; }
+
+# Ends with the code that a file says.
+ended() { exit "$([[ -f $FAKE/$1 ]] && cat "$FAKE/$1" || echo 0)"; }
+
 context='' namespace=''
 args=()
 while (($# > 0)); do
   case $1 in
     --context) context=$2 && shift ;;
     --namespace) namespace=$2 && shift ;;
-    --request-timeout | --timeout) shift ;;
+    --request-timeout | --timeout | --pod-running-timeout) shift ;;
     *) args+=("$1") ;;
   esac
   shift
@@ -33,19 +39,42 @@ case "${args[*]}" in
   'get namespace '*) [[ -f $FAKE/namespace.${args[2]} ]] ;;
   'get service '*)
     fail_while late
-    [[ ! -f $FAKE/address ]] || cat "$FAKE/address"
+    answer address
     ;;
+  'get cm tunnel '*annotations*) answer "digest.$namespace" ;;
+  'get cm tunnel '*) answer "config.$namespace" ;;
+  'get configmap '*".from']}") answer "configmap.$namespace.from" ;;
   'get configmap '*) cat "$FAKE/configmap.$namespace" ;;
-  'create configmap '*) echo "$namespace ${args[3]}" ;;
+  'get pods '*) answer pods ;;
+  'create configmap '*)
+    printf '%s' "${args[4]#*=*=}" > "$FAKE/configmap.$namespace.from"
+    echo "$namespace ${args[3]}"
+    ;;
   'apply --filename -')
     read -r -d '' into literal || true
     printf '%s' "${literal#*=*=}" > "$FAKE/configmap.$into"
     echo "$context" > "$FAKE/told"
     ;;
+  'apply --kustomize '*)
+    fail_while refuse_apply
+    answer applied
+    ;;
   'apply '*) fail_while refuse_apply ;;
-  'rollout '*) fail_while stuck ;;
+  'rollout '*)
+    [[ ! -f $FAKE/hangs ]] || exec sleep 60
+    fail_while stuck
+    ;;
+  'logs '*) answer "logs.${args[3]}" ;;
   'annotate '*) ;;
-  'exec '*) cat "$FAKE/output" ;;
+  'exec '*'ferry send '*)
+    answer proof
+    ended proof_code
+    ;;
+  'exec --stdin '*)
+    cat > "$FAKE/stdin"
+    answer said
+    ended code
+    ;;
   'delete namespace '*)
     [[ ! -f $FAKE/namespace.${args[2]} ]] || echo "namespace \"${args[2]}\" deleted"
     ;;

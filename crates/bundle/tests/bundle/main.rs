@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a panic is the report")]
 
+mod deploying;
 mod golden;
 mod manifests;
 mod mistakes;
 mod props;
 #[cfg(unix)]
 mod scripts;
+mod stage;
 mod support;
 mod writing;

@@ -284,7 +284,7 @@ fn each_cloud_gets_its_own_load_balancer() {
 fn allowed(policy: &NetworkPolicy, ingress: bool) -> Vec<String> {
     let spec = policy.spec.clone().unwrap();
     let rules: Vec<_> = match ingress {
-        true => spec.ingress.unwrap().into_iter().map(|rule| (rule.from, rule.ports)).collect(),
+        true => spec.ingress.unwrap_or_default().into_iter().map(|rule| (rule.from, rule.ports)).collect(),
         false => spec.egress.unwrap().into_iter().map(|rule| (rule.to, rule.ports)).collect(),
     };
     let line = |(peers, ports): (Option<Vec<_>>, Option<Vec<_>>)| {
@@ -333,9 +333,69 @@ fn a_web_app_is_exposed_to_one_namespace_and_with_a_token() {
     let app = &pod_spec(&bundle, "initiator").containers[0];
     assert_eq!(app.args.clone().unwrap(), ["initiator", "--token-file", "/etc/ferry/token/token"]);
     let secrets: Vec<Secret> = objects(&bundle, "initiator/02-secrets.yaml");
-    assert_eq!(secrets[1].string_data.clone().unwrap()["token"], "not-a-secret");
+    assert_eq!(secrets[1].data.clone().unwrap()["token"].0, b"not-a-secret");
     let app = &pod_spec(&bundle, "terminator").containers[0];
     assert_eq!(app.args.clone().unwrap(), ["terminator"]);
+}
+
+/// What the API server would not keep as it is written, so that the next apply would see a difference.
+fn lost(value: &serde_json::Value, path: &str, found: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Array(items) => {
+            items.iter().for_each(|item| lost(item, &format!("{path}[]"), found));
+            found.extend(items.is_empty().then(|| path.to_owned()));
+        }
+        serde_json::Value::Object(fields) => {
+            fields.iter().for_each(|(key, value)| lost(value, &format!("{path}.{key}"), found));
+            // The one map that means something when it is empty: every pod.
+            found.extend((fields.is_empty() && !path.ends_with(".podSelector")).then(|| path.to_owned()));
+            found.extend(fields.contains_key("stringData").then(|| format!("{path}.stringData")));
+        }
+        serde_json::Value::Null => found.push(path.to_owned()),
+        serde_json::Value::String(text) if text.is_empty() => found.push(path.to_owned()),
+        _ => {}
+    }
+}
+
+#[test]
+fn applying_a_bundle_again_changes_nothing() {
+    let exposed = with("cluster: cluster-a}\n", "cluster: cluster-a, expose: {namespace: ingress}}\n");
+    for text in [FINE, SINGLE, &exposed] {
+        let bundle = rendered(text);
+        for (path, _) in bundle.files().iter().filter(|(path, _)| path.ends_with(".yaml") && path.contains("/0")) {
+            let all: Vec<serde_json::Value> = serde_saphyr::from_multiple(bundle.text(path).unwrap()).unwrap();
+            let mut found = Vec::new();
+            all.iter().for_each(|object| lost(object, "", &mut found));
+            assert_eq!(found, [] as [String; 0], "{path}");
+        }
+    }
+}
+
+#[test]
+fn hooks_are_a_config_map_so_that_a_change_of_them_restarts_nothing() {
+    let bundle = rendered(FINE);
+    for pod in ["initiator", "terminator"] {
+        let text = bundle.text(&format!("{pod}/kustomization.yaml")).unwrap();
+        let kustomization: serde_json::Value = serde_saphyr::from_str(text).unwrap();
+        let hooks = &kustomization["configMapGenerator"][0];
+        assert_eq!((&hooks["name"], &hooks["files"][0]), (&"hooks".into(), &"app/app.py".into()));
+        assert_eq!(hooks["namespace"], format!("fast-international-ferry-{pod}-ns"));
+        // A name with a digest in it would be another ConfigMap, and another pod.
+        assert_eq!(hooks["options"]["disableNameSuffixHash"], true);
+        let spec = pod_spec(&bundle, pod);
+        let app = &spec.containers[0];
+        let mounts = app.volume_mounts.clone().unwrap();
+        let mount = mounts.iter().find(|mount| mount.name == "hooks").unwrap();
+        assert_eq!((mount.mount_path.as_str(), &mount.sub_path), ("/etc/ferry/hooks", &None));
+        let env = |name: &str| app.env.iter().flatten().find(|env| env.name == name).unwrap().value.clone().unwrap();
+        assert_eq!((env("FERRY_HOOKS"), env("PYTHONPATH")), ("/etc/ferry/hooks/app.py".into(), "/app".into()));
+        let volume = spec.volumes.unwrap().into_iter().find(|volume| volume.name == "hooks").unwrap();
+        assert_eq!(volume.config_map.unwrap().name, "hooks");
+        let dockerfile = bundle.text(&format!("{pod}/app/Dockerfile")).unwrap();
+        let check = format!("RUN [\"/usr/local/bin/ferry\", \"{pod}\", \"--check\", \"--hooks\", \"/app/app.py\"]");
+        assert!(dockerfile.contains(&check), "{dockerfile}");
+        assert!(dockerfile.contains("docker build --target python --tag ferry-python:"), "{dockerfile}");
+    }
 }
 
 #[test]

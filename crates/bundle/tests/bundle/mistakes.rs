@@ -105,6 +105,18 @@ fn addresses_and_ranges_are_such() {
 }
 
 #[test]
+fn an_address_that_only_one_machine_knows_does_not_leave_it() {
+    let (here, path) = ("port: 30200, address: host.k3d.internal", "clusters[1].address");
+    for elsewhere in ["host.k3d.internal", "host.docker.internal"] {
+        let to = format!("port: 30200, cloud: gcp, address: {elsewhere}");
+        mistake(here, &to, path, "is known on one machine only", "the deploy scripts find the address out");
+    }
+    mistake("context: k3d-cluster-b", "context: gke_project", path, "this cluster is elsewhere", "remove it");
+    mistake(here, "port: 30200, address: localhost", path, "is the dialling pod itself", "remove it");
+    accepted(&with(here, "port: 30200, cloud: gcp, address: b.example.com"));
+}
+
+#[test]
 fn clusters_and_pods_belong_together() {
     let one = "  - {id: cluster-b, context: k3d-cluster-b, port: 30200, address: host.k3d.internal}\n";
     let report = refused(&FINE.replace(one, "").replace("cluster: cluster-b", "cluster: cluster-a")).to_string();

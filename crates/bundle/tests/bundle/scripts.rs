@@ -1,121 +1,11 @@
 //! The scripts of a bundle, run against a stand-in for kubectl that records what it is asked.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt as _,
-    path::PathBuf,
-    process::{Command, Stdio},
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+use crate::{
+    stage::{INITIATOR_NS, Ran, Stage, TERMINATOR_NS},
+    support::{FINE, SINGLE},
 };
-
-use tempfile::TempDir;
-
-use crate::support::{FINE, SINGLE, rendered, with};
-
-const INITIATOR_NS: &str = "fast-international-ferry-initiator-ns";
-const TERMINATOR_NS: &str = "fast-international-ferry-terminator-ns";
-
-/// A bundle, and a kubectl that leads to nowhere.
-struct Stage {
-    dir: TempDir,
-}
-
-/// How a script ended.
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
-    /// The calls of kubectl, as `context: arguments`.
-    calls: Vec<String>,
-}
-
-impl Stage {
-    fn new(blueprint: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let stage = Self { dir };
-        rendered(blueprint).write(&stage.path("bundle")).unwrap();
-        fs::create_dir(stage.path("bin")).unwrap();
-        let kubectl = stage.path("bin/kubectl");
-        fs::write(&kubectl, include_str!("fake-kubectl.sh")).unwrap();
-        fs::set_permissions(&kubectl, fs::Permissions::from_mode(0o755)).unwrap();
-        stage.fake("contexts", "k3d-cluster-a\nk3d-cluster-b\n");
-        stage
-    }
-
-    /// [`FINE`] without the address of cluster B.
-    fn without_address() -> Self {
-        Self::new(&with(", address: host.k3d.internal", ""))
-    }
-
-    fn path(&self, path: &str) -> PathBuf {
-        self.dir.path().join(path)
-    }
-
-    /// Sets what kubectl answers.
-    fn fake(&self, file: &str, text: &str) -> &Self {
-        fs::create_dir_all(self.path("fake")).unwrap();
-        fs::write(self.path("fake").join(file), text).unwrap();
-        self
-    }
-
-    /// What is in a file of the bundle or of the fake.
-    fn read(&self, path: &str) -> Option<String> {
-        fs::read_to_string(self.path(path)).ok()
-    }
-
-    /// What the initiator has been told about where the terminator is.
-    fn told(&self) -> Option<String> {
-        self.read(&format!("fake/configmap.{INITIATOR_NS}"))
-    }
-
-    fn run(&self, script: &str, args: &[&str]) -> Ran {
-        self.run_with(script, args, &[])
-    }
-
-    fn run_with(&self, script: &str, args: &[&str], variables: &[(&str, &str)]) -> Ran {
-        let _ = fs::remove_file(self.path("fake/calls"));
-        let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
-        let output = Command::new(self.path("bundle").join(script))
-            .args(args)
-            .env("PATH", path)
-            .env("FAKE", self.path("fake"))
-            .env("FERRY_PAUSE", "0.01")
-            .env_remove("FERRY_WAIT")
-            .env_remove("FERRY_SOURCE")
-            .envs(variables.iter().copied())
-            // Not in the bundle: the scripts find their way.
-            .current_dir(self.path(""))
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        Ran {
-            code: output.status.code().unwrap(),
-            out: text(output.stdout),
-            err: text(output.stderr),
-            calls: self.read("fake/calls").unwrap_or_default().lines().map(ToOwned::to_owned).collect(),
-        }
-    }
-}
-
-impl Ran {
-    #[track_caller]
-    fn fine(self) -> Self {
-        assert_eq!(self.code, 0, "{}\n{}", self.out, self.err);
-        self
-    }
-
-    #[track_caller]
-    fn says(&self, text: &str) -> &Self {
-        let all = format!("{}{}", self.out, self.err);
-        assert!(all.contains(text), "no {text:?} in:\n{all}");
-        self
-    }
-
-    /// Whether kubectl was called with these words.
-    fn called(&self, words: &str) -> bool {
-        self.calls.iter().any(|call| call.contains(words))
-    }
-}
 
 #[test]
 fn b_then_a_with_the_address_of_the_blueprint() {
@@ -258,9 +148,13 @@ fn a_cluster_that_does_not_answer_is_reported_and_a_short_refusal_is_not() {
 fn a_roll_out_that_is_stuck_says_where_to_look() {
     let stage = Stage::new(FINE);
     stage.fake("stuck", "1");
+    stage.fake("pods", "tunnel true \nweb-app false CrashLoopBackOff\n");
+    stage.fake("logs.web-app", "error: the hooks cannot be loaded: app.py:3: NameError\n");
     let ran = stage.run("deploy-cluster-a.sh", &[]);
     assert_eq!(ran.code, 1);
     ran.says("error: initiator did not come up within 300 s").says("describe pods").says("./build-images.sh");
+    ran.says("  web-app (CrashLoopBackOff): error: the hooks cannot be loaded: app.py:3: NameError");
+    assert!(!ran.called("--container tunnel --tail"), "the tunnel is ready, and not to blame");
 }
 
 #[test]
@@ -296,6 +190,10 @@ fn teardown_asks_first_and_says_what_it_removed() {
     let ran = stage.run("teardown.sh", &["--yes"]).fine();
     ran.says(&format!("namespace \"{INITIATOR_NS}\" deleted (k3d-cluster-a)"));
     ran.says(&format!("namespace \"{TERMINATOR_NS}\" was not there (k3d-cluster-b)"));
+    // None waits for the one before it.
+    let waits: Vec<_> =
+        ran.calls.iter().filter(|call| call.contains("delete")).map(|c| c.contains("--wait=false")).collect();
+    assert_eq!(waits, [true, true, false, false]);
 }
 
 /// What docker and k3d are asked to do; `arguments` are those of the script.

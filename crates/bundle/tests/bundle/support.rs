@@ -1,16 +1,20 @@
 //! Keys, blueprints to start from, and manifests read back.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::LazyLock,
+};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ferry_bundle::{Blueprint, Bundle, Keys, Label, PodKeys, render};
 use ferry_config::{Identity, Report, Secret};
 use serde::de::DeserializeOwned;
 
-/// Two identities that anybody can see are not secret: 32 times the same byte.
-const FAKE_IDENTITIES: [&str; 2] = [
-    "MC4CAQAwBQYDK2VwBCIEIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB",
-    "MC4CAQAwBQYDK2VwBCIEIAICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgIC",
-];
+/// Made for this run: no private key is in the repository.
+static IDENTITIES: LazyLock<[Identity; 2]> = LazyLock::new(|| [(); 2].map(|()| Identity::generate().unwrap()));
+
+/// What the committed bundles have in the place of every public key.
+const PLACE_OF_A_KEY: &str = "ferry:pub:MADE-BY-ferry-bundle";
 
 pub(crate) const FINE: &str = include_str!("../../../../blueprints/fast-international-ferry/blueprint.yaml");
 pub(crate) const SINGLE: &str = include_str!("../../../../blueprints/fast-ferry/blueprint.yaml");
@@ -20,16 +24,33 @@ pub(crate) fn blueprints() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../blueprints")
 }
 
-/// Keys that are the same in every run.
+/// Keys that are the same throughout a run.
 pub(crate) fn fake_keys(blueprint: &Blueprint) -> Keys {
     let mut keys = Keys::default();
-    for (pod, der) in blueprint.pods.iter().zip(FAKE_IDENTITIES) {
-        let pem = format!("-----BEGIN PRIVATE KEY-----\n{der}\n-----END PRIVATE KEY-----\n");
-        let identity = Identity::of_pem(pem.as_bytes(), Path::new("fake")).unwrap();
+    for (pod, identity) in blueprint.pods.iter().zip(IDENTITIES.iter()) {
         let token = pod.expose.as_ref().map(|_| Secret::new("not-a-secret".to_owned()));
-        keys.insert(pod.id.clone(), PodKeys { identity, token });
+        keys.insert(pod.id.clone(), PodKeys { identity: identity.clone(), token });
     }
     keys
+}
+
+/// One of the keys that the committed bundles once held: 32 times the same byte, in PEM.
+pub(crate) fn published_key(byte: u8) -> String {
+    let prefix = b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
+    let der = STANDARD.encode([&prefix[..], &[byte; 32]].concat());
+    format!("-----BEGIN PRIVATE KEY-----\n{der}\n-----END PRIVATE KEY-----\n")
+}
+
+/// `text` as a committed bundle has it: with a place-holder for whatever depends on the keys.
+pub(crate) fn without_keys(text: &str) -> String {
+    let keys = IDENTITIES.iter().map(|identity| identity.public_key().to_string());
+    let text = keys.fold(text.to_owned(), |text, key| text.replace(&key, PLACE_OF_A_KEY));
+    let digest = |line: &str| line.trim_start().starts_with("ferry-rendered: ");
+    let masked = |line: &str| match line.split_once("ferry-rendered: ").filter(|_| digest(line)) {
+        Some((indent, _)) => format!("{indent}ferry-rendered: MADE-BY-ferry-bundle\n"),
+        None => line.to_owned(),
+    };
+    text.split_inclusive('\n').map(masked).collect()
 }
 
 #[track_caller]

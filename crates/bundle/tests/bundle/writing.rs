@@ -2,9 +2,10 @@
 
 use std::fs;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ferry_bundle::{Keys, render};
 
-use crate::support::{FINE, accepted, label, rendered, with};
+use crate::support::{FINE, accepted, label, published_key, rendered, with};
 
 #[test]
 fn a_second_run_keeps_the_keys_and_says_what_changed() {
@@ -68,17 +69,32 @@ fn secrets_that_cannot_be_read_are_not_replaced() {
 }
 
 #[test]
-fn keys_are_read_from_an_encoded_secret_too() {
+fn keys_are_read_from_a_secret_in_plain_text_too() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir_all(dir.path().join("initiator")).unwrap();
-    let text = rendered(FINE).text("initiator/02-secrets.yaml").unwrap().to_owned();
-    let mut secret: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
-    let pem = secret["stringData"]["identity.key"].as_str().unwrap().to_owned();
-    secret["data"] = serde_json::json!({"identity.key": k8s_openapi::ByteString(pem.into_bytes())});
-    secret.as_object_mut().unwrap().remove("stringData");
+    let pem = ferry_config::Identity::generate().unwrap().to_pem();
+    let secret = serde_json::json!({
+        "apiVersion": "v1", "kind": "Secret", "stringData": {"identity.key": pem.expose()},
+    });
     fs::write(dir.path().join("initiator/02-secrets.yaml"), secret.to_string()).unwrap();
     let keys = Keys::load(dir.path(), &accepted(FINE)).unwrap();
     assert!(keys.of(&label("initiator")).is_some());
+}
+
+#[test]
+fn keys_that_were_published_are_not_rendered_again() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("initiator")).unwrap();
+    for byte in [1, 2] {
+        let pem = published_key(byte);
+        let plain = serde_json::json!({"kind": "Secret", "stringData": {"identity.key": pem}});
+        let encoded = serde_json::json!({"kind": "Secret", "data": {"identity.key": STANDARD.encode(&pem)}});
+        for secret in [plain, encoded] {
+            fs::write(dir.path().join("initiator/02-secrets.yaml"), secret.to_string()).unwrap();
+            let error = Keys::load(dir.path(), &accepted(FINE)).unwrap_err().to_string();
+            assert!(error.contains("is published, so anybody has it; move the file away"), "{error}");
+        }
+    }
 }
 
 #[cfg(unix)]

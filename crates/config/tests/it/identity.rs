@@ -4,12 +4,15 @@ use std::{
     fs,
     os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ferry_config::{Identity, IdentityError, Report, load};
 use tempfile::TempDir;
 
-use crate::support::{KEY_1, OUR_KEY, OUR_PRIVATE_KEY, fine, pem};
+use crate::support::{KEY_1, fine, pem, refused, with};
 
 struct Dir(TempDir);
 
@@ -39,8 +42,59 @@ impl Dir {
     }
 }
 
+/// Made for this run: no private key is in the repository.
+static OURS: LazyLock<Identity> = LazyLock::new(|| Identity::generate().unwrap());
+
 fn our_key() -> String {
-    pem("PRIVATE KEY", OUR_PRIVATE_KEY)
+    OURS.to_pem().expose().clone()
+}
+
+/// Our key as PKCS#8 version 1 in base64, without the boundaries of PEM.
+fn our_base64() -> String {
+    STANDARD.encode(OURS.pkcs8_der().expose())
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect()
+}
+
+/// The key whose seed this is as PKCS#8 version 1 in PEM.
+fn of_seed(seed: [u8; 32]) -> String {
+    let der = [hex("302e020100300506032b657004220420"), seed.to_vec()].concat();
+    pem("PRIVATE KEY", &STANDARD.encode(der))
+}
+
+#[test]
+fn an_identity_that_is_published_is_refused_for_ever() {
+    let dir = Dir::new();
+    let counted = std::array::from_fn(|i| u8::try_from(i).unwrap());
+    // The key of RFC 8410, section 10.3.
+    let standard = hex("d4ee72dbf913584ad5b6d8f1f769f8ad3afe7c28cbf1d4fbe097a88f44755842").try_into().unwrap();
+    for seed in [[1; 32], [2; 32], [0; 32], [0xff; 32], counted, standard] {
+        let error = Identity::load(&dir.key(of_seed(seed))).unwrap_err();
+        assert!(matches!(error, IdentityError::Published(_)), "{error}");
+        assert!(error.hint().contains("ferry keygen --out"), "{}", error.hint());
+        let report = dir.load(&fine()).unwrap_err();
+        assert!(report.to_string().contains("identity: "), "{report}");
+        assert!(report.to_string().contains("is published, so anybody has it"), "{report}");
+    }
+    Identity::load(&dir.key(our_key())).unwrap();
+}
+
+#[test]
+fn a_published_key_is_no_peer_s() {
+    // 32 times 01 and 02, as in the bundles that the repository once held, and RFC 8032, section 7.1.
+    for key in [
+        "iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w",
+        "gTl3Dqh9F19Wo1Rmw0x-zMuNipG07jeiXfYPW4_Js5Q",
+        "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+    ] {
+        let report = refused(&with(KEY_1, &format!("ferry:pub:{key}")));
+        let [problem] = report.problems() else { panic!("{report}") };
+        assert_eq!(problem.path, "peers[0].keys[0]");
+        assert!(problem.message.contains("published"), "{report}");
+        assert!(problem.hint.contains("ferry keygen"), "{report}");
+    }
 }
 
 #[test]
@@ -74,20 +128,22 @@ fn an_identity_never_overwrites() {
 #[test]
 fn pkcs8_of_either_version_is_read() {
     let dir = Dir::new();
-    // RFC 8410, section 10.3: the same key as version 1, with attributes, and as version 2 with its public key.
+    // As in RFC 8410, section 10.3: version 1, with attributes, and as version 2 with its public key.
+    let seed = &OURS.pkcs8_der().expose()[16..];
+    let attributes = hex("a01f301d060a2a864886f70d01090914310f0c0d437572646c6520436861697273");
+    let public = [&hex("812100")[..], OURS.public_key().as_bytes()].concat();
     let versions = [
-        OUR_PRIVATE_KEY,
-        "ME8CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhCoB8wHQYKKoZIhvcNAQkJ\nFDEPDA1DdXJkbGUgQ2hhaXJz",
-        "MHICAQEwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhCoB8wHQYKKoZIhvcNAQkJ\r\n\
-         FDEPDA1DdXJkbGUgQ2hhaXJzgSEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=",
+        [&hex("302e020100300506032b657004220420")[..], seed].concat(),
+        [&hex("304f020100300506032b657004220420")[..], seed, &attributes].concat(),
+        [&hex("3072020101300506032b657004220420")[..], seed, &attributes, &public].concat(),
     ];
-    let ours = Identity::load(&dir.key(our_key())).unwrap();
-    assert_eq!(ours.public_key().to_string(), OUR_KEY);
     for version in versions {
-        let text = format!("a comment\n{}\n", pem("PRIVATE KEY", version));
+        let lines = STANDARD.encode(version);
+        let (first, rest) = lines.split_at(60);
+        let text = format!("a comment\n{}\n", pem("PRIVATE KEY", &format!("{first}\r\n{rest}")));
         let identity = Identity::load(&dir.key(text)).unwrap();
-        assert_eq!(identity.public_key(), ours.public_key());
-        assert_eq!(identity.pkcs8_der().expose(), ours.pkcs8_der().expose());
+        assert_eq!(identity.public_key(), OURS.public_key());
+        assert_eq!(identity.pkcs8_der().expose(), OURS.pkcs8_der().expose());
     }
 }
 
@@ -134,19 +190,20 @@ fn what_is_no_file_is_told_apart() {
 #[test]
 fn what_is_no_key_is_told_apart() {
     let dir = Dir::new();
-    let cut = &OUR_PRIVATE_KEY[..60];
+    let whole = our_base64();
+    let cut = &whole[..60];
     let cases = [
         (String::new(), "no PEM block"),
-        (OUR_KEY.to_owned(), "no PEM block"),
+        (OURS.public_key().to_string(), "no PEM block"),
         (our_key().replace("END", "FIN"), "no end"),
         (our_key() + &our_key(), "more than one PEM block"),
         (pem("PRIVATE KEY", "MC4C AQ!"), "not base64"),
         (pem("PRIVATE KEY", cut), "damaged"),
         (pem("PRIVATE KEY", ""), "damaged"),
-        (pem("ENCRYPTED PRIVATE KEY", OUR_PRIVATE_KEY), "encrypted"),
-        (pem("OPENSSH PRIVATE KEY", OUR_PRIVATE_KEY), "OpenSSH"),
-        (pem("PUBLIC KEY", OUR_PRIVATE_KEY), "public key"),
-        (pem("CERTIFICATE", OUR_PRIVATE_KEY), "certificate"),
+        (pem("ENCRYPTED PRIVATE KEY", &whole), "encrypted"),
+        (pem("OPENSSH PRIVATE KEY", &whole), "OpenSSH"),
+        (pem("PUBLIC KEY", &whole), "public key"),
+        (pem("CERTIFICATE", &whole), "certificate"),
     ];
     for (text, why) in cases {
         let error = Identity::load(&dir.key(&text)).unwrap_err();
@@ -161,13 +218,12 @@ fn what_is_no_key_is_told_apart() {
 #[test]
 fn a_key_of_another_algorithm_is_told_apart() {
     let dir = Dir::new();
-    let x25519 = "MC4CAQAwBQYDK2VuBCIEINi4qfrd1nFwhGcQ/ObkRrtGoVUdFEN9Hm3F4Ok1iQ9e";
-    let p256 = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgEsXOAn09ZvvrQW0S\n\
-                yZWSpD7BOITz2l3rhGVjA9l1kI+hRANCAASxo3SnWSVgdXTh6fTPrx9zveXr8YqU\n\
-                YfVSEAiIHMxhUPKR6XKcAnj6EBTTf3D7LxZ8dJDhznauKDSPYlZBoA3h";
+    let x25519 = STANDARD.encode([hex("302e020100300506032b656e04220420"), vec![7; 32]].concat());
+    let p256 = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap().to_pkcs8v1().unwrap();
+    let p256 = STANDARD.encode(p256.as_ref());
     let cases = [
-        pem("PRIVATE KEY", x25519),
-        pem("PRIVATE KEY", p256),
+        pem("PRIVATE KEY", &x25519),
+        pem("PRIVATE KEY", &p256),
         pem("EC PRIVATE KEY", "AAAA"),
         pem("RSA PRIVATE KEY", "AAAA"),
     ];
@@ -182,7 +238,7 @@ fn loading_reads_the_identity_beside_the_file() {
     let dir = Dir::new();
     dir.key(our_key());
     let loaded = dir.load(&fine()).unwrap();
-    assert_eq!(loaded.tunnel.identity.public_key().to_string(), OUR_KEY);
+    assert_eq!(loaded.tunnel.identity, *OURS);
     assert_eq!(loaded.tunnel.name.as_str(), "us");
     assert_eq!(loaded.warnings, []);
     assert!(!format!("{loaded:?}").contains("pkcs8"));
@@ -206,7 +262,7 @@ fn the_identity_is_reported_together_with_everything_else() {
 fn our_own_key_is_no_peer_s() {
     let dir = Dir::new();
     dir.key(our_key());
-    let report = dir.load(&fine().replace(KEY_1, OUR_KEY)).unwrap_err();
+    let report = dir.load(&fine().replace(KEY_1, &OURS.public_key().to_string())).unwrap_err();
     let [problem] = report.problems() else { panic!("{report}") };
     assert_eq!(problem.path, "peers[0].keys[0]");
     assert_eq!(problem.message, "this is our own key");

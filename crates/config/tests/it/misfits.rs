@@ -2,7 +2,7 @@
 
 use crate::{
     mistakes::{added, mistake},
-    support::{KEY_1, KEY_2, OUR_KEY, accepted, problem, refused, with},
+    support::{KEY_1, KEY_2, KEY_3, accepted, problem, refused, with},
 };
 
 /// Adds a peer behind the last one, and expects one problem.
@@ -19,7 +19,7 @@ fn a_key_belongs_to_one_peer() {
 
 #[test]
 fn a_peer_may_have_several_keys_and_repeat_one() {
-    let keys = format!("[\"{KEY_1}\", \"{OUR_KEY}\", \"{KEY_1}\"]");
+    let keys = format!("[\"{KEY_1}\", \"{KEY_3}\", \"{KEY_1}\"]");
     let tunnel = accepted(&with(&format!("[\"{KEY_1}\"]"), &keys)).tunnel;
     assert_eq!(tunnel.peers[0].keys.len(), 2);
 }
@@ -32,8 +32,8 @@ fn a_key_that_everybody_could_sign_for_is_refused() {
 
 #[test]
 fn names_are_unique_and_not_ours() {
-    third_peer("us", OUR_KEY, "peers[2].name", "`us` is our own name", "a name of its own");
-    third_peer("east", OUR_KEY, "peers[2].name", "already the name at `peers[0].name`", "one entry");
+    third_peer("us", KEY_3, "peers[2].name", "`us` is our own name", "a name of its own");
+    third_peer("east", KEY_3, "peers[2].name", "already the name at `peers[0].name`", "one entry");
     let service = "service: db";
     mistake(service, "service: web", "ingress[1].service", "at `ingress[0].service`", "its own");
 }

@@ -4,13 +4,10 @@ use std::path::Path;
 
 use ferry_config::{Parsed, Problem, Report, parse};
 
-/// Public keys from RFC 8032, section 7.1.
-pub(crate) const KEY_1: &str = "ferry:pub:11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
-pub(crate) const KEY_2: &str = "ferry:pub:PUAXw-hDiVqStwqnTRt-vJyYLM8uxJaMwM1V8Sr0Zgw";
-/// The public half of [`OUR_PRIVATE_KEY`], from RFC 8410, section 10.
-pub(crate) const OUR_KEY: &str = "ferry:pub:Gb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE";
-/// The private key of RFC 8410, section 10.3, as PKCS#8 version 1.
-pub(crate) const OUR_PRIVATE_KEY: &str = "MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC";
+/// Public keys whose private halves nobody has: they were made and thrown away.
+pub(crate) const KEY_1: &str = "ferry:pub:jEZsmkMJ4fsRLsS8wozqvAEQwjOZtjlTuPj7j4vN-bQ";
+pub(crate) const KEY_2: &str = "ferry:pub:UFE5jHm8gs-poqsjdNbHspGissW551JduKtMUbNZQtw";
+pub(crate) const KEY_3: &str = "ferry:pub:7cHXEBVLBAPmamiuELh8WDYcElFvEEqN9Z4WF3sCV1E";
 
 /// A document in which everything fits together; the parts are what tests replace.
 pub(crate) fn fine() -> String {

@@ -2,7 +2,7 @@
 
 use ferry_config::Problem;
 
-use crate::support::{OUR_KEY, accepted, fine, with};
+use crate::support::{KEY_3, accepted, fine, with};
 
 fn warnings(text: &str) -> Vec<Problem> {
     accepted(text).warnings
@@ -52,7 +52,7 @@ fn an_ingress_that_nobody_can_reach_is_pointed_out() {
 
 #[test]
 fn a_peer_listed_for_nothing_is_pointed_out() {
-    let idle = format!("  - {{name: idle, keys: [\"{}\"]}}\negress:", OUR_KEY);
+    let idle = format!("  - {{name: idle, keys: [\"{}\"]}}\negress:", KEY_3);
     let text = with("egress:", &idle);
     assert_one(&warnings(&text), "peers[2].name", "peer `idle` is not used");
     let dialled = text.replace("name: idle,", "name: idle, addresses: [\"idle.example.com:1\"],");

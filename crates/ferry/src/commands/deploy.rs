@@ -1,7 +1,6 @@
 //! `ferry deploy DIR`: both clusters in one command, by the bundle's own scripts.
 
 use std::{
-    io::IsTerminal as _,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -13,53 +12,77 @@ use ferry_bundle::{Proof, Steps, Watched};
 use indicatif::{ProgressBar, ProgressStyle};
 use owo_colors::OwoColorize as _;
 use serde::Deserialize;
-use tokio::{process::Command, time::Instant};
+use tokio::process::Command;
 
 use super::bundle;
 use crate::exit::chain;
 
-/// Between two looks at what has arrived.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Between two looks at an address.
-const WATCH_EVERY: Duration = Duration::from_secs(10);
+const WATCH_INTERVAL: Duration = Duration::from_secs(10);
+/// How long kubectl may take for what it does beside the message: to reach the pod, and to come back.
+const KUBECTL_TIMEOUT: Duration = Duration::from_secs(30);
 
 const EXAMPLES: &str = "\
 Examples:
   ferry deploy ferry-bundle
-  ferry deploy ferry-bundle --dry-run      the commands that it would run
+  ferry deploy ferry-bundle --build push   build the images first, and push them to their registry
+  ferry deploy ferry-bundle --dry-run      the commands that it would run; needs no cluster
   ferry deploy ferry-bundle --watch        stay, and pass a moved address on
 
-Runs the deploy scripts in DIR, which take the contexts of kubectl from the blueprint.";
+Runs the scripts in DIR, which take the contexts of kubectl from the blueprint; then sends a message of its own from the
+initiator to the terminator. The exit code is 0 only if that message was delivered.";
 
-/// Deploy a bundle to its clusters, and show that messages go through.
+/// Deploy a bundle to its clusters, and show by a message of its own that messages go through.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// The bundle, as `ferry bundle` wrote it.
     #[arg(value_name = "DIR")]
     dir: PathBuf,
+    /// Build the images before, and push them or import them into k3d.
+    #[arg(long, value_name = "HOW")]
+    build: Option<Build>,
     /// Show the commands, and change nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Stay, and deploy again whenever the address of the load balancer has moved.
+    /// Stay, and pass the address of the load balancer on whenever it has moved. Nothing else is applied again.
     #[arg(long, conflicts_with = "dry_run")]
     watch: bool,
-    /// How long to wait for the messages, in seconds.
+    /// How long to wait until the message is delivered, in seconds.
     #[arg(long, value_name = "SECONDS", default_value = "120")]
     wait: u64,
+    /// The message: a JSON object that the hooks of both pods accept.
+    #[arg(long, value_name = "JSON", default_value = r#"{"sent_by": "ferry deploy"}"#)]
+    message: String,
 }
 
-/// Deploys, waits for the messages, and watches.
+/// Where built images go.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Build {
+    /// Into the k3d clusters.
+    K3d,
+    /// To the registry in their names.
+    Push,
+}
+
+/// Deploys, sends the message, and watches.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let (blueprint, _) = bundle::read(&args.dir.join("blueprint.yaml"))?;
     let steps = blueprint.steps();
-    run_scripts(&args.dir, &steps, args.dry_run).await?;
+    let dry_run = args.dry_run.then_some("--dry-run");
+    if let Some(build) = args.build {
+        let how = match build {
+            Build::K3d => "--k3d",
+            Build::Push => "--push",
+        };
+        run_script(&args.dir, "build-images.sh", &[Some(how), dry_run]).await?;
+    }
+    run_scripts(&args.dir, &steps, dry_run).await?;
     if args.dry_run {
         return Ok(());
     }
-    match &steps.proof {
-        Some(proof) => await_proof(proof, Duration::from_secs(args.wait)).await?,
-        None => eprintln!("the initiator sends nothing by itself, so there is nothing to wait for"),
+    if let Some(proof) = &steps.proof {
+        prove(proof, &args.message, Duration::from_secs(args.wait)).await?;
     }
     match &steps.address {
         Some(watched) if args.watch => watch(&args.dir, &steps, watched).await,
@@ -71,93 +94,89 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     }
 }
 
-async fn run_scripts(dir: &Path, steps: &Steps, dry_run: bool) -> anyhow::Result<()> {
+async fn run_scripts(dir: &Path, steps: &Steps, flag: Option<&str>) -> anyhow::Result<()> {
     for (i, script) in steps.scripts.iter().enumerate() {
         eprintln!("{} {script}", format!("[{}/{}]", i + 1, steps.scripts.len()).bold());
-        // By its absolute path: a bare name would be looked up elsewhere.
-        let path = dir.join(script).canonicalize().with_context(|| {
-            format!("there is no {}; render the bundle again with `ferry bundle`", dir.join(script).display())
-        })?;
-        let mut command = Command::new(path);
-        if dry_run {
-            command.arg("--dry-run");
-        }
-        let status = command.kill_on_drop(true).status().await.with_context(|| format!("cannot run {script}"))?;
-        if !status.success() {
-            bail!("{script} failed ({status}); it can be run again, and goes on where it was");
-        }
+        run_script(dir, script, &[flag]).await?;
     }
     Ok(())
 }
 
-/// A result of `/output`, as far as it is shown here.
+async fn run_script(dir: &Path, script: &str, flags: &[Option<&str>]) -> anyhow::Result<()> {
+    // By its absolute path: a bare name would be looked up elsewhere.
+    let path = dir.join(script).canonicalize().with_context(|| {
+        format!("there is no {}; render the bundle again with `ferry bundle`", dir.join(script).display())
+    })?;
+    let mut command = Command::new(path);
+    command.args(flags.iter().flatten()).kill_on_drop(true);
+    let status = command.status().await.with_context(|| format!("cannot run {script}"))?;
+    if !status.success() {
+        bail!("{script} failed ({status}); it can be run again, and goes on where it was");
+    }
+    Ok(())
+}
+
+/// What `ferry send` prints of a message that was delivered.
 #[derive(Deserialize)]
-struct Arrived {
+struct Delivered {
     id: String,
-    trail: Vec<Stop>,
+    delivered: bool,
 }
 
-#[derive(Deserialize)]
-struct Stop {
-    pod: String,
-    cluster: String,
-}
-
-/// Waits until the messages of the auto-trigger have arrived, and shows the way of each.
-async fn await_proof(proof: &Proof, wait: Duration) -> anyhow::Result<()> {
-    let wanted = u64::from(proof.messages);
-    let bar = if std::io::stderr().is_terminal() { ProgressBar::new(wanted) } else { ProgressBar::hidden() };
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} messages have arrived, {elapsed}") {
-        bar.set_style(style);
+/// Sends a message of its own by the initiator, and waits until the terminator has it. What arrived in earlier runs
+/// proves nothing of this one.
+async fn prove(proof: &Proof, message: &str, wait: Duration) -> anyhow::Result<()> {
+    let ([from, near], [to, far]) = (&proof.from, &proof.to);
+    let spinner = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}, {elapsed}") {
+        spinner.set_style(style);
     }
-    let deadline = Instant::now() + wait;
-    let arrived = loop {
-        let (arrived, why) = match kubectl(&proof.output).await {
-            Ok(output) => (through(proof, &output), String::new()),
-            Err(error) => (Vec::new(), format!("; last error: {}", chain(&error))),
-        };
-        bar.set_position(wanted.min(arrived.len() as u64));
-        if arrived.len() as u64 >= wanted {
-            break arrived;
-        }
-        if Instant::now() >= deadline {
-            bar.abandon();
-            bail!(
-                "{} of {wanted} messages have arrived within {} s{why}; README.md in the bundle says where to look",
-                arrived.len(),
-                wait.as_secs()
-            );
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
+    spinner.set_message(format!("a message is on its way from {from} to {to}"));
+    spinner.enable_steady_tick(Duration::from_millis(100));
+    let mut send = proof.send.clone();
+    send.extend(["--message".into(), message.into(), "--wait".into(), format!("{}s", wait.as_secs())]);
+    let sent = tokio::time::timeout(wait + KUBECTL_TIMEOUT, kubectl(&send)).await;
+    spinner.finish_and_clear();
+    let answer = match sent {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => return Err(undelivered(proof, &error).await),
+        Err(_) => return Err(undelivered(proof, &anyhow::anyhow!("kubectl did not come back")).await),
     };
-    bar.finish_and_clear();
-    // The newest, should there be more from an earlier run.
-    for message in &arrived[arrived.len() - usize::try_from(wanted).unwrap_or(arrived.len())..] {
-        let stops: Vec<_> = message.trail.iter().map(|stop| format!("{} ({})", stop.pod, stop.cluster)).collect();
-        println!("{} {} {}", "✓".green(), message.id, stops.join(" → "));
+    match serde_json::from_str(answer.trim()) {
+        Ok(Delivered { id, delivered: true }) => {
+            println!("{} {id} {from} ({near}) → {to} ({far})", "✓".green());
+            eprintln!("a message of this run was delivered; the pods talk to each other");
+            Ok(())
+        }
+        _ => Err(undelivered(proof, &anyhow::anyhow!("the initiator answered {:?}", answer.trim())).await),
     }
-    eprintln!("{wanted} of {wanted} messages have arrived, with both pods in the trail of each");
-    Ok(())
 }
 
-/// The messages in `output` that have been in both pods.
-fn through(proof: &Proof, output: &str) -> Vec<Arrived> {
-    let messages = output.lines().filter_map(|line| serde_json::from_str::<Arrived>(line).ok());
-    let clusters = |message: &Arrived| message.trail.iter().map(|stop| stop.cluster.clone()).collect::<Vec<_>>();
-    messages.filter(|message| clusters(message) == proof.trail).collect()
+/// Why the message was not delivered, with the last that the near tunnel said.
+async fn undelivered(proof: &Proof, why: &anyhow::Error) -> anyhow::Error {
+    let ([from, _], [to, _]) = (&proof.from, &proof.to);
+    let tunnel = match tokio::time::timeout(KUBECTL_TIMEOUT, kubectl(&proof.status)).await {
+        Ok(Ok(line)) if !line.trim().is_empty() => format!("\n  the tunnel of {from} says: {}", line.trim()),
+        _ => String::new(),
+    };
+    anyhow::anyhow!(
+        "the message from {from} to {to} was not delivered: {}{tunnel}\n  README.md in the bundle says where to look; \
+         if a hook refuses the message, give one that it accepts with --message",
+        chain(why)
+    )
 }
 
-/// Deploys again whenever the address has moved, until interrupted.
+/// Passes the address on whenever it has moved, until interrupted.
 async fn watch(dir: &Path, steps: &Steps, watched: &Watched) -> anyhow::Result<()> {
     let mut known = kubectl(&watched.query).await?;
     eprintln!("watching the address of {}: {}; stop with ctrl-c", watched.pod, known.trim());
     loop {
-        tokio::time::sleep(WATCH_EVERY).await;
+        tokio::time::sleep(WATCH_INTERVAL).await;
         match kubectl(&watched.query).await {
             Ok(now) if now.trim().is_empty() || now == known => {}
             Ok(now) => {
                 eprintln!("{} has moved to {}", watched.pod, now.trim());
-                match run_scripts(dir, steps, false).await {
+                match run_scripts(dir, steps, Some("--addresses")).await {
                     Ok(()) => known = now,
                     Err(error) => eprintln!("{} {}; trying again", "warning:".yellow().bold(), chain(&error)),
                 }
@@ -175,19 +194,4 @@ async fn kubectl(arguments: &[String]) -> anyhow::Result<String> {
         bail!("kubectl: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     String::from_utf8(output.stdout).context("kubectl printed something that is not text")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Proof, through};
-
-    #[test]
-    fn only_messages_that_were_in_both_pods_count() {
-        let proof = Proof { output: Vec::new(), messages: 1, trail: ["a".into(), "b".into()] };
-        let output = r#"{"id": "1", "payload": {}, "trail": [{"pod": "i", "cluster": "a"}, {"pod": "t", "cluster": "b"}]}
-{"id": "2", "payload": {}, "trail": [{"pod": "t", "cluster": "b"}]}
-not json"#;
-        let ids: Vec<_> = through(&proof, output).into_iter().map(|message| message.id).collect();
-        assert_eq!(ids, ["1"]);
-    }
 }

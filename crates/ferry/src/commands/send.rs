@@ -1,6 +1,7 @@
 //! `ferry send URL`: JSON lines from standard input into a web-app's `/stream`.
 
 mod lines;
+mod message;
 
 use std::{cell::RefCell, time::Instant};
 
@@ -22,6 +23,7 @@ Examples:
   ferry send http://127.0.0.1:8000 < messages.jsonl
   echo '{\"hello\": \"world\"}' | ferry send http://127.0.0.1:8000
   journalctl -f -o json | ferry send http://127.0.0.1:8000
+  ferry send http://127.0.0.1:8000 --message '{\"n\": 1}' --wait 1m      one message, and the far side's answer
 
 A line that is not a JSON object is reported with its number and left out; all others are sent. The exit code is 0 once
 every line of the input has been delivered to the far side, 1 if any has not.";
@@ -32,6 +34,8 @@ every line of the input has been delivered to the far side, 1 if any has not.";
 pub(crate) struct Args {
     /// The web-app's base URL.
     url: Base,
+    #[command(flatten)]
+    single: message::Single,
 }
 
 /// What became of the lines so far.
@@ -55,6 +59,9 @@ impl Tally {
 
 /// Sends the lines and waits for their delivery.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    if let Some(message) = &args.single.message {
+        return message::run(&args.url, message, &args.single).await;
+    }
     let (writer, notices) = Stream::connect(&args.url).await?.split();
     let started = Instant::now();
     let job = Job { tally: RefCell::default(), progress: progress_bar(), console: Console::stderr()? };

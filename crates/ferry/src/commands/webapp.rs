@@ -8,12 +8,13 @@ use std::{
     time::Duration,
 };
 
+use anstream::println;
 use anyhow::Context as _;
-use ferry_app::{Config, Hooks, PassThrough, PythonConfig, PythonHooks, Role, StartError, Token, Webapp};
+use ferry_app::{Config, Hooks, PassThrough, PythonConfig, PythonError, PythonHooks, Role, StartError, Token, Webapp};
 use tracing::info;
 
 use crate::{
-    exit::Usage,
+    exit::{BadConfiguration, Usage},
     logging,
     process::{self, READY, Stop},
 };
@@ -39,6 +40,9 @@ pub(crate) struct Shared {
     /// A Python file with any of on_trigger, on_receive_terminator, on_receive_initiator; needs python3 [default: none].
     #[arg(long, value_name = "FILE", env = "FERRY_HOOKS")]
     hooks: Option<PathBuf>,
+    /// Load the hooks, report what is wrong with them and exit: 0 if nothing is, 78 otherwise.
+    #[arg(long, requires = "hooks")]
+    check: bool,
     /// How many Python processes run the hooks.
     #[arg(long, value_name = "PROCESSES", env = "FERRY_HOOK_WORKERS", default_value = "1")]
     hook_workers: NonZeroUsize,
@@ -75,6 +79,9 @@ impl std::str::FromStr for HookTimeout {
 
 /// Runs a web-app until it is asked to stop.
 pub(super) async fn run(shared: Shared, role: Role, auto_trigger: u32) -> anyhow::Result<()> {
+    if let Some(file) = shared.hooks.as_ref().filter(|_| shared.check) {
+        return check(file).await;
+    }
     let _last_lines = logging::start()?;
     process::raise_file_limit();
     let mut stop = Stop::listen()?;
@@ -104,6 +111,18 @@ pub(super) async fn run(shared: Shared, role: Role, auto_trigger: u32) -> anyhow
         stopped = webapp.stopped() => return stopped.context("the web-app stopped by itself"),
     }
     stop.drained(webapp.drain(DRAIN)).await
+}
+
+/// Loads the hooks as a web-app would, and does no more.
+async fn check(file: &Path) -> anyhow::Result<()> {
+    let timeout = Duration::from_secs(30);
+    let python = PythonConfig { file: file.into(), workers: NonZeroUsize::MIN, timeout };
+    match PythonHooks::start(python).await {
+        Ok(_) => println!("{}: no problems", file.display()),
+        Err(error @ PythonError::NoPython(_)) => return Err(error.into()),
+        Err(error) => return Err(BadConfiguration(error.to_string()).into()),
+    }
+    Ok(())
 }
 
 /// What is wrong with a flag is an error of usage, what is wrong with the machine is not.

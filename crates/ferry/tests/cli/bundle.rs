@@ -71,54 +71,99 @@ fn every_problem_of_a_blueprint_is_reported_with_the_code_for_it() {
     assert_eq!(code(&ferry(&["bundle", &blueprint])), 2);
 }
 
-/// Runs `ferry deploy` with a kubectl that stands in for two clusters; `output` is what has arrived.
-fn deploy(output: &str, args: &[&str]) -> Output {
+#[test]
+fn a_starter_fixes_no_address_and_one_for_k3d_does() {
+    let starter = stdout(&ferry(&["init", "-"]));
+    assert!(!starter.contains("k3d.internal") && !starter.contains("k3d-cluster"), "{starter}");
     let dir = tempfile::tempdir().unwrap();
-    let (out, fake) = (path(&dir, "out"), path(&dir, "fake"));
-    assert_eq!(code(&bundle(BLUEPRINT, &out)), 0);
-    fs::create_dir_all(path(&dir, "bin")).unwrap();
-    fs::create_dir_all(&fake).unwrap();
-    let kubectl = path(&dir, "bin/kubectl");
-    fs::write(&kubectl, include_str!("../../../bundle/tests/bundle/fake-kubectl.sh")).unwrap();
-    fs::set_permissions(&kubectl, fs::Permissions::from_mode(0o755)).unwrap();
-    for (file, text) in
-        [("contexts", "k3d-cluster-a\nk3d-cluster-b\n"), ("address", "172.18.0.3 \n"), ("output", output)]
-    {
-        fs::write(Path::new(&fake).join(file), text).unwrap();
+    let blueprint = path(&dir, "blueprint.yaml");
+    assert_eq!(code(&ferry(&["init", "--k3d", &blueprint])), 0);
+    assert_eq!(code(&ferry(&["bundle", &blueprint, "--check"])), 0);
+    let text = fs::read_to_string(&blueprint).unwrap();
+    assert!(text.contains("context: k3d-cluster-b, port: 30200, address: host.k3d.internal"), "{text}");
+    // In a cloud that name means nothing.
+    fs::write(&blueprint, text.replace("port: 30200, ", "port: 30200, cloud: gcp, ")).unwrap();
+    let checked = ferry(&["bundle", &blueprint, "--check"]);
+    assert_eq!(code(&checked), 78);
+    assert!(stderr(&checked).contains("clusters[1].address: `host.k3d.internal` is known on one machine only"));
+}
+
+/// A bundle, and a kubectl that stands in for its two clusters.
+struct Clusters(TempDir);
+
+impl Clusters {
+    fn new() -> Self {
+        let clusters = Self(tempfile::tempdir().unwrap());
+        assert_eq!(code(&bundle(BLUEPRINT, &clusters.path("out"))), 0);
+        for dir in ["bin", "fake"] {
+            fs::create_dir(clusters.path(dir)).unwrap();
+        }
+        let kubectl = clusters.path("bin/kubectl");
+        fs::write(&kubectl, include_str!("../../../bundle/tests/bundle/fake-kubectl.sh")).unwrap();
+        fs::set_permissions(&kubectl, fs::Permissions::from_mode(0o755)).unwrap();
+        clusters.fake("contexts", "k3d-cluster-a\nk3d-cluster-b\n").fake("address", "172.18.0.3 \n")
     }
-    let path = format!("{}:{}", path(&dir, "bin"), std::env::var("PATH").unwrap());
-    let mut command = command(&["deploy", &out]);
-    command.args(args).env("PATH", path).env("FAKE", &fake).env("FERRY_PAUSE", "0.01").output().unwrap()
+
+    fn path(&self, name: &str) -> String {
+        path(&self.0, name)
+    }
+
+    /// Sets what kubectl answers.
+    fn fake(self, file: &str, text: &str) -> Self {
+        fs::write(Path::new(&self.path("fake")).join(file), text).unwrap();
+        self
+    }
+
+    fn deploy(&self, args: &[&str]) -> Output {
+        let path = format!("{}:{}", self.path("bin"), std::env::var("PATH").unwrap());
+        let mut command = command(&["deploy", &self.path("out")]);
+        command.args(args).env("PATH", path).env("FAKE", self.path("fake")).env("FERRY_PAUSE", "0.01");
+        command.output().unwrap()
+    }
+
+    /// The calls of kubectl so far.
+    fn calls(&self) -> String {
+        fs::read_to_string(self.path("fake/calls")).unwrap_or_default()
+    }
 }
 
 #[test]
-fn deploying_ends_with_the_way_of_every_message() {
-    let line = |id: usize| {
-        format!(
-            "{{\"id\": \"m{id}\", \"payload\": {{}}, \"trail\": [{{\"pod\": \"initiator-x\", \"cluster\": \
-             \"cluster-a\"}}, {{\"pod\": \"terminator-y\", \"cluster\": \"cluster-b\"}}]}}\n"
-        )
-    };
-    let ran = deploy(&(0..6).map(line).collect::<String>(), &[]);
+fn deploying_ends_with_a_message_of_its_own_that_was_delivered() {
+    let clusters = Clusters::new().fake("proof", "{\"id\":\"m7\",\"delivered\":true,\"reply\":null}\n");
+    let ran = clusters.deploy(&["--wait", "9"]);
     assert_eq!(code(&ran), 0, "{}", stderr(&ran));
-    let out = stdout(&ran);
-    assert!(out.contains("m1 initiator-x (cluster-a) → terminator-y (cluster-b)"), "{out}");
-    assert!(!out.contains("m0 "), "an older message is shown: {out}");
-    assert!(stderr(&ran).contains("5 of 5 messages have arrived"), "{}", stderr(&ran));
+    assert_eq!(stdout(&ran).lines().last(), Some("✓ m7 initiator (cluster-a) → terminator (cluster-b)"));
     let order = |script: &str| stderr(&ran).find(script).unwrap();
     assert!(order("[1/2] deploy-cluster-b.sh") < order("[2/2] deploy-cluster-a.sh"));
+    let sent = "exec deployment/initiator --container web-app -- ferry send http://127.0.0.1:8000 \
+                --message {\"sent_by\": \"ferry deploy\"} --wait 9s";
+    assert!(clusters.calls().contains(sent), "{}", clusters.calls());
 }
 
 #[test]
-fn messages_that_do_not_arrive_fail_the_deployment() {
-    let ran = deploy("", &["--wait", "0"]);
+fn a_message_that_is_not_delivered_fails_the_deployment_whatever_arrived_before() {
+    // What an earlier run left in the output is no proof: nobody even looks at it.
+    let clusters = Clusters::new().fake("proof_code", "1").fake("logs.tunnel", "WARN peer not reachable\n");
+    let ran = clusters.deploy(&["--wait", "0"]);
     assert_eq!(code(&ran), 1);
-    assert!(stderr(&ran).contains("0 of 5 messages have arrived within 0 s"), "{}", stderr(&ran));
+    let said = stderr(&ran);
+    assert!(said.contains("the message from initiator to terminator was not delivered"), "{said}");
+    assert!(said.contains("the tunnel of initiator says: WARN peer not reachable"), "{said}");
+    assert!(!clusters.calls().contains("ferry output"), "{}", clusters.calls());
+    for answer in ["", "{\"id\":\"m7\"}\n", "{\"id\":\"m7\",\"delivered\":false}\n"] {
+        let ran = Clusters::new().fake("proof", answer).deploy(&[]);
+        assert_eq!(code(&ran), 1, "{answer}");
+    }
 }
 
 #[test]
-fn a_dry_run_of_a_deployment_shows_the_commands() {
-    let ran = deploy("", &["--dry-run"]);
-    assert_eq!(code(&ran), 0, "{}", stderr(&ran));
-    assert!(stdout(&ran).contains("+ kubectl --context k3d-cluster-a apply --kustomize initiator"), "{}", stdout(&ran));
+fn a_dry_run_of_a_deployment_shows_the_commands_without_a_cluster() {
+    for contexts in ["k3d-cluster-a\nk3d-cluster-b\n", ""] {
+        let clusters = Clusters::new().fake("contexts", contexts).fake("refuse", "99");
+        let ran = clusters.deploy(&["--dry-run"]);
+        assert_eq!(code(&ran), 0, "{}", stderr(&ran));
+        let out = stdout(&ran);
+        assert!(out.contains("+ kubectl --context k3d-cluster-a apply --kustomize initiator"), "{out}");
+        assert!(!clusters.calls().contains("exec"), "{}", clusters.calls());
+    }
 }

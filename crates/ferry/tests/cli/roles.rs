@@ -124,3 +124,21 @@ fn a_port_that_is_taken_is_said_with_its_address() {
     assert_eq!(code(&output), 1);
     assert!(stderr(&output).contains(&address), "{}", stderr(&output));
 }
+
+#[test]
+fn hooks_are_checked_without_starting_a_web_app() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("app.py");
+    let check = |role: &str, text: &str| {
+        fs::write(&file, text).unwrap();
+        ferry(&[role, "--check", "--hooks", file.to_str().unwrap()])
+    };
+    for role in ["initiator", "terminator"] {
+        let fine = check(role, "def on_trigger(payload, headers):\n    return payload\n");
+        assert_eq!(code(&fine), 0, "{}", stderr(&fine));
+        let broken = check(role, "import nothing_of_this_name\n");
+        assert_eq!(code(&broken), 78);
+        let said = stderr(&broken);
+        assert!(said.contains("app.py") && said.contains("nothing_of_this_name"), "{said}");
+    }
+}

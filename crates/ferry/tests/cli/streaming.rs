@@ -49,6 +49,43 @@ fn what_is_sent_comes_out_at_the_far_side_in_order() {
 }
 
 #[test]
+fn a_single_message_waits_for_its_delivery_and_prints_the_answer() {
+    let pair = pair("10000");
+    let send = |message: &str, more: &[&str]| {
+        ferry(&[&["send", &pair.initiator, "--message", message, "--wait", "60s"][..], more].concat())
+    };
+    let sent = send("{\"n\": 1}", &["--key", "once"]);
+    assert_eq!(code(&sent), 0, "{}", stderr(&sent));
+    let answer: Value = serde_json::from_str(&stdout(&sent)).unwrap();
+    assert_eq!(answer["delivered"], true, "{answer}");
+    assert_eq!(code(&send("{\"n\": 2}", &[])), 0);
+    assert_eq!(numbers(&stdout(&ferry(&["output", &pair.terminator]))), [1, 2]);
+    assert_eq!(code(&send("[1]", &[])), 2);
+}
+
+#[test]
+fn a_single_message_that_nobody_takes_is_a_failure_that_says_why() {
+    let sent = ferry(&["send", "http://127.0.0.1:1", "--message", "{}", "--wait", "1ms"]);
+    assert_eq!(code(&sent), 1);
+    assert!(stderr(&sent).contains("not delivered within 1ms: cannot reach http://127.0.0.1:1"), "{}", stderr(&sent));
+    // Accepted is not delivered: the far side is not there.
+    let (running, ready) = Running::role(&mut command(&[
+        "initiator",
+        "--listen",
+        "127.0.0.1:0",
+        "--auto-trigger",
+        "0",
+        "--peer",
+        "ws://127.0.0.1:1/ws",
+    ]));
+    let url = format!("http://{}", address(&ready, "listen"));
+    let sent = ferry(&["send", &url, "--message", "{}", "--wait", "10ms"]);
+    assert_eq!(code(&sent), 1);
+    assert!(stderr(&sent).contains("is accepted and still on its way"), "{}", stderr(&sent));
+    drop(running);
+}
+
+#[test]
 fn a_bad_line_is_reported_by_its_number_and_costs_nothing_else() {
     let pair = pair("10000");
     let sent = ferry_with_input(&["send", &pair.initiator], "{\"n\": 1}\n\n[2]\n{\"n\": 3\n{\"n\": 4}\n");
