@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::frame::bounded;
 use crate::link::Link;
-use crate::{Block, Epoch, Outcome, ResetCode, Session};
+use crate::{Block, Epoch, Outcome, ResetCode, Session, Time};
 
 impl Session {
     /// How many bytes may be written now: zero is back-pressure.
@@ -58,12 +58,32 @@ impl Session {
         self.receive.is_drained() && !self.failed
     }
 
-    /// Ends the session without regard to what is under way. If it has no link, the next attach carries the reset.
-    pub fn reset(&mut self, code: ResetCode, reason: &str) {
+    /// The application takes nothing more: what has arrived is dropped, and so is what comes, which is acknowledged as
+    /// before. So the peer's application is not held up by one that is gone.
+    pub fn discard_received(&mut self) {
+        self.receive.discard();
+    }
+
+    /// The application's connection was reset: what it wrote before is sent, and then the Reset. If the peer makes no
+    /// progress with it for twice the liveness time, the rest is dropped.
+    pub fn reset_after_sent(&mut self, now: Time, code: ResetCode, reason: &str) {
         if self.resetting.is_some() || self.is_closed() {
             return;
         }
         self.resetting = Some((code, bounded(reason).into()));
+        self.receive.discard();
+        if self.epoch == Epoch::NONE {
+            self.close(Outcome::Finished);
+        }
+        self.watch_progress(now);
+    }
+
+    /// Ends the session without regard to what is under way. If it has no link, the next attach carries the reset.
+    pub fn reset(&mut self, code: ResetCode, reason: &str) {
+        if self.is_closed() {
+            return;
+        }
+        self.resetting.get_or_insert_with(|| (code, bounded(reason).into()));
         self.send.discard();
         self.receive.discard();
         if self.epoch == Epoch::NONE {

@@ -100,11 +100,13 @@ impl Session {
                 Attachment::Attached { link }
             }
         };
-        self.on_attached(hello.epoch, hello.intent, hello.resume_window);
+        self.on_attached(now, hello.epoch, hello.intent, hello.resume_window);
         Ok(())
     }
 
-    pub(crate) fn on_attached(&mut self, epoch: Epoch, intent: Intent, peer_resume_window: Duration) {
+    pub(crate) fn on_attached(&mut self, now: Time, epoch: Epoch, intent: Intent, peer_resume_window: Duration) {
+        self.awaited = None;
+        self.watch_progress(now);
         self.established = true;
         self.detached_since = None;
         self.resume_window = self.settings.resume_window.min(peer_resume_window);
@@ -196,7 +198,7 @@ impl Session {
                 Attachment::Attached { link: next }
             }
         };
-        self.on_attached(epoch, intent, accept.resume_window);
+        self.on_attached(now, epoch, intent, accept.resume_window);
         Ok(())
     }
 

@@ -146,11 +146,25 @@ impl Blocks {
         }
     }
 
-    /// Appends those bytes of a block, where they are.
-    pub(crate) fn adopt(&mut self, block: Block, bytes: Range<usize>) {
+    /// Appends those bytes of a block: where they are if they fill half of it, else a copy. So no choice of frames makes
+    /// the bytes that are kept take up more than about twice their size.
+    pub(crate) fn append(&mut self, block: Block, bytes: Range<usize>) {
+        if bytes.len() < Block::SIZE / 2 {
+            self.push(&block[bytes]);
+            self.spend(block);
+            return;
+        }
+        self.trim_last();
         let piece = Piece { start: self.end, room: Room::Whole(block, bytes) };
         self.end = piece.end();
         self.pieces.push_back(piece);
+    }
+
+    /// Something else comes behind the last piece: it needs no room for more.
+    fn trim_last(&mut self) {
+        if let Some(Piece { room: Room::Small(small), .. }) = self.pieces.back_mut() {
+            small.shrink_to_fit();
+        }
     }
 
     /// Appends what `fill` writes in place, up to `want` bytes; it says how many. `lend` gives further blocks for them.
@@ -162,6 +176,7 @@ impl Blocks {
     ) -> usize {
         let mut room = self.pieces.back_mut().map_or(0, |last| last.tail().len());
         let first = self.pieces.len() - usize::from(room > 0);
+        self.trim_last();
         while room < want && self.pieces.len() - first < AT_ONCE {
             let block = self.spent.pop().unwrap_or_else(&mut lend);
             self.pieces.push_back(Piece { start: self.end, room: Room::Whole(block, 0..0) });
@@ -188,7 +203,7 @@ impl Blocks {
             rest -= count;
         }
         while let Some(unused) = self.pieces.pop_back_if(|last| last.len() == 0) {
-            self.spend(unused);
+            self.spend_piece(unused);
         }
         self.tidy();
         filled
@@ -224,15 +239,19 @@ impl Blocks {
         debug_assert!((self.base..=self.end).contains(&offset));
         self.base = offset.clamp(self.base, self.end);
         while let Some(piece) = self.pieces.pop_front_if(|piece| piece.end() <= self.base) {
-            self.spend(piece);
+            self.spend_piece(piece);
         }
         self.tidy();
     }
 
-    fn spend(&mut self, piece: Piece) {
-        if let Room::Whole(block, _) = piece.room
-            && self.spent.len() < SPENT
-        {
+    fn spend_piece(&mut self, piece: Piece) {
+        if let Room::Whole(block, _) = piece.room {
+            self.spend(block);
+        }
+    }
+
+    fn spend(&mut self, block: Block) {
+        if self.spent.len() < SPENT {
             self.spent.push(block);
         }
     }

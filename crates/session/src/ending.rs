@@ -57,6 +57,7 @@ impl Session {
         };
         self.failed = outcome != Outcome::Finished;
         self.detached_since = None;
+        self.awaited = None;
         self.ack = AckTimer::Idle;
         self.send.discard();
         self.attachment = match (std::mem::replace(&mut self.attachment, Attachment::Detached), farewell) {

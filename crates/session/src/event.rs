@@ -37,6 +37,8 @@ pub enum Release {
     Fenced,
     /// Nothing came over it for the whole liveness time.
     Silent,
+    /// The peer's Retire did not come in time, whatever else did.
+    Overdue,
     /// The peer refused the attach.
     Rejected {
         /// For the machine.

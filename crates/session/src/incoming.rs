@@ -24,6 +24,9 @@ impl Session {
             return;
         }
         self.handle_bytes(now, epoch);
+        if self.awaited.is_some() {
+            self.watch_progress(now);
+        }
         self.close_if_done();
     }
 
@@ -64,9 +67,8 @@ impl Session {
             Frame::Ping { token } => link.pong = Some(token),
             Frame::Pong { token } => link.liveness.on_pong(now, token),
             Frame::Reset(reset) => self.on_reset(&reset),
-            // A session that is being reset here has no use for anything else.
+            // "An end that is resetting the session takes any Done."
             Frame::Done if self.resetting.is_some() => self.done_received = true,
-            Frame::Data { .. } | Frame::Ack { .. } | Frame::Finish { .. } if self.resetting.is_some() => {}
             Frame::Data { offset, payload } => {
                 link.liveness.on_traffic();
                 if self.receive.on_data(offset, payload)? {
@@ -90,7 +92,7 @@ impl Session {
     pub(crate) fn on_retire(&mut self, now: Time, epoch: Epoch, end: u64) -> Result<(), Violation> {
         // "Nothing is missing when the old link ends." More may be here already, from before a resume.
         let received = self.receive.received();
-        if end > received && self.resetting.is_none() {
+        if end > received {
             return Err(Violation::Gap { offset: end, received });
         }
         if let Some(link) = self.attachment.link_mut(epoch) {
@@ -115,6 +117,7 @@ impl Session {
             }
             other => other,
         };
+        self.watch_progress(now);
     }
 
     pub(crate) fn owe_ack(&mut self, now: Time) {
@@ -131,7 +134,7 @@ impl Session {
             AckTimer::At(at) => Some(at),
             AckTimer::Idle | AckTimer::Due => None,
         };
-        links.chain(expiry).chain(ack).min()
+        links.chain(expiry).chain(self.overdue_at()).chain(ack).min()
     }
 
     /// Time has passed.
@@ -154,6 +157,7 @@ impl Session {
                 }
             }
         }
+        self.check_overdue(now);
         // Last, so that a link that was just given up counts if there is no time to resume at all.
         if self.detached_since.is_some_and(|since| now >= since + self.resume_window) {
             self.close(Outcome::Expired);

@@ -6,7 +6,7 @@
 //! protocol runs on a virtual clock in tests and is driven by a thin task in `ferry-tunnel`.
 //!
 //! The driver feeds the session (`attach`, `accept`, `detach`, `handle_frame`, `handle_malformed`, `handle_timeout`,
-//! `write`, `consume`, `finish`, `reset`) and, after every mutation, drains it (`poll_transmit` for each link,
+//! `write`, `consume`, `finish`, `reset`, `reset_after_sent`) and, after every mutation, drains it (`poll_transmit` for each link,
 //! `poll_event`, `poll_timeout`, `poll_spent`). `docs/protocol.md` is the specification; the sentences above each check come from it.
 //!
 //! ```text
@@ -40,6 +40,7 @@ mod ident;
 mod incoming;
 mod link;
 mod liveness;
+mod overdue;
 mod receive;
 mod send;
 mod session;

@@ -20,6 +20,8 @@ pub(crate) struct ReceiveHalf {
     short: bool,
     /// What the peer was told last went with a link that was lost.
     untold: bool,
+    /// Nobody takes the bytes: they are counted and dropped.
+    discarding: bool,
 }
 
 impl ReceiveHalf {
@@ -33,6 +35,7 @@ impl ReceiveHalf {
             watched: granted,
             short: false,
             untold: false,
+            discarding: false,
         }
     }
 
@@ -75,8 +78,9 @@ impl ReceiveHalf {
         self.queue.poll_spent()
     }
 
-    /// Forgets the bytes: the session is being reset.
+    /// Drops the bytes, and those that are still to come.
     pub(crate) fn discard(&mut self) {
+        self.discarding = true;
         self.queue.clear();
     }
 
@@ -147,8 +151,11 @@ impl ReceiveHalf {
         }
         let known = usize::try_from(received - offset).unwrap_or(usize::MAX);
         match payload.into_block() {
-            Ok((block, bytes)) => self.queue.adopt(block, bytes.start + known..bytes.end),
+            Ok((block, bytes)) => self.queue.append(block, bytes.start + known..bytes.end),
             Err(payload) => self.queue.push(&payload[known..]),
+        }
+        if self.discarding {
+            self.queue.clear();
         }
         // A sender cuts its data at blocks of its own, and at the window only when that is what stops it.
         self.short |= end == self.watched;

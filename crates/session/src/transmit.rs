@@ -92,7 +92,7 @@ impl Session {
 
     /// Control first, then data. Marks what it returns as sent.
     fn next_traffic(&mut self, now: Time, epoch: Epoch) -> Option<Next> {
-        let complete = self.is_complete();
+        let complete = self.is_complete() && self.resetting.is_none();
         // Behind a Hello: the peer may have the bytes already, or refuse them.
         let early = matches!(self.attachment, Attachment::Attaching { current: None, .. });
         let link = self.attachment.link_mut(epoch)?;
@@ -102,14 +102,16 @@ impl Session {
         if let Some(token) = link.liveness.poll_ping(now) {
             return Some(Next::Ping(token));
         }
-        if self.resetting.is_some() {
-            let first = !std::mem::replace(&mut link.reset_sent, true);
-            link.liveness.on_asked(now);
-            return first.then_some(Next::Reset);
-        }
         // After a resume the peer may turn out to hold more than its Hello or Accept said.
         link.next = link.next.max(self.send.acked());
         let offset = link.next;
+        // "A Reset comes after everything that its sender still has."
+        if self.resetting.is_some() && offset >= self.send.end() && !link.reset_sent {
+            link.reset_sent = true;
+            link.liveness.on_asked(now);
+            self.watch_progress(now);
+            return Some(Next::Reset);
+        }
         let room = if early { (self.send.acked() + INITIAL_WINDOW).saturating_sub(offset) } else { u64::MAX };
         let length = self.send.sendable(offset).min(usize::try_from(room).unwrap_or(usize::MAX));
         let finish = self.send.finish_is_next(offset);
@@ -127,6 +129,7 @@ impl Session {
             return Some(if length > 0 { Next::Data { offset, length } } else { Next::Finish { offset } });
         }
         if complete && !std::mem::replace(&mut link.done_sent, true) {
+            self.watch_progress(now);
             return Some(Next::Done);
         }
         None

@@ -2,8 +2,9 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use ferry_session::Session;
+use ferry_session::{Session, Time};
 
 use crate::net::Stream;
 use crate::scratch;
@@ -17,6 +18,25 @@ const IN_PLACE: usize = 64 * 1024;
 /// Most pieces in one write.
 const PIECES: usize = 32;
 
+/// How long an application may take nothing of what came before a reset, before it is reset without the rest.
+pub(crate) const RESET_DELIVERY_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Shortest and longest time between two looks at whether the kernel has delivered what was written.
+const DELIVERY_CHECK_INTERVAL: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_millis(100);
+
+/// A connection that is to be reset once the application has everything that came before.
+struct PendingReset {
+    /// Bytes that it did not have at the last look.
+    left: u64,
+    /// It may make no progress for this long, which is over at `gives_up`.
+    patience: Duration,
+    gives_up: Time,
+    /// When to look again, and how much later the time after that.
+    check_at: Time,
+    interval: Duration,
+}
+
 /// One application's connection.
 pub(crate) struct Local {
     stream: Option<Box<dyn Stream>>,
@@ -28,17 +48,32 @@ pub(crate) struct Local {
     want: usize,
     /// The last read left nothing in the socket.
     emptied: bool,
+    /// Why nothing can be written any more. What the application sent before can still be read.
+    failed: Option<io::Error>,
+    pending_reset: Option<Box<PendingReset>>,
 }
 
 impl Local {
     pub(crate) fn new(mut stream: Box<dyn Stream>) -> Self {
         stream.be_local();
-        Self { stream: Some(stream), readable: true, ended: false, want: *READ.start(), emptied: false }
+        Self {
+            stream: Some(stream),
+            readable: true,
+            ended: false,
+            want: *READ.start(),
+            emptied: false,
+            failed: None,
+            pending_reset: None,
+        }
     }
 
-    /// Bytes from the application into the session; returns how many, or nothing to do.
+    /// Bytes from the application into the session; returns how many, or nothing to do. An error comes after the last
+    /// byte.
     pub(crate) fn poll_collect(&mut self, cx: &mut Context<'_>, session: &mut Session) -> Poll<io::Result<usize>> {
-        let Some(stream) = self.stream.as_mut().filter(|_| self.readable) else { return Poll::Pending };
+        if !self.readable {
+            return self.failed.take().map_or(Poll::Pending, |error| Poll::Ready(Err(error)));
+        }
+        let Some(stream) = self.stream.as_mut().filter(|_| self.pending_reset.is_none()) else { return Poll::Pending };
         let want = self.want.min(session.writable());
         if want == 0 {
             return Poll::Pending;
@@ -58,7 +93,11 @@ impl Local {
         };
         if let Poll::Ready(Ok(0)) = polled {
             self.readable = false;
-            session.finish();
+            // Behind a failed write this is how the kernel reads a reset.
+            match self.failed.take() {
+                Some(error) => return Poll::Ready(Err(error)),
+                None => session.finish(),
+            }
         }
         // Of a read into several buffers it is not known.
         self.emptied = (1..want).contains(&read) && want < IN_PLACE;
@@ -74,7 +113,9 @@ impl Local {
 
     /// Bytes from the session to the application, and the end behind them.
     pub(crate) fn poll_deliver(&mut self, cx: &mut Context<'_>, session: &mut Session) -> Poll<io::Result<usize>> {
-        let Some(stream) = self.stream.as_mut().filter(|_| !self.ended) else { return Poll::Pending };
+        let Some(stream) = self.stream.as_mut().filter(|_| !self.ended && self.failed.is_none()) else {
+            return Poll::Pending;
+        };
         let mut bufs = [IoSlice::new(&[]); PIECES];
         let mut count = 0;
         for (buf, piece) in bufs.iter_mut().zip(session.readable()) {
@@ -82,7 +123,10 @@ impl Local {
             count += 1;
         }
         if count > 0 {
-            let written = std::task::ready!(stream.poll_write(cx, &bufs[..count]))?;
+            let written = match std::task::ready!(stream.poll_write(cx, &bufs[..count])) {
+                Ok(written) => written,
+                Err(error) => return self.on_write_failed(error, session),
+            };
             session.consume(written);
             return Poll::Ready(Ok(written));
         }
@@ -94,15 +138,64 @@ impl Local {
         Poll::Ready(Ok(0))
     }
 
+    /// The application takes nothing more. What it sent before its end is still to be read.
+    fn on_write_failed(&mut self, error: io::Error, session: &mut Session) -> Poll<io::Result<usize>> {
+        session.discard_received();
+        self.failed = Some(error);
+        if self.pending_reset.is_some() {
+            self.reset();
+        }
+        Poll::Ready(Ok(0))
+    }
+
     /// The application's connection is reset.
     pub(crate) fn reset(&mut self) {
+        self.pending_reset = None;
         if let Some(mut stream) = self.stream.take() {
             stream.reset_on_drop();
         }
     }
 
+    /// The application's connection is to be reset, after what has arrived for it. It may take nothing of that for as
+    /// long as `patience`. Nothing more is read from it.
+    pub(crate) fn reset_once_delivered(&mut self, now: Time, patience: Duration) {
+        if self.failed.is_some() || self.stream.is_none() {
+            return self.reset();
+        }
+        self.pending_reset = Some(Box::new(PendingReset {
+            left: u64::MAX,
+            patience,
+            gives_up: now + patience,
+            check_at: now,
+            interval: *DELIVERY_CHECK_INTERVAL.start(),
+        }));
+    }
+
+    /// Resets the connection if that is due; `waiting` bytes have not been written to it. Says whether it did.
+    pub(crate) fn poll_reset(&mut self, now: Time, waiting: u64) -> bool {
+        let (Some(pending), Some(stream)) = (self.pending_reset.as_mut(), self.stream.as_ref()) else { return false };
+        let left = waiting + stream.undelivered();
+        if left < pending.left {
+            (pending.left, pending.gives_up) = (left, now + pending.patience);
+        }
+        if left == 0 || now >= pending.gives_up {
+            self.reset();
+            return true;
+        }
+        if now >= pending.check_at {
+            pending.check_at = now + pending.interval;
+            pending.interval = (pending.interval * 2).min(*DELIVERY_CHECK_INTERVAL.end());
+        }
+        false
+    }
+
+    /// When [`poll_reset`](Self::poll_reset) is to be asked again.
+    pub(crate) fn poll_timeout(&self) -> Option<Time> {
+        self.pending_reset.as_ref().map(|pending| pending.check_at)
+    }
+
     /// Nothing more goes to the application.
     pub(crate) fn is_over(&self) -> bool {
-        self.stream.is_none() || self.ended
+        self.stream.is_none() || (self.ended && self.pending_reset.is_none())
     }
 }

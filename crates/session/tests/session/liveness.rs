@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use ferry_session::{Epoch, Frame, Intent, Release, Settings, Time};
+use ferry_session::{Epoch, Frame, Intent, Payload, Release, Settings, Time};
 
-use crate::pair::{ACCEPTOR, MOMENT, OPENER, Pair, settings};
+use crate::pair::{ACCEPTOR, MOMENT, OPENER, Pair, settings, side};
+use crate::rng::pattern;
 
 const BOTH: [usize; 2] = [OPENER, ACCEPTOR];
 const SECOND: Duration = Duration::from_secs(1);
@@ -214,20 +215,23 @@ fn a_rotation_whose_old_link_falls_silent_ends_in_a_resume() {
 #[test]
 fn a_new_link_is_not_blamed_for_the_time_it_was_not_read() {
     let mut pair = Pair::open();
-    pair.dial(true);
     pair.hold(0, ACCEPTOR, true);
+    pair.write(ACCEPTOR, 20);
+    pair.run(MOMENT);
+    pair.dial(true);
     pair.run(MOMENT);
     pair.hold(1, ACCEPTOR, true);
     // The old link takes its time; what the opener sends on the new one keeps that alive at the other end.
-    for _ in 0..20 {
+    for offset in 0..20 {
         pair.write(OPENER, 10);
         pair.run(SECOND);
-        let now = pair.now;
-        pair.session(OPENER).handle_bytes(now, Epoch(1));
+        let (now, payload) = (pair.now, [pattern(side(ACCEPTOR), offset)]);
+        pair.session(OPENER).handle_frame(now, Epoch(1), Frame::Data { offset, payload: Payload::from(&payload) });
     }
     assert!(pair.ends[OPENER].released.is_empty());
     pair.hold(0, ACCEPTOR, false);
-    pair.run(MOMENT);
+    // The ack for what came goes first.
+    pair.run(Duration::from_millis(30));
     assert_eq!(pair.ends[OPENER].released, [Release::Finished]);
     let soon = pair.now + SECOND / 2;
     assert!(pair.session(OPENER).poll_timeout().is_some_and(|at| at > soon));

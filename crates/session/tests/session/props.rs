@@ -168,6 +168,49 @@ fn a_reset_at_any_moment_ends_both_ends_as_a_reset() {
 }
 
 #[test]
+fn what_was_written_before_a_reset_arrives_whatever_happens_to_links() {
+    for_each_seed(1_500, |seed| {
+        let mut rng = Rng::new(seed ^ 0xab07);
+        let mut pair = random_pair(seed, &mut rng);
+        let rounds = 1 + rng.below(30);
+        pair.dial(false);
+        for _ in 0..rounds {
+            applications(&mut pair, &mut rng, [60_000, 60_000], true, false);
+            trouble(&mut pair, &mut rng);
+        }
+        let end = if pair.ends[ACCEPTOR].session.is_some() { rng.below(2) as usize } else { OPENER };
+        let now = pair.now;
+        pair.session(end).reset_after_sent(now, ResetCode::Application, "by seed");
+        // The far application goes on reading, and the links on breaking.
+        for round in 0..1_000 {
+            if round < 30 {
+                trouble(&mut pair, &mut rng);
+            } else {
+                pair.eager = 0;
+                pair.run(Duration::from_secs(1));
+            }
+            if pair.ends[1 - end].session.is_some() {
+                pair.read(1 - end, usize::MAX);
+                assert!(!pair.ends[1 - end].saw_finish);
+            }
+            if pair.ends.iter().all(|end| end.session.is_none() || end.outcome.is_some()) {
+                break;
+            }
+        }
+        assert_eq!(pair.ends[1 - end].taken, pair.ends[end].written, "bytes before the reset");
+        let outcomes = [end, 1 - end].map(|end| pair.ends[end].outcome.clone());
+        assert!(
+            matches!(outcomes, [Some(Outcome::ResetHere { .. }), Some(Outcome::ResetByPeer { .. })]),
+            "{outcomes:?}"
+        );
+        for end in BOTH {
+            pair.read(end, usize::MAX);
+            assert_eq!((pair.allocated(end), pair.session(end).poll_timeout()), (0, None), "end {end}");
+        }
+    });
+}
+
+#[test]
 fn a_process_that_restarts_ends_the_session_at_the_other_end() {
     for_each_seed(500, |seed| {
         let mut rng = Rng::new(seed ^ 0xdead);

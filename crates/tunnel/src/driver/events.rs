@@ -9,9 +9,13 @@ use tracing::{debug, info, warn};
 use super::{Driver, FIRST_RETRY, Obtaining, PROBE, ROTATE_AGAIN};
 use crate::dial::DialError;
 use crate::link::Link;
+use crate::local::RESET_DELIVERY_TIMEOUT;
 use crate::mailbox::Command;
 use crate::metrics::{ByRotated, Rotated};
 use crate::rotation::jittered;
+
+/// How long an application may take nothing of what its kernel was given, when this end is told to reset it.
+const COMMANDED_RESET_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl Driver {
     pub(super) fn on_command(&mut self, command: Command) {
@@ -22,7 +26,7 @@ impl Driver {
             Command::Rotate => self.rotate_at = self.rotate_at.map(|_| self.shared.now()),
             Command::Reset(code, reason) => {
                 self.session.reset(code, reason);
-                self.local.reset();
+                self.local.reset_once_delivered(self.shared.now(), COMMANDED_RESET_TIMEOUT);
             }
         }
     }
@@ -46,7 +50,7 @@ impl Driver {
         };
         if let Some(reason) = withdrawn {
             self.session.reset(ResetCode::Withdrawn, reason);
-            self.local.reset();
+            self.local.reset_once_delivered(self.shared.now(), COMMANDED_RESET_TIMEOUT);
         }
         let peer = &self.peer;
         let refused = self.links.iter().filter(|(_, link)| !peer.accepts(&link.facts().key));
@@ -128,6 +132,9 @@ impl Driver {
                 info!(session = %self.session.id(), %epoch, "link silent, given up");
                 self.peer.distrust();
             }
+            Release::Overdue => {
+                info!(session = %self.session.id(), %epoch, "link given up: the peer never ended it after a rotation");
+            }
             Release::Rejected { code, reason } => {
                 self.on_rejected(epoch, *code, reason);
             }
@@ -180,7 +187,7 @@ impl Driver {
             Outcome::Unattachable(error) => warn!(%session, %peer, "session reset: {error}"),
         }
         if outcome != Outcome::Finished {
-            self.local.reset();
+            self.local.reset_once_delivered(self.shared.now(), RESET_DELIVERY_TIMEOUT);
         }
         self.obtaining = None;
         self.outcome = Some(outcome);

@@ -220,10 +220,10 @@ impl Driver {
         again |= self.receive(now, cx);
         // What the application sees has happened to whoever asks this tunnel, too.
         again |= self.on_events();
-        again |= self.deliver(cx);
+        again |= self.deliver(now, cx);
         // Those of the peer's acks and of the application's reads are what is written into next.
         self.return_spent();
-        again |= self.collect(cx);
+        again |= self.collect(now, cx);
         self.return_spent();
         again |= self.transmit(now, cx);
         again |= self.on_events();
@@ -300,7 +300,7 @@ impl Driver {
 
     /// Has the task woken when the session or its rotation is due. Says whether that is now.
     fn arm(&mut self, cx: &mut Context<'_>) -> bool {
-        let due = self.session.poll_timeout().into_iter().chain(self.rotate_at).min();
+        let due = self.session.poll_timeout().into_iter().chain(self.rotate_at).chain(self.local.poll_timeout()).min();
         self.alarm.poll(cx, due, |at| self.shared.instant(at))
     }
 
@@ -311,8 +311,13 @@ impl Driver {
         }
         self.count_detached(false);
         let outcome = self.outcome.take().unwrap_or(Outcome::Expired);
-        let known = matches!(outcome, Outcome::Finished | Outcome::ResetByPeer { .. } | Outcome::Refused { .. });
-        // A late Open must not open the session again.
+        // A late Open must not open the session again: one from before the last, or one that an opener without an answer
+        // sent behind another link, with its Reset.
+        let known = match outcome {
+            Outcome::Finished | Outcome::Refused { .. } => true,
+            Outcome::ResetByPeer { .. } => self.session.side() == Side::Opener,
+            _ => false,
+        };
         let forgotten = known && self.last_open <= FIRST;
         let window = self.shared.plan().config.resume.window;
         self.shared.sessions.remove(&self.entry.key, self.session.received(), forgotten, window);

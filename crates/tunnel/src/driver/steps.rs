@@ -104,7 +104,7 @@ impl Driver {
     }
 
     /// Bytes from the application into the session.
-    pub(super) fn collect(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(super) fn collect(&mut self, now: Time, cx: &mut Context<'_>) -> bool {
         loop {
             match self.local.poll_collect(cx, &mut self.session) {
                 Poll::Pending => return false,
@@ -112,7 +112,7 @@ impl Driver {
                     self.entry.sent.fetch_add(count as u64, Ordering::Relaxed);
                     self.counters.sent.inc_by(count as u64);
                 }
-                Poll::Ready(Err(error)) => return self.on_local_lost(&error),
+                Poll::Ready(Err(error)) => return self.on_local_lost(now, &error),
             }
             if !self.local.is_emptied() {
                 return true;
@@ -121,20 +121,23 @@ impl Driver {
     }
 
     /// Bytes from the session to the application.
-    pub(super) fn deliver(&mut self, cx: &mut Context<'_>) -> bool {
-        match self.local.poll_deliver(cx, &mut self.session) {
+    pub(super) fn deliver(&mut self, now: Time, cx: &mut Context<'_>) -> bool {
+        let again = match self.local.poll_deliver(cx, &mut self.session) {
             Poll::Pending => false,
             Poll::Ready(Ok(count)) => {
                 self.entry.received.fetch_add(count as u64, Ordering::Relaxed);
                 self.counters.received.inc_by(count as u64);
                 self.session.receive_buffered() > 0 || self.session.is_drained()
             }
-            Poll::Ready(Err(error)) => self.on_local_lost(&error),
-        }
+            Poll::Ready(Err(error)) => self.on_local_lost(now, &error),
+        };
+        self.local.poll_reset(now, self.session.receive_buffered()) || again
     }
 
-    fn on_local_lost(&mut self, error: &std::io::Error) -> bool {
-        self.session.reset(ResetCode::Application, &format!("the application's connection failed: {error}"));
+    /// The application's connection was reset, or failed. What it sent before is in the session.
+    fn on_local_lost(&mut self, now: Time, error: &std::io::Error) -> bool {
+        let reason = format!("the application's connection failed: {error}");
+        self.session.reset_after_sent(now, ResetCode::Application, &reason);
         self.local.reset();
         true
     }

@@ -39,6 +39,12 @@ pub trait Stream: Send + Sync + 'static {
     /// The stream as one of the runtime that this is called on: it wakes nobody else.
     fn settle(self: Box<Self>) -> Box<dyn Stream>;
 
+    /// About how many of the written bytes the other host has not acknowledged: a reset would overtake them. A stream
+    /// whose resets overtake nothing says 0.
+    fn undelivered(&self) -> u64 {
+        0
+    }
+
     /// Dropping the stream now resets the connection.
     fn reset_on_drop(&mut self);
 }

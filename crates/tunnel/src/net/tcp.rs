@@ -7,7 +7,10 @@ use std::time::Duration;
 #[cfg(target_os = "linux")]
 use nix::{
     libc,
-    sys::socket::{setsockopt, sockopt::SetStruct},
+    sys::socket::{
+        getsockopt, setsockopt,
+        sockopt::{GetStruct, SetStruct},
+    },
 };
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -30,6 +33,25 @@ struct ReceiveLowWater;
 #[cfg(target_os = "linux")]
 nix::setsockopt_impl!(ReceiveLowWater, libc::SOL_SOCKET, libc::SO_RCVLOWAT, i32, SetStruct<'_, i32>);
 
+/// `TCP_INFO`: the first words of what the kernel tells of a connection (`struct tcp_info` of linux/tcp.h).
+#[cfg(target_os = "linux")]
+type TcpInfoWords = [u32; 37];
+
+/// Segments that are sent and not acknowledged (`tcpi_unacked`).
+#[cfg(target_os = "linux")]
+const UNACKED: usize = 6;
+
+/// Bytes that wait to be sent (`tcpi_notsent_bytes`).
+#[cfg(target_os = "linux")]
+const UNSENT: usize = 36;
+
+#[cfg(target_os = "linux")]
+#[derive(Clone, Copy)]
+struct TcpInfo;
+
+#[cfg(target_os = "linux")]
+nix::getsockopt_impl!(TcpInfo, libc::IPPROTO_TCP, libc::TCP_INFO, TcpInfoWords, GetStruct<TcpInfoWords>);
+
 /// The kernel's TCP.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tcp;
@@ -41,14 +63,34 @@ impl Network for Tcp {
 
     fn connect(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Stream>>> {
         Box::pin(async move {
-            let stream = TcpStream::connect(addr).await?;
-            prepare(SockRef::from(&stream))?;
-            Ok(Box::new(Connection::new(stream)) as Box<dyn Stream>)
+            let stream = start_connect(addr)?;
+            stream.writable().await?;
+            let was_reset = match stream.take_error()? {
+                None => false,
+                Some(error) if RESET_AFTER_CONNECT.contains(&error.kind()) => true,
+                Some(error) => return Err(error),
+            };
+            Ok(Box::new(Connection { was_reset, ..Connection::new(stream) }) as Box<dyn Stream>)
         })
     }
 
     fn bind(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
         Box::pin(async move { Ok(Box::new(listener(addr)?) as Box<dyn Listener>) })
+    }
+}
+
+/// What a connection has failed with that was made, and reset before anybody looked: a refusal is something else. What
+/// came before the reset can be read.
+const RESET_AFTER_CONNECT: [io::ErrorKind; 2] = [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
+
+/// A connection that is being made. It is made, or has failed, once it is writable.
+fn start_connect(addr: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    prepare(SockRef::from(&socket))?;
+    match socket.connect(&addr.into()) {
+        Err(error) if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => Err(error),
+        _ => TcpStream::from_std(socket.into()),
     }
 }
 
@@ -65,6 +107,8 @@ fn listener(addr: SocketAddr) -> io::Result<TcpListener> {
 
 fn prepare(socket: SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
+    // Else the kernel takes an urgent byte out of the stream, and it is lost.
+    socket.set_out_of_band_inline(true)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4))
 }
 
@@ -92,11 +136,20 @@ impl Listener for TcpListener {
 struct Connection {
     stream: TcpStream,
     home: Id,
+    /// It was reset before it could be read. The kernel tells of that once, and it has.
+    was_reset: bool,
 }
 
 impl Connection {
     fn new(stream: TcpStream) -> Self {
-        Self { stream, home: Handle::current().id() }
+        Self { stream, home: Handle::current().id(), was_reset: false }
+    }
+}
+
+impl Connection {
+    /// `count` bytes were read: 0 is the end, or the reset that the kernel has told of before.
+    fn read(&self, count: usize) -> io::Result<usize> {
+        if count == 0 && self.was_reset { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(count) }
     }
 }
 
@@ -106,13 +159,13 @@ impl Stream for Connection {
         if let [buf] = bufs {
             let mut buf = ReadBuf::new(buf);
             ready!(AsyncRead::poll_read(Pin::new(&mut self.stream), cx, &mut buf))?;
-            return Poll::Ready(Ok(buf.filled().len()));
+            return Poll::Ready(self.read(buf.filled().len()));
         }
         loop {
             ready!(self.stream.poll_read_ready(cx))?;
             match self.stream.try_read_vectored(bufs) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result),
+                result => return Poll::Ready(result.and_then(|count| self.read(count))),
             }
         }
     }
@@ -168,9 +221,16 @@ impl Stream for Connection {
             return self;
         }
         match self.stream.into_std().and_then(TcpStream::from_std) {
-            Ok(stream) => Box::new(Self::new(stream)),
+            Ok(stream) => Box::new(Self { was_reset: self.was_reset, ..Self::new(stream) }),
             Err(error) => Box::new(Lost(error.kind())),
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn undelivered(&self) -> u64 {
+        // A socket that is beyond asking holds nothing that could still arrive.
+        let Ok(words) = getsockopt(&self.stream, TcpInfo) else { return 0 };
+        u64::from(words[UNSENT]) + u64::from(words[UNACKED])
     }
 
     fn reset_on_drop(&mut self) {
@@ -224,8 +284,6 @@ impl Stream for Lost {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use nix::sys::socket::{getsockopt, sockopt::GetStruct};
-
     use super::*;
 
     nix::getsockopt_impl!(ReceiveLowWater, libc::SOL_SOCKET, libc::SO_RCVLOWAT, i32, GetStruct<i32>);

@@ -11,6 +11,7 @@ mod manners;
 mod pair;
 mod policy;
 mod reload;
+mod resets;
 mod rogue;
 mod scene;
 mod stranger;
