@@ -215,7 +215,7 @@ fn step(pair: &mut Pair, seen: &mut Seen, victim: usize, step: &Step) {
             let links = &pair.ends[victim].links;
             let (epoch, _) = links[usize::from(link) % links.len()];
             let error = decode(&[0xff]).unwrap_err();
-            pair.session(victim).handle_malformed(epoch, error);
+            pair.session(victim).handle_violation(epoch, error.into());
             pair.drain(victim);
         }
         _ => {}

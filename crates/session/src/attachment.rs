@@ -19,12 +19,12 @@ pub(crate) enum Attachment {
 }
 
 /// The last frame of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Farewell {
     /// Answers the peer's Reset.
     Done,
-    /// Tells the peer that it broke the protocol.
-    Reset,
+    /// Tells the peer how it broke the protocol.
+    Reset(Box<str>),
 }
 
 /// The part that a link plays.

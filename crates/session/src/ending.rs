@@ -1,9 +1,12 @@
 //! How a session ends.
 
+use std::borrow::Cow;
+
 use crate::attachment::{Attachment, Farewell};
+use crate::frame::bounded;
 use crate::link::Retire;
 use crate::session::AckTimer;
-use crate::{Event, Outcome, RejectCode, Release, Reset, Session, Violation};
+use crate::{Event, Frame, Outcome, RejectCode, Release, Reset, ResetCode, Session, Violation};
 
 impl Session {
     /// Both directions have ended and each end holds everything of the other.
@@ -23,7 +26,7 @@ impl Session {
 
     pub(crate) fn violate(&mut self, violation: Violation) {
         self.resetting = None;
-        let farewell = Some(Farewell::Reset);
+        let farewell = Some(Farewell::Reset(bounded(&violation.to_string()).into()));
         self.close_with(farewell, Outcome::Violated(violation));
     }
 
@@ -84,9 +87,17 @@ impl Session {
         self.events.push_back(Event::Closed(outcome));
     }
 
-    /// The farewell was sent.
-    pub(crate) fn on_farewell_sent(&mut self) {
-        let before = std::mem::replace(&mut self.attachment, Attachment::Closed);
-        self.release_all(&before, &Release::Finished);
+    /// The last frame, with which the session lets go of its link.
+    pub(crate) fn say_farewell(&mut self) -> Option<Frame<'static>> {
+        let Attachment::Closing { link, farewell } = std::mem::replace(&mut self.attachment, Attachment::Closed) else {
+            return None;
+        };
+        self.events.push_back(Event::Released { epoch: link.epoch, release: Release::Finished });
+        Some(match farewell {
+            Farewell::Done => Frame::Done,
+            Farewell::Reset(reason) => {
+                Frame::Reset(Reset { code: ResetCode::Protocol, reason: Cow::Owned(reason.into()) })
+            }
+        })
     }
 }

@@ -13,6 +13,9 @@ pub enum Violation {
     /// What came is not a frame.
     #[error(transparent)]
     Malformed(#[from] DecodeError),
+    /// A frame did not end with its record.
+    #[error("a frame that its record cuts off")]
+    Cut,
     /// The frame has no place in this state of the link.
     #[error("{0} frame out of place")]
     OutOfPlace(&'static str),

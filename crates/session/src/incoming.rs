@@ -3,7 +3,7 @@
 use crate::attachment::{Attachment, Part};
 use crate::liveness::Verdict;
 use crate::session::{ACK_DELAY, AckTimer};
-use crate::{DecodeError, Epoch, Event, Frame, Outcome, Release, Session, Time, Violation};
+use crate::{Epoch, Event, Frame, Outcome, Release, Session, Time, Violation};
 
 impl Session {
     /// Whether frames of this link may be handed over now. While a rotation drains the old link, the new one waits.
@@ -30,10 +30,11 @@ impl Session {
         self.close_if_done();
     }
 
-    /// What came over the link of `epoch` is not a frame: the peer broke the protocol. Nothing more can be read there.
-    pub fn handle_malformed(&mut self, epoch: Epoch, error: DecodeError) {
+    /// What came over the link of `epoch` breaks the protocol before it is a frame to be handed over. Nothing more can be
+    /// read there, and a new link would carry the same, so the session ends.
+    pub fn handle_violation(&mut self, epoch: Epoch, violation: Violation) {
         if let Some(part) = self.attachment.part(epoch) {
-            self.on_violation(part, error.into());
+            self.on_violation(part, violation);
         }
     }
 

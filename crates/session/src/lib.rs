@@ -5,7 +5,7 @@
 //! [`Epoch`]. Time, randomness and bytes are arguments; there is no I/O, no clock and no lock in here, so the whole
 //! protocol runs on a virtual clock in tests and is driven by a thin task in `ferry-tunnel`.
 //!
-//! The driver feeds the session (`attach`, `accept`, `detach`, `handle_frame`, `handle_malformed`, `handle_timeout`,
+//! The driver feeds the session (`attach`, `accept`, `detach`, `handle_frame`, `handle_violation`, `handle_timeout`,
 //! `write`, `consume`, `finish`, `reset`, `reset_after_sent`) and, after every mutation, drains it (`poll_transmit` for each link,
 //! `poll_event`, `poll_timeout`, `poll_spent`). `docs/protocol.md` is the specification; the sentences above each check come from it.
 //!

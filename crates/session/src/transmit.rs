@@ -1,9 +1,9 @@
 use std::borrow::Cow;
 
-use crate::attachment::{Attachment, Farewell, Part};
+use crate::attachment::{Attachment, Part};
 use crate::link::{Greeting, Retire};
 use crate::session::{AckTimer, INITIAL_WINDOW};
-use crate::{Accept, Epoch, Frame, Reset, ResetCode, Session, Time};
+use crate::{Accept, Epoch, Frame, Reset, Session, Time};
 
 /// What goes next on a link; made into a frame once nothing has to change any more.
 enum Next {
@@ -24,15 +24,8 @@ impl Session {
         if let Some(greeting) = self.attachment.link_mut(epoch)?.greeting.take() {
             return Some(self.greet(now, epoch, greeting));
         }
-        if let Attachment::Closing { farewell, .. } = self.attachment {
-            self.on_farewell_sent();
-            return Some(match farewell {
-                Farewell::Done => Frame::Done,
-                Farewell::Reset => Frame::Reset(Reset {
-                    code: ResetCode::Protocol,
-                    reason: Cow::Borrowed("the peer broke the protocol"),
-                }),
-            });
+        if let Attachment::Closing { .. } = self.attachment {
+            return self.say_farewell();
         }
         match (part, &self.attachment) {
             (Part::Old, _) => self.poll_retire(now, epoch),

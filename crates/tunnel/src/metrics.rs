@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::sync::atomic::AtomicU64;
 
 use ferry_log::LostLines;
-use ferry_session::{Outcome, RejectCode, ResetCode};
+use ferry_session::{Outcome, RejectCode};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -112,7 +112,7 @@ impl Ending {
     pub(crate) fn of(outcome: &Outcome) -> Self {
         match outcome {
             Outcome::Finished => Self::Finished,
-            Outcome::Violated(_) | Outcome::ResetHere { code: ResetCode::Protocol, .. } => Self::Violated,
+            Outcome::Violated(_) => Self::Violated,
             Outcome::ResetHere { .. } | Outcome::Unattachable(_) => Self::ResetHere,
             Outcome::ResetByPeer { .. } => Self::ResetByPeer,
             Outcome::Expired => Self::Expired,

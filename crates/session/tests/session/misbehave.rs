@@ -86,7 +86,7 @@ fn what_is_not_a_frame_ends_the_session() {
     for end in BOTH {
         let mut pair = talking();
         let (epoch, error) = (pair.link_epoch(end), decode(b"GET /").unwrap_err());
-        pair.session(end).handle_malformed(epoch, error);
+        pair.session(end).handle_violation(epoch, error.into());
         assert_violated(&mut pair, end, Violation::Malformed(error));
     }
 }

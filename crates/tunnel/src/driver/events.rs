@@ -170,9 +170,6 @@ impl Driver {
         let (session, peer) = (self.session.id(), &self.peer.name);
         match &outcome {
             Outcome::Finished => info!(%session, %peer, "session finished"),
-            Outcome::ResetHere { code: ResetCode::Protocol, reason } => {
-                warn!(%session, %peer, "session reset: {reason}")
-            }
             Outcome::ResetHere { reason, .. } => info!(%session, %peer, "session reset here: {reason}"),
             Outcome::ResetByPeer { reason, .. } => info!(%session, %peer, "session reset by the peer: {reason}"),
             Outcome::Expired => {

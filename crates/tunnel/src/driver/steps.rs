@@ -1,11 +1,10 @@
 //! The steps of a round that move bytes. Each says whether it has left something that can be done at once.
 
-use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
-use ferry_session::{Epoch, Frame, Outcome, Reset, ResetCode, Time};
+use ferry_session::{Epoch, ResetCode, Time};
 use tracing::debug;
 
 use super::Driver;
@@ -44,26 +43,13 @@ impl Driver {
         }
         if let Some((epoch, error)) = lost {
             debug!(session = %self.session.id(), %epoch, "link lost: {error}");
-            if error.to_reject().is_some() && self.outcome.is_none() {
-                self.break_off(&error);
-            } else {
-                self.lose(epoch);
+            match error.violation() {
+                Some(violation) if !self.session.is_closed() => self.session.handle_violation(epoch, violation),
+                _ => self.lose(epoch),
             }
             again = true;
         }
         again
-    }
-
-    /// The peer sent what is no frame: it would again on the next link.
-    fn break_off(&mut self, error: &LinkError) {
-        let (code, reason) = (ResetCode::Protocol, error.to_string());
-        for (_, mut link) in std::mem::take(&mut self.links) {
-            let reset = Reset { code, reason: Cow::Borrowed(&reason) };
-            if link.push(&Frame::Reset(reset)).is_ok() {
-                self.shared.close_link(*link);
-            }
-        }
-        self.on_closed(Outcome::ResetHere { code, reason });
     }
 
     /// Frames from the session to the links.

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use ferry_config::PublicKey;
-use ferry_session::{DecodeError, Frame, Instance, LinkKind, Preface, Reject, RejectCode, VERSION};
+use ferry_session::{DecodeError, Frame, Instance, LinkKind, Preface, Reject, RejectCode, VERSION, Violation};
 use thiserror::Error;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -81,6 +81,16 @@ impl LinkError {
             Self::Version(_) | Self::Refused(RejectCode::Version, _) => LinkFailure::Version,
             Self::TooMany | Self::Refused(RejectCode::Limit, _) => LinkFailure::Limit,
             Self::Refused(..) => LinkFailure::Protocol,
+        }
+    }
+
+    /// How the peer broke the protocol, if that is what happened.
+    pub(crate) fn violation(&self) -> Option<Violation> {
+        match self {
+            Self::Decode(error) => Some(Violation::Malformed(*error)),
+            Self::Cut => Some(Violation::Cut),
+            Self::OutOfPlace(name) => Some(Violation::OutOfPlace(name)),
+            _ => None,
         }
     }
 
