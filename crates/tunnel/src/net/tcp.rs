@@ -138,11 +138,13 @@ struct Connection {
     home: Id,
     /// It was reset before it could be read. The kernel tells of that once, and it has.
     was_reset: bool,
+    /// It is an application's.
+    is_local: bool,
 }
 
 impl Connection {
     fn new(stream: TcpStream) -> Self {
-        Self { stream, home: Handle::current().id(), was_reset: false }
+        Self { stream, home: Handle::current().id(), was_reset: false, is_local: false }
     }
 }
 
@@ -155,8 +157,11 @@ impl Connection {
 
 impl Stream for Connection {
     fn poll_read(&mut self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>> {
-        // With one buffer tokio knows from a short read that the socket is empty, which saves asking it again.
-        if let [buf] = bufs {
+        // With one buffer tokio takes a short read for an empty socket, which saves asking it again. An application's may
+        // end at an urgent byte with more behind it.
+        if let [buf] = bufs
+            && !self.is_local
+        {
             let mut buf = ReadBuf::new(buf);
             ready!(AsyncRead::poll_read(Pin::new(&mut self.stream), cx, &mut buf))?;
             return Poll::Ready(self.read(buf.filled().len()));
@@ -209,6 +214,7 @@ impl Stream for Connection {
     }
 
     fn be_local(&mut self) {
+        self.is_local = true;
         // BBR sets a timer for each segment, also within a host. Reno, which every kernel has and allows, sets none.
         #[cfg(target_os = "linux")]
         if self.stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback()) {
@@ -221,7 +227,7 @@ impl Stream for Connection {
             return self;
         }
         match self.stream.into_std().and_then(TcpStream::from_std) {
-            Ok(stream) => Box::new(Self { was_reset: self.was_reset, ..Self::new(stream) }),
+            Ok(stream) => Box::new(Self { was_reset: self.was_reset, is_local: self.is_local, ..Self::new(stream) }),
             Err(error) => Box::new(Lost(error.kind())),
         }
     }
