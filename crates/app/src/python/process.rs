@@ -4,18 +4,21 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tracing::info;
+use tokio_util::codec::{FramedRead, LinesCodec};
 
-use super::PythonError;
+use super::{PythonError, printed};
 use crate::hooks::{HookError, Object};
 
 const RUNNER: &str = include_str!("runner.py");
+/// The longest answer, in bytes: the runner keeps well below it.
+const MAX_ANSWER: usize = 8 << 20;
 /// How long Python and the user's imports may take to load.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -26,7 +29,7 @@ pub(super) struct Process {
     pub(super) hooks: Vec<String>,
     child: Child,
     requests: mpsc::UnboundedSender<String>,
-    answers: Lines<BufReader<ChildStdout>>,
+    answers: FramedRead<ChildStdout, LinesCodec>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -76,16 +79,13 @@ impl Process {
                 }
             }
         });
-        let mut printed = BufReader::new(stderr).lines();
-        tokio::spawn(async move {
-            while let Ok(Some(line)) = printed.next_line().await {
-                info!(target: "app.py", "{line}");
-            }
-        });
-        let mut answers = BufReader::new(stdout).lines();
-        let line = timeout(LOAD_TIMEOUT, answers.next_line()).await;
+        // Its own children may hold the pipe for longer than it lives.
+        tokio::spawn(printed::log(stderr));
+        let mut answers = FramedRead::new(stdout, LinesCodec::new_with_max_length(MAX_ANSWER));
+        let line = timeout(LOAD_TIMEOUT, answers.next()).await;
         let line = line.map_err(|_| PythonError::Broken(format!("{} took too long to load", file.display())))?;
-        match line.map_err(no_python)?.as_deref().map(serde_json::from_str) {
+        let line = line.transpose().map_err(|error| PythonError::NoPython(error.to_string()))?;
+        match line.as_deref().map(serde_json::from_str) {
             Some(Ok(Greeting::Ready(hooks))) => Ok(Self { hooks, child, requests, answers }),
             Some(Ok(Greeting::Broken(why))) => Err(PythonError::Broken(why)),
             Some(Err(error)) => Err(PythonError::NoPython(error.to_string())),
@@ -100,7 +100,8 @@ impl Process {
 
     /// The next answer, or `None` when the process has ended. Cancel-safe.
     pub(super) async fn answer(&mut self) -> Option<Result<Option<Object>, HookError>> {
-        let line = self.answers.next_line().await.ok()??;
+        // Only something else than the runner writes what is no line of text.
+        let line = self.answers.next().await?.ok()?;
         Some(parse(&line).unwrap_or_else(|error| Err(HookError::Failed(format!("the hook's answer: {error}")))))
     }
 

@@ -11,6 +11,13 @@ import traceback
 
 HOOKS = ("on_trigger", "on_receive_terminator", "on_receive_initiator")
 
+# Characters of an error, frames of a traceback, and bytes of an answer.
+MAX_TEXT = 2000
+MAX_FRAMES = 40
+MAX_ANSWER = 4 << 20
+
+loop = None
+
 # The pipes are kept for requests and answers: what the user's code prints goes to the log, and it can read nothing.
 requests = os.fdopen(os.dup(0), "rb")
 answers = os.dup(1)
@@ -22,8 +29,12 @@ sys.stdout = os.fdopen(1, "w", buffering=1, encoding="utf-8", errors="backslashr
 sys.dont_write_bytecode = True
 
 
-def answer(value):
-    rest = memoryview((json.dumps(value, allow_nan=False, separators=(",", ":")) + "\n").encode("utf-8"))
+def encode(value):
+    return (json.dumps(value, allow_nan=False, separators=(",", ":")) + "\n").encode("utf-8")
+
+
+def answer(text):
+    rest = memoryview(text)
     while rest:
         rest = rest[os.write(answers, rest):]
 
@@ -56,17 +67,26 @@ def load(path):
     return hooks
 
 
-def run(loop, hooks, name, arguments):
+def run(hooks, name, arguments):
     result = hooks[name](*arguments)
     if inspect.isawaitable(result):
         async def finish():
             return await result
-        result = loop.run_until_complete(finish())
+        result = event_loop().run_until_complete(finish())
     if name == "on_trigger" and not isinstance(result, dict):
         raise TypeError("on_trigger must return a dict, not %s" % type(result).__name__)
     if result is not None and not isinstance(result, dict):
         raise TypeError("%s must return None or a dict, not %s" % (name, type(result).__name__))
     return result
+
+
+def event_loop():
+    """The one loop of this process; another if the user's code has closed it."""
+    global loop
+    if loop is None or loop.is_closed():
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+    return loop
 
 
 def kind_of(error):
@@ -76,9 +96,55 @@ def kind_of(error):
 
 
 def text_of(error, kind):
-    if kind != "failed" and str(error):
-        return str(error)
-    return "".join(traceback.format_exception_only(type(error), error)).strip()
+    """What the error says, in bounds. Its own text may be an error, too."""
+    try:
+        text = str(error) if kind != "failed" else ""
+        text = text or "".join(traceback.format_exception_only(type(error), error)).strip()
+    except BaseException:
+        text = type(error).__name__
+    return text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "…"
+
+
+def print_traceback(error):
+    """Prints where the user's code failed: neither this file's frames nor asyncio's in front of it."""
+    try:
+        place = error.__traceback__
+        while place and (place.tb_frame.f_globals is globals() or is_asyncio(place.tb_frame)):
+            place = place.tb_next
+        traceback.print_exception(type(error), error, place, limit=-MAX_FRAMES)
+    except BaseException:
+        pass
+
+
+def is_asyncio(frame):
+    return str(frame.f_globals.get("__name__")).split(".")[0] == "asyncio"
+
+
+def failed(error, kind):
+    return encode({"error": text_of(error, kind), "kind": kind})
+
+
+def reply(hooks, line):
+    """The answer to one request. Whatever is raised on the way costs this call only, and never the process."""
+    try:
+        name, arguments = json.loads(line)
+    except BaseException as error:
+        return encode({"error": "Python cannot read the payload: %s" % text_of(error, "failed"), "kind": "invalid"})
+    try:
+        result = run(hooks, name, arguments)
+    except BaseException as error:
+        kind = kind_of(error)
+        if kind == "failed":
+            print_traceback(error)
+        return failed(error, kind)
+    try:
+        text = encode({"ok": result})
+    except BaseException as error:
+        text = text_of(error, "failed")
+        return encode({"error": "%s returned what is not JSON: %s" % (name, text), "kind": "failed"})
+    if len(text) > MAX_ANSWER:
+        return encode({"error": "%s returned %d bytes, more than any message may have" % (name, len(text)), "kind": "failed"})
+    return text
 
 
 def main():
@@ -86,26 +152,12 @@ def main():
     try:
         hooks = load(path)
     except BaseException as error:
-        last = traceback.format_exception_only(type(error), error)[-1].strip()
-        answer({"broken": "%s: %s" % (where(error, path), last)})
+        answer(encode({"broken": "%s: %s" % (where(error, path), text_of(error, "failed").splitlines()[-1].strip())}))
         return
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    answer({"ready": list(hooks)})
+    event_loop()
+    answer(encode({"ready": list(hooks)}))
     for line in requests:
-        name, arguments = json.loads(line)
-        try:
-            result = run(loop, hooks, name, arguments)
-        except BaseException as error:
-            kind = kind_of(error)
-            if kind == "failed":
-                traceback.print_exc()
-            answer({"error": text_of(error, kind), "kind": kind})
-            continue
-        try:
-            answer({"ok": result})
-        except (TypeError, ValueError, RecursionError) as error:
-            answer({"error": "%s returned what is not JSON: %s" % (name, error), "kind": "failed"})
+        answer(reply(hooks, line))
 
 
 threading.Thread(target=leave_with_parent, args=(os.getppid(),), daemon=True).start()

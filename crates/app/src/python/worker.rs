@@ -18,8 +18,8 @@ const AHEAD: usize = 64;
 const QUEUE: usize = 1024;
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// A process that has lived so long starts the back-off anew.
-const HEALTHY: Duration = Duration::from_secs(10);
+/// Processes in a row that answered no call: from here on it is not the calls, the hooks are broken.
+const MAX_FRUITLESS: u32 = 16;
 
 type Answer = Result<Option<Object>, HookError>;
 
@@ -44,7 +44,8 @@ impl Worker {
         reload: watch::Receiver<u64>,
     ) -> Self {
         let (calls, queue) = mpsc::channel(QUEUE);
-        let bench = Bench { file, queue, reload, at: VecDeque::new(), since: Instant::now(), backoff: BACKOFF_MIN };
+        let bench =
+            Bench { file, queue, reload, at: VecDeque::new(), since: Instant::now(), backoff: Backoff::default() };
         tasks.spawn(bench.run(process));
         Self { calls }
     }
@@ -66,7 +67,31 @@ struct Bench {
     at: VecDeque<Call>,
     /// When it took up the first.
     since: Instant,
-    backoff: Duration,
+    backoff: Backoff,
+}
+
+/// Pauses before another process is started. A call that costs its process has no pause: it would punish those behind it.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Backoff {
+    /// Starts that failed, or processes that answered nothing, in a row.
+    fruitless: u32,
+}
+
+impl Backoff {
+    /// The process answered a call.
+    fn reset(&mut self) {
+        self.fruitless = 0;
+    }
+
+    /// A process has ended. Returns the pause before the next.
+    fn lost(&mut self, by_a_call: bool) -> Duration {
+        self.fruitless += 1;
+        let free = if by_a_call { MAX_FRUITLESS } else { 0 };
+        match self.fruitless.checked_sub(free + 1) {
+            Some(more) => BACKOFF_MIN.saturating_mul(1 << more.min(16)).min(BACKOFF_MAX),
+            None => Duration::ZERO,
+        }
+    }
 }
 
 /// Why a process is replaced.
@@ -82,23 +107,23 @@ enum Stop {
 impl Bench {
     async fn run(mut self, mut process: Process) {
         loop {
-            let started = Instant::now();
             match self.serve(&mut process).await {
                 Stop::Unused => return,
                 Stop::Reload => {}
                 Stop::Lost(why) => {
                     // A process that does nothing wrong by itself may be hung in a call: it is killed here.
                     drop(process);
-                    if let Some(call) = self.at.pop_front() {
-                        // Nobody may be waiting any more.
-                        let _ = call.answer.send(Err(HookError::Failed(why.clone())));
+                    let call = self.at.pop_front();
+                    let pause = self.backoff.lost(call.is_some());
+                    match call {
+                        Some(call) => {
+                            warn!(reason = why, ?pause, "a call cost its hook worker, starting another");
+                            // Nobody may be waiting any more.
+                            let _ = call.answer.send(Err(HookError::Failed(why)));
+                        }
+                        None => warn!(reason = why, ?pause, "hook worker lost, starting another"),
                     }
-                    if started.elapsed() > HEALTHY {
-                        self.backoff = BACKOFF_MIN;
-                    }
-                    warn!(reason = why, pause = ?self.backoff, "hook worker lost, starting another");
-                    sleep(self.backoff).await;
-                    self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
+                    sleep(pause).await;
                 }
             }
             process = self.start().await;
@@ -119,8 +144,7 @@ impl Bench {
                     while let Some(call) = self.at.pop_front().or_else(|| self.queue.try_recv().ok()) {
                         let _ = call.answer.send(Err(HookError::Failed(text.clone())));
                     }
-                    sleep(self.backoff).await;
-                    self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
+                    sleep(self.backoff.lost(false)).await;
                 }
             }
         }
@@ -150,6 +174,7 @@ impl Bench {
                 answer = process.answer() => match (answer, self.at.pop_front()) {
                     (Some(answer), Some(call)) => {
                         let _ = call.answer.send(answer);
+                        self.backoff.reset();
                         self.since = Instant::now();
                     }
                     (Some(_), None) => return Stop::Lost("it answered what was not asked".into()),
@@ -166,5 +191,24 @@ impl Bench {
                 Ok(()) = self.reload.changed(), if !changed => self.reload.mark_changed(),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_that_cost_their_process_make_nobody_wait_and_hooks_that_are_broken_do() {
+        let mut backoff = Backoff::default();
+        assert!((0..MAX_FRUITLESS).all(|_| backoff.lost(true) == Duration::ZERO));
+        assert_eq!(backoff.lost(true), BACKOFF_MIN);
+        backoff.reset();
+        assert_eq!(backoff.lost(true), Duration::ZERO);
+
+        let mut broken = Backoff::default();
+        let pauses: Vec<_> = (0..10).map(|_| broken.lost(false)).collect();
+        assert_eq!(pauses[..3], [BACKOFF_MIN, 2 * BACKOFF_MIN, 4 * BACKOFF_MIN]);
+        assert_eq!(pauses[9], BACKOFF_MAX);
     }
 }

@@ -1,11 +1,12 @@
 //! Hooks in Python that behave and misbehave, run by the real interpreter.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferry_app::{Hooks, PythonConfig, PythonError, PythonHooks, Webapp};
+use ferry_app::{HookError, Hooks, PythonConfig, PythonError, PythonHooks, Webapp};
 use serde_json::json;
 
 use crate::pair::*;
@@ -252,4 +253,127 @@ async fn the_example_in_python_works() {
     let initiator = initiator_with(terminator.local_addr(), load_from(file, 1, DEADLINE).await.unwrap());
     assert_eq!(trigger(&initiator, "", &json!({})).await, (400, json!({"error": "give n"})));
     assert_eq!(trigger(&initiator, "?wait=60s", &json!({"n": 1})).await.1["reply"], json!({"n": 2}));
+}
+
+const DIFFICULT: &str = r#"
+import asyncio, os, sys
+
+class Mute(Exception):
+    def __str__(self): raise RuntimeError("I have no text")
+
+class Odd(dict):
+    def items(self): raise MemoryError("not now")
+    def __iter__(self): raise MemoryError("not now")
+
+def deeper(n):
+    return deeper(n + 1)
+
+def on_trigger(payload, headers):
+    do = payload.get("do")
+    if do == "recursion": deeper(0)
+    if do == "memory": raise MemoryError()
+    if do == "interrupt": raise KeyboardInterrupt()
+    if do == "generator": raise GeneratorExit()
+    if do == "mute": raise Mute()
+    if do == "long": raise RuntimeError("e" * 10_000_000)
+    if do == "odd": return Odd(a=1)
+    if do == "key": return {("a", "b"): 1}
+    if do == "much": return {"s": "x" * 8_000_000}
+    if do == "nested":
+        payload = {}
+        for _ in range(100_000): payload = {"a": payload}
+        return payload
+    if do == "limit": sys.setrecursionlimit(60)
+    if do == "loop": asyncio.get_event_loop().close()
+    return {"pid": os.getpid(), "loop": not asyncio.get_event_loop().is_closed() or do == "loop"}
+"#;
+
+#[tokio::test]
+async fn an_error_of_one_call_never_ends_its_worker() {
+    if !python() {
+        return;
+    }
+    let hooks = load(DIFFICULT).await;
+    let headers = BTreeMap::new();
+    let call = async |payload: serde_json::Value| {
+        let object = serde_json::from_value(payload).unwrap();
+        hooks.on_trigger(object, &headers).await
+    };
+    let first = call(json!({})).await.unwrap();
+    for (what, says) in [
+        ("recursion", "RecursionError"),
+        ("memory", "MemoryError"),
+        ("interrupt", "KeyboardInterrupt"),
+        ("generator", "GeneratorExit"),
+        ("mute", "Mute"),
+        ("long", "RuntimeError: eee"),
+        ("odd", "not JSON"),
+        ("key", "not JSON"),
+        ("much", "more than any message"),
+        ("nested", "not JSON"),
+    ] {
+        let error = call(json!({"do": what})).await.unwrap_err().to_string();
+        assert!(error.contains(says), "{what}: {error:.200}");
+        assert!(error.len() < 3000, "{what}: {} bytes", error.len());
+        assert_eq!(call(json!({})).await.unwrap(), first, "after {what}");
+    }
+    call(json!({"do": "loop"})).await.unwrap();
+    assert_eq!(call(json!({})).await.unwrap()["pid"], first["pid"]);
+    // From here on Python cannot even read a payload that is nested a little.
+    call(json!({"do": "limit"})).await.unwrap();
+    let nested = (0..100).fold(json!(1), |inner, _| json!([inner]));
+    let error = call(json!({"nested": nested})).await.unwrap_err();
+    assert!(matches!(&error, HookError::Invalid(text) if text.contains("RecursionError")), "{error}");
+    assert_eq!(call(json!({})).await.unwrap()["pid"], first["pid"]);
+}
+
+const PRINTING: &str = r#"
+import os, subprocess, sys
+
+def on_trigger(payload, headers):
+    do = payload.get("do")
+    if do == "bytes": subprocess.run(["printf", r"\377\376 not UTF-8\n"], check=True)
+    if do == "endless":
+        for _ in range(4800): os.write(1, b"x" * 65536)
+    if do == "leave":
+        code = "import sys, time\nfor _ in range(5000): print('y' * 100)\nopen(sys.argv[1], 'w').close()"
+        subprocess.Popen([sys.executable, "-c", code, payload["done"]])
+        os._exit(1)
+    # More than the pipe holds.
+    for _ in range(3000): print("z" * 100)
+    return {"pid": os.getpid()}
+"#;
+
+/// Memory of this process, in MiB.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn whatever_a_hook_prints_is_read_and_costs_no_memory() {
+    if !python() {
+        return;
+    }
+    let file = write(PRINTING);
+    let done = file.with_file_name("done");
+    let hooks = load_from(file, 1, DEADLINE).await.unwrap();
+    let headers = BTreeMap::new();
+    let call = async |payload: serde_json::Value| {
+        let object = serde_json::from_value(payload).unwrap();
+        hooks.on_trigger(object, &headers).await
+    };
+    let first = call(json!({})).await.unwrap();
+    assert_eq!(call(json!({"do": "bytes"})).await.unwrap(), first);
+    assert_eq!(call(json!({})).await.unwrap(), first);
+    let before = resident();
+    assert_eq!(call(json!({"do": "endless"})).await.unwrap(), first);
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 150, "{grown} MiB for 300 MB without a line's end");
+    // A child that outlives its Python process is read to its end, too.
+    call(json!({"do": "leave", "done": done})).await.unwrap_err();
+    written(&done).await;
+    call(json!({})).await.unwrap();
 }
