@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use ferry_app::{BoxFuture, Config, HookError, Hooks, Object, Role, Webapp};
+use ferry_app::{Access, BoxFuture, Config, HookError, Hooks, Object, Role, Webapp};
 
 struct Readings;
 
@@ -28,6 +28,7 @@ impl Hooks for Readings {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (role, listen) = (Role::Terminator, "127.0.0.1:8000".parse()?);
     let (pod, cluster, data) = ("readings".into(), "cluster-b".into(), "ferry-data".into());
-    let config = Config { role, listen, pod, cluster, auto_trigger: 0, output_max: 10_000, data, token: None };
+    let config =
+        Config { role, listen, pod, cluster, auto_trigger: 0, output_max: 10_000, data, access: Access::default() };
     Ok(Webapp::start(config, Arc::new(Readings))?.stopped().await?)
 }

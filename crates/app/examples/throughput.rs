@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ferry_app::{Config, Hooks, PassThrough, PythonConfig, PythonHooks, Role, Webapp};
+use ferry_app::{Access, Config, Hooks, PassThrough, PythonConfig, PythonHooks, Role, Webapp};
 use futures_util::{SinkExt, StreamExt};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -75,7 +75,7 @@ async fn pair(dir: &Path, file: Option<&str>) -> Result<[Webapp; 2], Error> {
         auto_trigger: 0,
         output_max: 10_000,
         data: dir.join(pod),
-        token: None,
+        access: Access::default(),
     };
     let terminator = Webapp::start(config(Role::Terminator, "terminator"), hooks(file).await?)?;
     let role = Role::Initiator { peer: format!("ws://{}/ws", terminator.local_addr()) };

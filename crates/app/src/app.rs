@@ -12,14 +12,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use crate::access::Access;
 use crate::hooks::{HookError, Hooks, Object, guarded};
 use crate::message::{MessageId, Place};
 use crate::metrics::{HookName, Metrics, TriggerResult};
 use crate::outbox::{Accepted, Draft, Full, GivenKey, Outbox};
 use crate::output::Output;
+use crate::rations::Rations;
 use crate::store::StoreError;
 use crate::terminator::Seat;
-use crate::token::Token;
 use crate::wire::PAYLOAD_MAX;
 
 /// How long `on_trigger` may take.
@@ -75,8 +76,9 @@ pub(crate) struct App {
     pub(crate) seat: Seat,
     /// The disk has no room.
     pub(crate) full: AtomicBool,
-    /// What clients have to present, if anything.
-    pub(crate) token: Option<Token>,
+    /// Who may use the endpoints.
+    pub(crate) access: Access,
+    pub(crate) rations: Rations,
     /// Idempotency keys of triggers under way: a retry waits to see what came of the first.
     pub(crate) keys: watch::Sender<HashSet<String>>,
 }
@@ -232,7 +234,8 @@ impl App {
             self.metrics.hook_failure(HookName::OnReceive);
             match pauses.next() {
                 Some(pause) if Instant::now() + pause < give_up => {
-                    warn!(%id, %error, "receiving hook failed, trying again");
+                    let log = |left_out| warn!(%id, %error, left_out, "receiving hook failed, trying again");
+                    self.rations.retried.log(log);
                     sleep(pause).await;
                 }
                 _ => return Err(error),
@@ -250,7 +253,10 @@ impl App {
             Ok(result) => result.map_err(shortened),
             Err(_) => Err(HookError::Failed(format!("the hook took longer than {TRIGGER_HOOK_TIMEOUT:?}"))),
         }
-        .inspect_err(|_| self.metrics.hook_failure(HookName::OnTrigger))?;
+        .inspect_err(|error| {
+            self.metrics.hook_failure(HookName::OnTrigger);
+            self.rations.failed.log(|left_out| warn!(%error, left_out, "on_trigger failed: the trigger was refused"));
+        })?;
         encoded(&payload).map(Prepared)
     }
 
@@ -306,7 +312,8 @@ impl App {
             tasks: TaskTracker::new(),
             far: watch::Sender::new(None),
             seat: Seat::default(),
-            token: None,
+            access: Access::default(),
+            rations: Rations::default(),
             full: AtomicBool::new(false),
             keys: watch::Sender::default(),
         });

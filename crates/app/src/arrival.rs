@@ -18,12 +18,17 @@ pub(crate) async fn take(app: &App, from: &Place, source: Source, arrival: Arriv
         .map_err(|error| WireError::Syntax(format!("the payload of {}: {error}", arrival.id)))?;
     match app.receive(&arrival.id, &object).await {
         Ok(reply) => {
-            info!(id = %arrival.id, from = %from, at = %app.place, "message received");
+            let id = &arrival.id;
+            let log = |left_out| info!(%id, %from, at = %app.place, left_out, "message received");
+            app.rations.received.log(log);
             app.metrics.received_messages.inc();
             accept(app, source, arrival, reply).await;
         }
         Err(error) => {
-            warn!(id = %arrival.id, from = %from, %error, "message is dead: the receiving hook kept failing");
+            let id = &arrival.id;
+            let log =
+                |left_out| warn!(%id, %from, %error, left_out, "message is dead: the receiving hook kept failing");
+            app.rations.dead.log(log);
             app.metrics.dead_messages.inc();
             let dead = Arc::new(DeadMessage { arrival, error: error.to_string(), at: time::now() });
             app.output.take(Change { source, outcome: Outcome::Dead(dead.clone()), reply: None });

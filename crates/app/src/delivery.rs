@@ -165,7 +165,8 @@ fn settle(app: &App, ack: Ack) -> Result<(), WireError> {
             }
             Some(error) => {
                 app.metrics.refused_messages.inc();
-                warn!(%id, %error, "message is dead: the far hook kept refusing it");
+                let log = |left_out| warn!(%id, %error, left_out, "message is dead: the far hook kept refusing it");
+                app.rations.refused.log(log);
             }
         }
     }
@@ -243,7 +244,8 @@ fn log_sent(app: &App, far: &Far, message: &Numbered, again: bool) {
         debug!(id = %message.id, to = %far.place, "message sent again");
     } else {
         app.metrics.sent_messages.inc();
-        info!(id = %message.id, from = %app.place, to = %far.place, "message sent");
+        let log = |left_out| info!(id = %message.id, from = %app.place, to = %far.place, left_out, "message sent");
+        app.rations.sent.log(log);
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use axum::http::{HeaderValue, Uri, header::SEC_WEBSOCKET_PROTOCOL};
+use axum::http::header::{AUTHORIZATION, HOST, SEC_WEBSOCKET_PROTOCOL};
+use axum::http::{HeaderValue, Uri};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::{self, client::IntoClientRequest};
@@ -12,6 +13,7 @@ use tracing::{debug, info, warn};
 use crate::app::App;
 use crate::delivery::{self, Ended};
 use crate::socket;
+use crate::token::Token;
 use crate::wire::SUBPROTOCOL;
 
 /// From connecting to the end of the WebSocket handshake. The tunnel takes the connection at once and answers once the
@@ -43,7 +45,7 @@ pub(crate) async fn run(app: &App, peer: &PeerUrl) {
     let mut quiet = false;
     while !app.phases.closing.is_cancelled() {
         let connected = tokio::select! {
-            connected = connect(peer) => connected,
+            connected = connect(peer, app.access.peer_token.as_ref()) => connected,
             () = app.phases.closing.cancelled() => return,
         };
         match connected {
@@ -93,9 +95,18 @@ impl From<tungstenite::Error> for ConnectError {
     }
 }
 
-async fn connect(peer: &PeerUrl) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>, ConnectError> {
+async fn connect(
+    peer: &PeerUrl,
+    token: Option<&Token>,
+) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>, ConnectError> {
     let mut request = peer.0.clone().into_client_request()?;
     request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    // Whatever the tunnel is called here: to the far web-app it is the neighbour.
+    request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
+    // A token is visible ASCII.
+    if let Some(bearer) = token.and_then(|token| HeaderValue::from_str(&token.bearer()).ok()) {
+        request.headers_mut().insert(AUTHORIZATION, bearer);
+    }
     let no_delay = true;
     let connecting = connect_async_with_config(request, Some(socket::config()), no_delay);
     let (websocket, _) = timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| ConnectError::TimedOut)??;

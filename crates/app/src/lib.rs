@@ -8,18 +8,18 @@
 //! ```no_run
 //! # use std::sync::Arc;
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-//! use ferry_app::{Config, PassThrough, Role, Webapp};
+//! use ferry_app::{Access, Config, PassThrough, Role, Webapp};
 //!
 //! let mut webapp = Webapp::start(
 //!     Config {
 //!         role: Role::Terminator,
-//!         listen: "0.0.0.0:8000".parse()?,
+//!         listen: "127.0.0.1:8000".parse()?,
 //!         pod: "terminator".into(),
 //!         cluster: "cluster-b".into(),
 //!         auto_trigger: 0,
 //!         output_max: 10_000,
 //!         data: "ferry-data".into(),
-//!         token: None,
+//!         access: Access::default(),
 //!     },
 //!     Arc::new(PassThrough),
 //! )?;
@@ -32,6 +32,7 @@
 //! conversation with the far web-app, which `initiator` dials and `terminator` admits; `outbox` and `output` hold the
 //! messages; `committer` puts what they take into the `store` before anyone is told of it.
 
+mod access;
 mod app;
 mod arrival;
 mod auto_trigger;
@@ -42,9 +43,11 @@ mod http;
 mod initiator;
 mod message;
 mod metrics;
+mod neighbour;
 mod outbox;
 mod output;
 mod python;
+mod rations;
 mod socket;
 mod store;
 mod terminator;
@@ -53,6 +56,8 @@ mod token;
 mod webapp;
 mod wire;
 
+pub use access::Access;
+pub use ferry_host::{Hosts, NoHost};
 pub use futures_util::future::BoxFuture;
 pub use hooks::{HookError, Hooks, Object, PassThrough};
 pub use python::{PythonConfig, PythonError, PythonHooks};

@@ -11,9 +11,10 @@ use axum::response::Response;
 use tokio::sync::{Mutex, watch};
 use tracing::{info, warn};
 
+use crate::access::by_the_tunnel;
 use crate::app::App;
 use crate::delivery;
-use crate::http::{ApiError, Client, same_origin};
+use crate::http::{ApiError, Client};
 use crate::socket::{self, Socket};
 use crate::wire::SUBPROTOCOL;
 
@@ -50,8 +51,7 @@ pub(crate) async fn ws(
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
-    from_this_pod(client.address)?;
-    same_origin(&headers)?;
+    by_the_tunnel(&app.access, &client, &headers).await?;
     let upgrade = upgrade.map_err(ApiError::not_a_websocket)?.protocols([SUBPROTOCOL]);
     if upgrade.selected_protocol().is_none() {
         return Err(ApiError::new(
@@ -87,34 +87,4 @@ async fn serve(app: &App, socket: Socket, address: SocketAddr) {
     };
     let ended = delivery::run(app, socket, replaced).await;
     info!(%ended, "disconnected from the far web-app");
-}
-
-/// `/ws` is for the tunnel beside this web-app, which connects over loopback. Nobody else has been authenticated.
-fn from_this_pod(address: SocketAddr) -> Result<(), ApiError> {
-    if address.ip().to_canonical().is_loopback() {
-        return Ok(());
-    }
-    Err(ApiError::new(
-        StatusCode::FORBIDDEN,
-        format!(
-            "/ws is for the tunnel in this pod, over loopback; {} is not: connect through the tunnel",
-            address.ip()
-        ),
-    ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_loopback_may_use_ws() {
-        for address in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
-            assert!(from_this_pod(address.parse().unwrap()).is_ok(), "{address}");
-        }
-        for address in ["10.0.0.7:1", "0.0.0.0:1", "[::]:1", "[::ffff:10.0.0.7]:1", "[fe80::1]:1", "128.0.0.1:1"] {
-            let refused = from_this_pod(address.parse().unwrap()).unwrap_err();
-            assert_eq!(refused.status(), StatusCode::FORBIDDEN, "{address}");
-        }
-    }
 }

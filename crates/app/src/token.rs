@@ -21,9 +21,14 @@ impl Token {
     ///
     /// It is too short, or has characters that do not belong into a header.
     pub fn new(text: &str) -> Result<Self, NoToken> {
-        let text = text.trim();
+        let text = text.trim_start_matches('\u{feff}').trim();
         let fits = text.len() >= SHORTEST && text.bytes().all(|byte| byte.is_ascii_graphic());
         fits.then(|| Self(text.into())).ok_or(NoToken)
+    }
+
+    /// The value of an `Authorization` header that presents it.
+    pub(crate) fn bearer(&self) -> String {
+        format!("Bearer {}", self.0)
     }
 
     /// Whether an `Authorization` header presents this token. Takes as long for a wrong one as for the right one.
@@ -50,7 +55,7 @@ mod tests {
 
     #[test]
     fn only_the_whole_token_as_a_bearer_is_let_in() {
-        let token = Token::new("  0123456789abcdef\n").unwrap();
+        let token = Token::new("\u{feff}  0123456789abcdef\n").unwrap();
         assert!(token.is_presented(Some(b"Bearer 0123456789abcdef")));
         assert!(token.is_presented(Some(b"bearer 0123456789abcdef")));
         for wrong in ["Bearer 0123456789abcdeX", "Bearer 0123456789abcde", "0123456789abcdef", "Bearer ", "B", ""] {

@@ -14,6 +14,7 @@ use tokio_util::sync::DropGuard;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::access::Access;
 use crate::app::{App, End, Phases};
 use crate::hooks::Hooks;
 use crate::initiator::PeerUrl;
@@ -21,9 +22,9 @@ use crate::message::Place;
 use crate::metrics::Metrics;
 use crate::outbox::{Limits, Outbox};
 use crate::output::{Output, Stored};
+use crate::rations::Rations;
 use crate::store::{self, Loaded, StoreError};
 use crate::terminator::Seat;
-use crate::token::Token;
 use crate::{auto_trigger, committer, http, initiator};
 
 /// Connections that the kernel holds before they are accepted.
@@ -58,8 +59,8 @@ pub struct Config {
     pub output_max: usize,
     /// The directory of everything that outlives the process; made if it is not there. One web-app only can use it.
     pub data: PathBuf,
-    /// What clients have to present to trigger and to read; `None`: whoever reaches the port may.
-    pub token: Option<Token>,
+    /// Who may use it.
+    pub access: Access,
 }
 
 /// Why a web-app did not start.
@@ -122,7 +123,7 @@ impl Webapp {
     ///
     /// The configuration cannot be used, or the listener cannot be opened.
     pub fn start(config: Config, hooks: Arc<dyn Hooks>) -> Result<Self, StartError> {
-        let Config { role, listen, pod, cluster, auto_trigger, output_max, data, token } = config;
+        let Config { role, listen, pod, cluster, auto_trigger, output_max, data, access } = config;
         let place = Place { pod, cluster };
         place.check().map_err(StartError::Name)?;
         if output_max == 0 {
@@ -160,7 +161,8 @@ impl Webapp {
             tasks: TaskTracker::new(),
             far: watch::Sender::new(None),
             seat: Seat::default(),
-            token,
+            access,
+            rations: Rations::default(),
             full: AtomicBool::new(false),
             keys: watch::Sender::default(),
         });

@@ -9,6 +9,8 @@
 
 mod lost;
 mod queue;
+mod ration;
 
 pub use lost::{LostLines, lost_lines};
 pub use queue::{Flush, Queue};
+pub use ration::Ration;

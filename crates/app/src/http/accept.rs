@@ -36,8 +36,18 @@ const ACCEPT_FAILURES_MAX: u32 = 600;
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     pub(crate) address: SocketAddr,
+    /// Where it connected to.
+    pub(crate) local: SocketAddr,
     /// The connection's place under [`CONNECTIONS_MAX`]; a WebSocket goes on holding it.
     _permit: Arc<OwnedSemaphorePermit>,
+}
+
+#[cfg(test)]
+impl Client {
+    pub(crate) fn at(address: SocketAddr, local: SocketAddr) -> Self {
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("it is free");
+        Self { address, local, _permit: Arc::new(permit) }
+    }
 }
 
 /// Takes connections until the web-app drains.
@@ -64,7 +74,9 @@ pub(crate) async fn accept(app: Arc<App>, listener: TcpListener) -> Result<(), S
         match places.clone().try_acquire_owned() {
             Ok(permit) => {
                 no_delay(&stream);
-                let client = Client { address, _permit: Arc::new(permit) };
+                // Gone already if it has no address.
+                let Ok(local) = stream.local_addr() else { continue };
+                let client = Client { address, local, _permit: Arc::new(permit) };
                 app.tasks.spawn(serve(app.clone(), router.clone(), stream, client));
             }
             Err(_) => {

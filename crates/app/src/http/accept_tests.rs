@@ -23,11 +23,13 @@ impl Hooks for Hanging {
     }
 }
 
+/// Where clients connect to.
+const LOCAL: &str = "10.1.2.1:8000";
+
 /// One connection to a terminator's HTTP, made from `address`.
 fn connect(address: &str) -> DuplexStream {
     let app = App::bare(End::Terminator, Hanging);
-    let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-    let client = Client { address: address.parse().unwrap(), _permit: Arc::new(permit) };
+    let client = Client::at(address.parse().unwrap(), LOCAL.parse().unwrap());
     let (near, far) = tokio::io::duplex(1024);
     tokio::spawn(serve(app.clone(), router(app), far, client));
     near
@@ -44,15 +46,51 @@ async fn ws_is_forbidden_to_all_but_loopback_and_the_rest_is_not() {
     for (address, path, status) in [
         ("10.1.2.3:999", "/ws", "403"),
         ("[2001:db8::1]:999", "/ws", "403"),
-        ("127.0.0.1:999", "/ws", "400"),
+        // No connection of the kernel's, so nobody's.
+        ("127.0.0.1:999", "/ws", "403"),
         ("10.1.2.3:999", "/output", "200"),
     ] {
         let mut connection = connect(address);
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         connection.write_all(request.as_bytes()).await.unwrap();
         let text = answer(connection).await;
         assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{address} {path}: {text}");
-        assert!(status != "403" || text.contains("{\"error\":\"/ws is for the tunnel in this pod"), "{text}");
+        assert!(status != "403" || text.contains("{\"error\":\"/ws is for the tunnel beside this web-app"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_token_no_endpoint_answers_to_a_name_that_a_web_page_may_have() {
+    let paths = ["GET /output", "GET /stream", "GET /dead", "POST /trigger", "POST /dead/1/retry", "GET /livez"];
+    for target in paths.into_iter().chain(["GET /readyz", "GET /metrics", "GET /ws", "GET /nowhere"]) {
+        for (head, refused) in [
+            ("host: rebound.example:8000", true),
+            ("host: rebound.example\r\norigin: http://rebound.example", true),
+            ("host: localhost:8000\r\norigin: http://elsewhere.example", true),
+            ("host: localhost:8000\r\norigin: null", true),
+            ("host: localhost:8000", false),
+            ("host: 127.0.0.1", false),
+            // A pod's address, as probes and scrapers call it.
+            ("host: 10.1.2.1:8000", false),
+        ] {
+            let mut connection = connect("127.0.0.1:999");
+            let request = format!("{target} HTTP/1.1\r\n{head}\r\nconnection: close\r\n\r\n");
+            connection.write_all(request.as_bytes()).await.unwrap();
+            let text = answer(connection).await;
+            let is_refused = text.starts_with("HTTP/1.1 403 ") && !text.contains("/ws is for");
+            assert_eq!(is_refused, refused, "{target} {head}: {text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn ws_is_forbidden_to_what_is_forwarded() {
+    for header in ["x-forwarded-for: 192.0.2.1", "Forwarded: for=192.0.2.1", "Via: 1.1 proxy", "X-Real-Ip: 192.0.2.1"] {
+        let mut connection = connect("127.0.0.1:999");
+        let request = format!("GET /ws HTTP/1.1\r\nhost: localhost\r\n{header}\r\nconnection: close\r\n\r\n");
+        connection.write_all(request.as_bytes()).await.unwrap();
+        let text = answer(connection).await;
+        assert!(text.starts_with("HTTP/1.1 403 ") && text.contains("forwarded"), "{header}: {text}");
     }
 }
 
@@ -68,7 +106,8 @@ async fn a_client_that_never_finishes_its_head_is_dropped() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_never_finishes_its_body_is_told_so() {
     let mut connection = connect("10.1.2.3:999");
-    let head = b"POST /trigger HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{";
+    let head =
+        b"POST /trigger HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{";
     connection.write_all(head).await.unwrap();
     let text = answer(connection).await;
     assert!(text.starts_with("HTTP/1.1 408 "), "{text}");
@@ -78,7 +117,7 @@ async fn a_client_that_never_finishes_its_body_is_told_so() {
 async fn a_hook_that_hangs_costs_its_trigger_an_error() {
     let start = Instant::now();
     let mut connection = connect("10.1.2.3:999");
-    let head = "POST /trigger HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n";
+    let head = "POST /trigger HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n";
     connection.write_all(format!("{head}content-length: 2\r\n\r\n{{}}").as_bytes()).await.unwrap();
     let text = answer(connection).await;
     assert!(text.starts_with("HTTP/1.1 500 ") && text.contains("longer than 30s"), "{text}");

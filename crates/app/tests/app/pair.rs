@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use ferry_app::{Config, Hooks, PassThrough, Role, Webapp};
+use ferry_app::{Access, Config, Hooks, PassThrough, Role, Webapp};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -31,7 +31,7 @@ pub(crate) fn config(role: Role) -> Config {
         auto_trigger: 0,
         output_max: 10_000,
         data: fresh_dir(),
-        token: None,
+        access: Access::default(),
     }
 }
 

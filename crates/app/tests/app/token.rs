@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use ferry_app::{Config, PassThrough, Role, Token, Webapp};
+use ferry_app::{Access, Config, PassThrough, Role, Token, Webapp};
 
 use crate::pair::{config, url};
 
 #[tokio::test]
 async fn an_exposed_web_app_asks_for_its_token_and_leaves_probes_open() {
     let token = Some(Token::new("0123456789abcdef").unwrap());
-    let webapp = Webapp::start(Config { token, ..config(Role::Terminator) }, Arc::new(PassThrough)).unwrap();
+    let access = Access { token, ..Access::default() };
+    let webapp = Webapp::start(Config { access, ..config(Role::Terminator) }, Arc::new(PassThrough)).unwrap();
     let client = reqwest::Client::new();
     for path in ["/output", "/dead", "/stream", "/trigger"] {
         let refused = client.get(url(&webapp, path)).send().await.unwrap();

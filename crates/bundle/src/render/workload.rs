@@ -170,7 +170,10 @@ fn web_app(site: &Site<'_>) -> Container {
         variable("FERRY_DATA", format!("{DATA_DIR}/web-app")),
         variable("FERRY_HOOKS", format!("{HOOKS_DIR}/app.py")),
         variable("PYTHONPATH", MODULES_DIR),
+        variable("FERRY_TUNNEL_USER", USER.to_string()),
     ];
+    // The network policy keeps others out.
+    let open = site.pod.expose.is_none().then(|| variable("FERRY_NO_TOKEN", "true"));
     let mut args = vec![site.role().to_owned()];
     let mut mounts = vec![mount(HOOKS, HOOKS_DIR), writable(DATA, DATA_DIR), writable(TMP, "/tmp")];
     if site.pod.expose.is_some() {
@@ -180,7 +183,7 @@ fn web_app(site: &Site<'_>) -> Container {
     }
     Container {
         args: Some(args),
-        env: Some(common.into_iter().chain(own).collect()),
+        env: Some(common.into_iter().chain(open).chain(own).collect()),
         ports: Some(vec![port("http", WEB_APP_PORT)]),
         volume_mounts: Some(mounts),
         resources: Some(resources(("50m", 64), ("1", 256))),

@@ -1,5 +1,7 @@
 //! `ferry initiator`: the web-app that connects.
 
+use std::path::PathBuf;
+
 use ferry_app::Role;
 
 use super::webapp;
@@ -27,9 +29,13 @@ pub(crate) struct Args {
     /// How many messages to send by itself once the far side is connected; 0 for none.
     #[arg(long, value_name = "MESSAGES", env = "FERRY_AUTO_TRIGGER", default_value_t = 5)]
     auto_trigger: u32,
+    /// A file with the token that the terminator's /ws asks for, if it asks for one [default: none is sent].
+    #[arg(long, value_name = "FILE", env = "FERRY_PEER_TOKEN_FILE")]
+    peer_token_file: Option<PathBuf>,
 }
 
 /// Runs it until it is asked to stop.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    webapp::run(args.shared, Role::Initiator { peer: args.peer }, args.auto_trigger).await
+    let peer_token = args.peer_token_file.as_deref().map(webapp::token).transpose()?;
+    webapp::run(args.shared, Role::Initiator { peer: args.peer }, args.auto_trigger, peer_token).await
 }

@@ -24,5 +24,5 @@ pub(crate) struct Args {
 
 /// Runs it until it is asked to stop.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    webapp::run(args.shared, Role::Terminator, 0).await
+    webapp::run(args.shared, Role::Terminator, 0, None).await
 }

@@ -10,8 +10,10 @@ use std::{
 
 use anstream::println;
 use anyhow::Context as _;
-use ferry_app::{Config, Hooks, PassThrough, PythonConfig, PythonError, PythonHooks, Role, StartError, Token, Webapp};
-use tracing::info;
+use ferry_app::{
+    Access, Config, Hooks, Hosts, PassThrough, PythonConfig, PythonError, PythonHooks, Role, StartError, Token, Webapp,
+};
+use tracing::{info, warn};
 
 use crate::{
     exit::{BadConfiguration, Usage},
@@ -25,9 +27,13 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// Flags of both web-apps.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Shared {
-    /// Where to listen for HTTP.
-    #[arg(long, value_name = "ADDRESS", env = "FERRY_LISTEN", default_value = "0.0.0.0:8000")]
+    /// Where to listen for HTTP. On another address than loopback's, have a --token-file.
+    #[arg(long, value_name = "ADDRESS", env = "FERRY_LISTEN", default_value = "127.0.0.1:8000")]
     listen: SocketAddr,
+    /// A name or address by which clients may call this web-app while there is no token, besides localhost and the
+    /// address that it has; may be given several times, or as a list with commas [default: none].
+    #[arg(long = "host", value_name = "NAME", env = "FERRY_HOSTS", value_delimiter = ',')]
+    hosts: Vec<String>,
     /// This pod's name, as trails show it [default: the host's name].
     #[arg(long, value_name = "NAME", env = "POD_NAME")]
     pod: Option<String>,
@@ -55,6 +61,12 @@ pub(crate) struct Shared {
     /// A file with the token that clients have to send as `Authorization: Bearer …` [default: none is asked for].
     #[arg(long, value_name = "FILE", env = "FERRY_TOKEN_FILE")]
     token_file: Option<PathBuf>,
+    /// Do not warn that there is no token although others may reach this web-app: something else keeps them out.
+    #[arg(long, env = "FERRY_NO_TOKEN")]
+    no_token: bool,
+    /// The number of the user that the tunnel beside this web-app runs as [default: the user of this process].
+    #[arg(long, value_name = "UID", env = "FERRY_TUNNEL_USER")]
+    tunnel_user: Option<u32>,
 }
 
 /// A time above zero; a number without a unit is seconds.
@@ -78,13 +90,31 @@ impl std::str::FromStr for HookTimeout {
 }
 
 /// Runs a web-app until it is asked to stop.
-pub(super) async fn run(shared: Shared, role: Role, auto_trigger: u32) -> anyhow::Result<()> {
+pub(super) async fn run(
+    shared: Shared,
+    role: Role,
+    auto_trigger: u32,
+    peer_token: Option<Token>,
+) -> anyhow::Result<()> {
     if let Some(file) = shared.hooks.as_ref().filter(|_| shared.check) {
         return check(file).await;
     }
     let _last_lines = logging::start()?;
     process::raise_file_limit();
     let mut stop = Stop::listen()?;
+    let access = Access {
+        token: shared.token_file.as_deref().map(token).transpose()?,
+        hosts: Hosts::new(shared.hosts).map_err(|error| Usage(format!("--host: {error}")))?,
+        tunnel_user: shared.tunnel_user,
+        peer_token,
+    };
+    if !shared.listen.ip().is_loopback() && access.token.is_none() && !shared.no_token {
+        warn!(
+            listen = %shared.listen,
+            "whoever reaches this address may send and read messages: give a --token-file, listen on 127.0.0.1, or say \
+             --no-token if something else keeps others out",
+        );
+    }
     let config = Config {
         role,
         listen: shared.listen,
@@ -93,7 +123,7 @@ pub(super) async fn run(shared: Shared, role: Role, auto_trigger: u32) -> anyhow
         auto_trigger,
         output_max: shared.output_max.get(),
         data: shared.data,
-        token: shared.token_file.as_deref().map(token).transpose()?,
+        access,
     };
     let (pod, cluster) = (config.pod.clone(), config.cluster.clone());
     let hooks: Arc<dyn Hooks> = match shared.hooks {
@@ -133,7 +163,7 @@ fn explained(error: StartError) -> anyhow::Error {
     }
 }
 
-fn token(file: &Path) -> anyhow::Result<Token> {
+pub(super) fn token(file: &Path) -> anyhow::Result<Token> {
     let text =
         std::fs::read_to_string(file).with_context(|| format!("cannot read the token file {}", file.display()))?;
     Ok(Token::new(&text).map_err(|error| Usage(format!("{}: {error}", file.display())))?)
@@ -154,5 +184,13 @@ mod tests {
         assert_eq!(parse("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(parse("7"), Ok(Duration::from_secs(7)));
         assert!(parse("0s").is_err() && parse("soon").is_err() && parse("").is_err());
+    }
+
+    #[test]
+    fn by_default_a_web_app_listens_on_loopback() {
+        use clap::Args as _;
+        let command = Shared::augment_args(clap::Command::new("ferry"));
+        let listen = command.get_arguments().find(|argument| argument.get_id() == "listen").unwrap();
+        assert_eq!(listen.get_default_values(), ["127.0.0.1:8000"]);
     }
 }

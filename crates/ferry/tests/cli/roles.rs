@@ -142,3 +142,19 @@ fn hooks_are_checked_without_starting_a_web_app() {
         assert!(said.contains("app.py") && said.contains("nothing_of_this_name"), "{said}");
     }
 }
+
+#[test]
+fn a_web_app_that_others_reach_without_a_token_says_so_once() {
+    let started = |args: &[&str]| {
+        let mut role = Running::start(command(&["terminator", "--listen"]).args(args));
+        let mut warnings = 0;
+        role.line(|line| {
+            warnings += usize::from(line.contains("WARN") && line.contains("--token-file"));
+            line.contains(" ready ")
+        });
+        warnings
+    };
+    assert_eq!(started(&["0.0.0.0:0"]), 1);
+    assert_eq!(started(&["0.0.0.0:0", "--no-token"]), 0);
+    assert_eq!(started(&["127.0.0.1:0"]), 0);
+}

@@ -90,7 +90,7 @@ impl Running {
     }
 
     /// The next line that the predicate holds for.
-    pub(crate) fn line(&mut self, wanted: impl Fn(&str) -> bool) -> String {
+    pub(crate) fn line(&mut self, mut wanted: impl FnMut(&str) -> bool) -> String {
         let end = Instant::now() + DEADLINE;
         let mut seen = Vec::new();
         while let Ok(line) = self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
