@@ -1,6 +1,6 @@
 //! A web-app as its local clients reach it: `/output` by HTTP, `/stream` by WebSocket.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use anyhow::{Context as _, bail};
 use futures_util::{Sink, SinkExt as _, StreamExt as _};
@@ -15,6 +15,8 @@ use tokio_tungstenite::{
 
 /// Results asked for at a time; the most that a web-app gives.
 const PAGE: usize = 1000;
+/// How long a web-app may take for an answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The base URL of a web-app.
 #[derive(Debug, Clone)]
@@ -83,7 +85,7 @@ struct Refusal {
     error: String,
 }
 
-/// Reads a web-app's output from the oldest result on, page by page.
+/// Reads a web-app's output, page by page.
 pub(crate) struct OutputReader {
     http: reqwest::Client,
     base: Base,
@@ -98,45 +100,85 @@ pub(crate) enum Read {
     Missed,
 }
 
+/// Why nothing could be read.
+#[derive(Debug)]
+pub(crate) enum ReadError {
+    /// The web-app is away, or not ready. It may be back.
+    Away(anyhow::Error),
+    /// It will not be otherwise the next time.
+    Final(anyhow::Error),
+}
+
+impl From<ReadError> for anyhow::Error {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Away(error) | ReadError::Final(error) => error,
+        }
+    }
+}
+
 impl OutputReader {
-    pub(crate) fn new(base: Base) -> Self {
-        Self { http: reqwest::Client::new(), base, after: None }
+    /// From the oldest result on, or from the one behind that with the id `after`.
+    pub(crate) fn new(base: Base, after: Option<String>) -> anyhow::Result<Self> {
+        Ok(Self { http: http()?, base, after })
+    }
+
+    /// The id of the last result that was read.
+    pub(crate) fn after(&self) -> Option<&str> {
+        self.after.as_deref()
     }
 
     /// Reads the next page.
-    pub(crate) async fn next(&mut self) -> anyhow::Result<Read> {
-        let mut url = self.base.join("output")?;
+    pub(crate) async fn next(&mut self) -> Result<Read, ReadError> {
+        let mut url = self.base.join("output").map_err(ReadError::Final)?;
         url.query_pairs_mut().append_pair("limit", &PAGE.to_string());
         if let Some(after) = &self.after {
             url.query_pairs_mut().append_pair("after", after);
         }
-        let response = self.http.get(url).send().await.map_err(|error| unreachable(&self.base, &error.into()))?;
-        if response.status() == StatusCode::GONE {
+        let away = |error: reqwest::Error| ReadError::Away(unreachable(&self.base, &error.into()));
+        let response = self.http.get(url).send().await.map_err(away)?;
+        let status = response.status();
+        if status == StatusCode::GONE {
             self.after = None;
             return Ok(Read::Missed);
         }
-        let page: Page = answer(response).await.with_context(|| format!("cannot read {}/output", self.base))?;
+        let text = response.text().await.map_err(away)?;
+        let what = || format!("cannot read {}/output", self.base);
+        let page: Page = match decode(status, text).with_context(what) {
+            Ok(page) => page,
+            Err(error) if status.is_server_error() => return Err(ReadError::Away(error)),
+            Err(error) => return Err(ReadError::Final(error)),
+        };
         if let Some(last) = page.results.last() {
             #[derive(Deserialize)]
             struct Id {
                 id: String,
             }
-            let Id { id } = serde_json::from_str(last.get()).context("a result has no id")?;
+            let last = serde_json::from_str(last.get()).context("a result has no id");
+            let Id { id } = last.map_err(ReadError::Final)?;
             self.after = Some(id);
         }
         Ok(Read::Results(page.results))
     }
 }
 
+/// A web-app is on this machine or in its pod: no proxy is in between, and what takes long is stuck.
+fn http() -> anyhow::Result<reqwest::Client> {
+    let builder = reqwest::Client::builder().no_proxy().timeout(REQUEST_TIMEOUT);
+    builder.build().context("cannot make an HTTP client")
+}
+
 /// The JSON at `url`.
 pub(crate) async fn json_at<T: DeserializeOwned>(url: &str) -> anyhow::Result<T> {
-    let read = async { answer(reqwest::get(url).await?).await };
+    let read = async {
+        let response = http()?.get(url).send().await?;
+        let status = response.status();
+        decode(status, response.text().await?)
+    };
     read.await.with_context(|| format!("cannot read {url}"))
 }
 
-async fn answer<T: DeserializeOwned>(response: reqwest::Response) -> anyhow::Result<T> {
-    let status = response.status();
-    let text = response.text().await?;
+fn decode<T: DeserializeOwned>(status: StatusCode, text: String) -> anyhow::Result<T> {
     if !status.is_success() {
         let why = serde_json::from_str(&text).map_or(text, |Refusal { error }| error);
         bail!("answered {status}: {why}");

@@ -1,5 +1,7 @@
 //! Logs of the roles: to stdout, where `kubectl logs` looks. Whoever logs never waits for a reader.
 
+mod text;
+
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
     env,
@@ -16,6 +18,7 @@ use tracing::{error, warn};
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
 use crate::{console, exit::Usage};
+use text::Text;
 
 /// Which lines are logged, as `tracing-subscriber` filters: `debug`, or `info,ferry_tunnel=debug`.
 pub(crate) const FILTER: &str = "FERRY_LOG";
@@ -55,7 +58,7 @@ pub(crate) fn start() -> anyhow::Result<Flush> {
         registry.with(fmt::layer().json().flatten_event(true).with_span_list(false).with_writer(writer)).init();
     } else {
         let ansi = io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        registry.with(fmt::layer().with_target(false).with_ansi(ansi).with_writer(writer)).init();
+        registry.with(fmt::layer().event_format(Text).with_ansi(ansi).with_writer(writer)).init();
     }
     let _ = LOG.set(queue);
     // The standard hook writes to stderr, which may be a file that nobody reads, too.

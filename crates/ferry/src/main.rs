@@ -11,6 +11,7 @@ mod demo;
 mod exit;
 mod logging;
 mod process;
+mod rate;
 
 use std::process::ExitCode;
 

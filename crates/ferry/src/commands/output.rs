@@ -5,19 +5,28 @@ use std::{
     time::Duration,
 };
 
-use anstream::eprintln;
 use owo_colors::OwoColorize as _;
+use serde_json::value::RawValue;
 
-use crate::client::{Base, OutputReader, Read};
+use crate::{
+    client::{Base, OutputReader, Read, ReadError},
+    console::Console,
+    exit::chain,
+};
 
 /// Between two looks for more.
-const FOLLOW_EVERY: Duration = Duration::from_millis(250);
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(250);
+/// Between two looks for a web-app that is away: from the first on twice as long each time, up to the last.
+const RETRY_DELAYS: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(4)];
 
 const EXAMPLES: &str = "\
 Examples:
   ferry output http://127.0.0.1:8000
   ferry output http://127.0.0.1:8000 --follow
-  ferry output http://127.0.0.1:8000 | jq .payload";
+  ferry output http://127.0.0.1:8000 --after ID       ID is the last that was printed
+  ferry output http://127.0.0.1:8000 | jq .payload
+
+With --follow a web-app that is restarted is waited for, and what comes next is printed: each result once.";
 
 /// Print what has arrived at a web-app: one JSON object a line, oldest first.
 #[derive(Debug, clap::Args)]
@@ -28,31 +37,65 @@ pub(crate) struct Args {
     /// Go on printing what arrives, until interrupted.
     #[arg(long, short)]
     follow: bool,
+    /// Begin behind the result with this id, and not with the oldest.
+    #[arg(long, value_name = "ID")]
+    after: Option<String>,
 }
 
 /// Prints it, page by page.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    let mut output = OutputReader::new(args.url);
+    let mut output = OutputReader::new(args.url, args.after)?;
+    let console = Console::stderr()?;
+    let warn = |text: &str| console.print(format_args!("{} {text}", "warning:".yellow().bold()));
+    // A web-app that was never there is more likely a wrong URL than one that is restarted.
+    let mut was_there = false;
+    let mut away: Option<Duration> = None;
     loop {
-        match output.next().await? {
-            Read::Missed => eprintln!(
-                "{} results were dropped before they could be read; going on with the oldest that is kept. A larger \
+        let read = match output.next().await {
+            Err(ReadError::Away(error)) if args.follow && was_there => {
+                if away.is_none() {
+                    warn(&format!("{}; waiting for it", chain(&error)));
+                }
+                let delay = away.map_or(RETRY_DELAYS[0], |delay| (delay * 2).min(RETRY_DELAYS[1]));
+                tokio::time::sleep(delay).await;
+                away = Some(delay);
+                continue;
+            }
+            Err(error) => return Err(with_place(error.into(), output.after())),
+            Ok(read) => read,
+        };
+        was_there = true;
+        if away.take().is_some() {
+            console.print("the web-app is back");
+        }
+        match read {
+            Read::Missed => warn(
+                "results were dropped before they could be read; going on with the oldest that is kept. A larger \
                  --output-max at the web-app keeps more",
-                "warning:".yellow().bold()
             ),
             Read::Results(results) if results.is_empty() => {
                 if !args.follow {
                     return Ok(());
                 }
-                tokio::time::sleep(FOLLOW_EVERY).await;
+                tokio::time::sleep(FOLLOW_INTERVAL).await;
             }
-            Read::Results(results) => {
-                let mut stdout = io::stdout().lock();
-                for result in results {
-                    writeln!(stdout, "{}", result.get())?;
-                }
-                stdout.flush()?;
-            }
+            Read::Results(results) => print(&results)?,
         }
+    }
+}
+
+fn print(results: &[Box<RawValue>]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    for result in results {
+        writeln!(stdout, "{}", result.get())?;
+    }
+    stdout.flush()
+}
+
+/// Says how to go on, if something has been printed.
+fn with_place(error: anyhow::Error, after: Option<&str>) -> anyhow::Error {
+    match after {
+        Some(id) => anyhow::anyhow!("{}; go on with --after {id}", chain(&error)),
+        None => error,
     }
 }

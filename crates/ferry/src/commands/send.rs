@@ -3,11 +3,11 @@
 mod lines;
 mod message;
 
-use std::{cell::RefCell, time::Instant};
+use std::{cell::RefCell, fmt, time::Instant};
 
 use anyhow::{Context as _, bail};
 use futures_util::{Sink, SinkExt as _};
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
 use owo_colors::OwoColorize as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::tungstenite::{self, Message};
@@ -16,6 +16,7 @@ use crate::{
     client::{Base, Notice, Notices, Stream},
     console::Console,
     exit::chain,
+    rate::Rate,
 };
 
 const EXAMPLES: &str = "\
@@ -94,7 +95,7 @@ fn summarise(console: &Console, tally: &Tally, started: Instant) {
     if under_way > 0 {
         text += &format!(", {} accepted and still on the way", HumanCount(under_way));
     }
-    console.print(format_args!("{text} in {seconds:.1} s ({:.0} messages/s)", tally.delivered as f64 / seconds));
+    console.print(format_args!("{text} in {seconds:.1} s ({} messages/s)", Rate(tally.delivered as f64 / seconds)));
     console.flush();
 }
 
@@ -102,8 +103,11 @@ fn summarise(console: &Console, tally: &Tally, started: Instant) {
 fn progress_bar() -> ProgressBar {
     let bar = ProgressBar::new(0);
     // The template is a constant that a test renders.
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {human_pos} delivered of {human_len} sent, {per_sec}") {
-        bar.set_style(style);
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {human_pos} delivered of {human_len} sent, {rate}/s") {
+        bar.set_style(style.with_key("rate", |state: &ProgressState, text: &mut dyn fmt::Write| {
+            // Writing to memory does not fail.
+            let _ = write!(text, "{}", Rate(state.per_sec()));
+        }));
     }
     bar.enable_steady_tick(std::time::Duration::from_millis(100));
     bar

@@ -7,6 +7,7 @@ mod configuration;
 mod demo;
 #[cfg(target_os = "linux")]
 mod failing_disk;
+mod hook_log;
 mod keys;
 mod roles;
 mod streaming;

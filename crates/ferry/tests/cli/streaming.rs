@@ -168,3 +168,40 @@ fn a_web_app_that_is_not_there_is_said_with_its_url() {
         assert!(stderr(&output).contains(&format!("cannot reach {base}")), "{}", stderr(&output));
     }
 }
+
+#[test]
+fn follow_goes_on_after_a_restart_of_its_web_app_and_after_an_id_that_is_given() {
+    let dir = crate::support::fresh_dir();
+    let start = |listen: &str| {
+        let mut terminator = command(&["terminator", "--listen", listen]);
+        let (running, ready) = Running::role(terminator.env("FERRY_DATA", &dir));
+        (running, address(&ready, "listen").to_string())
+    };
+    let (terminator, at) = start("127.0.0.1:0");
+    let base = format!("http://{at}");
+    let peer = format!("ws://{at}/ws");
+    let (_initiator, ready) =
+        Running::role(&mut command(&["initiator", "--listen", "127.0.0.1:0", "--auto-trigger", "0", "--peer", &peer]));
+    let initiator = format!("http://{}", address(&ready, "listen"));
+    let send = |n: u64| assert_eq!(code(&ferry_with_input(&["send", &initiator], &format!("{{\"n\": {n}}}\n"))), 0);
+    let log = tempfile::tempdir().unwrap();
+    let log = log.path().join("log");
+    let said = || std::fs::read_to_string(&log).unwrap();
+    let mut follow =
+        Running::start(command(&["output", &base, "--follow"]).stderr(std::fs::File::create(&log).unwrap()));
+    send(1);
+    let first = follow.line(|_| true);
+    drop(terminator);
+    eventually("the warning", || said().contains("waiting for it").then_some(()));
+    let (terminator, again) = start(&at);
+    assert_eq!(again, at);
+    send(2);
+    assert_eq!((numbers(&first), numbers(&follow.line(|_| true))), (vec![1], vec![2]));
+    assert!(said().contains("is back"), "{}", said());
+
+    let id = serde_json::from_str::<Value>(&first).unwrap()["id"].as_str().unwrap().to_owned();
+    assert_eq!(numbers(&stdout(&ferry(&["output", &base, "--after", &id]))), [2]);
+    drop(terminator);
+    let cut = ferry(&["output", &base, "--after", &id]);
+    assert!(code(&cut) == 1 && stderr(&cut).contains(&format!("go on with --after {id}")), "{}", stderr(&cut));
+}

@@ -80,7 +80,8 @@ impl Driver {
                 self.entry.set_link(None);
                 // An attach that failed is none that was lost.
                 if !self.detached {
-                    info!(%session, peer = %self.peer.name, "session detached");
+                    let window = self.shared.plan().config.resume.window;
+                    info!(%session, peer = %self.peer.name, "session detached: its link is lost; it is kept for {window:?}");
                 }
                 self.count_detached(true);
                 if self.session.side() == Side::Opener {
@@ -103,7 +104,7 @@ impl Driver {
         self.tries = 0;
         let (session, peer) = (self.session.id(), &self.peer.name);
         match intent {
-            Intent::Open => info!(%session, %peer, service = self.session.service(), "session open"),
+            Intent::Open => debug!(%session, %peer, service = self.session.service(), "session open"),
             Intent::Resume => {
                 self.peer.round_trip.restart(round_trip);
                 self.shared.metrics.resumes.inc();
@@ -169,7 +170,13 @@ impl Driver {
     pub(super) fn on_closed(&mut self, outcome: Outcome) {
         let (session, peer) = (self.session.id(), &self.peer.name);
         match &outcome {
-            Outcome::Finished => info!(%session, %peer, "session finished"),
+            Outcome::Finished => debug!(%session, %peer, "session finished"),
+            Outcome::ResetHere { code: ResetCode::Application, reason } => {
+                debug!(%session, %peer, "session reset here: {reason}")
+            }
+            Outcome::ResetByPeer { code: ResetCode::Application, reason } => {
+                debug!(%session, %peer, "session reset by the peer: {reason}")
+            }
             Outcome::ResetHere { reason, .. } => info!(%session, %peer, "session reset here: {reason}"),
             Outcome::ResetByPeer { reason, .. } => info!(%session, %peer, "session reset by the peer: {reason}"),
             Outcome::Expired => {

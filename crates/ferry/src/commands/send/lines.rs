@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 /// The longest line, in bytes: 1 MiB, the most that a web-app takes as a trigger.
 const LINE_MAX: usize = 1 << 20;
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Lines read ahead.
 const AHEAD: usize = 256;
 
@@ -34,8 +35,16 @@ fn forward(mut input: impl BufRead, lines: &mpsc::Sender<Line>) {
     for number in 1.. {
         let payload = match read_line(&mut input).context("cannot read standard input") {
             Ok(None) => return,
-            Ok(Some(line)) if line.trim_ascii().is_empty() => continue,
-            Ok(Some(line)) => parse(line),
+            Ok(Some(mut line)) => {
+                // As at the start of a tunnel.yaml: some editors put it there.
+                if number == 1 && line.starts_with(BYTE_ORDER_MARK) {
+                    line.drain(..BYTE_ORDER_MARK.len());
+                }
+                if line.trim_ascii().is_empty() {
+                    continue;
+                }
+                parse(line)
+            }
             Err(error) => {
                 let _ = lines.blocking_send(Line { number, payload: Err(error) });
                 return;
@@ -106,6 +115,14 @@ mod tests {
         assert_eq!(bad[0], (4, "not a JSON object: invalid type: sequence, expected a map at column 0".into()));
         assert_eq!(bad[1].0, 5);
         assert_eq!(bad[2], (6, "not UTF-8".into()));
+    }
+
+    #[test]
+    fn a_byte_order_mark_in_front_of_the_first_line_does_not_count() {
+        let lines = read(b"\xef\xbb\xbf{\"n\": 1}\n\xef\xbb\xbf{\"n\": 2}\n");
+        assert_eq!(lines[0], (1, Ok("{\"n\": 1}".into())));
+        assert!(lines[1].1.is_err());
+        assert_eq!(read(b"\xef\xbb\xbf\n{}")[0].0, 2);
     }
 
     #[test]
