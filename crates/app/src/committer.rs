@@ -161,6 +161,7 @@ struct Batch {
     numbered: Vec<Numbered>,
     replies: usize,
     changes: usize,
+    fates: usize,
 }
 
 impl Batch {
@@ -168,22 +169,28 @@ impl Batch {
         let (changes, start, end) = app.output.waiting(MESSAGES_MAX);
         let replies: Vec<&Draft> = changes.iter().filter_map(|change| change.reply.as_ref()).collect();
         let numbered = app.outbox.number(&replies, MESSAGES_MAX, BYTES_MAX);
+        // First: what is acknowledged by then has its fate known.
+        let acked = app.outbox.acked();
+        let mut keys = app.outbox.fates();
+        let fates = keys.len();
+        keys.extend(numbered.iter().filter_map(|numbered| numbered.key.clone()));
         let mut commit = Commit {
+            keys,
             outbox: numbered.iter().map(|numbered| (numbered.seq, numbered.text.clone())).collect(),
-            acked: app.outbox.acked(),
-            keys: numbered.iter().filter_map(|numbered| numbered.key.clone()).collect(),
+            acked,
             keys_start: app.outbox.keys_start(),
             output_start: start,
             raised: dropped.to_vec(),
             ..Commit::default()
         };
         add_changes(&mut commit, &changes, end, app.output.next_grave());
-        Self { commit, replies: replies.len(), numbered, changes: changes.len() }
+        Self { commit, replies: replies.len(), numbered, changes: changes.len(), fates }
     }
 
     /// Shows and confirms what is stored now. Returns the numbers of the dead messages that are to be dropped.
     fn publish(self, app: &App) -> Vec<u64> {
         app.outbox.stored(self.numbered, self.replies);
+        app.outbox.fates_stored(self.fates);
         let (results, dead) = app.output.stored(self.changes);
         app.metrics.dropped_results.inc_by(results);
         if !dead.is_empty() {

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use tokio::sync::{oneshot, watch};
 
 use crate::message::{Hop, Message, MessageId, SenderId};
-use crate::store::{Key, StoreError};
+use crate::store::{Fate, Key, StoreError};
 use crate::wire::{Ack, WireError};
 pub(crate) use accepted::Accepted;
 use entries::{Entries, Entry};
@@ -226,7 +226,7 @@ impl Outbox {
             Message { seq, id: id.clone(), payload: payload.clone(), trail, in_reply_to: in_reply_to.clone() };
         // Nothing in a message can fail to be JSON: its payload is already, and its maps have text for keys.
         let text = serde_json::to_string(&message).unwrap_or_default().into();
-        let key = key.map(|(key, digest)| (key.clone(), Key { seq, digest: *digest }));
+        let key = key.map(|(key, digest)| (key.clone(), Key { seq, digest: *digest, fate: Fate::Plain }));
         Numbered { seq, id, text, payload_bytes, key }
     }
 
@@ -304,8 +304,7 @@ impl Outbox {
         });
     }
 
-    /// What an idempotency key stands for, and its message to wait for. The message's verdict is only known while it is in
-    /// the outbox.
+    /// What an idempotency key stands for, and its message to wait for: not for long, if it is delivered or dead already.
     pub(crate) fn keyed(&self, key: &str) -> Option<(Key, Accepted)> {
         let mut found = None;
         self.state.send_if_modified(|state| {
@@ -313,14 +312,32 @@ impl Outbox {
             let (waiter, verdict) = oneshot::channel();
             match state.entries.entry_mut(key.seq) {
                 Some(entry) => entry.waiters.push(waiter),
-                // Its reply may still come, or be in the output. Otherwise the waiter waits in vain, and not for an error.
-                None => state.replies.entry(key.seq).or_default().push(waiter),
+                None => match key.fate {
+                    // Its receiver is still here.
+                    Fate::Plain => drop(waiter.send(Verdict::Delivered(None))),
+                    Fate::Dead => drop(waiter.send(Verdict::Dead("the far hook kept refusing it".into()))),
+                    // It may be in the output, or still come. Once the output has dropped it, the waiter waits in vain.
+                    Fate::Replied => state.replies.entry(key.seq).or_default().push(waiter),
+                },
             }
             let (_, stored) = oneshot::channel();
             found = Some((key, Accepted { id: Some(self.sender.message(key.seq)), stored, verdict }));
             false
         });
         found
+    }
+
+    /// Keys whose fate is to be stored.
+    pub(crate) fn fates(&self) -> Vec<(String, Key)> {
+        self.state.borrow().keys.unstored().cloned().collect()
+    }
+
+    /// So many of them are.
+    pub(crate) fn fates_stored(&self, count: usize) {
+        self.state.send_if_modified(|state| {
+            state.keys.marked(count);
+            false
+        });
     }
 
     /// Messages up to here need no key any more.
@@ -360,6 +377,11 @@ impl State {
         let mut settled = Vec::new();
         for Entry { seq, id, accepted, waiters, reply, .. } in self.entries.ack(ack.seq)? {
             let error = dead.iter().position(|row| row.seq == seq).map(|row| dead.swap_remove(row).error);
+            match &error {
+                Some(_) => self.keys.mark(seq, Fate::Dead),
+                None if reply.is_some() || replied.contains(&seq) => self.keys.mark(seq, Fate::Replied),
+                None => {}
+            }
             let verdict = match &error {
                 Some(error) => Verdict::Dead(error.clone()),
                 None if reply.is_none() && replied.contains(&seq) => {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::store::Key;
+use crate::store::{Fate, Key};
 
 /// Keys remembered; beyond that the oldest are forgotten.
 const KEYS_MAX: usize = 100_000;
@@ -14,6 +14,8 @@ pub(super) struct Keys {
     order: VecDeque<(u64, String)>,
     /// The message of the last key forgotten.
     start: u64,
+    /// Keys whose fate is not stored yet.
+    unstored: VecDeque<(String, Key)>,
 }
 
 impl Keys {
@@ -30,6 +32,26 @@ impl Keys {
 
     pub(super) fn start(&self) -> u64 {
         self.start
+    }
+
+    /// Notes what became of a message, if it has a key.
+    pub(super) fn mark(&mut self, seq: u64, fate: Fate) {
+        let Ok(at) = self.order.binary_search_by_key(&seq, |(seq, _)| *seq) else { return };
+        let key = &self.order[at].1;
+        if let Some(row) = self.known.get_mut(key) {
+            row.fate = fate;
+            self.unstored.push_back((key.clone(), *row));
+        }
+    }
+
+    /// Keys whose fate is to be stored.
+    pub(super) fn unstored(&self) -> impl Iterator<Item = &(String, Key)> {
+        self.unstored.iter()
+    }
+
+    /// So many of them are.
+    pub(super) fn marked(&mut self, count: usize) {
+        self.unstored.drain(..count);
     }
 
     pub(super) fn extend(&mut self, keys: impl IntoIterator<Item = (String, Key)>) {

@@ -19,7 +19,7 @@ use rusqlite::{Connection, Transaction, params};
 pub use error::StoreError;
 pub(crate) use load::Loaded;
 pub(crate) use open::open;
-pub(crate) use row::Key;
+pub(crate) use row::{Fate, Key};
 
 use crate::message::SenderId;
 use checkpoint::{Checkpointer, Log};
@@ -55,7 +55,7 @@ pub(crate) struct Commit {
     pub(crate) buried: Vec<(u64, String)>,
     /// Dead messages to keep no longer.
     pub(crate) raised: Vec<u64>,
-    /// Idempotency keys of the messages that enter the outbox.
+    /// Idempotency keys of the messages that enter the outbox, and of those whose fate has changed.
     pub(crate) keys: Vec<(String, Key)>,
     /// Keys of messages up to here are forgotten.
     pub(crate) keys_start: u64,

@@ -9,6 +9,30 @@ pub(crate) struct Key {
     pub(crate) seq: u64,
     /// A digest of the trigger, to tell a retry from another trigger under the same key.
     pub(crate) digest: u64,
+    pub(crate) fate: Fate,
+}
+
+/// What became of a message, as far as it cannot be told by whether the outbox still has it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Under way, or delivered without a reply.
+    #[default]
+    Plain,
+    /// Delivered; its reply is in the output, or comes.
+    Replied,
+    /// The far hook kept refusing it.
+    Dead,
+}
+
+impl Fate {
+    /// What stands behind the digest.
+    fn mark(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Replied => "r",
+            Self::Dead => "d",
+        }
+    }
 }
 
 const HEAD: usize = 12;
@@ -36,18 +60,25 @@ pub(super) fn unseal<'a>(table: &'static str, bytes: &'a [u8]) -> Result<(u64, &
 }
 
 pub(super) fn seal_key(key: &str, row: Key) -> Vec<u8> {
-    seal(row.seq, &format!("{} {key}", row.digest))
+    seal(row.seq, &format!("{}{} {key}", row.digest, row.fate.mark()))
 }
 
 pub(super) fn unseal_key(key: &str, bytes: &[u8]) -> Result<Key, StoreError> {
     let (seq, text) = unseal("keys", bytes)?;
     match text.split_once(' ') {
-        Some((digest, same)) if same == key => match digest.parse() {
-            Ok(digest) => Ok(Key { seq, digest }),
-            Err(_) => Err(StoreError::damaged("a digest is not a number".into())),
+        Some((digest, same)) if same == key => match marked(digest) {
+            Some((digest, fate)) => Ok(Key { seq, digest, fate }),
+            None => Err(StoreError::damaged("a digest is not a number".into())),
         },
         _ => Err(StoreError::damaged("a row of keys belongs to another key".into())),
     }
+}
+
+fn marked(digest: &str) -> Option<(u64, Fate)> {
+    let all = [Fate::Replied, Fate::Dead];
+    let marked = all.into_iter().find_map(|fate| Some((digest.strip_suffix(fate.mark())?, fate)));
+    let (digest, fate) = marked.unwrap_or((digest, Fate::Plain));
+    Some((digest.parse().ok()?, fate))
 }
 
 /// CRC-32 as in IEEE 802.3, eight bytes at a time.
@@ -108,6 +139,14 @@ mod tests {
         assert_eq!(checksum(b"123456789"), 0xcbf4_3926);
         assert_eq!(checksum(b""), 0);
         assert_eq!(checksum(b"The quick brown fox jumps over the lazy dog"), 0x414f_a339);
+    }
+
+    #[test]
+    fn a_keys_row_tells_what_became_of_its_message() {
+        for fate in [Fate::Plain, Fate::Replied, Fate::Dead] {
+            let key = Key { seq: 7, digest: u64::MAX, fate };
+            assert_eq!(unseal_key("a key", &seal_key("a key", key)).unwrap(), key);
+        }
     }
 
     #[test]

@@ -67,7 +67,7 @@ fn what_is_committed_is_there_after_a_kill_and_after_an_end() {
         output_start: 1,
         buried: vec![(1, serde_json::to_string(&dead).unwrap())],
         watermarks: vec![(far(), 4)],
-        keys: vec![("k".into(), Key { seq: 4, digest: u64::MAX })],
+        keys: vec![("k".into(), Key { seq: 4, digest: u64::MAX, fate: Fate::Dead })],
         outbox: vec![message(&sender, 4)],
         ..Commit::default()
     };
@@ -80,7 +80,7 @@ fn what_is_committed_is_there_after_a_kill_and_after_an_end() {
         assert_eq!(loaded.output.iter().map(|(position, _)| *position).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(loaded.watermarks, [(far(), 4)]);
         assert_eq!((loaded.dead[0].0, loaded.dead[0].1.error.as_str()), (1, "no"));
-        assert_eq!(loaded.keys, [("k".into(), Key { seq: 4, digest: u64::MAX })]);
+        assert_eq!(loaded.keys, [("k".into(), Key { seq: 4, digest: u64::MAX, fate: Fate::Dead })]);
     }
 }
 

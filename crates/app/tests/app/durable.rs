@@ -232,6 +232,25 @@ impl Hooks for Moody {
 }
 
 #[tokio::test]
+async fn a_retry_of_what_is_delivered_or_dead_is_answered_at_once_also_after_a_restart() {
+    let data = fresh_dir();
+    let terminator = terminator_with(Arc::new(Moody(AtomicBool::new(true))));
+    let mut initiator = start(initiating(terminator.local_addr()), &data, Arc::new(PassThrough)).await;
+    let (good, bad) = (json!({"n": 1}), json!({"n": 2}));
+    let delivered = post_with_key(&initiator, "?wait=60s", "good", &good).await;
+    let dead = post_with_key(&initiator, "?wait=60s", "bad", &bad).await;
+    assert_eq!((&delivered.1["delivered"], &dead.1["delivered"]), (&json!(true), &json!(false)));
+    for _ in 0..2 {
+        // Nothing comes that could end the wait: either it is known, or the answer is 202.
+        assert_eq!(post_with_key(&initiator, "?wait=60s", "good", &good).await, delivered);
+        let again = post_with_key(&initiator, "?wait=60s", "bad", &bad).await;
+        assert_eq!((again.0, &again.1["delivered"], &again.1["id"]), (dead.0, &json!(false), &dead.1["id"]));
+        drop(initiator);
+        initiator = start(initiating(terminator.local_addr()), &data, Arc::new(PassThrough)).await;
+    }
+}
+
+#[tokio::test]
 async fn a_dead_message_is_listed_survives_a_restart_and_a_retry_appends_it_at_the_end_once() {
     let data = fresh_dir();
     let hooks = Arc::new(Moody(AtomicBool::new(true)));
