@@ -144,6 +144,16 @@ impl App {
         key: GivenKey,
     ) -> Result<Accepted, TriggerError> {
         let _turn = self.turn(&key.0).await;
+        if let Some(accepted) = self.known(&key)? {
+            return Ok(accepted);
+        }
+        let mut accepted = self.trigger_keyed(payload, headers, Some(key)).await?;
+        accepted.stored().await?;
+        Ok(accepted)
+    }
+
+    /// What was accepted under this key before, if it is the same.
+    pub(crate) fn known(&self, key: &GivenKey) -> Result<Option<Accepted>, TriggerError> {
         match self.outbox.keyed(&key.0) {
             Some((known, accepted)) if known.digest == key.1 => {
                 // The reply may have come before anybody waited here, also before a restart.
@@ -152,19 +162,15 @@ impl App {
                 {
                     self.outbox.replied(id, &reply);
                 }
-                Ok(accepted)
+                Ok(Some(accepted))
             }
-            Some(_) => Err(self.counted(TriggerError::KeyReused(key.0))),
-            None => {
-                let mut accepted = self.trigger_keyed(payload, headers, Some(key)).await?;
-                accepted.stored().await?;
-                Ok(accepted)
-            }
+            Some(_) => Err(self.counted(TriggerError::KeyReused(key.0.clone()))),
+            None => Ok(None),
         }
     }
 
     /// Waits until no other trigger with this key is under way.
-    async fn turn(&self, key: &str) -> Turn<'_> {
+    pub(crate) async fn turn(&self, key: &str) -> Turn<'_> {
         loop {
             // An error would mean that the watch's sender is gone, which `self` owns.
             let _ = self.keys.subscribe().wait_for(|keys| !keys.contains(key)).await;
@@ -267,7 +273,7 @@ impl App {
 }
 
 /// The only trigger with its key while this lives.
-struct Turn<'a> {
+pub(crate) struct Turn<'a> {
     app: &'a App,
     key: String,
 }

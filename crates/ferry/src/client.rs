@@ -1,17 +1,22 @@
 //! A web-app as its local clients reach it: `/output` by HTTP, `/stream` by WebSocket.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, path::Path, str::FromStr, time::Duration};
 
 use anyhow::{Context as _, bail};
 use futures_util::{Sink, SinkExt as _, StreamExt as _};
-use reqwest::{StatusCode, Url};
+use reqwest::{
+    StatusCode, Url,
+    header::{AUTHORIZATION, HeaderValue},
+};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream,
-    tungstenite::{self, Message, protocol::WebSocketConfig},
+    tungstenite::{self, Message, client::IntoClientRequest as _, protocol::WebSocketConfig},
 };
+
+use crate::exit::Usage;
 
 /// Results asked for at a time; the most that a web-app gives.
 const PAGE: usize = 1000;
@@ -58,6 +63,26 @@ impl Base {
     }
 }
 
+/// The header that presents a token.
+pub(crate) struct Bearer(HeaderValue);
+
+impl Bearer {
+    /// Reads a token file, if there is one.
+    pub(crate) fn read(file: Option<&Path>) -> anyhow::Result<Option<Self>> {
+        let Some(file) = file else { return Ok(None) };
+        let text = std::fs::read_to_string(file);
+        let text = text.with_context(|| format!("cannot read the token file {}", file.display()))?;
+        let value = HeaderValue::from_str(&format!("Bearer {}", text.trim_start_matches('\u{feff}').trim()));
+        let value =
+            value.map_err(|_| Usage(format!("{} is not a token file: its text fits no header", file.display())))?;
+        Ok(Some(Self(value)))
+    }
+
+    pub(crate) fn value(&self) -> HeaderValue {
+        self.0.clone()
+    }
+}
+
 /// A result, as `/output` and `/stream` show it.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Arrival<P = Box<RawValue>> {
@@ -90,6 +115,7 @@ pub(crate) struct OutputReader {
     http: reqwest::Client,
     base: Base,
     after: Option<String>,
+    token: Option<Bearer>,
 }
 
 /// What a look at the output gave.
@@ -100,27 +126,27 @@ pub(crate) enum Read {
     Missed,
 }
 
-/// Why nothing could be read.
+/// Why a web-app could not be used.
 #[derive(Debug)]
-pub(crate) enum ReadError {
+pub(crate) enum Failure {
     /// The web-app is away, or not ready. It may be back.
     Away(anyhow::Error),
     /// It will not be otherwise the next time.
     Final(anyhow::Error),
 }
 
-impl From<ReadError> for anyhow::Error {
-    fn from(error: ReadError) -> Self {
+impl From<Failure> for anyhow::Error {
+    fn from(error: Failure) -> Self {
         match error {
-            ReadError::Away(error) | ReadError::Final(error) => error,
+            Failure::Away(error) | Failure::Final(error) => error,
         }
     }
 }
 
 impl OutputReader {
     /// From the oldest result on, or from the one behind that with the id `after`.
-    pub(crate) fn new(base: Base, after: Option<String>) -> anyhow::Result<Self> {
-        Ok(Self { http: http()?, base, after })
+    pub(crate) fn new(base: Base, after: Option<String>, token: Option<Bearer>) -> anyhow::Result<Self> {
+        Ok(Self { http: http()?, base, after, token })
     }
 
     /// The id of the last result that was read.
@@ -129,14 +155,18 @@ impl OutputReader {
     }
 
     /// Reads the next page.
-    pub(crate) async fn next(&mut self) -> Result<Read, ReadError> {
-        let mut url = self.base.join("output").map_err(ReadError::Final)?;
+    pub(crate) async fn next(&mut self) -> Result<Read, Failure> {
+        let mut url = self.base.join("output").map_err(Failure::Final)?;
         url.query_pairs_mut().append_pair("limit", &PAGE.to_string());
         if let Some(after) = &self.after {
             url.query_pairs_mut().append_pair("after", after);
         }
-        let away = |error: reqwest::Error| ReadError::Away(unreachable(&self.base, &error.into()));
-        let response = self.http.get(url).send().await.map_err(away)?;
+        let away = |error: reqwest::Error| Failure::Away(unreachable(&self.base, &error.into()));
+        let mut request = self.http.get(url);
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, token.value());
+        }
+        let response = request.send().await.map_err(away)?;
         let status = response.status();
         if status == StatusCode::GONE {
             self.after = None;
@@ -146,8 +176,8 @@ impl OutputReader {
         let what = || format!("cannot read {}/output", self.base);
         let page: Page = match decode(status, text).with_context(what) {
             Ok(page) => page,
-            Err(error) if status.is_server_error() => return Err(ReadError::Away(error)),
-            Err(error) => return Err(ReadError::Final(error)),
+            Err(error) if status.is_server_error() => return Err(Failure::Away(error)),
+            Err(error) => return Err(Failure::Final(error)),
         };
         if let Some(last) = page.results.last() {
             #[derive(Deserialize)]
@@ -155,7 +185,7 @@ impl OutputReader {
                 id: String,
             }
             let last = serde_json::from_str(last.get()).context("a result has no id");
-            let Id { id } = last.map_err(ReadError::Final)?;
+            let Id { id } = last.map_err(Failure::Final)?;
             self.after = Some(id);
         }
         Ok(Read::Results(page.results))
@@ -195,7 +225,10 @@ pub(crate) enum Notice {
         id: String,
     },
     /// The far side has a message.
-    Delivered,
+    Delivered {
+        /// Of the message.
+        id: String,
+    },
     /// The far side's hook kept refusing a message.
     Dead {
         /// Of the message.
@@ -232,7 +265,7 @@ impl Notice {
             NoticeFrame { id: Some(id), payload: Some(payload), trail: Some(trail), .. } => {
                 Self::Arrived(Arrival { id, payload, trail })
             }
-            NoticeFrame { delivered: Some(true), .. } => Self::Delivered,
+            NoticeFrame { id: Some(id), delivered: Some(true), .. } => Self::Delivered { id },
             NoticeFrame { id: Some(id), error: Some(error), .. } => Self::Dead { id, error },
             NoticeFrame { error: Some(error), .. } => Self::Refused { error },
             NoticeFrame { missed: Some(_), .. } => Self::Missed,
@@ -245,19 +278,50 @@ impl Notice {
 /// A WebSocket to `/stream`.
 pub(crate) struct Stream(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
+/// Triggers that are each known by their number, so that none is taken twice over however many connections.
+pub(crate) struct Series<'a> {
+    pub(crate) key: &'a str,
+    /// The number of the first trigger on this connection.
+    pub(crate) from: u64,
+    pub(crate) token: Option<&'a Bearer>,
+}
+
 impl Stream {
     /// Connects.
     pub(crate) async fn connect(base: &Base) -> anyhow::Result<Self> {
-        let mut url = base.join("stream")?;
+        Ok(Self::connect_to(base.join("stream")?, base, None).await?)
+    }
+
+    /// Connects to go on with a series.
+    pub(crate) async fn connect_to_series(base: &Base, series: &Series<'_>) -> Result<Self, Failure> {
+        let mut url = base.join("stream").map_err(Failure::Final)?;
+        url.query_pairs_mut().append_pair("key", series.key).append_pair("from", &series.from.to_string());
+        Self::connect_to(url, base, series.token).await
+    }
+
+    async fn connect_to(mut url: Url, base: &Base, token: Option<&Bearer>) -> Result<Self, Failure> {
         // http to ws is a change that every URL allows.
         let _ = url.set_scheme("ws");
         let config = WebSocketConfig::default();
-        let connected = tokio_tungstenite::connect_async_with_config(url.as_str(), Some(config), true).await;
+        let request = url.as_str().into_client_request().context("the URL cannot be used");
+        let mut request = request.map_err(Failure::Final)?;
+        if let Some(token) = token {
+            request.headers_mut().insert(AUTHORIZATION, token.value());
+        }
+        let connecting = tokio_tungstenite::connect_async_with_config(request, Some(config), true);
+        let connected = tokio::time::timeout(REQUEST_TIMEOUT, connecting)
+            .await
+            .map_err(|_| Failure::Away(anyhow::anyhow!("{base} does not answer within {REQUEST_TIMEOUT:?}")))?;
         let (websocket, _) = connected.map_err(|error| match error {
             tungstenite::Error::Http(response) => {
-                anyhow::anyhow!("{url} answered {}; is this a ferry web-app?", response.status())
+                let status = response.status();
+                let body = response.body().as_deref().unwrap_or_default();
+                let why = serde_json::from_slice(body).map(|Refusal { error }| error);
+                let why = why.unwrap_or_else(|_| "is this a ferry web-app?".into());
+                let error = anyhow::anyhow!("{base}/stream answered {status}: {why}");
+                if status.is_server_error() { Failure::Away(error) } else { Failure::Final(error) }
             }
-            error => unreachable(base, &error.into()),
+            error => Failure::Away(unreachable(base, &error.into())),
         })?;
         Ok(Self(websocket))
     }

@@ -1,8 +1,12 @@
 //! `GET /stream`: a WebSocket for a local client that sends many messages, or wants to see them as they come.
 //!
-//! In: each text frame is a trigger. Out, all JSON text frames: `{"id"}` for each trigger once it is stored, in order;
-//! `{"id", "delivered", …}` once the far side has it; every result that arrives, as in `/output`; `{"error"}` for a
-//! frame that cannot be a trigger; `{"missed": n}` when the output dropped results before this client read them.
+//! In: each text frame is a trigger. Out, all JSON text frames: for each trigger, in order, `{"id"}` once it is stored, or
+//! `{"error"}` if it cannot be one; `{"id", "delivered", …}` once the far side has it; every result that arrives, as in
+//! `/output`; `{"missed": n}` when the output dropped results before this client read them.
+//!
+//! With `?key=K` the triggers are a series: the first has the idempotency key `K-N`, with N from `?from=`, or else 1, and each further
+//! one the next number. A client that has lost its connection goes on with the number of the first trigger that it
+//! knows nothing of; what was stored already is answered by its id, and not stored again.
 //!
 //! One task does it all and waits for the client's socket before anything else, so a client that does not read is not
 //! read from either, and costs no memory but what it has sent.
@@ -11,55 +15,67 @@ use std::collections::{BTreeMap, VecDeque};
 use std::future::pending;
 use std::sync::Arc;
 
+use axum::extract::rejection::QueryRejection;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::{Extension, State};
+use axum::extract::{Extension, Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use futures_util::{FutureExt, SinkExt, StreamExt};
+use serde::Deserialize;
 use serde_json::json;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
-use super::trigger::{notice, parse_payload};
+use super::trigger::{digest, notice, parse_payload};
 use super::{ApiError, Client, same_origin};
-use crate::app::{App, Prepared, TriggerError};
+use crate::app::{App, Prepared, TriggerError, Turn};
 use crate::message::MessageId;
-use crate::outbox::{Accepted, Verdict};
+use crate::outbox::{Accepted, GivenKey, Verdict};
 use crate::output::Batch;
 use crate::socket::{self, Incoming, Outgoing, PING_EVERY, Reader, SILENCE_MAX, Socket, SocketError, Writer};
-use crate::store::StoreError;
 
-/// Triggers taken and not yet stored.
-const UNSTORED_MAX: usize = 1024;
+/// Triggers taken and not yet answered.
+const OWED_MAX: usize = 1024;
+/// The name of a series, in characters.
+const SERIES_MAX: usize = 200;
 /// Results written at a time.
 const BATCH: usize = 64;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StreamQuery {
+    key: Option<String>,
+    from: Option<u64>,
+}
 
 pub(super) async fn stream(
     State(app): State<Arc<App>>,
     Extension(client): Extension<Client>,
+    query: Result<Query<StreamQuery>, QueryRejection>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     same_origin(&headers)?;
+    let Query(query) = query.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+    let series = Series::from_query(query)?;
     let upgrade = upgrade.map_err(ApiError::not_a_websocket)?;
     // From here on the client sees everything that arrives, also what comes while the upgrade is still under way.
     let position = app.output.end();
     let token = app.tasks.token();
     Ok(socket::limited(upgrade).on_upgrade(async move |socket| {
-        serve(&app, socket.into(), position).await;
+        serve(&app, socket.into(), position, series).await;
         drop((token, client));
     }))
 }
 
-async fn serve(app: &App, mut socket: Socket, position: u64) {
+async fn serve(app: &App, mut socket: Socket, position: u64, series: Option<Series>) {
     app.metrics.stream_websockets.inc();
-    let mut desk = Desk { app, position, unstored: VecDeque::new(), pending: VecDeque::new(), held: None };
+    let mut desk = Desk { app, position, series, owed: VecDeque::new(), pending: VecDeque::new(), held: None };
     let parting = tokio::select! {
         parting = desk.run(&mut socket) => parting,
         () = app.phases.closing.cancelled() => Parting::Draining,
     };
-    drop(desk);
     app.metrics.stream_websockets.dec();
     debug!(%parting, "stream client left");
     let code = match parting {
@@ -72,6 +88,55 @@ async fn serve(app: &App, mut socket: Socket, position: u64) {
         () = socket.close(code, &reason) => {}
         () = app.phases.ended.cancelled() => {}
     }
+    desk.leave().await;
+}
+
+/// The triggers of a client that may come back.
+struct Series {
+    key: String,
+    /// The number of the next trigger.
+    next: u64,
+}
+
+impl Series {
+    fn from_query(StreamQuery { key, from }: StreamQuery) -> Result<Option<Self>, ApiError> {
+        let is_fit =
+            |key: &String| (1..=SERIES_MAX).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
+        match (key, from) {
+            (Some(key), from) if is_fit(&key) => Ok(Some(Self { key, next: from.unwrap_or(1) })),
+            (None, None) => Ok(None),
+            _ => Err(ApiError::bad_request(format!(
+                "?key= is the name of a series of triggers, 1 to {SERIES_MAX} characters of visible ASCII, and ?from= the \
+                 number in it of the first one"
+            ))),
+        }
+    }
+
+    /// The idempotency key of the next trigger.
+    fn next_key(&mut self) -> String {
+        let key = format!("{}-{}", self.key, self.next);
+        self.next += 1;
+        key
+    }
+}
+
+/// What a client is owed for a trigger.
+struct Owed<'a> {
+    answer: Answer,
+    /// Nobody else takes a trigger with its key before this one can be found by it.
+    _turn: Option<Turn<'a>>,
+}
+
+enum Answer {
+    Accepted(Accepted),
+    /// The frame that says why not.
+    Refused(String),
+}
+
+/// A trigger between its hook and the outbox.
+struct Waiting<'a> {
+    prepared: Prepared,
+    key: Option<(GivenKey, Turn<'a>)>,
 }
 
 /// Why a stream client is no longer served.
@@ -92,17 +157,19 @@ struct Desk<'a> {
     app: &'a App,
     /// How far into the output the client has seen.
     position: u64,
-    /// Triggers whose id is owed.
-    unstored: VecDeque<Accepted>,
+    /// Of a client that may come back.
+    series: Option<Series>,
+    /// Answers to triggers, in their order.
+    owed: VecDeque<Owed<'a>>,
     /// Triggers whose notice is owed. No longer than the outbox, because none is added while one cannot be written.
     pending: VecDeque<(MessageId, Accepted)>,
     /// A trigger that waits for room in the outbox; no other is read meanwhile.
-    held: Option<Prepared>,
+    held: Option<Waiting<'a>>,
 }
 
 enum Event {
     Frame(Option<Result<Incoming, SocketError>>),
-    Stored(Result<MessageId, StoreError>),
+    Answered(Result<MessageId, String>),
     Settled(Verdict),
     Arrived(Batch),
     Room,
@@ -110,7 +177,7 @@ enum Event {
     Silent,
 }
 
-impl Desk<'_> {
+impl<'a> Desk<'a> {
     async fn run(&mut self, socket: &mut Socket) -> Parting {
         let mut heard = Instant::now();
         loop {
@@ -134,17 +201,19 @@ impl Desk<'_> {
         match event {
             Event::Frame(frame) => {
                 *heard = Instant::now();
-                self.take(frame.ok_or(Parting::Left)??, writer).await
+                self.take(frame.ok_or(Parting::Left)??).await
             }
-            Event::Stored(result) => {
-                let accepted = self.unstored.pop_front();
+            Event::Answered(result) => {
+                let owed = self.owed.pop_front();
                 let answer = match result {
                     Ok(id) => {
                         let answer = json!({"id": id}).to_string();
-                        self.pending.extend(accepted.map(|accepted| (id, accepted)));
+                        if let Some(Owed { answer: Answer::Accepted(accepted), .. }) = owed {
+                            self.pending.push_back((id, accepted));
+                        }
                         answer
                     }
-                    Err(error) => ApiError::from(TriggerError::from(error)).frame(),
+                    Err(error) => error,
                 };
                 feed(writer, Outgoing::Text(answer)).await
             }
@@ -154,7 +223,10 @@ impl Desk<'_> {
             },
             Event::Arrived(batch) => self.show(batch, writer).await,
             Event::Room => match self.held.take() {
-                Some(prepared) => self.accept(prepared, writer).await,
+                Some(waiting) => {
+                    self.accept(waiting);
+                    Ok(())
+                }
                 None => Ok(()),
             },
             Event::Idle => feed(writer, Outgoing::Ping).await,
@@ -164,11 +236,14 @@ impl Desk<'_> {
 
     /// Every branch is cancel-safe: an event that is not returned is not lost.
     async fn next_event(&mut self, reader: &mut Reader, idle: Instant, silent: Instant) -> Event {
-        let Self { app, position, unstored, pending: settling, held } = self;
-        let reading = held.is_none() && unstored.len() < UNSTORED_MAX;
-        let stored = async {
-            match unstored.front_mut() {
-                Some(accepted) => accepted.stored().await,
+        let Self { app, position, owed, pending: settling, held, series: _ } = self;
+        let reading = held.is_none() && owed.len() < OWED_MAX;
+        let answered = async {
+            match owed.front_mut().map(|owed| &mut owed.answer) {
+                Some(Answer::Accepted(accepted)) => {
+                    accepted.stored().await.map_err(|error| ApiError::from(TriggerError::from(error)).frame())
+                }
+                Some(Answer::Refused(error)) => Err(error.clone()),
                 None => pending().await,
             }
         };
@@ -180,13 +255,13 @@ impl Desk<'_> {
         };
         let room = async {
             match held {
-                Some(prepared) => app.outbox.room(prepared.bytes()).await,
+                Some(waiting) => app.outbox.room(waiting.prepared.bytes()).await,
                 None => pending().await,
             }
         };
         tokio::select! {
             frame = reader.next(), if reading => Event::Frame(frame),
-            result = stored => Event::Stored(result),
+            result = answered => Event::Answered(result),
             verdict = settled => Event::Settled(verdict),
             batch = app.output.since(*position, BATCH) => Event::Arrived(batch),
             () = room => Event::Room,
@@ -196,36 +271,76 @@ impl Desk<'_> {
     }
 
     /// Takes what the client sent.
-    async fn take(&mut self, incoming: Incoming, writer: &mut Writer) -> Result<(), Parting> {
-        let payload = match incoming {
+    async fn take(&mut self, incoming: Incoming) -> Result<(), Parting> {
+        let text = match incoming {
             Incoming::Alive => return Ok(()),
             Incoming::Closed { .. } => return Err(Parting::Left),
             Incoming::Binary => Err(ApiError::bad_request("a trigger is a text frame, not a binary one".into())),
-            Incoming::Text(text) => parse_payload(text.as_bytes()),
+            Incoming::Text(text) => Ok(text),
         };
-        let prepared = match payload {
-            Ok(payload) => self.app.prepare(payload, &BTreeMap::new()).await.map_err(ApiError::from),
+        let key = self.series.as_mut().map(Series::next_key);
+        let answer = match text {
+            Ok(text) => self.trigger(&text, key).await,
             Err(error) => Err(error),
         };
-        match prepared {
-            Ok(prepared) => self.accept(prepared, writer).await,
-            Err(error) => feed(writer, Outgoing::Text(error.frame())).await,
+        match answer {
+            Ok(Some(waiting)) => self.accept(waiting),
+            Ok(None) => {}
+            Err(error) => self.refuse(&error),
         }
+        Ok(())
+    }
+
+    /// Prepares a trigger, unless it is known by its key: then its answer is owed already.
+    async fn trigger(&mut self, text: &str, key: Option<String>) -> Result<Option<Waiting<'a>>, ApiError> {
+        let app = self.app;
+        let payload = parse_payload(text.as_bytes())?;
+        let key = match key {
+            Some(key) => {
+                let turn = app.turn(&key).await;
+                let key = (key, digest(text.as_bytes()));
+                if let Some(accepted) = app.known(&key)? {
+                    self.owed.push_back(Owed { answer: Answer::Accepted(accepted), _turn: None });
+                    return Ok(None);
+                }
+                Some((key, turn))
+            }
+            None => None,
+        };
+        let prepared = app.prepare(payload, &BTreeMap::new()).await?;
+        Ok(Some(Waiting { prepared, key }))
     }
 
     /// Puts a trigger into the outbox, or holds it until there is room: the client is slowed, and nothing is refused.
-    async fn accept(&mut self, prepared: Prepared, writer: &mut Writer) -> Result<(), Parting> {
-        if !self.app.outbox.has_room(prepared.bytes()) {
-            self.held = Some(prepared);
-            return Ok(());
+    fn accept(&mut self, waiting: Waiting<'a>) {
+        if !self.app.outbox.has_room(waiting.prepared.bytes()) {
+            self.held = Some(waiting);
+            return;
         }
-        match self.app.accept(&prepared, None) {
-            Ok(accepted) => self.unstored.push_back(accepted),
+        let key = waiting.key.as_ref().map(|(key, _)| key.clone());
+        match self.app.accept(&waiting.prepared, key) {
+            Ok(accepted) => {
+                let turn = waiting.key.map(|(_, turn)| turn);
+                self.owed.push_back(Owed { answer: Answer::Accepted(accepted), _turn: turn });
+            }
             // Another client was faster.
-            Err(TriggerError::Full(_)) => self.held = Some(prepared),
-            Err(error) => feed(writer, Outgoing::Text(ApiError::from(error).frame())).await?,
+            Err(TriggerError::Full(_)) => self.held = Some(waiting),
+            Err(error) => self.refuse(&error.into()),
         }
-        Ok(())
+    }
+
+    fn refuse(&mut self, error: &ApiError) {
+        self.owed.push_back(Owed { answer: Answer::Refused(error.frame()), _turn: None });
+    }
+
+    /// Keeps others from taking triggers with keys that cannot be found yet, until they can.
+    async fn leave(self) {
+        for mut owed in self.owed {
+            if let Answer::Accepted(accepted) = &mut owed.answer {
+                // What is not stored may be sent again.
+                let _ = accepted.stored().await;
+            }
+        }
     }
 
     async fn show(&mut self, batch: Batch, writer: &mut Writer) -> Result<(), Parting> {

@@ -172,7 +172,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
 }
 
 /// Tells one body from another. Not for security: who can send a trigger can choose its key.
-fn digest(body: &[u8]) -> u64 {
+pub(super) fn digest(body: &[u8]) -> u64 {
     // FNV-1a: short, and the same in every version.
     body.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ferry_app::Webapp;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -158,4 +159,66 @@ async fn a_page_from_another_origin_is_refused() {
     }
     let (status, body) = get(&initiator, "/stream").await;
     assert!(status == 400 && body["error"].as_str().unwrap().contains("WebSocket client"), "{status} {body}");
+}
+
+async fn connect_to(webapp: &Webapp, query: &str) -> StreamClient {
+    let url = format!("ws://{}/stream{query}", webapp.local_addr());
+    StreamClient(tokio_tungstenite::connect_async(url).await.unwrap().0)
+}
+
+#[tokio::test]
+async fn a_series_goes_on_over_another_connection_and_nothing_is_taken_twice() {
+    let terminator = terminator();
+    let initiator = initiator(terminator.local_addr());
+    let mut sent = 0;
+    // Each connection is lost at another point, with answers that nobody has read.
+    for (from, to, read) in [(1, 40, 0), (1, 60, 30), (31, 61, 3), (20, 80, 61)] {
+        let mut client = connect_to(&initiator, &format!("?key=import-7&from={from}")).await;
+        for n in from..=to {
+            client.send(&json!({"n": n})).await;
+        }
+        let mut ids = Vec::new();
+        while ids.len() < read {
+            let frame = client.next().await;
+            if frame.get("delivered").is_none() {
+                ids.push(frame["id"].as_str().unwrap().to_owned());
+            }
+        }
+        sent = to;
+    }
+    let results = results(&terminator, sent).await;
+    assert_eq!(numbers(&results), (1..=sent as u64).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn every_trigger_is_answered_in_order_also_one_that_is_refused() {
+    let initiator = initiator(nowhere().await);
+    let mut client = connect_to(&initiator, "?key=k&from=5").await;
+    client.send(&json!({"n": 1})).await;
+    client.0.send(Message::text("[2]")).await.unwrap();
+    client.send(&json!({"n": 3})).await;
+    let mut answers = [client.next().await, client.next().await, client.next().await];
+    assert!(answers[0]["id"].is_string() && answers[2]["id"].is_string(), "{answers:?}");
+    assert!(answers[1]["error"].as_str().unwrap().contains("an array"), "{answers:?}");
+    // The same again, and what has another body under the same number.
+    let mut again = connect_to(&initiator, "?key=k&from=5").await;
+    again.send(&json!({"n": 1})).await;
+    again.0.send(Message::text("[2]")).await.unwrap();
+    again.send(&json!({"n": 4})).await;
+    assert_eq!(again.next().await, answers[0]);
+    assert_eq!(again.next().await, answers[1]);
+    answers[2] = again.next().await;
+    assert!(answers[2]["error"].as_str().unwrap().contains("another"), "{answers:?}");
+}
+
+#[tokio::test]
+async fn a_series_that_cannot_be_is_refused_with_what_it_is() {
+    let webapp = initiator(nowhere().await);
+    let long = format!("?key={}", "x".repeat(201));
+    for query in ["?key=", "?from=1", "?key=%0a", "?key=k&from=x", "?keys=k", long.as_str()] {
+        let url = format!("ws://{}/stream{query}", webapp.local_addr());
+        let error = tokio_tungstenite::connect_async(url).await.unwrap_err();
+        let tokio_tungstenite::tungstenite::Error::Http(response) = error else { panic!("{query}: {error}") };
+        assert_eq!(response.status().as_u16(), 400, "{query}");
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write as _},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -9,7 +10,7 @@ use owo_colors::OwoColorize as _;
 use serde_json::value::RawValue;
 
 use crate::{
-    client::{Base, OutputReader, Read, ReadError},
+    client::{Base, Bearer, Failure, OutputReader, Read},
     console::Console,
     exit::chain,
 };
@@ -40,11 +41,14 @@ pub(crate) struct Args {
     /// Begin behind the result with this id, and not with the oldest.
     #[arg(long, value_name = "ID")]
     after: Option<String>,
+    /// A file with the token that the web-app asks for.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
 }
 
 /// Prints it, page by page.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    let mut output = OutputReader::new(args.url, args.after)?;
+    let mut output = OutputReader::new(args.url, args.after, Bearer::read(args.token_file.as_deref())?)?;
     let console = Console::stderr()?;
     let warn = |text: &str| console.print(format_args!("{} {text}", "warning:".yellow().bold()));
     // A web-app that was never there is more likely a wrong URL than one that is restarted.
@@ -52,7 +56,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let mut away: Option<Duration> = None;
     loop {
         let read = match output.next().await {
-            Err(ReadError::Away(error)) if args.follow && was_there => {
+            Err(Failure::Away(error)) if args.follow && was_there => {
                 if away.is_none() {
                     warn(&format!("{}; waiting for it", chain(&error)));
                 }

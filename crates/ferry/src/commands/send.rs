@@ -1,23 +1,30 @@
 //! `ferry send URL`: JSON lines from standard input into a web-app's `/stream`.
 
+mod job;
 mod lines;
 mod message;
 
-use std::{cell::RefCell, fmt, time::Instant};
+use std::{
+    cell::RefCell,
+    fmt,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, bail};
 use futures_util::{Sink, SinkExt as _};
 use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
 use owo_colors::OwoColorize as _;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use crate::{
-    client::{Base, Notice, Notices, Stream},
+    client::{Base, Bearer, Failure, Notices, Series, Stream},
     console::Console,
     exit::chain,
     rate::Rate,
 };
+use job::{Job, Outcome, Tally};
+use lines::Line;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,9 +32,15 @@ Examples:
   echo '{\"hello\": \"world\"}' | ferry send http://127.0.0.1:8000
   journalctl -f -o json | ferry send http://127.0.0.1:8000
   ferry send http://127.0.0.1:8000 --message '{\"n\": 1}' --wait 1m      one message, and the far side's answer
+  ferry send http://127.0.0.1:8000 --key import-7 < messages.jsonl   run again, it sends only what is missing
 
-A line that is not a JSON object is reported with its number and left out; all others are sent. The exit code is 0 once
-every line of the input has been delivered to the far side, 1 if any has not.";
+A line that is not a JSON object is reported with its number and left out; all others are sent. A web-app that is restarted is
+waited for, and each line is sent once. The exit code is 0 once every line of the input has been delivered to the far
+side, 1 if any has not.";
+
+/// Between two attempts to reach a web-app that is away: from the first on twice as long each time, up to the last.
+const RETRY_DELAYS: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(4)];
+const LOST: &str = "the connection to the web-app was lost";
 
 /// Stream JSON lines from standard input into a web-app, and wait until the far side has them.
 #[derive(Debug, clap::Args)]
@@ -39,44 +52,35 @@ pub(crate) struct Args {
     single: message::Single,
 }
 
-/// What became of the lines so far.
-#[derive(Debug, Default)]
-struct Tally {
-    /// Lines that are no JSON object.
-    bad: u64,
-    sent: u64,
-    accepted: u64,
-    refused: u64,
-    delivered: u64,
-    dead: u64,
-}
-
-impl Tally {
-    /// Whether every line sent has been answered, and every one accepted has arrived or is known not to.
-    fn settled(&self) -> bool {
-        self.accepted + self.refused == self.sent && self.delivered + self.dead == self.accepted
-    }
-}
-
 /// Sends the lines and waits for their delivery.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     if let Some(message) = &args.single.message {
         return message::run(&args.url, message, &args.single).await;
     }
-    let (writer, notices) = Stream::connect(&args.url).await?.split();
+    let key = args.single.key.map_or_else(message::fresh_key, Ok)?;
+    let token = Bearer::read(args.single.token_file.as_deref())?;
     let started = Instant::now();
-    let job = Job { tally: RefCell::default(), progress: progress_bar(), console: Console::stderr()? };
-    let (all_sent, sending) = oneshot::channel();
+    let sender = Sender {
+        base: args.url,
+        key,
+        token,
+        job: RefCell::new(Job::new()),
+        room: Notify::new(),
+        progress: progress_bar(),
+        console: Console::stderr()?,
+    };
     let ended = tokio::select! {
-        ended = async { tokio::try_join!(job.send(writer, lines::from_stdin(), all_sent), job.watch(notices, sending)) } => {
-            ended.map(|_| ())
-        }
+        ended = sender.run() => ended,
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
     };
-    job.progress.finish_and_clear();
-    let tally = job.tally.take();
-    summarise(&job.console, &tally, started);
+    sender.progress.finish_and_clear();
+    let job = sender.job.borrow();
+    summarise(&sender.console, &job.tally, started);
+    if let (Err(error), Some(line)) = (&ended, job.stored_to()) {
+        bail!("{}; the web-app has stored the lines up to {line}, and sends them on", chain(error));
+    }
     ended?;
+    let tally = &job.tally;
     let lost = tally.bad + tally.refused + tally.dead;
     if lost > 0 {
         bail!("{} of {} lines were not delivered", HumanCount(lost), HumanCount(tally.sent + tally.bad));
@@ -109,92 +113,148 @@ fn progress_bar() -> ProgressBar {
             let _ = write!(text, "{}", Rate(state.per_sec()));
         }));
     }
-    bar.enable_steady_tick(std::time::Duration::from_millis(100));
+    bar.enable_steady_tick(Duration::from_millis(100));
     bar
 }
 
-struct Job {
-    tally: RefCell<Tally>,
+struct Sender {
+    base: Base,
+    /// The name of the series that the lines are sent as.
+    key: String,
+    token: Option<Bearer>,
+    job: RefCell<Job>,
+    /// There is room for another line, or the last line is settled.
+    room: Notify,
     progress: ProgressBar,
     /// Not to wait for a reader of it: lines are sent all the same.
     console: Console,
 }
 
-impl Job {
-    /// Sends every line that is a JSON object; then `all_sent` says so.
+/// Why a connection has ended before everything was settled.
+struct Lost(anyhow::Error);
+
+impl Sender {
+    async fn run(&self) -> anyhow::Result<()> {
+        let mut lines = lines::from_stdin();
+        // A web-app that was never there is more likely a wrong URL than one that is restarted.
+        let mut stream = self.connect().await.map_err(anyhow::Error::from)?;
+        loop {
+            let (writer, notices) = stream.split();
+            let conversation = async {
+                tokio::select! {
+                    sent = self.send(writer, &mut lines) => sent,
+                    watched = self.watch(notices) => watched,
+                }
+            };
+            match conversation.await {
+                Ok(()) => return Ok(()),
+                Err(Lost(error)) => self.warn(&format!("{}; waiting for the web-app to go on", chain(&error))),
+            }
+            stream = self.connect_again().await?;
+            self.warn("the web-app is back; going on");
+        }
+    }
+
+    async fn connect(&self) -> Result<Stream, Failure> {
+        let from = self.job.borrow_mut().connect();
+        Stream::connect_to_series(&self.base, &Series { key: &self.key, from, token: self.token.as_ref() }).await
+    }
+
+    async fn connect_again(&self) -> anyhow::Result<Stream> {
+        let mut delay = RETRY_DELAYS[0];
+        loop {
+            tokio::time::sleep(delay).await;
+            match self.connect().await {
+                Ok(stream) => return Ok(stream),
+                Err(Failure::Away(_)) => delay = (delay * 2).min(RETRY_DELAYS[1]),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Sends what is still under way again, then each further line that is a JSON object. Ends only with the connection.
     async fn send(
         &self,
         mut writer: impl Sink<Message, Error = tungstenite::Error> + Unpin,
-        mut lines: mpsc::Receiver<lines::Line>,
-        all_sent: oneshot::Sender<()>,
-    ) -> anyhow::Result<()> {
-        const LOST: &str = "the connection to the web-app was lost";
+        lines: &mut mpsc::Receiver<Line>,
+    ) -> Result<(), Lost> {
+        let lost = |error: tungstenite::Error| Lost(anyhow::Error::from(error).context(LOST));
+        let (mut number, end) = (self.job.borrow().first(), self.job.borrow().next_number());
+        while number < end {
+            // What is settled meanwhile has been answered, so it was sent.
+            let payload = self.job.borrow().again(number);
+            if let Some(payload) = payload {
+                writer.feed(Message::text(payload)).await.map_err(lost)?;
+            }
+            number += 1;
+        }
         loop {
+            // Before a line is taken: one that is taken and not yet known would be lost with the connection.
+            if !self.job.borrow().has_room() {
+                writer.flush().await.map_err(lost)?;
+                while !self.job.borrow().has_room() {
+                    self.room.notified().await;
+                }
+            }
             let line = match lines.try_recv() {
                 Ok(line) => line,
                 Err(_) => {
-                    writer.flush().await.context(LOST)?;
+                    writer.flush().await.map_err(lost)?;
                     match lines.recv().await {
                         Some(line) => line,
                         None => break,
                     }
                 }
             };
-            match line.payload.with_context(|| format!("line {}", line.number)) {
-                Ok(payload) => {
-                    self.tally.borrow_mut().sent += 1;
-                    self.progress.inc_length(1);
-                    writer.feed(Message::text(payload)).await.context(LOST)?;
-                }
-                Err(error) => {
-                    self.tally.borrow_mut().bad += 1;
-                    self.complain(&error);
-                }
+            if let Some(payload) = self.take(line) {
+                writer.feed(Message::text(payload)).await.map_err(lost)?;
             }
         }
-        // An error would mean that nobody watches any more, which ends this as well.
-        let _ = all_sent.send(());
-        Ok(())
-    }
-
-    /// Counts what the web-app says until everything is settled.
-    async fn watch(&self, mut notices: Notices, mut sending: oneshot::Receiver<()>) -> anyhow::Result<()> {
-        let mut all_sent = false;
-        while !(all_sent && self.tally.borrow().settled()) {
-            tokio::select! {
-                _ = &mut sending, if !all_sent => all_sent = true,
-                notice = notices.next() => match notice? {
-                    Some(notice) => self.count(notice),
-                    None => bail!("the web-app closed the connection before everything was delivered; is it restarting?"),
-                },
-            }
+        self.job.borrow_mut().input_ended = true;
+        while !self.job.borrow().is_settled() {
+            self.room.notified().await;
         }
         Ok(())
     }
 
-    fn count(&self, notice: Notice) {
-        let mut tally = self.tally.borrow_mut();
-        match notice {
-            Notice::Accepted { .. } => tally.accepted += 1,
-            Notice::Delivered => {
-                tally.delivered += 1;
-                self.progress.inc(1);
+    fn take(&self, line: Line) -> Option<String> {
+        let mut job = self.job.borrow_mut();
+        match line.payload.with_context(|| format!("line {}", line.number)) {
+            Ok(payload) => {
+                self.progress.inc_length(1);
+                Some(job.add(line.number, payload))
             }
-            Notice::Dead { id, error } => {
-                tally.dead += 1;
-                self.complain(&anyhow::anyhow!("message {id}: the far side's hook kept refusing it: {error}"));
+            Err(error) => {
+                job.tally.bad += 1;
+                self.complain(&chain(&error));
+                None
             }
-            Notice::Refused { error } => {
-                tally.refused += 1;
-                self.complain(&anyhow::anyhow!("a line was refused by the web-app: {error}"));
-            }
-            // The far side's messages are for `ferry output`.
-            Notice::Arrived(_) | Notice::Missed => {}
         }
     }
 
-    fn complain(&self, error: &anyhow::Error) {
-        let text = format!("{} {}", "error:".red().bold(), chain(error));
+    /// Counts what the web-app says, until the connection ends.
+    async fn watch(&self, mut notices: Notices) -> Result<(), Lost> {
+        loop {
+            let notice = match notices.next().await.map_err(Lost)? {
+                Some(notice) => notice,
+                None => return Err(Lost(anyhow::anyhow!("the web-app closed the connection"))),
+            };
+            match self.job.borrow_mut().handle(notice) {
+                Some(Outcome::Delivered) => self.progress.inc(1),
+                Some(Outcome::Failed(text)) => self.complain(&text),
+                None => {}
+            }
+            self.room.notify_one();
+        }
+    }
+
+    fn complain(&self, text: &str) {
+        let text = format!("{} {text}", "error:".red().bold());
+        self.progress.suspend(|| self.console.print(text));
+    }
+
+    fn warn(&self, text: &str) {
+        let text = format!("{} {text}", "warning:".yellow().bold());
         self.progress.suspend(|| self.console.print(text));
     }
 }

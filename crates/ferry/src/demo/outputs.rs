@@ -59,7 +59,7 @@ impl Outputs {
 }
 
 async fn read(base: &Base) -> anyhow::Result<Vec<Received>> {
-    let mut output = OutputReader::new(base.clone(), None)?;
+    let mut output = OutputReader::new(base.clone(), None, None)?;
     let mut results = Vec::new();
     loop {
         match output.next().await? {

@@ -148,7 +148,7 @@ async fn run(
 fn take(notice: Notice, outgoing: &mut Direction, incoming: &mut Direction) -> anyhow::Result<()> {
     match notice {
         Notice::Accepted { id } => outgoing.ids.push(id),
-        Notice::Delivered => outgoing.delivered += 1,
+        Notice::Delivered { .. } => outgoing.delivered += 1,
         Notice::Dead { id, error } => outgoing.refused.push(format!("{id}: {error}")),
         Notice::Refused { error } => outgoing.refused.push(error),
         Notice::Arrived(arrival) => incoming.arrived(&arrival, Instant::now()),

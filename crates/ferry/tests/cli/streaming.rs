@@ -1,5 +1,8 @@
 //! `ferry send` and `ferry output` against the two web-apps, without a tunnel between them.
 
+use std::io::Write as _;
+use std::process::Stdio;
+
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -79,7 +82,7 @@ fn a_single_message_that_nobody_takes_is_a_failure_that_says_why() {
         "ws://127.0.0.1:1/ws",
     ]));
     let url = format!("http://{}", address(&ready, "listen"));
-    let sent = ferry(&["send", &url, "--message", "{}", "--wait", "10ms"]);
+    let sent = ferry(&["send", &url, "--message", "{}", "--wait", "2s"]);
     assert_eq!(code(&sent), 1);
     assert!(stderr(&sent).contains("is accepted and still on its way"), "{}", stderr(&sent));
     drop(running);
@@ -197,11 +200,64 @@ fn follow_goes_on_after_a_restart_of_its_web_app_and_after_an_id_that_is_given()
     assert_eq!(again, at);
     send(2);
     assert_eq!((numbers(&first), numbers(&follow.line(|_| true))), (vec![1], vec![2]));
-    assert!(said().contains("is back"), "{}", said());
+    eventually("the notice", || said().contains("is back").then_some(()));
 
     let id = serde_json::from_str::<Value>(&first).unwrap()["id"].as_str().unwrap().to_owned();
     assert_eq!(numbers(&stdout(&ferry(&["output", &base, "--after", &id]))), [2]);
     drop(terminator);
     let cut = ferry(&["output", &base, "--after", &id]);
     assert!(code(&cut) == 1 && stderr(&cut).contains(&format!("go on with --after {id}")), "{}", stderr(&cut));
+}
+
+#[test]
+fn send_goes_on_when_its_web_app_is_killed_and_sends_each_line_once() {
+    let (_terminator, ready) = Running::role(&mut command(&["terminator", "--listen", "127.0.0.1:0"]));
+    let terminator = format!("http://{}", address(&ready, "listen"));
+    let peer = format!("ws://{}/ws", address(&ready, "listen"));
+    let dir = crate::support::fresh_dir();
+    let start = |listen: &str| {
+        let mut initiator = command(&["initiator", "--listen", listen, "--auto-trigger", "0", "--peer", &peer]);
+        let (running, ready) = Running::role(initiator.env("FERRY_DATA", &dir));
+        (running, address(&ready, "listen").to_string())
+    };
+    let (mut initiator, at) = start("127.0.0.1:0");
+    let url = format!("http://{at}");
+    let log = tempfile::tempdir().unwrap();
+    let log = log.path().join("log");
+    let mut send =
+        command(&["send", &url]).stdin(Stdio::piped()).stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
+    let mut input = send.stdin.take().unwrap();
+    let (lines, more) = std::sync::mpsc::channel::<std::ops::Range<u64>>();
+    let feeder = std::thread::spawn(move || {
+        for n in more.into_iter().flatten() {
+            writeln!(input, "{{\"n\": {n}}}").unwrap();
+        }
+    });
+    let kept = || stdout(&ferry(&["output", &terminator])).lines().count();
+    for round in 0..3 {
+        let before = kept();
+        lines.send(round * 1000..(round + 1) * 1000).unwrap();
+        // In the middle of them.
+        eventually("some of the lines", || (kept() > before).then_some(()));
+        // Killed, not asked to end.
+        drop(initiator);
+        (initiator, _) = start(&at);
+    }
+    drop(lines);
+    feeder.join().unwrap();
+    let status = eventually("the end of send", || send.try_wait().unwrap());
+    let said = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert!(said.contains("3,000 sent, 3,000 delivered") && said.contains("is back"), "{said}");
+    assert_eq!(numbers(&stdout(&ferry(&["output", &terminator]))), (0..3000).collect::<Vec<_>>());
+}
+
+#[test]
+fn an_input_that_is_sent_again_under_its_name_is_the_same_messages() {
+    let pair = pair("10000");
+    for _ in 0..2 {
+        let sent = ferry_with_input(&["send", &pair.initiator, "--key", "import-7"], "{\"n\": 1}\n{\"n\": 2}\n");
+        assert_eq!(code(&sent), 0, "{}", stderr(&sent));
+    }
+    assert_eq!(numbers(&stdout(&ferry(&["output", &pair.terminator]))), [1, 2]);
 }

@@ -8,7 +8,10 @@ use reqwest::{StatusCode, header};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::{client::Base, exit::Usage};
+use crate::{
+    client::{Base, Bearer},
+    exit::Usage,
+};
 
 /// Between two attempts at a web-app that is not there, or has no room.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -24,12 +27,13 @@ pub(super) struct Single {
     /// How long to wait until the far side has the message, such as 500ms or 2m.
     #[arg(long, value_name = "TIME", default_value = "30s", requires = "message", value_parser = humantime::parse_duration)]
     wait: Duration,
-    /// The Idempotency-Key of the message, so that sending it again is harmless [default: one of its own].
-    #[arg(long, value_name = "KEY", requires = "message")]
-    key: Option<String>,
+    /// The Idempotency-Key of the message, or a name for the input: what is sent again under it is the same messages
+    /// [default: one of its own].
+    #[arg(long, value_name = "KEY")]
+    pub(super) key: Option<String>,
     /// A file with the token that the web-app asks for.
-    #[arg(long, value_name = "FILE", requires = "message")]
-    token_file: Option<PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    pub(super) token_file: Option<PathBuf>,
 }
 
 /// What `POST /trigger` answers.
@@ -61,10 +65,8 @@ pub(super) async fn run(base: &Base, message: &str, args: &Single) -> anyhow::Re
     let key = args.key.clone().map_or_else(fresh_key, Ok)?;
     let text = |text: &str| header::HeaderValue::from_str(text).map_err(|_| Usage(format!("{text:?} fits no header")));
     headers.insert("idempotency-key", text(&key)?);
-    if let Some(file) = &args.token_file {
-        let token = std::fs::read_to_string(file);
-        let token = token.with_context(|| format!("cannot read the token file {}", file.display()))?;
-        headers.insert(header::AUTHORIZATION, text(&format!("Bearer {}", token.trim()))?);
+    if let Some(token) = Bearer::read(args.token_file.as_deref())? {
+        headers.insert(header::AUTHORIZATION, token.value());
     }
     let http = reqwest::Client::builder().default_headers(headers).build()?;
     let deadline = Instant::now() + args.wait;
@@ -121,7 +123,7 @@ async fn attempt(http: &reqwest::Client, base: &Base, message: &str, wait: Durat
     }
 }
 
-fn fresh_key() -> anyhow::Result<String> {
+pub(super) fn fresh_key() -> anyhow::Result<String> {
     let number = getrandom::u64().context("the operating system gave no randomness for a key")?;
     Ok(format!("ferry-send-{number:016x}"))
 }
