@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ferry_session::{Session, Time};
 
-use crate::net::Stream;
+use crate::net::{BoxFuture, Stream};
 use crate::scratch;
 
 /// Smallest and largest read from the application.
@@ -18,8 +18,8 @@ const IN_PLACE: usize = 64 * 1024;
 /// Most pieces in one write.
 const PIECES: usize = 32;
 
-/// How long an application may take nothing of what came before a reset, before it is reset without the rest.
-pub(crate) const RESET_DELIVERY_TIMEOUT: Duration = Duration::from_secs(15);
+/// A connection that is not read for longer than this is watched for failures.
+const FAILURE_WATCH_DELAY: Duration = Duration::from_secs(1);
 
 /// Shortest and longest time between two looks at whether the kernel has delivered what was written.
 const DELIVERY_CHECK_INTERVAL: std::ops::RangeInclusive<Duration> =
@@ -37,6 +37,17 @@ struct PendingReset {
     interval: Duration,
 }
 
+/// A connection that is not read does not tell that it has failed.
+enum Unread {
+    /// It is read.
+    No,
+    /// To be watched from then on.
+    Since(Time),
+    Watched(BoxFuture<'static, io::Error>),
+    /// It has failed. If nothing more can be taken from it by then, the rest of what it sent is given up.
+    Failed { gives_up: Time },
+}
+
 /// One application's connection.
 pub(crate) struct Local {
     stream: Option<Box<dyn Stream>>,
@@ -50,6 +61,7 @@ pub(crate) struct Local {
     emptied: bool,
     /// Why nothing can be written any more. What the application sent before can still be read.
     failed: Option<io::Error>,
+    unread: Unread,
     pending_reset: Option<Box<PendingReset>>,
 }
 
@@ -63,6 +75,7 @@ impl Local {
             want: *READ.start(),
             emptied: false,
             failed: None,
+            unread: Unread::No,
             pending_reset: None,
         }
     }
@@ -138,6 +151,45 @@ impl Local {
         Poll::Ready(Ok(0))
     }
 
+    /// Notices that the connection has failed while nothing is read from it; says whether that has just ended it. What can
+    /// be read still may take `patience` to be.
+    pub(crate) fn poll_failure(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Time,
+        session: &mut Session,
+        patience: Duration,
+    ) -> Poll<io::Error> {
+        let Some(stream) = self.stream.as_ref().filter(|_| self.pending_reset.is_none()) else { return Poll::Pending };
+        let is_read = self.readable && session.writable() > 0;
+        match &mut self.unread {
+            Unread::No if !is_read => self.unread = Unread::Since(now + FAILURE_WATCH_DELAY),
+            Unread::No => {}
+            Unread::Since(_) | Unread::Watched(_) if is_read => self.unread = Unread::No,
+            Unread::Since(at) if now >= *at => {
+                self.unread = Unread::Watched(stream.failure());
+                return self.poll_failure(cx, now, session, patience);
+            }
+            Unread::Since(_) => {}
+            Unread::Watched(failure) => {
+                let error = std::task::ready!(failure.as_mut().poll(cx));
+                if !self.readable {
+                    return Poll::Ready(error);
+                }
+                session.discard_received();
+                self.failed = Some(error);
+                self.unread = Unread::Failed { gives_up: now + patience };
+            }
+            Unread::Failed { gives_up } if is_read => *gives_up = now + patience,
+            Unread::Failed { gives_up } if now >= *gives_up => {
+                let error = self.failed.take().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into());
+                return Poll::Ready(error);
+            }
+            Unread::Failed { .. } => {}
+        }
+        Poll::Pending
+    }
+
     /// The application takes nothing more. What it sent before its end is still to be read.
     fn on_write_failed(&mut self, error: io::Error, session: &mut Session) -> Poll<io::Result<usize>> {
         session.discard_received();
@@ -150,7 +202,7 @@ impl Local {
 
     /// The application's connection is reset.
     pub(crate) fn reset(&mut self) {
-        self.pending_reset = None;
+        (self.pending_reset, self.unread) = (None, Unread::No);
         if let Some(mut stream) = self.stream.take() {
             stream.reset_on_drop();
         }
@@ -189,9 +241,13 @@ impl Local {
         false
     }
 
-    /// When [`poll_reset`](Self::poll_reset) is to be asked again.
+    /// When [`poll_reset`](Self::poll_reset) and [`poll_failure`](Self::poll_failure) are to be asked again.
     pub(crate) fn poll_timeout(&self) -> Option<Time> {
-        self.pending_reset.as_ref().map(|pending| pending.check_at)
+        let watch = match self.unread {
+            Unread::Since(at) | Unread::Failed { gives_up: at } => Some(at),
+            Unread::No | Unread::Watched(_) => None,
+        };
+        self.pending_reset.as_ref().map(|pending| pending.check_at).or(watch)
     }
 
     /// Nothing more goes to the application.

@@ -9,7 +9,6 @@ use tracing::{debug, info, warn};
 use super::{Driver, FIRST_RETRY, Obtaining, PROBE, ROTATE_AGAIN};
 use crate::dial::DialError;
 use crate::link::Link;
-use crate::local::RESET_DELIVERY_TIMEOUT;
 use crate::mailbox::Command;
 use crate::metrics::{ByRotated, Rotated};
 use crate::rotation::jittered;
@@ -191,7 +190,7 @@ impl Driver {
             Outcome::Unattachable(error) => warn!(%session, %peer, "session reset: {error}"),
         }
         if outcome != Outcome::Finished {
-            self.local.reset_once_delivered(self.shared.now(), RESET_DELIVERY_TIMEOUT);
+            self.local.reset_once_delivered(self.shared.now(), self.patience);
         }
         self.obtaining = None;
         self.outcome = Some(outcome);

@@ -76,6 +76,8 @@ pub(crate) struct Driver {
     /// Most bytes that each buffer may be lent, and most that one key protects.
     most: u64,
     key_bytes: u64,
+    /// How long an application may keep this end from delivering or reading what is left, before the rest is given up.
+    patience: Duration,
     alarm: Alarm,
     /// Why the peer refused the last attach.
     refusal: Option<Box<str>>,
@@ -93,7 +95,7 @@ impl Driver {
         let Admitted { place, peer, entry, lease } = admitted;
         let counters = shared.metrics.counters();
         let config = &shared.plan().config;
-        let (most, key_bytes) = (config.resume.buffer, config.rotation.bytes);
+        let (most, key_bytes, patience) = (config.resume.buffer, config.rotation.bytes, config.liveness);
         Self {
             shared,
             place,
@@ -112,6 +114,7 @@ impl Driver {
             counters,
             most,
             key_bytes,
+            patience,
             alarm: Alarm::default(),
             refusal: None,
             outcome: None,
@@ -224,6 +227,7 @@ impl Driver {
         // Those of the peer's acks and of the application's reads are what is written into next.
         self.return_spent();
         again |= self.collect(now, cx);
+        again |= self.watch_local(now, cx);
         self.return_spent();
         again |= self.transmit(now, cx);
         again |= self.on_events();

@@ -106,6 +106,14 @@ impl Driver {
         }
     }
 
+    /// The application's connection may have failed without anybody reading it.
+    pub(super) fn watch_local(&mut self, now: Time, cx: &mut Context<'_>) -> bool {
+        match self.local.poll_failure(cx, now, &mut self.session, self.patience) {
+            Poll::Pending => false,
+            Poll::Ready(error) => self.on_local_lost(now, &error),
+        }
+    }
+
     /// Bytes from the session to the application.
     pub(super) fn deliver(&mut self, now: Time, cx: &mut Context<'_>) -> bool {
         let again = match self.local.poll_deliver(cx, &mut self.session) {

@@ -45,6 +45,11 @@ pub trait Stream: Send + Sync + 'static {
         0
     }
 
+    /// Resolves when the connection has failed, though nothing is read from it or written to it.
+    fn failure(&self) -> BoxFuture<'static, io::Error> {
+        Box::pin(std::future::pending())
+    }
+
     /// Dropping the stream now resets the connection.
     fn reset_on_drop(&mut self);
 }

@@ -13,7 +13,7 @@ use nix::{
     },
 };
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Handle, Id};
 
@@ -24,6 +24,10 @@ const BACKLOG: i32 = 4096;
 
 /// A local leg whose application's host is gone is noticed after a minute or two.
 const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// How long an application's host may leave bytes or window probes unacknowledged. One whose application does not read
+/// acknowledges them.
+const LOCAL_USER_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// `SO_RCVLOWAT`: how many received bytes make a socket readable.
 #[cfg(target_os = "linux")]
@@ -215,6 +219,9 @@ impl Stream for Connection {
 
     fn be_local(&mut self) {
         self.is_local = true;
+        // Without it the kernel tries for a quarter of an hour.
+        #[cfg(target_os = "linux")]
+        let _ = SockRef::from(&self.stream).set_tcp_user_timeout(Some(LOCAL_USER_TIMEOUT));
         // BBR sets a timer for each segment, also within a host. Reno, which every kernel has and allows, sets none.
         #[cfg(target_os = "linux")]
         if self.stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback()) {
@@ -237,6 +244,23 @@ impl Stream for Connection {
         // A socket that is beyond asking holds nothing that could still arrive.
         let Ok(words) = getsockopt(&self.stream, TcpInfo) else { return 0 };
         u64::from(words[UNSENT]) + u64::from(words[UNACKED])
+    }
+
+    fn failure(&self) -> BoxFuture<'static, io::Error> {
+        // A descriptor of its own: what waits for an error must not take the stream's events.
+        let watched = SockRef::from(&self.stream).try_clone().and_then(|socket| TcpStream::from_std(socket.into()));
+        Box::pin(async move {
+            let failed = async {
+                let stream = watched?;
+                stream.ready(Interest::ERROR).await?;
+                stream.take_error()
+            };
+            match failed.await {
+                Ok(error) => error.unwrap_or_else(|| io::ErrorKind::ConnectionReset.into()),
+                // No descriptor is left to watch with: it is found out when there is something to read or write.
+                Err(_) => std::future::pending().await,
+            }
+        })
     }
 
     fn reset_on_drop(&mut self) {

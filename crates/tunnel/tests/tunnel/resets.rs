@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use crate::pair::Pair;
-use crate::watch::PATIENCE;
+use crate::watch::{PATIENCE, shows};
 
 /// Tries of each: what a race decides goes wrong in some of them.
 const TRIES: usize = 20;
@@ -138,4 +138,39 @@ async fn an_urgent_byte_arrives_in_its_place() {
         timeout(PATIENCE, end.read_exact(&mut got)).await.expect("five bytes").unwrap();
         assert_eq!(&got, b"ab!cd");
     }
+}
+
+async fn no_session_is_left(pair: &Pair) {
+    for tunnel in [&pair.near, &pair.far] {
+        shows(tunnel.addresses().admin.unwrap(), "ferry_sessions_open{", &[]).await;
+    }
+}
+
+const IMPATIENT: &str = "liveness: 1s\nresume: {buffer: 64KiB}\n";
+
+#[tokio::test]
+async fn an_application_that_dies_while_nothing_is_read_from_it_ends_the_session() {
+    let (listener, addr) = service().await;
+    let pair = Pair::start_with(addr, IMPATIENT).await;
+    let client = pair.connect().await;
+    let (_server, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    // Until nobody on the way takes more: the server does not read.
+    while timeout(Duration::from_millis(500), client.writable()).await.is_ok() {
+        let _ = client.try_write(&[1; 64 * 1024]);
+    }
+    reset(client);
+    no_session_is_left(&pair).await;
+}
+
+#[tokio::test]
+async fn an_application_that_dies_after_its_end_of_file_ends_the_session() {
+    let (listener, addr) = service().await;
+    let pair = Pair::start_with(addr, IMPATIENT).await;
+    let mut client = pair.connect().await;
+    let (mut server, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    client.shutdown().await.unwrap();
+    assert_eq!(timeout(PATIENCE, server.read(&mut [0; 10])).await.unwrap().unwrap(), 0);
+    reset(client);
+    // The server waits for nothing, and sends nothing.
+    no_session_is_left(&pair).await;
 }
