@@ -123,7 +123,7 @@ impl Session {
     }
 
     /// The replay buffer is full of what was sent: its capacity is what holds the application up.
-    pub fn replay_is_short(&self) -> bool {
+    pub fn is_replay_limited(&self) -> bool {
         let everything_sent = |link: &Link| link.next >= self.send.replay_end();
         !self.send.is_finished()
             && self.send.writable() == 0
@@ -131,8 +131,8 @@ impl Session {
     }
 
     /// The receive window has held the peer up since this was asked last, although the application takes what comes.
-    pub fn take_window_short(&mut self) -> bool {
-        self.receive.take_short() && self.receive.buffered() == 0
+    pub fn take_window_limited(&mut self) -> bool {
+        self.receive.take_window_limited() && self.receive.buffered() == 0
     }
 
     /// The last round trip measured on the link that is read, if any.

@@ -52,7 +52,7 @@ impl Session {
         };
         self.epoch = epoch;
         let next = Link::new(now, epoch, self.send.acked(), Greeting::Hello(intent));
-        let current = match std::mem::replace(&mut self.attachment, Attachment::Detached) {
+        let current = match self.attachment.take() {
             Attachment::Attached { mut link } => {
                 link.leaving |= intent == Intent::Rotate;
                 Some(link)
@@ -89,7 +89,7 @@ impl Session {
         }
         self.epoch = hello.epoch;
         let mut link = Link::new(now, hello.epoch, self.send.acked(), Greeting::Accept);
-        self.attachment = match (std::mem::replace(&mut self.attachment, Attachment::Detached), hello.intent) {
+        self.attachment = match (self.attachment.take(), hello.intent) {
             (Attachment::Attached { link: mut old }, Intent::Rotate) => {
                 link.next = old.next;
                 old.retire = Retire::Due;
@@ -116,7 +116,7 @@ impl Session {
     /// The link of `epoch` is lost, or its dial was given up.
     pub fn detach(&mut self, now: Time, epoch: Epoch) {
         let Some(part) = self.attachment.part(epoch) else { return };
-        self.attachment = match (std::mem::replace(&mut self.attachment, Attachment::Detached), part) {
+        self.attachment = match (self.attachment.take(), part) {
             // The attach failed; a link that has not begun to retire stays in use.
             (Attachment::Attaching { current: Some(link), .. }, Part::Next) if !link.peer_retired => {
                 Attachment::Attached { link }
@@ -180,7 +180,7 @@ impl Session {
         self.send.on_ack(accept.received, accept.window)?;
         self.fence_suspect();
         let Attachment::Attaching { current, mut next, intent } =
-            std::mem::replace(&mut self.attachment, Attachment::Detached)
+            self.attachment.take()
         else {
             return Err(Violation::OutOfPlace("Accept"));
         };

@@ -41,6 +41,11 @@ pub(crate) enum Part {
 }
 
 impl Attachment {
+    /// What it was, to become something else. Detached until then.
+    pub(crate) fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::Detached)
+    }
+
     /// The part that the link of this epoch plays, if it still has one.
     pub(crate) fn part(&self, epoch: Epoch) -> Option<Part> {
         let is = |link: &Link| link.epoch == epoch;
@@ -103,7 +108,8 @@ impl Attachment {
     /// Whether frames of this link are taken now. While a rotation drains the old link, the new one waits.
     pub(crate) fn is_read(&self, epoch: Epoch) -> bool {
         match self {
-            Self::Draining { old, .. } => old.peer_retired != (old.epoch == epoch),
+            Self::Draining { old, .. } if old.peer_retired => epoch != old.epoch,
+            Self::Draining { old, .. } => epoch == old.epoch,
             attachment => attachment.part(epoch).is_some(),
         }
     }

@@ -41,7 +41,7 @@ impl DerefMut for Block {
     }
 }
 
-/// What is in it is the application's.
+/// Without the contents, which are the application's.
 impl fmt::Debug for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Block")
@@ -50,10 +50,10 @@ impl fmt::Debug for Block {
 
 /// The application bytes of a Data frame, and where they are.
 #[derive(Clone, Debug)]
-pub struct Payload<'a>(Place<'a>);
+pub struct Payload<'a>(Storage<'a>);
 
 #[derive(Clone, Debug)]
-enum Place<'a> {
+enum Storage<'a> {
     Lent(&'a [u8]),
     /// The last byte is the trailer.
     Trailed(&'a [u8]),
@@ -61,41 +61,41 @@ enum Place<'a> {
 }
 
 impl<'a> Payload<'a> {
-    pub(crate) const EMPTY: Payload<'static> = Payload(Place::Lent(&[]));
+    pub(crate) const EMPTY: Payload<'static> = Payload(Storage::Lent(&[]));
 
     /// Those `bytes` but the last, which is the trailer.
     pub(crate) fn with_trailer(bytes: &'a [u8]) -> Self {
         debug_assert_eq!(bytes.last(), Some(&TRAILER));
-        Self(Place::Trailed(bytes))
+        Self(Storage::Trailed(bytes))
     }
 
     /// Those bytes of a block, which comes along: the session need not copy them.
     pub fn owned(block: Block, bytes: Range<usize>) -> Self {
-        Self(Place::Own(block, bytes))
+        Self(Storage::Own(block, bytes))
     }
 
     /// The bytes and [`TRAILER`] behind them, if that is how they are kept.
     pub fn trailed(&self) -> Option<&'a [u8]> {
         match self.0 {
-            Place::Trailed(bytes) => Some(bytes),
-            Place::Lent(_) | Place::Own(..) => None,
+            Storage::Trailed(bytes) => Some(bytes),
+            Storage::Lent(_) | Storage::Own(..) => None,
         }
     }
 
     /// They come in a block of their own.
     pub fn is_owned(&self) -> bool {
-        matches!(self.0, Place::Own(..))
+        matches!(self.0, Storage::Own(..))
     }
 
     /// The first `length` bytes of it.
     pub(crate) fn cut(self, length: usize) -> Self {
         match self.0 {
-            Place::Lent(bytes) => Self(Place::Lent(&bytes[..length.min(bytes.len())])),
-            Place::Trailed(bytes) if length < bytes.len() - 1 => Self(Place::Lent(&bytes[..length])),
-            Place::Trailed(bytes) => Self(Place::Trailed(bytes)),
-            Place::Own(block, bytes) => {
+            Storage::Lent(bytes) => Self(Storage::Lent(&bytes[..length.min(bytes.len())])),
+            Storage::Trailed(bytes) if length < bytes.len() - 1 => Self(Storage::Lent(&bytes[..length])),
+            Storage::Trailed(bytes) => Self(Storage::Trailed(bytes)),
+            Storage::Own(block, bytes) => {
                 let end = bytes.end.min(bytes.start + length);
-                Self(Place::Own(block, bytes.start..end))
+                Self(Storage::Own(block, bytes.start..end))
             }
         }
     }
@@ -103,7 +103,7 @@ impl<'a> Payload<'a> {
     /// Its block, if it has one, and which of its bytes are the payload.
     pub(crate) fn into_block(self) -> Result<(Block, Range<usize>), Self> {
         match self.0 {
-            Place::Own(block, bytes) => Ok((block, bytes)),
+            Storage::Own(block, bytes) => Ok((block, bytes)),
             other => Err(Self(other)),
         }
     }
@@ -114,16 +114,16 @@ impl Deref for Payload<'_> {
 
     fn deref(&self) -> &[u8] {
         match &self.0 {
-            Place::Lent(bytes) => bytes,
-            Place::Trailed(bytes) => &bytes[..bytes.len() - 1],
-            Place::Own(block, bytes) => &block[bytes.clone()],
+            Storage::Lent(bytes) => bytes,
+            Storage::Trailed(bytes) => &bytes[..bytes.len() - 1],
+            Storage::Own(block, bytes) => &block[bytes.clone()],
         }
     }
 }
 
 impl<'a> From<&'a [u8]> for Payload<'a> {
     fn from(bytes: &'a [u8]) -> Self {
-        Self(Place::Lent(bytes))
+        Self(Storage::Lent(bytes))
     }
 }
 
@@ -133,7 +133,7 @@ impl<'a, const N: usize> From<&'a [u8; N]> for Payload<'a> {
     }
 }
 
-/// Equal are those of the same bytes, wherever they are.
+/// Compares bytes, not storage.
 impl PartialEq for Payload<'_> {
     fn eq(&self, other: &Self) -> bool {
         **self == **other

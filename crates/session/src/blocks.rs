@@ -8,10 +8,10 @@ use crate::block::{Block, FULL, Payload, TRAILER};
 const MIN_PIECE: usize = 512;
 
 /// Most pieces that are filled at once.
-const AT_ONCE: usize = 17;
+const MAX_FILLED_PIECES: usize = 17;
 
 /// Most spent blocks that wait for being asked for.
-const SPENT: usize = 64;
+const MAX_SPENT: usize = 64;
 
 /// A run of bytes with absolute offsets, kept in pieces: appended at `end`, dropped at `base`.
 ///
@@ -130,7 +130,7 @@ impl Blocks {
             let small = match self.pieces.back_mut() {
                 Some(Piece { room: Room::Small(small), .. }) if free(small) > 0 => small,
                 _ => {
-                    // Where much waits, more will: few pieces make few frames.
+                    // Size new pieces by the backlog: fewer pieces, fewer frames.
                     let size = bytes.len().max(usize::try_from(self.len()).unwrap_or(FULL));
                     let size = size.clamp(MIN_PIECE, FULL).next_power_of_two().min(FULL);
                     let room = Room::Small(Vec::with_capacity(size));
@@ -177,12 +177,12 @@ impl Blocks {
         let mut room = self.pieces.back_mut().map_or(0, |last| last.tail().len());
         let first = self.pieces.len() - usize::from(room > 0);
         self.trim_last();
-        while room < want && self.pieces.len() - first < AT_ONCE {
+        while room < want && self.pieces.len() - first < MAX_FILLED_PIECES {
             let block = self.spent.pop().unwrap_or_else(&mut lend);
             self.pieces.push_back(Piece { start: self.end, room: Room::Whole(block, 0..0) });
             room += FULL;
         }
-        let mut bufs = [(); AT_ONCE].map(|()| IoSliceMut::new(&mut []));
+        let mut bufs = [(); MAX_FILLED_PIECES].map(|()| IoSliceMut::new(&mut []));
         let (mut count, mut left) = (0, want);
         for (buf, piece) in bufs.iter_mut().zip(self.pieces.range_mut(first..)) {
             let tail = piece.tail();
@@ -251,7 +251,7 @@ impl Blocks {
     }
 
     fn spend(&mut self, block: Block) {
-        if self.spent.len() < SPENT {
+        if self.spent.len() < MAX_SPENT {
             self.spent.push(block);
         }
     }

@@ -6,7 +6,7 @@ use crate::attachment::{Attachment, Farewell};
 use crate::frame::bounded;
 use crate::link::Retire;
 use crate::session::AckTimer;
-use crate::{Event, Frame, Outcome, RejectCode, Release, Reset, ResetCode, Session, Violation};
+use crate::{Event, Frame, Outcome, Release, Reset, ResetCode, Session, Violation};
 
 impl Session {
     /// Both directions have ended and each end holds everything of the other.
@@ -39,8 +39,8 @@ impl Session {
     }
 
     /// The peer's process is known to be gone, and the session's other end with it.
-    pub fn abandon(&mut self, reason: &str) {
-        self.close(Outcome::Refused { code: RejectCode::Unknown, reason: reason.to_owned() });
+    pub fn abandon(&mut self, reason: &'static str) {
+        self.close(Outcome::PeerGone { reason });
     }
 
     pub(crate) fn close(&mut self, outcome: Outcome) {
@@ -63,7 +63,7 @@ impl Session {
         self.awaited = None;
         self.ack = AckTimer::Idle;
         self.send.discard();
-        self.attachment = match (std::mem::replace(&mut self.attachment, Attachment::Detached), farewell) {
+        self.attachment = match (self.attachment.take(), farewell) {
             (Attachment::Attaching { current: Some(link), next, .. }, Some(farewell)) => {
                 self.events.push_back(Event::Released { epoch: next.epoch, release: Release::Abandoned });
                 Attachment::Closing { link, farewell }
@@ -89,9 +89,14 @@ impl Session {
 
     /// The last frame, with which the session lets go of its link.
     pub(crate) fn say_farewell(&mut self) -> Option<Frame<'static>> {
-        let Attachment::Closing { link, farewell } = std::mem::replace(&mut self.attachment, Attachment::Closed) else {
-            return None;
+        let (link, farewell) = match self.attachment.take() {
+            Attachment::Closing { link, farewell } => (link, farewell),
+            other => {
+                self.attachment = other;
+                return None;
+            }
         };
+        self.attachment = Attachment::Closed;
         self.events.push_back(Event::Released { epoch: link.epoch, release: Release::Finished });
         Some(match farewell {
             Farewell::Done => Frame::Done,

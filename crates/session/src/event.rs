@@ -71,6 +71,11 @@ pub enum Outcome {
     },
     /// It was without a link for the whole resume window.
     Expired,
+    /// The peer's process is gone, and the session's other end with it.
+    PeerGone {
+        /// How that is known, for people.
+        reason: &'static str,
+    },
     /// The peer refused to open it, or no longer has it.
     Refused {
         /// For the machine.

@@ -110,7 +110,7 @@ impl Session {
 
     /// Lets go of a rotation's old link once both directions have ended.
     pub(crate) fn finish_draining(&mut self, now: Time) {
-        self.attachment = match std::mem::replace(&mut self.attachment, Attachment::Detached) {
+        self.attachment = match self.attachment.take() {
             Attachment::Draining { old, mut link } if old.is_retired() => {
                 self.events.push_back(Event::Released { epoch: old.epoch, release: Release::Finished });
                 link.liveness.on_heard(now, self.send.acked() < link.next);

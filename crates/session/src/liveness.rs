@@ -4,13 +4,13 @@ use crate::Time;
 
 /// Real bytes go over an idle link this often: cloud load balancers drop idle flows after 240 to 350 s, and some do
 /// not count TCP keep-alive.
-const IDLE_PING: Duration = Duration::from_secs(10);
+const IDLE_PING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Traffic that stops is asked after this soon, once: a stream that was cut in the middle is found early.
-const QUICK_PING: Duration = Duration::from_secs(1);
+const BUSY_PING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// An answer that takes longer than this, or four round trips, makes a link suspect.
-const SUSPECT_AFTER: Duration = Duration::from_secs(2);
+const SUSPICION_DELAY: Duration = Duration::from_secs(2);
 
 /// Whether a link is alive, judged by what comes over it.
 #[derive(Debug)]
@@ -92,13 +92,13 @@ impl Liveness {
     }
 
     fn ping_at(&self, liveness: Duration) -> Option<Time> {
-        let after = if self.busy { QUICK_PING } else { IDLE_PING };
+        let after = if self.busy { BUSY_PING_INTERVAL } else { IDLE_PING_INTERVAL };
         (self.ping == Ping::No).then(|| self.heard + after.min(liveness / 2))
     }
 
     fn suspect_at(&self, liveness: Duration) -> Option<Time> {
         let since = self.waiting.filter(|_| !self.suspected)?;
-        let patience = SUSPECT_AFTER.max(self.rtt.unwrap_or_default() * 4).min(liveness / 2);
+        let patience = SUSPICION_DELAY.max(self.rtt.unwrap_or_default() * 4).min(liveness / 2);
         Some(since.max(self.heard) + patience)
     }
 

@@ -14,12 +14,12 @@ pub(crate) struct ReceiveHalf {
     granted: u64,
     /// What the peer was last told that this end holds.
     acked: u64,
-    /// A window that the peer was told, and that tells by where the data stops whether it held the peer up.
-    watched: u64,
-    /// The window held the peer up.
-    short: bool,
-    /// What the peer was told last went with a link that was lost.
-    untold: bool,
+    /// If data stops exactly at this earlier window, the window was what held the peer up.
+    probe_window: u64,
+    /// The window held the peer up since this was asked last.
+    window_limited: bool,
+    /// The last grant may not have reached the peer.
+    grant_unconfirmed: bool,
     /// Nobody takes the bytes: they are counted and dropped.
     discarding: bool,
 }
@@ -32,9 +32,9 @@ impl ReceiveHalf {
             finished: false,
             granted,
             acked: 0,
-            watched: granted,
-            short: false,
-            untold: false,
+            probe_window: granted,
+            window_limited: false,
+            grant_unconfirmed: false,
             discarding: false,
         }
     }
@@ -89,31 +89,31 @@ impl ReceiveHalf {
         self.granted.max(self.queue.base().saturating_add(self.capacity))
     }
 
-    /// What goes into an Accept, an Ack, or the Hello for a session's only link, that is being sent now.
-    pub(crate) fn grant(&mut self) -> (u64, u64) {
-        let (received, window) = self.offer();
+    /// `received` and `window` for an Accept, an Ack, or the Hello on a session's only link, which is being sent now.
+    pub(crate) fn advertise_and_record(&mut self) -> (u64, u64) {
+        let (received, window) = self.advertise();
         self.acked = received;
-        self.untold = false;
+        self.grant_unconfirmed = false;
         (received, window)
     }
 
-    /// What goes into the Hello for a second link. The peer may read it later than what goes on the first one, or
-    /// never, so that it counts as not told.
-    pub(crate) fn offer(&mut self) -> (u64, u64) {
+    /// `received` and `window` for the Hello on a second link. The peer may read it later than what goes on the first one,
+    /// or never, so it does not count as told.
+    pub(crate) fn advertise(&mut self) -> (u64, u64) {
         let window = self.window();
-        self.untold |= window > self.granted;
+        self.grant_unconfirmed |= window > self.granted;
         self.granted = window;
         (self.received(), window)
     }
 
     /// Whether the window has held the peer up since this was asked last.
-    pub(crate) fn take_short(&mut self) -> bool {
-        std::mem::take(&mut self.short)
+    pub(crate) fn take_window_limited(&mut self) -> bool {
+        std::mem::take(&mut self.window_limited)
     }
 
     /// What the peer was told last may not have reached it.
     pub(crate) fn repeat_grant(&mut self) {
-        self.untold = true;
+        self.grant_unconfirmed = true;
     }
 
     /// Something has arrived that the peer does not know to be here.
@@ -124,7 +124,7 @@ impl ReceiveHalf {
     /// The ack should not wait: much has arrived, much has been taken, or the direction ended.
     pub(crate) fn ack_is_urgent(&self) -> bool {
         let quarter = (self.capacity / 4).max(1);
-        self.untold
+        self.grant_unconfirmed
             || self.received() - self.acked >= quarter.min(128 * 1024)
             || self.window() - self.granted >= quarter
             || (self.finished && self.owes_ack())
@@ -158,9 +158,9 @@ impl ReceiveHalf {
             self.queue.clear();
         }
         // A sender cuts its data at blocks of its own, and at the window only when that is what stops it.
-        self.short |= end == self.watched;
-        if end >= self.watched {
-            self.watched = self.granted;
+        self.window_limited |= end == self.probe_window;
+        if end >= self.probe_window {
+            self.probe_window = self.granted;
         }
         Ok(true)
     }

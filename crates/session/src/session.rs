@@ -153,12 +153,12 @@ impl Session {
     }
 
     /// The Hello for the link of `epoch`, as it is being sent.
-    pub(crate) fn hello(&mut self, epoch: Epoch, intent: Intent) -> Hello<'_> {
+    pub(crate) fn build_hello(&mut self, epoch: Epoch, intent: Intent) -> Hello<'_> {
         let (received, window) = if self.is_attached() {
-            self.receive.offer()
+            self.receive.advertise()
         } else {
             self.ack = AckTimer::Idle;
-            self.receive.grant()
+            self.receive.advertise_and_record()
         };
         Hello {
             session: self.id,

@@ -41,12 +41,12 @@ impl Session {
                 if let Some(link) = self.attachment.link_mut(epoch) {
                     link.liveness.on_asked(now);
                 }
-                Frame::Hello(self.hello(epoch, intent))
+                Frame::Hello(self.build_hello(epoch, intent))
             }
             // Nothing has to answer it: the opener may have nothing to say.
             Greeting::Accept => {
                 self.ack = AckTimer::Idle;
-                let (received, window) = self.receive.grant();
+                let (received, window) = self.receive.advertise_and_record();
                 Frame::Accept(Accept { received, window, resume_window: self.settings.resume_window })
             }
         }
@@ -71,7 +71,7 @@ impl Session {
             }
             Next::Ack => {
                 self.ack = AckTimer::Idle;
-                let (received, window) = self.receive.grant();
+                let (received, window) = self.receive.advertise_and_record();
                 Frame::Ack { received, window }
             }
             Next::Data { offset, length } => Frame::Data { offset, payload: self.send.payload(offset, length) },
@@ -109,7 +109,7 @@ impl Session {
         let length = self.send.sendable(offset).min(usize::try_from(room).unwrap_or(usize::MAX));
         let finish = self.send.finish_is_next(offset);
         let due = self.ack == AckTimer::Due;
-        // Whatever leaves takes the ack along.
+        // Piggyback the ack on anything that is sent.
         let leaving = length > 0 || finish || complete;
         if self.receive.ack_is_urgent() || (self.receive.owes_ack() && (due || leaving)) {
             return Some(Next::Ack);

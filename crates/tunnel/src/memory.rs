@@ -140,10 +140,10 @@ impl Lease {
     pub(crate) fn follow(&mut self, session: &mut Session, most: u64, path: &RoundTrip) -> bool {
         let mut wanted = self.held;
         let twice = |held: u64, least: u64| (held * 2).min(useful(path.least()).max(held)).min(most.max(least));
-        if session.replay_is_short() {
+        if session.is_replay_limited() {
             wanted.replay = twice(wanted.replay, FLOOR.replay);
         }
-        if session.take_window_short() {
+        if session.take_window_limited() {
             wanted.receive = twice(wanted.receive, FLOOR.receive);
         }
         let grown = wanted != self.held && self.grow_to(wanted);

@@ -47,6 +47,8 @@ values! {
         ResetHere = "reset_here",
         ResetByPeer = "reset_by_peer",
         Expired = "expired",
+        /// The peer's process is gone.
+        PeerGone = "peer_gone",
         Refused = "refused",
         Violated = "violated",
     }
@@ -116,6 +118,7 @@ impl Ending {
             Outcome::ResetHere { .. } | Outcome::Unattachable(_) => Self::ResetHere,
             Outcome::ResetByPeer { .. } => Self::ResetByPeer,
             Outcome::Expired => Self::Expired,
+            Outcome::PeerGone { .. } => Self::PeerGone,
             Outcome::Refused { .. } => Self::Refused,
         }
     }

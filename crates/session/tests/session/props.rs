@@ -241,7 +241,7 @@ fn a_process_that_restarts_ends_the_session_at_the_other_end() {
 // which file most of them are; the third how many seeds it took the fastest of the tests above (links, slow
 // applications, resets, restarts). With `-` only claims catch it: two honest ends do not get there.
 //
-// | `untold` has no effect                                 | 3 resume     | 51 (links)     |
+// | `grant_unconfirmed` has no effect                                 | 3 resume     | 51 (links)     |
 // | `next` is not raised to what was acked meanwhile       | 1 resume     | 914 (resets)   |
 // | grants are not repeated when a suspect is fenced       | 1 resume     | 100 (links)    |
 // | grants are not repeated when a suspect is lost         | 1 resume     | 162 (links)    |

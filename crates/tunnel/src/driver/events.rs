@@ -183,6 +183,7 @@ impl Driver {
                 let last = last.unwrap_or_default();
                 warn!(%session, %peer, "session reset: no link carried it within the resume window{last}")
             }
+            Outcome::PeerGone { reason } => warn!(%session, %peer, "session lost: {reason}"),
             Outcome::Refused { reason, .. } => warn!(%session, %peer, "session refused by the peer: {reason}"),
             Outcome::Violated(violation) => {
                 warn!(%session, %peer, "session reset: the peer broke the protocol: {violation}")

@@ -318,7 +318,7 @@ impl Driver {
         // A late Open must not open the session again: one from before the last, or one that an opener without an answer
         // sent behind another link, with its Reset.
         let known = match outcome {
-            Outcome::Finished | Outcome::Refused { .. } => true,
+            Outcome::Finished | Outcome::PeerGone { .. } | Outcome::Refused { .. } => true,
             Outcome::ResetByPeer { .. } => self.session.side() == Side::Opener,
             _ => false,
         };
