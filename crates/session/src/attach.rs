@@ -179,9 +179,7 @@ impl Session {
     pub(crate) fn on_accept(&mut self, now: Time, epoch: Epoch, accept: &Accept) -> Result<(), Violation> {
         self.send.on_ack(accept.received, accept.window)?;
         self.fence_suspect();
-        let Attachment::Attaching { current, mut next, intent } =
-            self.attachment.take()
-        else {
+        let Attachment::Attaching { current, mut next, intent } = self.attachment.take() else {
             return Err(Violation::OutOfPlace("Accept"));
         };
         next.liveness.on_heard(now, false);

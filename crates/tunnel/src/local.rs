@@ -45,7 +45,9 @@ enum Unread {
     Since(Time),
     Watched(BoxFuture<'static, io::Error>),
     /// It has failed. If nothing more can be taken from it by then, the rest of what it sent is given up.
-    Failed { gives_up: Time },
+    Failed {
+        gives_up: Time,
+    },
 }
 
 /// One application's connection.
