@@ -59,6 +59,8 @@ impl Process {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
+            // Ctrl-C in a terminal is for the web-app, which needs its hooks to drain.
+            .process_group(0)
             .spawn()
             .map_err(no_python)?;
         let (Some(mut stdin), Some(stdout), Some(stderr)) =

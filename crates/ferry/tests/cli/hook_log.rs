@@ -1,8 +1,10 @@
 //! What the log says about hooks: their own lines, and their failures.
 
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
 
+use rustix::process::{Signal, kill_process_group};
 use serde_json::Value;
 
 use crate::support::{Running, address, command, ferry_with_input, stderr};
@@ -74,4 +76,24 @@ fn in_text_a_hooks_lines_have_a_mark() {
     assert!(line.ends_with(" INFO hook: INFO ready pod=\\u{1b}[31mmine"), "{line}");
     let line = web_app.line(|line| line.contains("ready pod="));
     assert!(line.contains(" INFO ready pod=p cluster=local listen=127.0.0.1:"), "{line}");
+}
+
+#[test]
+fn ctrl_c_ends_the_web_app_in_good_order_and_not_its_hooks_under_it() {
+    if !std::process::Command::new("python3").arg("--version").stdout(Stdio::null()).status().is_ok_and(|s| s.success())
+    {
+        println!("left out: no python3 on PATH");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("app.py");
+    fs::write(&file, "def on_trigger(payload, headers):\n    return payload\n").unwrap();
+    let mut web_app = command(&["terminator", "--listen", "127.0.0.1:0", "--hooks"]);
+    // A terminal signals the whole group of the process that it runs.
+    let (mut web_app, _) = Running::role(web_app.arg(&file).process_group(0));
+    kill_process_group(web_app.pid(), Signal::INT).unwrap();
+    let rest = web_app.rest();
+    assert_eq!(web_app.end().code(), Some(0));
+    assert!(rest.iter().any(|line| line.contains("asked to stop")), "{rest:#?}");
+    assert!(!rest.iter().any(|line| line.contains("WARN") || line.contains("Traceback")), "{rest:#?}");
 }
