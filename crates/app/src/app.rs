@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::access::Access;
+use crate::committer::Committing;
 use crate::hooks::{HookError, Hooks, Object, guarded};
 use crate::message::{MessageId, Place};
 use crate::metrics::{HookName, Metrics, TriggerResult};
@@ -79,6 +80,7 @@ pub(crate) struct App {
     /// Who may use the endpoints.
     pub(crate) access: Access,
     pub(crate) rations: Rations,
+    pub(crate) committing: Committing,
     /// Idempotency keys of triggers under way: a retry waits to see what came of the first.
     pub(crate) keys: watch::Sender<HashSet<String>>,
 }
@@ -320,6 +322,7 @@ impl App {
             seat: Seat::default(),
             access: Access::default(),
             rations: Rations::default(),
+            committing: Committing::default(),
             full: AtomicBool::new(false),
             keys: watch::Sender::default(),
         });

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
 use crate::app::App;
@@ -28,6 +28,33 @@ const FULL_PAUSE: Duration = Duration::from_millis(500);
 /// acknowledging and trimming can go on.
 const RESERVE: u64 = 4 << 20;
 
+/// A commit that takes longer is stuck: the disk does not answer.
+const STUCK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Since when a commit has been under way.
+#[derive(Debug, Default)]
+pub(crate) struct Committing(Mutex<Option<Instant>>);
+
+impl Committing {
+    pub(crate) fn begin(&self) {
+        *self.since() = Some(Instant::now());
+    }
+
+    pub(crate) fn end(&self) {
+        *self.since() = None;
+    }
+
+    /// How long a commit has been stuck, if one is.
+    pub(crate) fn stuck(&self) -> Option<Duration> {
+        let since = *self.since();
+        since.map(|since| since.elapsed()).filter(|under_way| *under_way >= STUCK_TIMEOUT)
+    }
+
+    fn since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Stores until the web-app has ended, and once more if it ends in good order.
 pub(crate) async fn run(app: Arc<App>, store: Store, data: Option<PathBuf>) -> Result<(), StopError> {
     let mut disk = Disk { store, data };
@@ -41,7 +68,7 @@ pub(crate) async fn run(app: Arc<App>, store: Store, data: Option<PathBuf>) -> R
         };
         let mut batch = Batch::collect(&app, &dropped);
         let result;
-        (disk, batch.commit, result) = commit(disk, batch.commit).await?;
+        (disk, batch.commit, result) = commit(&app, disk, batch.commit).await?;
         let acked = batch.commit.acked;
         match result {
             Ok(room) => {
@@ -54,7 +81,7 @@ pub(crate) async fn run(app: Arc<App>, store: Store, data: Option<PathBuf>) -> R
                 app.outbox.refuse(&StoreError::Full);
                 // What is acknowledged gives its room back first.
                 let result;
-                (disk, _, result) = commit(disk, batch.commit.trim()).await?;
+                (disk, _, result) = commit(&app, disk, batch.commit.trim()).await?;
                 match result {
                     Ok(_) => trimmed = acked,
                     Err(StoreError::Full) => {}
@@ -103,12 +130,19 @@ async fn work(app: &App, trimmed: u64) {
 }
 
 /// Commits where blocking is allowed.
-async fn commit(mut disk: Disk, commit: Commit) -> Result<(Disk, Commit, Result<Room, StoreError>), StopError> {
+async fn commit(
+    app: &App,
+    mut disk: Disk,
+    commit: Commit,
+) -> Result<(Disk, Commit, Result<Room, StoreError>), StopError> {
+    app.committing.begin();
     let blocking = spawn_blocking(move || {
         let result = disk.commit(&commit);
         (disk, commit, result)
     });
-    blocking.await.map_err(|error| StopError::Panicked(error.to_string()))
+    let done = blocking.await;
+    app.committing.end();
+    done.map_err(|error| StopError::Panicked(error.to_string()))
 }
 
 /// The store, and the directory whose disk it fills; `None` for a store in memory.

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use crate::access::Access;
 use crate::app::{App, End, Phases};
+use crate::committer::Committing;
 use crate::hooks::Hooks;
 use crate::initiator::PeerUrl;
 use crate::message::Place;
@@ -163,6 +164,7 @@ impl Webapp {
             seat: Seat::default(),
             access,
             rations: Rations::default(),
+            committing: Committing::default(),
             full: AtomicBool::new(false),
             keys: watch::Sender::default(),
         });

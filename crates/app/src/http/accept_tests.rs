@@ -28,10 +28,13 @@ const LOCAL: &str = "10.1.2.1:8000";
 
 /// One connection to a terminator's HTTP, made from `address`.
 fn connect(address: &str) -> DuplexStream {
-    let app = App::bare(End::Terminator, Hanging);
+    connect_to(&App::bare(End::Terminator, Hanging), address)
+}
+
+fn connect_to(app: &Arc<App>, address: &str) -> DuplexStream {
     let client = Client::at(address.parse().unwrap(), LOCAL.parse().unwrap());
     let (near, far) = tokio::io::duplex(1024);
-    tokio::spawn(serve(app.clone(), router(app), far, client));
+    tokio::spawn(serve(app.clone(), router(app.clone()), far, client));
     near
 }
 
@@ -81,6 +84,23 @@ async fn without_a_token_no_endpoint_answers_to_a_name_that_a_web_page_may_have(
             assert_eq!(is_refused, refused, "{target} {head}: {text}");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_web_app_whose_store_is_stuck_is_not_ready() {
+    let ask = async |app: &Arc<App>| {
+        let mut connection = connect_to(app, "127.0.0.1:999");
+        connection.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();
+        answer(connection).await
+    };
+    let app = App::bare(End::Terminator, Hanging);
+    app.committing.begin();
+    assert!(ask(&app).await.starts_with("HTTP/1.1 200 "));
+    tokio::time::advance(Duration::from_secs(11)).await;
+    let text = ask(&app).await;
+    assert!(text.starts_with("HTTP/1.1 503 ") && text.contains("has not answered for 11 s"), "{text}");
+    app.committing.end();
+    assert!(ask(&app).await.starts_with("HTTP/1.1 200 "));
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use crate::store::StoreError;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// The runtime answers. A store that is stuck is a matter of readiness: no restart would help its disk.
 pub(super) async fn livez() -> &'static str {
     "ok\n"
 }
@@ -26,6 +27,10 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, 
     }
     if app.full.load(Ordering::Relaxed) {
         return Err(TriggerError::Store(StoreError::Full).into());
+    }
+    if let Some(stuck) = app.committing.stuck() {
+        let what = format!("the store has not answered for {} s: the disk under --data is stuck", stuck.as_secs());
+        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, what));
     }
     Ok("ok\n")
 }
