@@ -4,7 +4,13 @@
 #   docker build --target python --tag ferry-python:0.1.0 .   with Python, for the hooks of web-apps
 # The images of a bundle's pods are built on the second, by the bundle's build-images.sh.
 
-FROM rust:1-slim AS build
+# What to build on. For a build that can be repeated, pin both by digest:
+#   --build-arg RUST_IMAGE=rust:1-slim@sha256:… --build-arg PYTHON_IMAGE=python:3-slim@sha256:…
+# `docker buildx imagetools inspect python:3-slim` tells the digest of today.
+ARG RUST_IMAGE=rust:1-slim
+ARG PYTHON_IMAGE=python:3-slim
+
+FROM ${RUST_IMAGE} AS build
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ make \
@@ -26,7 +32,7 @@ COPY --from=build /out/ferry /usr/local/bin/ferry
 USER 65532:65532
 ENTRYPOINT ["/usr/local/bin/ferry"]
 
-FROM python:3-slim AS python
+FROM ${PYTHON_IMAGE} AS python
 COPY --from=build /out/ferry /usr/local/bin/ferry
 # Hooks run on a root file system that is read-only, and their output is a log.
 ENV PYTHONDONTWRITEBYTECODE=1 \

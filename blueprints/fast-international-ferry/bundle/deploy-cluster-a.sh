@@ -71,6 +71,7 @@ has_context() { [[ -n $(kubectl config get-contexts "$1" --output name 2> /dev/n
 # Fails unless a context leads to a cluster that answers. Never the current context: it may be any cluster. A dry run
 # needs none: where no cluster answers, what is there is not looked at.
 OFFLINE=no
+# shellcheck disable=SC2034 # Not every script asks whether it is.
 need_context() {
   local context=$1 known
   if [[ $DRY_RUN == yes && -z $(kubectl config get-contexts --output name 2> /dev/null) ]]; then

@@ -147,6 +147,11 @@ impl Session {
         self.established
     }
 
+    /// How long the session is kept without a link: the smaller one of both ends' windows, as far as the peer's is known.
+    pub fn resume_window(&self) -> Duration {
+        self.resume_window
+    }
+
     /// Whether an established link carries the session now.
     pub fn is_attached(&self) -> bool {
         self.attachment.is_attached()

@@ -5,7 +5,7 @@ use std::fs;
 /// What 1 Gbit/s over 100 ms needs, with the kernel's own share of a buffer.
 const ENOUGH: u64 = 32 << 20;
 
-/// The round trip of which the warning speaks.
+/// The round trip of which the note speaks.
 const LONG_PATH: f64 = 0.1;
 
 /// Most bytes that one connection's buffers may grow to.
@@ -15,13 +15,14 @@ struct Limits {
     receive: u64,
 }
 
-/// Warns when one stream over a long path will be slow for want of buffers. Silent where the kernel does not tell.
+/// Says that one stream over a long path will be slow for want of buffers, which is how kernels come: no fault of
+/// anybody's, so no warning. Silent where the kernel does not tell.
 pub(crate) fn check() {
     let read = |name: &str| fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).ok();
     if let (Some(wmem), Some(rmem)) = (read("tcp_wmem"), read("tcp_rmem"))
-        && let Some(warning) = Limits::parse(&wmem, &rmem).and_then(Limits::warning)
+        && let Some(note) = Limits::parse(&wmem, &rmem).and_then(Limits::note)
     {
-        tracing::warn!("{warning}");
+        tracing::info!("{note}");
     }
 }
 
@@ -40,14 +41,16 @@ impl Limits {
     }
 
     /// What it costs that they are small, and what to do.
-    fn warning(self) -> Option<String> {
-        let (send, receive) = (self.send, self.receive);
-        (send < ENOUGH || receive < ENOUGH).then(|| {
+    fn note(self) -> Option<String> {
+        let settings = [("net.ipv4.tcp_wmem", self.send), ("net.ipv4.tcp_rmem", self.receive)];
+        let small: Vec<_> = settings.into_iter().filter(|(_, most)| *most < ENOUGH).collect();
+        let named: Vec<_> = small.iter().map(|(name, most)| format!("{name} from {most}")).collect();
+        (!small.is_empty()).then(|| {
             format!(
-                "small kernel buffers: one stream carries about {:.0} Mbit/s over a round trip of 100 ms; for 1 Gbit/s \
-                 raise the last number of net.ipv4.tcp_wmem (now {send}) and net.ipv4.tcp_rmem (now {receive}) to \
-                 {ENOUGH} at both ends (in a bundle: `tcp_sysctls: true`)",
+                "one stream carries at most about {:.0} Mbit/s over a round trip of 100 ms; for 1 Gbit/s raise the last \
+                 number of {} to {ENOUGH} at both ends (in a bundle: `tcp_sysctls: true`)",
                 (self.speed() / 10.0).round() * 10.0,
+                named.join(" and of ")
             )
         })
     }
@@ -61,16 +64,20 @@ mod tests {
 
     #[test]
     fn stock_buffers_are_named_with_what_they_cost() {
-        let stock = Limits::parse("4096\t16384\t4194304\n", RAISED).and_then(Limits::warning).expect("a warning");
+        let stock = Limits::parse("4096\t16384\t4194304\n", RAISED).and_then(Limits::note).expect("a note");
         assert!(stock.contains("about 300 Mbit/s"), "{stock}");
-        assert!(stock.contains("tcp_wmem (now 4194304)"), "{stock}");
-        let window = Limits::parse(RAISED, "4096\t131072\t6291456\n").and_then(Limits::warning).expect("a warning");
+        assert!(
+            stock.contains("the last number of net.ipv4.tcp_wmem from 4194304 to 33554432 at both ends"),
+            "{stock}"
+        );
+        assert!(!stock.contains("tcp_rmem"), "what is large enough is not to be raised: {stock}");
+        let window = Limits::parse(RAISED, "4096\t131072\t6291456\n").and_then(Limits::note).expect("a note");
         assert!(window.contains("about 250 Mbit/s"), "{window}");
     }
 
     #[test]
     fn raised_buffers_are_not_worth_a_word() {
-        assert_eq!(Limits::parse(RAISED, RAISED).map(Limits::warning), Some(None));
+        assert_eq!(Limits::parse(RAISED, RAISED).map(Limits::note), Some(None));
     }
 
     #[test]

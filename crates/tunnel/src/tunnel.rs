@@ -194,7 +194,10 @@ fn session_limit(configured: u32) -> usize {
     let configured = configured as usize;
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
     let allowed = usize::try_from(files.saturating_sub(SPARE_FILES.min(files / 4)) / 2).unwrap_or(usize::MAX);
-    if allowed < configured {
+    if allowed < configured && configured == ferry_config::Limits::default().sessions as usize {
+        // Nobody has asked for so many.
+        info!("there is room for {allowed} sessions: {files} files may be open (ulimit -n)");
+    } else if allowed < configured {
         warn!("limits.sessions lowered from {configured} to {allowed}: only {files} files may be open (ulimit -n)");
     }
     configured.min(allowed)

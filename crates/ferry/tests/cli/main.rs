@@ -12,5 +12,6 @@ mod keys;
 mod roles;
 mod streaming;
 mod support;
+mod tunnels;
 mod unread_log;
 mod usage;

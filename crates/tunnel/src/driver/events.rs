@@ -1,7 +1,9 @@
 //! What a driver is told, by others and by its session, and what it does about it.
 
+use std::fmt::Display;
 use std::time::Duration;
 
+use ferry_config::render_duration;
 use ferry_session::{Epoch, Event, Intent, Outcome, RejectCode, Release, ResetCode, Side, Time};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
@@ -55,7 +57,7 @@ impl Driver {
         let refused = self.links.iter().filter(|(_, link)| !peer.accepts(&link.facts().key));
         for epoch in refused.map(|(epoch, _)| *epoch).collect::<Vec<_>>() {
             info!(session = %self.session.id(), %epoch, "link closed: its key is not accepted any more");
-            self.lose(epoch);
+            self.lose(epoch, &"its key is not accepted any more");
         }
     }
 
@@ -70,7 +72,7 @@ impl Driver {
                 if self.session.side() == Side::Opener {
                     if !self.session.is_attached() {
                         // A Hello without answer: the next link gets another.
-                        self.lose(epoch);
+                        self.lose(epoch, &"no answer to a Hello");
                     }
                     self.obtain(false);
                 }
@@ -79,8 +81,9 @@ impl Driver {
                 self.entry.set_link(None);
                 // An attach that failed is none that was lost.
                 if !self.detached {
-                    let window = self.shared.plan().config.resume.window;
-                    info!(%session, peer = %self.peer.name, "session detached: its link is lost; it is kept for {window:?}");
+                    let reason = self.loss.take().unwrap_or_else(|| "nothing came over the link any more".into());
+                    let kept_for = render_duration(self.session.resume_window());
+                    info!(%session, peer = %self.peer.name, %reason, %kept_for, "session detached");
                 }
                 self.count_detached(true);
                 if self.session.side() == Side::Opener {
@@ -211,7 +214,8 @@ impl Driver {
         }
     }
 
-    pub(super) fn lose(&mut self, epoch: Epoch) {
+    pub(super) fn lose(&mut self, epoch: Epoch, reason: &dyn Display) {
+        self.loss = Some(reason.to_string().into());
         self.links.retain(|(of, _)| *of != epoch);
         self.session.detach(self.shared.now(), epoch);
     }

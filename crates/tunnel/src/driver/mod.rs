@@ -81,6 +81,8 @@ pub(crate) struct Driver {
     alarm: Alarm,
     /// Why the peer refused the last attach.
     refusal: Option<Box<str>>,
+    /// Why the last link was lost.
+    loss: Option<Box<str>>,
     outcome: Option<Outcome>,
 }
 
@@ -117,6 +119,7 @@ impl Driver {
             patience,
             alarm: Alarm::default(),
             refusal: None,
+            loss: None,
             outcome: None,
         }
     }
@@ -177,7 +180,7 @@ impl Driver {
             return;
         }
         if let Some(newest) = self.links.iter().map(|(epoch, _)| *epoch).max() {
-            self.lose(newest);
+            self.lose(newest, &"it did not answer, as the link before it");
         }
         while let Some(event) = self.session.poll_event() {
             self.on_event(event);

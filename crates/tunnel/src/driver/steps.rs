@@ -45,7 +45,7 @@ impl Driver {
             debug!(session = %self.session.id(), %epoch, "link lost: {error}");
             match error.violation() {
                 Some(violation) if !self.session.is_closed() => self.session.handle_violation(epoch, violation),
-                _ => self.lose(epoch),
+                _ => self.lose(epoch, &error),
             }
             again = true;
         }
@@ -79,7 +79,7 @@ impl Driver {
         }
         if let Some((epoch, error)) = lost {
             debug!(session = %self.session.id(), %epoch, "link lost: {error}");
-            self.lose(epoch);
+            self.lose(epoch, &error);
             again = true;
         }
         if self.key_is_worn() {
