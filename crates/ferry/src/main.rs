@@ -8,6 +8,8 @@ mod client;
 mod commands;
 mod console;
 mod demo;
+#[cfg(test)]
+mod documented;
 mod exit;
 mod logging;
 mod process;

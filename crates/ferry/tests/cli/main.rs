@@ -9,6 +9,7 @@ mod demo;
 mod failing_disk;
 mod hook_log;
 mod keys;
+mod readme;
 mod roles;
 mod streaming;
 mod support;
