@@ -93,6 +93,16 @@ impl Fault {
         }
     }
 
+    /// By which it is asked for.
+    pub(crate) fn letter(self) -> char {
+        match self {
+            Self::Cut => 'c',
+            Self::BlackHole => 'b',
+            Self::Move => 'm',
+            Self::Rotate => 'r',
+        }
+    }
+
     /// For the timeline.
     pub(crate) fn what(self) -> &'static str {
         match self {

@@ -10,22 +10,33 @@ use super::screen::Screen;
 pub(crate) struct Findings {
     screen: Screen,
     broken: Vec<String>,
+    noted: usize,
 }
 
 impl Findings {
     pub(crate) fn new(screen: Screen) -> Self {
-        Self { screen, broken: Vec::new() }
+        Self { screen, broken: Vec::new(), noted: 0 }
     }
 
     /// Shows whether a claim held; the error says what speaks against it.
     pub(crate) fn note(&mut self, claim: impl Into<String>, held: Result<(), String>) {
         let claim = claim.into();
+        self.noted += 1;
         match held {
             Ok(()) => self.screen.print(format_args!("  {} {claim}", "✔".green())),
             Err(why) => {
                 self.screen.print(format_args!("  {} {claim}: {}", "✘".red().bold(), why.red()));
                 self.broken.push(format!("“{claim}” did not hold: {why}"));
             }
+        }
+    }
+
+    /// The last word: whether everything held.
+    pub(crate) fn conclude(&self) {
+        let (noted, broken) = (self.noted, self.broken.len());
+        match broken {
+            0 => self.screen.print(format_args!("\n{} all {noted} checks held", "✔".green().bold())),
+            _ => self.screen.print(format_args!("\n{} {broken} of {noted} checks did not hold", "✘".red().bold())),
         }
     }
 

@@ -97,6 +97,11 @@ impl Record {
         text
     }
 
+    /// Whether it says nothing that anybody has to act upon.
+    pub(crate) fn is_routine(&self) -> bool {
+        !matches!(self.level.as_str(), "" | "WARN" | "ERROR")
+    }
+
     /// A line of standard error.
     pub(crate) fn verbatim(line: &str) -> Self {
         Self { message: line.into(), level: String::new(), time: String::new(), fields: Map::new() }

@@ -2,6 +2,7 @@
 
 mod acts;
 mod between;
+mod by_hand;
 mod check;
 mod log;
 mod outputs;
@@ -76,21 +77,29 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let kept = match &played {
         Ok(topology) if args.keep => {
             show::invitation(&screen, topology);
+            screen.rest("everything stays up until Ctrl-C");
             tokio::select! {
                 error = supervisor.early_end() => Err(error),
                 () = interrupted.wait() => Ok(()),
+                error = by_hand::play(&screen, topology) => Err(error),
             }
         }
         _ => Ok(()),
     };
     screen.act("The end");
-    let patience = if played.is_ok() && kept.is_ok() { PATIENCE } else { LITTLE_PATIENCE };
+    let fine = played.is_ok() && kept.is_ok();
+    if fine {
+        // How four processes drain is not what the demo is about.
+        screen.hush();
+    }
+    let patience = if fine { PATIENCE } else { LITTLE_PATIENCE };
     let ended = supervisor.end(patience).await;
     screen.finish();
     screen.flush();
     played?;
     kept?;
     findings.note("every process ended in good order", ended);
+    findings.conclude();
     let verdict = findings.verdict();
     screen.flush();
     verdict

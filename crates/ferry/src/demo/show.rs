@@ -7,6 +7,7 @@ use owo_colors::OwoColorize as _;
 use serde_json::Value;
 
 use super::{
+    between::Fault,
     outputs::{Outputs, Received, hop_time, render_trail},
     screen::{Screen, cluster_style},
     topology::{AUTO_TRIGGER, Cluster, Topology},
@@ -112,7 +113,7 @@ pub(crate) fn invitation(screen: &Screen, topology: &Topology) {
     let (a, b) = (&topology.initiator, &topology.terminator);
     screen.heading("Everything stays up until Ctrl-C. Try");
     let line = |command: String, what: &str| {
-        screen.print(format_args!("  {}\n  {command}\n", format_args!("# {what}").dimmed()))
+        screen.print_as_it_is(format_args!("  {}\n  {command}\n", format_args!("# {what}").dimmed()))
     };
     for (from, to) in [(a, b), (b, a)] {
         line(
@@ -127,6 +128,11 @@ pub(crate) fn invitation(screen: &Screen, topology: &Topology) {
     line(format!("ferry output {} --follow", b.web_app), "the same as JSON lines, as they come");
     line(format!("curl http://{}/status", a.admin), "the tunnel of cluster-a: its peers and sessions");
     line(format!("curl http://{}/metrics", b.admin), "the tunnel of cluster-b: its metrics");
+    screen.print(format_args!(
+        "  {}\n  {}\n",
+        "# or let something happen: type a letter and Enter".dimmed(),
+        Fault::ALL.map(|fault| format!("{}: {}", fault.letter(), fault.what())).join("\n  ")
+    ));
 }
 
 fn short_key(cluster: &Cluster) -> String {

@@ -26,6 +26,11 @@ pub(crate) const EVERY: Duration = Duration::from_millis(10);
 /// How long the connection may take to come through, and its last bytes once no more are written.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// What arrives is counted for each such time.
+pub(crate) const PULSE: Duration = Duration::from_millis(100);
+/// Beyond a minute nothing is counted: the demo's stream is over long before.
+const PULSES_MAX: usize = 600;
+
 /// A stream that is on. It ends when this is dropped.
 pub(crate) struct CheckedStream {
     tasks: JoinSet<anyhow::Result<()>>,
@@ -41,6 +46,9 @@ struct Way(Arc<Mutex<Flow>>);
 struct Flow {
     written: u64,
     checker: Checker,
+    /// Bytes that arrived in each [`PULSE`] since the stream began.
+    begun: Instant,
+    pulse: Vec<u64>,
     /// The last arrival, and the longest time without one since the mark.
     arrived: Instant,
     pause: Duration,
@@ -87,6 +95,14 @@ impl CheckedStream {
         self.ways.each_ref().map(|way| way.flow().checker.tally())
     }
 
+    /// What has arrived in each [`PULSE`] so far, in both directions together.
+    pub(crate) fn pulse(&self) -> Vec<u64> {
+        let [mut one, other] = self.ways.each_ref().map(|way| way.flow().pulse.clone());
+        one.resize(one.len().max(other.len()), 0);
+        one.iter_mut().zip(other).for_each(|(sum, more)| *sum += more);
+        one
+    }
+
     /// Fails once the connection has ended, which it never should by itself.
     pub(crate) fn alive(&mut self) -> anyhow::Result<()> {
         match self.tasks.try_join_next() {
@@ -117,10 +133,21 @@ impl CheckedStream {
     }
 }
 
+impl Flow {
+    fn count(&mut self, now: Instant, bytes: u64) {
+        let at = (now.duration_since(self.begun).as_millis() / PULSE.as_millis()) as usize;
+        if at < PULSES_MAX {
+            self.pulse.resize(self.pulse.len().max(at + 1), 0);
+            self.pulse[at] += bytes;
+        }
+    }
+}
+
 impl Way {
     fn new(pattern: Pattern) -> Self {
         let checker = Checker::new(pattern);
-        Self(Arc::new(Mutex::new(Flow { written: 0, checker, arrived: Instant::now(), pause: Duration::ZERO })))
+        let (begun, pulse, pause) = (Instant::now(), Vec::new(), Duration::ZERO);
+        Self(Arc::new(Mutex::new(Flow { written: 0, checker, begun, pulse, arrived: begun, pause })))
     }
 
     fn flow(&self) -> MutexGuard<'_, Flow> {
@@ -161,6 +188,7 @@ impl Way {
             }
             flow.arrived = now;
             flow.checker.feed(&bytes[..count]);
+            flow.count(now, count as u64);
             if count == 0 {
                 return Ok(());
             }

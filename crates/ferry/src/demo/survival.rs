@@ -14,7 +14,7 @@ use super::{
     check::{Findings, ensure},
     screen::Screen,
     status::{Session, Status},
-    stream::CheckedStream,
+    stream::{CheckedStream, PULSE},
     topology::{STREAM, Topology},
 };
 
@@ -54,10 +54,10 @@ struct Event {
 /// The stream broke, or did not flow again in time.
 pub(crate) async fn play(screen: &Screen, topology: &Topology) -> anyhow::Result<Survival> {
     let stream = CheckedStream::begin(topology.egress, &topology.arrivals).await?;
-    let mut events = Vec::new();
-    let played = disturb(screen, topology, stream, &mut events).await;
+    let (mut events, mut pulse) = (Vec::new(), Vec::new());
+    let played = disturb(screen, topology, stream, &mut events, &mut pulse).await;
     // Also what a stream lived through that broke in the end.
-    show(screen, &events);
+    show(screen, &events, &pulse);
     let (ids, arrived) = played?;
     let another = topology.arrivals.accept().now_or_never().is_some();
     Ok(Survival { events, ids, another, arrived })
@@ -70,6 +70,7 @@ async fn disturb(
     topology: &Topology,
     mut stream: CheckedStream,
     events: &mut Vec<Event>,
+    pulse: &mut Vec<u64>,
 ) -> anyhow::Result<Outcome> {
     let start = Instant::now();
     sleep(CALM).await;
@@ -91,9 +92,11 @@ async fn disturb(
             format!("the checked stream did not flow again within {RECOVERY_MAX:?} after: {}", fault.what())
         })??;
         let tally = total(stream.tallies());
+        *pulse = stream.pulse();
         events.push(Event { fault, at, pause: stream.pause(), epochs: [epoch, after], tally });
         sleep(CALM).await;
     }
+    *pulse = stream.pulse();
     let after = sessions(topology).await?;
     Ok(([before, after], stream.settle().await?))
 }
@@ -143,20 +146,77 @@ fn total([forward, backward]: [Tally; 2]) -> Tally {
     }
 }
 
-fn show(screen: &Screen, events: &[Event]) {
+fn show(screen: &Screen, events: &[Event], pulse: &[u64]) {
     screen.act("Timeline of the checked stream");
+    let room = screen.width().unwrap_or(usize::MAX);
+    let faults: Vec<_> = events.iter().map(|event| (event.at, event.fault.sign())).collect();
+    for line in pulse_lines(pulse, &faults, room.min(100).saturating_sub(INDENT.len())) {
+        screen.print(format_args!("{INDENT}{line}"));
+    }
+    let narrow = events.iter().any(|event| visible(&event.render()) > room);
     for event in events {
-        screen.print(event.render());
+        screen.print(if narrow { event.render_narrow() } else { event.render() });
     }
 }
 
+const INDENT: &str = "  ";
+
+/// What arrived as a line of bars, one for each pulse or for several, and the faults where they struck beneath.
+fn pulse_lines(pulse: &[u64], faults: &[(Duration, char)], room: usize) -> Vec<String> {
+    const BARS: [char; 9] = ['·', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let together = pulse.len().div_ceil(room.max(1)).max(1);
+    let bars: Vec<u64> = pulse.chunks(together).map(|pulses| pulses.iter().sum()).collect();
+    let Some(most) = bars.iter().max().copied().filter(|most| *most > 0) else { return Vec::new() };
+    // By the root: what was held up comes in one burst, beside which the rest would be flat.
+    let height = |bytes: u64| (bytes as f64 / most as f64).sqrt() * 8.0;
+    let line: String = bars.iter().map(|bytes| BARS[height(*bytes).ceil() as usize]).collect();
+    let mut signs = vec![' '; bars.len()];
+    let each = PULSE * u32::try_from(together).unwrap_or(u32::MAX);
+    for (at, sign) in faults {
+        if let Some(place) = signs.get_mut((at.as_millis() / each.as_millis()) as usize) {
+            *place = *sign;
+        }
+    }
+    let signs: String = signs.into_iter().collect();
+    let title = format!("bytes that arrived, both ways together, for each {} ms:", each.as_millis());
+    vec![title.dimmed().to_string(), line.cyan().to_string(), signs.trim_end().yellow().to_string()]
+}
+
+/// Columns that a text takes without its colours.
+fn visible(text: &str) -> usize {
+    anstream::adapter::strip_str(text).to_string().chars().count()
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
+
 impl Event {
-    fn render(&self) -> String {
-        let seconds = |time: Duration| format!("{:.1} s", time.as_secs_f64());
-        let pause = match self.pause {
+    fn shown_pause(&self) -> String {
+        match self.pause {
             short if short < Duration::from_secs(1) => format!("{} ms", short.as_millis()),
             long => seconds(long),
-        };
+        }
+    }
+
+    /// In 80 columns; what the bytes came to is in the checks.
+    fn render_narrow(&self) -> String {
+        let Tally { lost, doubled, .. } = self.tally;
+        let account = format!("{lost} lost, {doubled} doubled");
+        let account = if lost + doubled == 0 { account.green().to_string() } else { account.red().to_string() };
+        format!(
+            "{:>7} {} {:34} {:>6} {:>2} → {:<2} {account}",
+            seconds(self.at).dimmed(),
+            self.fault.sign().yellow().bold(),
+            self.fault.what(),
+            self.shown_pause().yellow(),
+            self.epochs[0],
+            self.epochs[1].cyan(),
+        )
+    }
+
+    fn render(&self) -> String {
+        let pause = self.shown_pause();
         let Tally { checked, lost, doubled, .. } = self.tally;
         let account = format!("{lost} lost, {doubled} doubled");
         let account = if lost + doubled == 0 { account.green().to_string() } else { account.red().to_string() };
@@ -244,6 +304,32 @@ mod tests {
         assert!(survival(|s| s.another = true).contains("a second one came out"));
         assert!(survival(|s| s.ids[1][1] = "2".into()).contains(r#"then ["1", "2"]"#));
         assert!(survival(|s| s.events[0].epochs = [2, 2]).contains("it is not new"));
+    }
+
+    #[test]
+    fn the_bytes_are_a_line_with_the_faults_beneath() {
+        let faults = [(Duration::from_millis(250), '✂'), (Duration::from_secs(9), '●')];
+        let lines = |pulse: &[u64], room| -> Vec<String> {
+            let lines = pulse_lines(pulse, &faults, room);
+            lines.iter().map(|line| anstream::adapter::strip_str(line).to_string()).collect()
+        };
+        let [title, bars, signs] = &lines(&[16, 16, 0, 1, 64], 80)[..] else { panic!() };
+        assert!(title.ends_with("for each 100 ms:"), "{title}");
+        assert_eq!((bars.as_str(), signs.as_str()), ("▄▄·▁█", "  ✂"));
+        let [title, bars, signs] = &lines(&[16, 16, 0, 1, 64], 3)[..] else { panic!() };
+        assert!(title.ends_with("for each 200 ms:"), "{title}");
+        assert_eq!((bars.chars().count(), signs.as_str()), (3, " ✂"));
+        assert_eq!(lines(&[], 80), [] as [String; 0]);
+    }
+
+    #[test]
+    fn an_event_fits_a_terminal_of_80_columns() {
+        let tally = Tally { checked: 3 << 40, ..Tally::default() };
+        let [at, pause] = [12_640, 9_310].map(Duration::from_millis);
+        for fault in Fault::ALL {
+            let line = Event { fault, at, pause, epochs: [98, 99], tally }.render_narrow();
+            assert!(visible(&line) <= 80, "{line}");
+        }
     }
 
     #[test]

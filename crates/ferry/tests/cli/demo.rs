@@ -1,6 +1,7 @@
 //! `ferry demo`.
 
 use std::fs;
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
@@ -41,6 +42,16 @@ fn the_demo_holds_what_it_claims_and_leaves_nothing_behind() {
     assert!(shown.contains("✔ through all of that it stayed the same TCP connection at both ends"), "{shown}");
     assert_eq!(shown.matches("0 lost, 0 doubled, 0 reordered").count(), 2, "{shown}");
     assert!(shown.contains("✔ every process ended in good order") && !shown.contains('✘'), "{shown}");
+    // The last word is the verdict, and before it there is no drain to read through.
+    assert_eq!(shown.lines().last(), Some(&*format!("✔ all {} checks held", shown.matches("  ✔ ").count())), "{shown}");
+    let (_, end) = shown.split_once("── The end\n").unwrap();
+    assert!(!end.contains("web-app │") && !end.contains("tunnel  │"), "{end}");
+    // Every loss is seen to be over, also the one after the address has moved.
+    let (_, moved) = shown.split_once("➜ terminator moved").unwrap();
+    let (moved, _) = moved.split_once("⟳ keys rotated").unwrap();
+    assert!(moved.contains("session detached") && moved.contains("session resumed"), "{moved}");
+    let bars = shown.lines().find(|line| line.contains('▁') || line.contains('▅') || line.contains('█'));
+    assert!(bars.is_some_and(|bars| bars.trim().chars().all(|c| "·▁▂▃▄▅▆▇█".contains(c))), "{shown}");
     // In a pipe, neither colours nor a bar.
     assert!(!shown.contains('\u{1b}') && !shown.contains('\r'), "{shown:?}");
     assert_eq!(stderr(&output), "");
@@ -86,6 +97,21 @@ fn keep_stays_up_until_it_is_interrupted() {
     assert_eq!(demo.end().code(), Some(0));
     assert!(demo.rest().iter().any(|line| line.contains("✔ every process ended in good order")));
     assert!(is_empty(dir.path()));
+}
+
+#[test]
+fn whoever_keeps_the_demo_up_can_let_something_happen() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = demo(dir.path(), &["--seconds", "1", "--keep"]);
+    let (input, mut ours) = std::io::pipe().unwrap();
+    let mut demo = Running::start(command.stdin(input));
+    demo.line(|line| line.contains("r: keys rotated by SIGUSR1"));
+    ours.write_all(b"?\nc\n").unwrap();
+    demo.line(|line| line.contains("nothing happens on '?'; what there is: c, b, m, r"));
+    demo.line(|line| line.contains("✂ link cut"));
+    demo.line(|line| line.contains("session resumed"));
+    demo.signal(Signal::INT);
+    assert_eq!(demo.end().code(), Some(0));
 }
 
 #[test]
