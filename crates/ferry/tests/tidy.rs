@@ -10,16 +10,17 @@ use std::process::Command;
 const LINES_MAX: usize = 500;
 const ARCHITECTURE_LINES_MAX: usize = 200;
 /// Our crates, and which of ours each may depend on; tests may use more.
-const MAY_DEPEND_ON: [(&str, &[&str]); 9] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 10] = [
     ("session", &[]),
     ("config", &[]),
     ("relay", &[]),
     ("log", &[]),
     ("host", &[]),
-    ("app", &["log", "host"]),
+    ("text", &[]),
+    ("app", &["log", "host", "text"]),
     ("bundle", &["config"]),
-    ("tunnel", &["session", "config", "log", "host"]),
-    ("ferry", &["session", "config", "relay", "app", "bundle", "tunnel", "log", "host"]),
+    ("tunnel", &["session", "config", "log", "host", "text"]),
+    ("ferry", &["session", "config", "relay", "app", "bundle", "tunnel", "log", "host", "text"]),
 ];
 
 fn root() -> PathBuf {

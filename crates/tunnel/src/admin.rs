@@ -124,6 +124,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let metrics = &admin.shared.metrics;
     metrics.links_warm.set(gauge(warm as u64));
+    metrics.unauthenticated.set(gauge(admin.shared.lobby.taken() as u64));
     let sessions = admin.shared.sessions.list(usize::MAX);
     let ages = sessions.iter().filter_map(|entry| Some(entry.link()?.1.established.elapsed().as_secs_f64()));
     metrics.oldest_key.set(ages.fold(0.0, f64::max));

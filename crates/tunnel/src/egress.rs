@@ -1,16 +1,17 @@
 //! Connections of applications here to services at a peer.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ferry_config::{Name, ServiceName};
 use ferry_session::{Session, SessionId, Side};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use crate::driver::{Admitted, Driver};
 use crate::metrics::{ByRefusal, Refusal};
 use crate::net::{Listener, Stream};
+use crate::repeats::{Kind, Line};
 use crate::sessions::{Added, Entry, Key};
 use crate::shared::Shared;
 use crate::workers::Place;
@@ -42,7 +43,7 @@ pub(crate) async fn listen(
                 shared.spawn_session_at(&worker, open);
             }
             Err(error) => {
-                warn!("cannot accept an application's connection: {error}");
+                shared.on_accept_failed("an application's", &error);
                 tokio::time::sleep(BREATHE).await;
             }
         }
@@ -71,8 +72,8 @@ impl Shared {
             let id = SessionId(id);
             let entry =
                 Arc::new(Entry::new(Key { peer: peer.name.clone(), side: Side::Opener, id }, service.as_str(), None));
-            if self.sessions.add(entry.clone(), self.session_limit) != Added::New {
-                break 'refused (Refusal::Limit, format!("the limit of {} sessions is reached", self.session_limit));
+            if self.sessions.add(entry.clone()) != Added::New {
+                break 'refused (Refusal::Limit, self.sessions.full(peer.sessions.load(Ordering::Relaxed)));
             }
             let Some(lease) = self.memory.reserve(&peer.name) else {
                 self.sessions.remove(&entry.key, 0, true, wait);
@@ -101,7 +102,8 @@ impl Shared {
         };
         let (reason, text) = refused;
         self.metrics.refused.get_or_create(&ByRefusal { reason }).inc();
-        warn!(%peer, %service, "application's connection reset: {text}");
+        let kind = Kind::new(reason.as_str()).peer(peer).service(service);
+        self.repeats.tell(kind, Line::warn(format!("application's connection reset: {text}")));
         local.reset_on_drop();
     }
 }

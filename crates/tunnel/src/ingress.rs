@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use ferry_config::HostPort;
 use ferry_session::{Frame, Hello, Instance, Intent, LinkKind, Reject, RejectCode, Session, Side};
+use ferry_text::Foreign;
 use tokio::time::timeout;
-use tracing::{debug, info, warn};
+use tracing::debug;
 
 use crate::driver::{Admitted, Driver, FIRST};
 use crate::link::{Link, LinkError};
@@ -18,6 +19,7 @@ use crate::mailbox::Command;
 use crate::metrics::{ByRefusal, LinkFailure, Refusal, Role};
 use crate::net::Stream;
 use crate::peer::Peer;
+use crate::repeats::{Kind, Line};
 use crate::sessions::{Added, Entry, Found, Key};
 use crate::shared::Shared;
 
@@ -107,14 +109,15 @@ impl Shared {
     }
 
     /// Refuses a link that has not had a Hello. That one has just ended is no news.
-    fn refuse_unused(self: &Arc<Self>, peer: &Peer, role: Role, mut link: Link, error: &LinkError) {
+    pub(crate) fn refuse_unused(self: &Arc<Self>, peer: &Peer, role: Role, link: Link, error: &LinkError) {
         if error.failure() == LinkFailure::Closed {
             return;
         }
-        warn!(peer = %peer.name, "link refused: {error}");
+        let kind = Kind::new(error.failure().as_str()).peer(&peer.name);
+        self.repeats.tell(kind, Line::warn(format!("link refused: {error}")));
         self.metrics.link_failed(role, error.failure());
-        if error.to_reject().is_some_and(|reject| link.push(&Frame::Reject(reject)).is_ok()) {
-            self.close_link(link);
+        if let Some(reject) = error.to_reject() {
+            self.reject_link(link, reject);
         }
     }
 
@@ -151,7 +154,7 @@ impl Shared {
     /// A new session for an application here.
     fn open(self: &Arc<Self>, peer: &Arc<Peer>, key: Key, hello: Hello<'static>, link: Link) {
         let plan = self.plan();
-        let forward = match plan.service(&hello.service, &peer.name) {
+        let ingress = match plan.service(&hello.service, &peer.name) {
             _ if self.draining.is_cancelled() => {
                 Err((Refusal::Draining, Refused::new(RejectCode::Draining, "the tunnel is shutting down")))
             }
@@ -159,15 +162,17 @@ impl Shared {
                 Refusal::Service,
                 Refused::new(RejectCode::Service, "no such service, or this peer may not reach it"),
             )),
-            Some(ingress) => Ok(ingress.forward.clone()),
+            Some(ingress) => Ok(ingress),
         };
-        let entry = Arc::new(Entry::new(key, &hello.service, Some(link.facts().instance)));
-        let opened = forward.and_then(|forward| {
+        let instance = link.facts().instance;
+        let opened = ingress.and_then(|ingress| {
+            // Only a service that is configured is kept by its name.
+            let entry = Arc::new(Entry::new(key, ingress.service.as_str(), Some(instance)));
             let limit = |what: &'static str| (Refusal::Limit, Refused::new(RejectCode::Limit, what));
             let lease =
                 self.memory.reserve(&peer.name).ok_or_else(|| limit("no memory is left for another session"))?;
-            match self.sessions.add(entry.clone(), self.session_limit) {
-                Added::New => Ok(Some((forward, lease))),
+            match self.sessions.add(entry.clone()) {
+                Added::New => Ok(Some((ingress.forward.clone(), lease, entry))),
                 Added::Taken => Ok(None),
                 Added::Full => Err(limit("the session limit is reached")),
             }
@@ -175,16 +180,18 @@ impl Shared {
         match opened {
             // Another link has just brought its Hello.
             Ok(None) => self.on_hello(peer, hello, link),
-            Ok(Some((forward, lease))) => {
+            Ok(Some((forward, lease, entry))) => {
                 let place = self.workers.place();
                 let (shared, worker) = (self.clone(), place.handle().clone());
                 let admitted = Admitted { place, peer: peer.clone(), entry, lease };
                 let serve = async move { shared.serve(admitted, hello, link, forward).await };
                 self.spawn_session_at(&worker, serve);
             }
-            Err((refusal, refused)) => {
-                self.metrics.refused.get_or_create(&ByRefusal { reason: refusal }).inc();
-                info!(session = %hello.session, peer = %peer.name, service = %hello.service, "session refused: {}", refused.reason);
+            Err((reason, refused)) => {
+                self.metrics.refused.get_or_create(&ByRefusal { reason }).inc();
+                let kind = Kind::new(reason.as_str()).peer(&peer.name).service(Foreign(&hello.service));
+                let line = Line::info(format!("session refused: {}", refused.reason));
+                self.repeats.tell(kind, line.session(hello.session));
                 self.reject(peer, link, refused);
             }
         }
@@ -197,7 +204,9 @@ impl Shared {
             Ok(local) => local,
             Err(error) => {
                 let reason = format!("the application at {forward} cannot be reached: {error}");
-                warn!(session = %hello.session, peer = %peer.name, "session refused: {reason}");
+                let kind = Kind::new(Refusal::Unreachable.as_str()).peer(&peer.name).service(&entry.service);
+                let line = Line::warn(format!("session refused: {reason}"));
+                self.repeats.tell(kind, line.session(hello.session));
                 self.metrics.refused.get_or_create(&ByRefusal { reason: Refusal::Unreachable }).inc();
                 self.reject(peer, link, Refused::new(RejectCode::Unreachable, reason));
                 // Links that came meanwhile get the same answer by getting none: the opener was told.
@@ -227,13 +236,11 @@ impl Shared {
         timeout(FORWARD, connect).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    fn reject(self: &Arc<Self>, peer: &Peer, mut link: Link, refused: Refused) {
+    fn reject(self: &Arc<Self>, peer: &Peer, link: Link, refused: Refused) {
         debug!(peer = %peer.name, "hello rejected: {}", refused.reason);
         let Refused { code, received, reason } = refused;
         self.metrics.attach_refused(code);
-        if link.push(&Frame::Reject(Reject { code, received, reason })).is_ok() {
-            self.close_link(link);
-        }
+        self.reject_link(link, Reject { code, received, reason });
     }
 }
 

@@ -4,13 +4,13 @@
 //! back when they rest. One half of all is kept for the peers, an equal part for each; the other is whoever's comes
 //! first.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ferry_config::Name;
 use ferry_session::{INITIAL_WINDOW, Session};
 
 use crate::path::{RoundTrip, useful};
+use crate::shares::Shares;
 
 /// Replay and receive bytes that every session has for certain.
 const FLOOR: Capacities = Capacities { replay: 8 * 1024, receive: INITIAL_WINDOW };
@@ -35,35 +35,17 @@ impl Capacities {
 #[derive(Debug)]
 pub(crate) struct Memory {
     limit: u64,
-    used: Mutex<Used>,
-}
-
-#[derive(Debug)]
-struct Used {
-    /// Peers that share the memory: those of the configuration in force.
-    peers: usize,
-    total: u64,
-    by_peer: HashMap<Name, u64>,
-}
-
-impl Used {
-    /// What has to stay free for the other peers, so that each can have `part`.
-    fn kept_from(&self, peer: &Name, part: u64) -> u64 {
-        let others = self.by_peer.iter().filter(|(name, _)| *name != peer);
-        let (present, unclaimed) = others
-            .fold((1, 0), |(present, unclaimed), (_, used)| (present + 1, unclaimed + part.saturating_sub(*used)));
-        unclaimed + part * self.peers.saturating_sub(present) as u64
-    }
+    used: Mutex<Shares>,
 }
 
 impl Memory {
     pub(crate) fn new(limit: u64, peers: usize) -> Arc<Self> {
-        Arc::new(Self { limit, used: Mutex::new(Used { peers, total: 0, by_peer: HashMap::new() }) })
+        Arc::new(Self { limit, used: Mutex::new(Shares::new(limit, peers)) })
     }
 
     /// The configuration has another number of peers.
     pub(crate) fn share_among(&self, peers: usize) {
-        self.lock().peers = peers;
+        self.lock().share_among(peers);
     }
 
     /// The floor for a new session, if there is as much.
@@ -81,35 +63,20 @@ impl Memory {
 
     /// Bytes reserved and lent.
     pub(crate) fn used(&self) -> u64 {
-        self.lock().total
+        self.lock().total()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Used> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Shares> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes `bytes` for a peer, if enough is left for the others' parts.
     fn add(&self, peer: &Name, bytes: u64) -> bool {
-        let mut used = self.lock();
-        let part = self.limit / 2 / used.peers.max(1) as u64;
-        let total = used.total + bytes;
-        let fits = total + used.kept_from(peer, part) <= self.limit;
-        if fits {
-            used.total = total;
-            *used.by_peer.entry(peer.clone()).or_default() += bytes;
-        }
-        fits
+        self.lock().take(peer, bytes)
     }
 
     fn remove(&self, peer: &Name, bytes: u64) {
-        let mut used = self.lock();
-        used.total -= bytes;
-        if let Some(of_peer) = used.by_peer.get_mut(peer) {
-            *of_peer -= bytes;
-            if *of_peer == 0 {
-                used.by_peer.remove(peer);
-            }
-        }
+        self.lock().give_back(peer, bytes);
     }
 }
 

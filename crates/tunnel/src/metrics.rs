@@ -21,11 +21,16 @@ macro_rules! values {
 
         impl $name {
             const ALL: &[Self] = &[$(Self::$value),+];
+
+            /// What it is in metrics and logs.
+            pub(crate) fn as_str(self) -> &'static str {
+                match self { $(Self::$value => $text),+ }
+            }
         }
 
         impl EncodeLabelValue for $name {
             fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-                encoder.write_str(match self { $(Self::$value => $text),+ })
+                encoder.write_str(self.as_str())
             }
         }
     )+};
@@ -166,6 +171,7 @@ pub(crate) struct Metrics {
     pub(crate) link_failures: Family<ByLinkFailure, Counter>,
     pub(crate) links_open: Gauge,
     pub(crate) links_warm: Gauge,
+    pub(crate) unauthenticated: Gauge,
     pub(crate) sessions: Family<ByEnd, Counter>,
     pub(crate) sessions_open: Family<ByEnd, Gauge>,
     pub(crate) sessions_detached: Gauge,
@@ -254,6 +260,11 @@ impl Metrics {
         );
         registry.register("links_open", "Links open now", self.links_open.clone());
         registry.register("links_warm", "Links ready for a session of this end", self.links_warm.clone());
+        registry.register(
+            "links_unauthenticated",
+            "Connections at the link port that have not proved a listed key",
+            self.unauthenticated.clone(),
+        );
         registry.register("sessions", "Sessions begun", self.sessions.clone());
         registry.register("sessions_open", "Sessions alive now", self.sessions_open.clone());
         registry.register("sessions_detached", "Sessions without a link now", self.sessions_detached.clone());

@@ -17,6 +17,7 @@ use crate::link::Link;
 use crate::metrics::Role;
 use crate::path::RoundTrip;
 use crate::pool::Pool;
+use crate::presence::Presence;
 use crate::shared::Shared;
 use crate::tls::{Dialler, Established, TlsError};
 
@@ -57,6 +58,7 @@ pub(crate) struct Peer {
     /// Links that wait for the peer's Hello, by who offered them.
     pub(crate) offered: AtomicUsize,
     pub(crate) sessions: AtomicUsize,
+    pub(crate) presence: Arc<Presence>,
     /// Sessions that the peer opened and that are without a link: it may be this end that has to dial.
     orphans: AtomicUsize,
     /// Offered links that were not used yet are not to be relied on.
@@ -89,6 +91,7 @@ impl Peer {
             reachable: AtomicBool::new(false),
             offered: AtomicUsize::new(0),
             sessions: AtomicUsize::new(0),
+            presence: Arc::default(),
             orphans: AtomicUsize::new(0),
             renewal: Notify::new(),
             problem: Mutex::new(None),

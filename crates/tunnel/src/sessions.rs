@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::link::LinkFacts;
 use crate::mailbox::Mailbox;
+use crate::shares::Shares;
 
 /// One peer's ids never hit another's, nor those that it opens those that it accepts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -83,13 +84,14 @@ impl Entry {
 }
 
 /// All sessions of this tunnel, and for a while those that ended before the peer knew.
-#[derive(Default)]
 pub(crate) struct Sessions {
+    limit: usize,
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
+    /// The limit, shared out between peers.
+    shares: Shares,
     live: HashMap<Key, Arc<Entry>>,
     /// Ended without both Dones: how much had been received, and until when that is kept.
     ended: HashMap<Key, (u64, Instant)>,
@@ -112,11 +114,33 @@ pub(crate) enum Added {
     New,
     /// There is one with this key.
     Taken,
-    /// The limit is reached.
+    /// The limit is reached, or what is left of it is kept for other peers.
     Full,
 }
 
 impl Sessions {
+    pub(crate) fn new(limit: usize, peers: usize) -> Self {
+        let shares = Shares::new(limit as u64, peers);
+        Self { limit, state: Mutex::new(State { shares, live: HashMap::new(), ended: HashMap::new() }) }
+    }
+
+    /// The configuration has another number of peers.
+    pub(crate) fn share_among(&self, peers: usize) {
+        self.state().shares.share_among(peers);
+    }
+
+    /// Why a session of this peer is one too many.
+    pub(crate) fn full(&self, of_peer: usize) -> String {
+        let (limit, live) = (self.limit, self.len());
+        if live >= limit {
+            format!("the limit of {limit} sessions is reached (limits.sessions)")
+        } else {
+            format!(
+                "{of_peer} sessions of this peer are open, and what is left of {limit} is kept for other peers (limits.sessions)"
+            )
+        }
+    }
+
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -130,13 +154,13 @@ impl Sessions {
         }
     }
 
-    /// Adds a session, unless there are `limit`, or it is there already: two links may bring its Hello at once.
-    pub(crate) fn add(&self, entry: Arc<Entry>, limit: usize) -> Added {
+    /// Adds a session, unless its peer has as many as it may, or it is there already: two links may bring its Hello at once.
+    pub(crate) fn add(&self, entry: Arc<Entry>) -> Added {
         let mut state = self.state();
         if state.live.contains_key(&entry.key) {
             return Added::Taken;
         }
-        if state.live.len() >= limit {
+        if !state.shares.take(&entry.key.peer, 1) {
             return Added::Full;
         }
         state.live.insert(entry.key.clone(), entry);
@@ -146,7 +170,9 @@ impl Sessions {
     /// The session is over. `forgotten`: the peer knows; otherwise a tombstone stays for the resume window.
     pub(crate) fn remove(&self, key: &Key, received: u64, forgotten: bool, resume_window: Duration) {
         let mut state = self.state();
-        state.live.remove(key);
+        if state.live.remove(key).is_some() {
+            state.shares.give_back(&key.peer, 1);
+        }
         if !forgotten {
             let now = Instant::now();
             if state.ended.len() >= MAX_TOMBSTONES {
@@ -179,13 +205,32 @@ mod tests {
 
     #[test]
     fn a_session_that_lives_is_not_added_again() {
-        let sessions = Sessions::default();
+        let sessions = Sessions::new(2, 1);
         let first = entry(1);
-        assert_eq!(sessions.add(first.clone(), 2), Added::New);
-        assert_eq!(sessions.add(entry(1), 2), Added::Taken);
+        assert_eq!(sessions.add(first.clone()), Added::New);
+        assert_eq!(sessions.add(entry(1)), Added::Taken);
         let Found::Live(found) = sessions.find(&first.key) else { panic!("it lives") };
         assert!(Arc::ptr_eq(&found, &first), "the first one stays");
-        assert_eq!(sessions.add(entry(2), 2), Added::New);
-        assert_eq!((sessions.add(entry(3), 2), sessions.add(entry(2), 2)), (Added::Full, Added::Taken));
+        assert_eq!(sessions.add(entry(2)), Added::New);
+        assert_eq!((sessions.add(entry(3)), sessions.add(entry(2))), (Added::Full, Added::Taken));
+    }
+    #[test]
+    fn a_peer_that_opens_all_it_can_leaves_others_their_part_and_its_end_makes_room() {
+        let sessions = Sessions::new(40, 2);
+        let of = |peer: &str, id: u8| {
+            let peer = peer.parse().unwrap();
+            Arc::new(Entry::new(Key { peer, side: Side::Acceptor, id: SessionId([id; 16]) }, "echo", None))
+        };
+        let greedy: Vec<_> = (0..40).map(|id| of("a/greedy", id)).collect();
+        let taken = greedy.iter().filter(|entry| sessions.add((*entry).clone()) == Added::New).count();
+        assert_eq!(taken, 30, "half, and its own part of the other");
+        assert!(sessions.full(30).contains("kept for other peers"));
+        let modest: Vec<_> = (0..10).map(|id| of("b/modest", id)).collect();
+        assert!(modest.iter().all(|entry| sessions.add(entry.clone()) == Added::New));
+        assert!(sessions.full(30).contains("the limit of 40 sessions is reached"));
+        sessions.remove(&greedy[0].key, 0, true, Duration::ZERO);
+        // Twice is once.
+        sessions.remove(&greedy[0].key, 0, true, Duration::ZERO);
+        assert_eq!((sessions.add(of("a/greedy", 90)), sessions.add(of("a/greedy", 91))), (Added::New, Added::Full));
     }
 }

@@ -5,12 +5,16 @@ use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use ferry_session::{Frame, Instance, LinkKind, Settings, Time};
+use ferry_session::{Frame, Instance, LinkKind, Reject, Settings, Time};
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::accept::Lobby;
+use crate::files::Budget;
+use crate::idle::IdleLinks;
 use crate::link::{Link, LinkError, Told};
 use crate::memoir::Memoir;
 use crate::memory::{Lease, Memory};
@@ -18,7 +22,8 @@ use crate::metrics::Metrics;
 use crate::net::Network;
 use crate::plan::Plan;
 use crate::reload::Egresses;
-use crate::rotation::Budget;
+use crate::repeats::Repeats;
+use crate::rotation;
 use crate::sessions::Sessions;
 use crate::tls::Established;
 use crate::workers::Workers;
@@ -34,11 +39,16 @@ pub(crate) struct Shared {
     origin: Instant,
     plan: RwLock<Arc<Plan>>,
     pub(crate) sessions: Sessions,
-    pub(crate) session_limit: usize,
+    /// Whose key is not proved yet.
+    pub(crate) lobby: Arc<Lobby>,
+    pub(crate) idle_links: Arc<IdleLinks>,
+    pub(crate) repeats: Arc<Repeats>,
+    /// Links that are being closed with a Reject.
+    rejected: Arc<Semaphore>,
     pub(crate) metrics: Metrics,
     pub(crate) memory: Arc<Memory>,
     pub(crate) egresses: Egresses,
-    pub(crate) rotations: Budget,
+    pub(crate) rotations: rotation::Budget,
     /// No new sessions: this end is going.
     pub(crate) draining: CancellationToken,
     /// Nothing goes on.
@@ -50,15 +60,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(
-        network: Arc<dyn Network>,
-        workers: Workers,
-        memoir: Memoir,
-        plan: Plan,
-        session_limit: usize,
-    ) -> Self {
-        let memory = Memory::new(plan.config.limits.memory, plan.config.peers.len());
-        let rotations = Budget::new(plan.config.rotation.max_per_second);
+    pub(crate) fn new(network: Arc<dyn Network>, workers: Workers, memoir: Memoir, plan: Plan, budget: Budget) -> Self {
+        let peers = plan.config.peers.len();
+        let memory = Memory::new(plan.config.limits.memory, peers);
+        let turns = std::thread::available_parallelism().map_or(1, usize::from);
+        let rotations = rotation::Budget::new(plan.config.rotation.max_per_second);
         Self {
             network,
             workers,
@@ -66,8 +72,11 @@ impl Shared {
             memoir,
             origin: Instant::now(),
             plan: RwLock::new(Arc::new(plan)),
-            sessions: Sessions::default(),
-            session_limit,
+            sessions: Sessions::new(budget.sessions, peers),
+            lobby: Lobby::new(&budget, turns),
+            idle_links: IdleLinks::new(budget.links, peers),
+            repeats: Arc::default(),
+            rejected: Arc::new(Semaphore::new(MAX_REJECTED)),
             metrics: Metrics::default(),
             memory,
             egresses: Egresses::default(),
@@ -86,7 +95,11 @@ impl Shared {
 
     /// Puts another configuration in force.
     pub(crate) fn set_plan(&self, plan: Plan) {
-        self.memory.share_among(plan.config.peers.len());
+        let peers = plan.config.peers.len();
+        self.memory.share_among(peers);
+        self.sessions.share_among(peers);
+        self.idle_links.share_among(peers);
+        self.lobby.forget_all_but(|peer| plan.peers.contains_key(peer));
         *self.plan.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(plan);
     }
 
@@ -152,8 +165,8 @@ impl Shared {
                 Ok(link)
             }
             Err(error) => {
-                if error.to_reject().is_some_and(|reject| link.push(&Frame::Reject(reject)).is_ok()) {
-                    self.close_link(link);
+                if let Some(reject) = error.to_reject() {
+                    self.reject_link(link, reject);
                 }
                 Err(error)
             }
@@ -171,11 +184,26 @@ impl Shared {
         Ok((link, told))
     }
 
+    /// Closes a link with a Reject. Where many are being closed already the peer only sees that it ends.
+    pub(crate) fn reject_link(self: &Arc<Self>, mut link: Link, reject: Reject<'_>) {
+        let Ok(closing) = self.rejected.clone().try_acquire_owned() else { return };
+        if link.push(&Frame::Reject(reject)).is_ok() {
+            self.spawn_session(async move {
+                link.close(CLOSE).await;
+                drop(closing);
+            });
+        }
+    }
+
     /// Closes a link in good order, in the background.
     pub(crate) fn close_link(self: &Arc<Self>, link: Link) {
         self.spawn_session(link.close(CLOSE));
     }
 }
+
+/// Links that may be on their way out with a Reject at once: each may take as long as [`CLOSE`], and a peer makes them as
+/// fast as it likes.
+const MAX_REJECTED: usize = 256;
 
 /// How long a link that is closed in good order may take for it.
 const CLOSE: Duration = Duration::from_secs(5);

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
+use crate::files::Budget;
 use crate::mailbox::Command;
 use crate::memoir::Memoir;
 use crate::net::{Listener, Network, Tcp};
@@ -20,9 +21,6 @@ use crate::shared::Shared;
 use crate::tls::TlsError;
 use crate::workers::{Threads, Workers};
 use crate::{accept, admin, buffers, memoir, peer, reload};
-
-/// File descriptors that are not for sessions: listeners, warm links, handshakes, the runtime's.
-const SPARE_FILES: u64 = 1024;
 
 /// A running tunnel.
 pub struct Tunnel {
@@ -110,9 +108,10 @@ impl Tunnel {
             .iter()
             .map(|peer| Peer::new(&config.identity, peer.clone()).map(|made| (peer.name.clone(), Arc::new(made))));
         let peers: BTreeMap<_, _> = peers.collect::<Result<_, _>>()?;
-        let session_limit = session_limit(config.limits.sessions);
+        let budget = Budget::of(&config);
         let plan = Plan::new(config, peers)?;
-        let shared = Arc::new(Shared::new(network, workers, memoir, plan, session_limit));
+        let shared = Arc::new(Shared::new(network, workers, memoir, plan, budget));
+        shared.tasks.spawn(shared.repeats.clone().run(shared.stop.clone()));
         let services = listeners.serve(&shared).await;
         let name = &shared.plan().config.name;
         debug!(%name, instance = %shared.instance, "tunnel up: {addresses}");
@@ -188,20 +187,6 @@ impl Tunnel {
 
 /// How long resets may take to reach the peers.
 const RESETS: std::time::Duration = std::time::Duration::from_secs(1);
-
-/// The configured limit, or what the open-files limit allows: each session needs two sockets here.
-fn session_limit(configured: u32) -> usize {
-    let configured = configured as usize;
-    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    let allowed = usize::try_from(files.saturating_sub(SPARE_FILES.min(files / 4)) / 2).unwrap_or(usize::MAX);
-    if allowed < configured && configured == ferry_config::Limits::default().sessions as usize {
-        // Nobody has asked for so many.
-        info!("there is room for {allowed} sessions: {files} files may be open (ulimit -n)");
-    } else if allowed < configured {
-        warn!("limits.sessions lowered from {configured} to {allowed}: only {files} files may be open (ulimit -n)");
-    }
-    configured.min(allowed)
-}
 
 /// Sockets bound before anything runs.
 struct Listeners {

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use ferry_config::render_duration;
 use ferry_session::{Epoch, Event, Intent, Outcome, RejectCode, Release, ResetCode, Side, Time};
+use ferry_text::Foreign;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::{Driver, FIRST_RETRY, Obtaining, PROBE, ROTATE_AGAIN};
 use crate::dial::DialError;
 use crate::link::Link;
 use crate::mailbox::Command;
-use crate::metrics::{ByRotated, Rotated};
+use crate::metrics::{ByRotated, Ending, Rotated};
+use crate::repeats::{Kind, Line};
 use crate::rotation::jittered;
 
 /// How long an application may take nothing of what its kernel was given, when this end is told to reset it.
@@ -110,7 +112,7 @@ impl Driver {
             Intent::Resume => {
                 self.peer.round_trip.restart(round_trip);
                 self.shared.metrics.resumes.inc();
-                info!(%session, %peer, %epoch, "session resumed");
+                self.tell("resumed", Line::info("session resumed"));
             }
             Intent::Rotate => {
                 self.lease.rest(&mut self.session);
@@ -132,11 +134,11 @@ impl Driver {
         match release {
             Release::Finished => self.shared.close_link(*link),
             Release::Silent => {
-                info!(session = %self.session.id(), %epoch, "link silent, given up");
+                self.tell("silent", Line::info("link silent, given up"));
                 self.peer.distrust();
             }
             Release::Overdue => {
-                info!(session = %self.session.id(), %epoch, "link given up: the peer never ended it after a rotation");
+                self.tell("overdue", Line::info("link given up: the peer never ended it after a rotation"));
             }
             Release::Rejected { code, reason } => {
                 self.on_rejected(epoch, *code, reason);
@@ -146,9 +148,10 @@ impl Driver {
     }
 
     fn on_rejected(&mut self, epoch: Epoch, code: RejectCode, reason: &str) {
+        let reason = Foreign(reason).to_string();
         // While it is tried again and again, one line for each new reason.
-        if self.refusal.as_deref() != Some(reason) {
-            info!(session = %self.session.id(), peer = %self.peer.name, %epoch, "attach rejected: {reason}");
+        if self.refusal.as_deref() != Some(&reason) {
+            self.tell("attach rejected", Line::info(format!("attach of epoch {epoch} rejected: {reason}")));
             self.refusal = Some(reason.into());
         }
         match code {
@@ -170,34 +173,46 @@ impl Driver {
     }
 
     pub(super) fn on_closed(&mut self, outcome: Outcome) {
-        let (session, peer) = (self.session.id(), &self.peer.name);
-        match &outcome {
-            Outcome::Finished => debug!(%session, %peer, "session finished"),
-            Outcome::ResetHere { code: ResetCode::Application, reason } => {
-                debug!(%session, %peer, "session reset here: {reason}")
-            }
-            Outcome::ResetByPeer { code: ResetCode::Application, reason } => {
-                debug!(%session, %peer, "session reset by the peer: {reason}")
-            }
-            Outcome::ResetHere { reason, .. } => info!(%session, %peer, "session reset here: {reason}"),
-            Outcome::ResetByPeer { reason, .. } => info!(%session, %peer, "session reset by the peer: {reason}"),
-            Outcome::Expired => {
-                let last = self.refusal.as_deref().map(|reason| format!("; the peer's last answer: {reason}"));
-                let last = last.unwrap_or_default();
-                warn!(%session, %peer, "session reset: no link carried it within the resume window{last}")
-            }
-            Outcome::PeerGone { reason } => warn!(%session, %peer, "session lost: {reason}"),
-            Outcome::Refused { reason, .. } => warn!(%session, %peer, "session refused by the peer: {reason}"),
-            Outcome::Violated(violation) => {
-                warn!(%session, %peer, "session reset: the peer broke the protocol: {violation}")
-            }
-            Outcome::Unattachable(error) => warn!(%session, %peer, "session reset: {error}"),
-        }
+        self.tell_end(&outcome);
         if outcome != Outcome::Finished {
             self.local.reset_once_delivered(self.shared.now(), self.patience);
         }
         self.obtaining = None;
         self.outcome = Some(outcome);
+    }
+
+    fn tell_end(&self, outcome: &Outcome) {
+        let line = match outcome {
+            Outcome::Finished => Line::debug("session finished"),
+            Outcome::ResetHere { code: ResetCode::Application, reason } => {
+                Line::debug(format!("session reset here: {reason}"))
+            }
+            Outcome::ResetByPeer { code: ResetCode::Application, reason } => {
+                Line::debug(format!("session reset by the peer: {}", Foreign(reason)))
+            }
+            Outcome::ResetHere { reason, .. } => Line::info(format!("session reset here: {reason}")),
+            Outcome::ResetByPeer { reason, .. } => {
+                Line::info(format!("session reset by the peer: {}", Foreign(reason)))
+            }
+            Outcome::Expired => {
+                let last = self.refusal.as_deref().map(|reason| format!("; the peer's last answer: {reason}"));
+                let last = last.unwrap_or_default();
+                Line::warn(format!("session reset: no link carried it within the resume window{last}"))
+            }
+            Outcome::PeerGone { reason } => Line::warn(format!("session lost: {reason}")),
+            Outcome::Refused { reason, .. } => Line::warn(format!("session refused by the peer: {}", Foreign(reason))),
+            Outcome::Violated(violation) => {
+                Line::warn(format!("session reset: the peer broke the protocol: {violation}"))
+            }
+            Outcome::Unattachable(error) => Line::warn(format!("session reset: {error}")),
+        };
+        self.tell(Ending::of(outcome).as_str(), line);
+    }
+
+    /// Tells of this session, in lines that are counted where others set their rate.
+    fn tell(&self, reason: &'static str, line: Line) {
+        let kind = Kind::new(reason).peer(&self.peer.name).service(self.session.service());
+        self.shared.repeats.tell(kind, line.session(self.session.id()));
     }
 
     pub(super) fn count_detached(&mut self, detached: bool) {

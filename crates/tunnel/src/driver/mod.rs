@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ferry_session::{Epoch, Frame, Hello, Instance, Intent, Outcome, Session, Side, Time};
+use ferry_session::{Epoch, Hello, Instance, Intent, Outcome, Session, Side, Time};
 use tracing::{debug, info};
 
 use alarm::Alarm;
@@ -142,7 +142,7 @@ impl Driver {
     }
 
     /// Opener: attaches to a link, for whatever the session needs one.
-    pub(crate) fn attach(&mut self, link: Link, rotate: bool) {
+    pub(crate) fn attach(&mut self, mut link: Link, rotate: bool) {
         let now = self.shared.now();
         let instance = link.facts().instance;
         // "Once application bytes may have left, an Open is never sent to another instance."
@@ -162,6 +162,7 @@ impl Driver {
                 if !link.is_expected() {
                     self.session.meet(epoch, instance);
                 }
+                link.on_taken();
                 self.links.push((epoch, Box::new(link.settle())));
             }
             Err(error) => {
@@ -196,15 +197,14 @@ impl Driver {
                 if hello.intent == Intent::Open {
                     self.last_open = hello.epoch;
                 }
+                link.on_taken();
                 self.links.push((hello.epoch, Box::new(link.settle())));
             }
             Err(rejection) => {
                 debug!(session = %self.session.id(), epoch = %hello.epoch, "attach rejected: {rejection}");
                 let reject = rejection.to_reject();
                 self.shared.metrics.attach_refused(reject.code);
-                if link.push(&Frame::Reject(reject)).is_ok() {
-                    self.shared.close_link(*link);
-                }
+                self.shared.reject_link(*link, reject);
             }
         }
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ferry_config::PublicKey;
 use ferry_session::{DecodeError, Frame, Instance, LinkKind, Preface, Reject, RejectCode, VERSION, Violation};
+use ferry_text::Foreign;
 use thiserror::Error;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -18,8 +19,10 @@ use tokio::time::Instant;
 use incoming::Incoming;
 use outgoing::Outgoing;
 
+use crate::idle::IdleLink;
 use crate::metrics::{LinkFailure, Metrics, OpenLink};
 use crate::net::Stream;
+use crate::presence::Present;
 use crate::scratch;
 use crate::tls::{Established, MAX_RECORDS, TlsError};
 
@@ -54,6 +57,9 @@ pub(crate) enum LinkError {
     /// This end holds as many unused links of the peer as it may.
     #[error("too many links that carry no session")]
     TooMany,
+    /// The peer took too long for its part of the handshake.
+    #[error("no handshake in time")]
+    TimedOut,
     /// The peer refused the link.
     #[error("refused by the peer: {1}")]
     Refused(RejectCode, String),
@@ -80,6 +86,7 @@ impl LinkError {
             Self::Decode(_) | Self::Cut | Self::OutOfPlace(_) => LinkFailure::Protocol,
             Self::Version(_) | Self::Refused(RejectCode::Version, _) => LinkFailure::Version,
             Self::TooMany | Self::Refused(RejectCode::Limit, _) => LinkFailure::Limit,
+            Self::TimedOut => LinkFailure::Timeout,
             Self::Refused(..) => LinkFailure::Protocol,
         }
     }
@@ -100,7 +107,7 @@ impl LinkError {
             Self::Version(_) => RejectCode::Version,
             Self::TooMany => RejectCode::Limit,
             Self::Decode(_) | Self::Cut | Self::OutOfPlace(_) => RejectCode::Protocol,
-            Self::Closed | Self::Lost(_) | Self::Tls(_) | Self::Refused(..) => return None,
+            Self::Closed | Self::Lost(_) | Self::Tls(_) | Self::TimedOut | Self::Refused(..) => return None,
         };
         Some(Reject { code, received: 0, reason: Cow::Owned(self.to_string()) })
     }
@@ -133,6 +140,10 @@ pub(crate) struct Link {
     outgoing: Outgoing,
     /// The link is counted as open.
     counted: Option<OpenLink>,
+    /// The link counts among those of its peer that carry no session.
+    idle: Option<IdleLink>,
+    /// The link counts among those by which the peer is there.
+    present: Option<Present>,
     /// The peer's Preface is still to come; the dial is told.
     expecting: Option<oneshot::Sender<Result<(), LinkError>>>,
 }
@@ -158,6 +169,8 @@ impl Link {
             incoming: Incoming::new(established.opener, established.rest),
             outgoing: Outgoing::new(established.sealer, established.flight),
             counted: None,
+            idle: None,
+            present: None,
             expecting: None,
         }
     }
@@ -202,6 +215,16 @@ impl Link {
         self.counted = Some(OpenLink::new(metrics));
     }
 
+    /// The link counts as one that carries no session until it does, and as one of its peer's for as long as it lives.
+    pub(crate) fn hold(&mut self, idle: IdleLink, present: Present) {
+        (self.idle, self.present) = (Some(idle), Some(present));
+    }
+
+    /// A session takes the link.
+    pub(crate) fn on_taken(&mut self) {
+        self.idle = None;
+    }
+
     async fn send_preface(&mut self, instance: Instance, kind: LinkKind) -> Result<(), LinkError> {
         self.send(&preface(instance, kind)).await
     }
@@ -242,7 +265,7 @@ impl Link {
         let take = &mut |frame: Frame<'_>| {
             first = match frame {
                 Frame::Preface(preface) => Ok(preface),
-                Frame::Reject(reject) => Err(LinkError::Refused(reject.code, reject.reason.to_string())),
+                Frame::Reject(reject) => Err(LinkError::Refused(reject.code, Foreign(&reject.reason).to_string())),
                 other => Err(LinkError::OutOfPlace(other.name())),
             };
             ControlFlow::Break(())

@@ -16,6 +16,9 @@ pub enum TlsError {
     /// The peer proved a key that is not listed for it.
     #[error("its key is {0}, which is not listed here under `keys`")]
     Unlisted(PublicKey),
+    /// The peer presented a key and did not prove that it holds it.
+    #[error("it presented the key {0}, and did not prove that it holds it")]
+    Unproved(PublicKey),
     /// The peer does not let this end's key in.
     #[error("it refused this end's key: is the key listed there under `keys`?")]
     KeyRefused,
@@ -45,7 +48,7 @@ impl TlsError {
     /// How a link that failed with this is counted.
     pub(crate) fn failure(&self) -> LinkFailure {
         match self {
-            Self::Unlisted(_) | Self::KeyRefused | Self::Key(_) => LinkFailure::Key,
+            Self::Unlisted(_) | Self::Unproved(_) | Self::KeyRefused | Self::Key(_) => LinkFailure::Key,
             Self::Handshake(Error::InvalidCertificate(_) | Error::NoCertificatesPresented) => LinkFailure::Key,
             Self::Handshake(Error::PeerIncompatible(_) | Error::NoApplicationProtocol | Error::AlertReceived(_)) => {
                 LinkFailure::Policy
@@ -60,20 +63,25 @@ impl TlsError {
 impl From<Error> for TlsError {
     fn from(error: Error) -> Self {
         match &error {
-            Error::InvalidCertificate(CertificateError::Other(OtherError(other))) => other
-                .downcast_ref::<Unlisted>()
-                .map(|unlisted| Self::Unlisted(unlisted.0))
-                .unwrap_or(Self::Handshake(error)),
+            Error::InvalidCertificate(CertificateError::Other(OtherError(other))) => match other.downcast_ref() {
+                Some(Refusal::Unlisted(key)) => Self::Unlisted(*key),
+                Some(Refusal::Unproved(key)) => Self::Unproved(*key),
+                None => Self::Handshake(error),
+            },
             Error::AlertReceived(alert) if refuses_key(*alert) => Self::KeyRefused,
             _ => Self::Handshake(error),
         }
     }
 }
 
-/// What a verifier says of a key that it does not know.
+/// Why a verifier refuses a key.
 #[derive(Debug, Error)]
-#[error("{0} is not listed")]
-pub(super) struct Unlisted(pub(super) PublicKey);
+pub(super) enum Refusal {
+    #[error("{0} is not listed")]
+    Unlisted(PublicKey),
+    #[error("{0} was not proved")]
+    Unproved(PublicKey),
+}
 
 /// Alerts by which stacks refuse what an end proved itself with (RFC 8446 §6.2).
 fn refuses_key(alert: AlertDescription) -> bool {

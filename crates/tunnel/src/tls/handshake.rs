@@ -6,9 +6,11 @@ use std::time::Duration;
 use ferry_config::{Identity, PublicKey};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection, ProtocolVersion, ServerConfig, ServerConnection};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::TlsError;
+use super::hello::{ClientHello, alert_bytes};
 use super::policy::{self, ALPN, KEY_EXCHANGE};
 use super::record::{HEADER, Opener, Sealer};
 use crate::net::Stream;
@@ -60,7 +62,7 @@ impl Dialler {
         // The name is required by the API, and neither sent nor looked at.
         let name = ServerName::try_from("ferry").map_err(|_| TlsError::Policy("server name"))?;
         let connection = ClientConnection::new(self.0.clone(), name)?;
-        Handshake::new(stream, connection.into()).finish().await
+        Handshake::new(stream, connection.into(), None).finish().await
     }
 }
 
@@ -70,25 +72,56 @@ impl Acceptor {
         Ok(Self(Arc::new(policy::accepting(identity, keys)?)))
     }
 
-    /// `hello`: what the dialler has sent so far.
-    pub(crate) async fn handshake(&self, stream: Box<dyn Stream>, hello: Vec<u8>) -> Result<Established, TlsError> {
-        let mut handshake = Handshake::new(stream, ServerConnection::new(self.0.clone())?.into());
-        handshake.received = hello;
-        handshake.finish().await
-    }
-
-    /// The first record, which holds the ClientHello: nothing is computed, and nothing is kept but these bytes.
-    pub(crate) async fn client_hello(stream: &mut dyn Stream) -> Result<Vec<u8>, TlsError> {
-        let mut received = Vec::new();
-        while record_length(&received)?.is_none() {
-            std::future::poll_fn(|cx| receive(stream, &mut received, cx)).await?;
+    /// Answers a ClientHello: computes for it, and neither waits nor sends.
+    ///
+    /// # Errors
+    /// With the alert for the dialler, when the ClientHello does not follow the policy.
+    pub(crate) fn answer(&self, hello: ClientHello) -> Result<Answer, (TlsError, Alert)> {
+        let ClientHello { accepted, rest, length } = hello;
+        match accepted.into_connection(self.0.clone()) {
+            Ok(connection) => Ok(Answer { connection, rest, length }),
+            Err((error, alert)) => Err((error.into(), Alert(alert_bytes(alert)))),
         }
-        Ok(received)
     }
 }
 
+/// A ClientHello's answer, still to be sent.
+pub(crate) struct Answer {
+    connection: ServerConnection,
+    rest: Vec<u8>,
+    length: usize,
+}
+
+impl Answer {
+    /// Sends the answer and takes the dialler's. Whatever is computed for that has its turn by `turns`.
+    pub(crate) async fn finish(self, stream: Box<dyn Stream>, turns: &Semaphore) -> Result<Established, TlsError> {
+        let mut handshake = Handshake::new(stream, self.connection.into(), Some(turns));
+        (handshake.received, handshake.total) = (self.rest, self.length);
+        handshake.finish().await
+    }
+}
+
+/// What a dialler is told whose ClientHello was refused.
+pub(crate) struct Alert(Vec<u8>);
+
+impl Alert {
+    /// Tells it, if it is still there.
+    pub(crate) async fn send(self, stream: &mut dyn Stream) {
+        let _ = send(stream, &self.0).await;
+    }
+}
+
+/// Sends all of `bytes`.
+pub(super) async fn send(stream: &mut dyn Stream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let written = std::future::poll_fn(|cx| stream.poll_write(cx, &[IoSlice::new(bytes)])).await?;
+        bytes = &bytes[written..];
+    }
+    Ok(())
+}
+
 /// Length of the handshake record at the start of `bytes`; `None` while it is incomplete.
-fn record_length(bytes: &[u8]) -> Result<Option<usize>, TlsError> {
+pub(super) fn record_length(bytes: &[u8]) -> Result<Option<usize>, TlsError> {
     // "legacy_record_version" is 3.1 to 3.3; change_cipher_spec, alert, handshake, application_data are 20 to 23.
     let plausible =
         bytes.first().is_none_or(|kind| (20..=23).contains(kind)) && bytes.get(1).is_none_or(|&major| major == 3);
@@ -104,7 +137,11 @@ fn record_length(bytes: &[u8]) -> Result<Option<usize>, TlsError> {
 }
 
 /// Receives more behind `received`.
-fn receive(stream: &mut dyn Stream, received: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<Result<(), TlsError>> {
+pub(super) fn receive(
+    stream: &mut dyn Stream,
+    received: &mut Vec<u8>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), TlsError>> {
     let mut chunk = [0; 4096];
     let count = ready!(stream.poll_read(cx, &mut [IoSliceMut::new(&mut chunk)]))?;
     if count == 0 {
@@ -114,7 +151,7 @@ fn receive(stream: &mut dyn Stream, received: &mut Vec<u8>, cx: &mut Context<'_>
     Poll::Ready(Ok(()))
 }
 
-struct Handshake {
+struct Handshake<'a> {
     stream: Box<dyn Stream>,
     connection: Connection,
     /// Received and not yet given to the connection: it gets one record at a time, so that none of those behind the
@@ -124,11 +161,13 @@ struct Handshake {
     /// When the flight began to leave that is not answered yet.
     asked: Option<Instant>,
     round_trip: Option<Duration>,
+    /// Where strangers' messages wait for their turn to be computed for.
+    turns: Option<&'a Semaphore>,
 }
 
-impl Handshake {
-    fn new(stream: Box<dyn Stream>, connection: Connection) -> Self {
-        Self { stream, connection, received: Vec::new(), total: 0, asked: None, round_trip: None }
+impl<'a> Handshake<'a> {
+    fn new(stream: Box<dyn Stream>, connection: Connection, turns: Option<&'a Semaphore>) -> Self {
+        Self { stream, connection, received: Vec::new(), total: 0, asked: None, round_trip: None, turns }
     }
 
     async fn finish(mut self) -> Result<Established, TlsError> {
@@ -161,12 +200,18 @@ impl Handshake {
         if self.total > MAX_HANDSHAKE {
             return Err(TlsError::Record("of a handshake without end"));
         }
+        let turn = match self.turns {
+            // It is never closed.
+            Some(turns) => turns.acquire().await.ok(),
+            None => None,
+        };
         let mut record = &self.received[..length];
         let mut outcome = Ok(());
         while !record.is_empty() && outcome.is_ok() {
             self.connection.read_tls(&mut record)?;
             outcome = self.connection.process_new_packets().map(drop);
         }
+        drop(turn);
         self.received.drain(..length);
         if let Err(error) = outcome {
             let (connection, stream) = (&mut self.connection, &mut *self.stream);

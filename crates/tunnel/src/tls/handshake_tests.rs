@@ -75,8 +75,9 @@ async fn shake(near: impl Stream, mut far: impl Stream) -> (Established, Establi
         Ok::<_, TlsError>(dialled)
     };
     let accepting = async {
-        let hello = Acceptor::client_hello(&mut far).await?;
-        acceptor.handshake(Box::new(far), hello).await
+        let hello = ClientHello::read(&mut far).await?;
+        let answer = acceptor.answer(hello).map_err(|(error, _)| error)?;
+        answer.finish(Box::new(far), &Semaphore::new(1)).await
     };
     let (dialled, accepted) = tokio::join!(dialling, accepting);
     (dialled.unwrap(), accepted.unwrap())

@@ -3,12 +3,14 @@
 mod cipher;
 mod error;
 mod handshake;
+mod hello;
 mod policy;
 mod record;
 mod verify;
 
 pub use error::TlsError;
 pub(crate) use handshake::{Acceptor, Dialler, Established};
+pub(crate) use hello::ClientHello;
 #[cfg(test)]
 pub(crate) use record::tests::twins;
 pub(crate) use record::{

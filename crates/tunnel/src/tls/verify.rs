@@ -11,7 +11,7 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, PeerIncompatible, SignatureScheme,
 };
 
-use super::error::Unlisted;
+use super::error::Refusal;
 
 /// A set of keys, any of which is accepted.
 #[derive(Debug)]
@@ -25,24 +25,35 @@ impl Keys {
         Self { keys, algorithms: provider.signature_verification_algorithms }
     }
 
-    fn check(&self, presented: &CertificateDer<'_>, more: &[CertificateDer<'_>]) -> Result<(), Error> {
-        let refused = |error| Error::from(CertificateError::Other(OtherError(error)));
+    /// Whether it is a key at all. Whether it is listed is said only once it is proved.
+    fn check_form(presented: &CertificateDer<'_>, more: &[CertificateDer<'_>]) -> Result<(), Error> {
         if !more.is_empty() {
             return Err(CertificateError::BadEncoding.into());
         }
-        let key = PublicKey::from_spki_der(presented).map_err(|error| refused(Arc::new(error)))?;
-        self.keys.contains(&key).then_some(()).ok_or_else(|| refused(Arc::new(Unlisted(key))))
+        PublicKey::from_spki_der(presented).map(drop).map_err(refused)
     }
 
-    fn check_signature(
+    /// Whether the key is proved, and listed. To a stranger both failures are one: the same alert, after the same work.
+    fn check_proof(
         &self,
         message: &[u8],
         presented: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
+        let key = PublicKey::from_spki_der(presented).map_err(refused)?;
         let spki = SubjectPublicKeyInfoDer::from(presented.as_ref());
-        verify_tls13_signature_with_raw_key(message, &spki, signature, &self.algorithms)
+        let valid = verify_tls13_signature_with_raw_key(message, &spki, signature, &self.algorithms);
+        match (valid, self.keys.contains(&key)) {
+            (Ok(valid), true) => Ok(valid),
+            (Ok(_), false) => Err(refused(Refusal::Unlisted(key))),
+            (Err(_), _) => Err(refused(Refusal::Unproved(key))),
+        }
     }
+}
+
+/// Becomes the alert `certificate_unknown`, whatever the error.
+fn refused(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    CertificateError::Other(OtherError(Arc::new(error))).into()
 }
 
 fn no_tls12() -> Error {
@@ -68,7 +79,7 @@ impl ServerCertVerifier for Pinned {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.0.check(end_entity, intermediates).map(|()| ServerCertVerified::assertion())
+        Keys::check_form(end_entity, intermediates).map(|()| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -86,7 +97,7 @@ impl ServerCertVerifier for Pinned {
         cert: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.check_signature(message, cert, signature)
+        self.0.check_proof(message, cert, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -119,7 +130,7 @@ impl ClientCertVerifier for Trusted {
         intermediates: &[CertificateDer<'_>],
         _now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.0.check(end_entity, intermediates).map(|()| ClientCertVerified::assertion())
+        Keys::check_form(end_entity, intermediates).map(|()| ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -137,7 +148,7 @@ impl ClientCertVerifier for Trusted {
         cert: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.check_signature(message, cert, signature)
+        self.0.check_proof(message, cert, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

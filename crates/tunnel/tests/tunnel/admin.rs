@@ -104,7 +104,7 @@ async fn other_paths_and_queries_are_refused() {
 // --- metrics ---------------------------------------------------------------------------------------------------------
 
 /// Name and type of every metric: one that is added is added here, and to the operator's documentation.
-const METRICS: [(&str, &str); 18] = [
+const METRICS: [(&str, &str); 19] = [
     ("ferry_application_bytes", "counter"),
     ("ferry_attaches_refused", "counter"),
     ("ferry_connections_refused", "counter"),
@@ -112,6 +112,7 @@ const METRICS: [(&str, &str); 18] = [
     ("ferry_link_failures", "counter"),
     ("ferry_links", "counter"),
     ("ferry_links_open", "gauge"),
+    ("ferry_links_unauthenticated", "gauge"),
     ("ferry_links_warm", "gauge"),
     ("ferry_log_lines_lost", "counter"),
     ("ferry_memory_lent_bytes", "gauge"),

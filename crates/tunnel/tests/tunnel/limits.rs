@@ -198,3 +198,26 @@ async fn sessions_that_do_not_finish_in_the_drain_time_are_reset() {
         assert_eq!(status(other.addresses().admin.unwrap()).await["sessions"], serde_json::json!([]));
     }
 }
+
+// --- lines of the log ------------------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_client_that_retries_against_a_dead_application_is_two_lines_at_each_end() {
+    log();
+    let pair = Pair::start(crate::scene::echo_of_nobody().await).await;
+    for _ in 0..50 {
+        is_reset(&mut pair.connect().await).await;
+    }
+    let refused = [("{side=\"opener\",ending=\"refused\"}", 50)];
+    shows(pair.near.addresses().admin.unwrap(), "ferry_sessions_ended", &refused).await;
+    for text in ["WARN", "INFO"] {
+        let lines = logged(&[text, "session refused"]);
+        let ends = [("by the peer", "b/far"), ("the application at", "a/near")];
+        for (end, peer) in ends {
+            let count = lines.iter().filter(|line| line.contains(end) && line.contains(peer)).count();
+            assert!(count <= 2, "{count} lines: {lines:#?}");
+        }
+    }
+    pair.near.drain().await;
+    assert_logged(&["WARN", "session refused by the peer", "more in the last"]);
+}

@@ -295,3 +295,18 @@ async fn forbidden_and_missing_services_look_the_same_to_applications() {
     assert_logged(&["session refused: no such service", "a/near", "service=nowhere"]);
     exchange(&mut TcpStream::connect(echo).await.unwrap()).await;
 }
+
+/// The key of a listed peer in the hands of somebody who cannot sign with it.
+#[tokio::test]
+async fn a_listed_key_that_is_not_proved_is_refused_as_one_that_is_not_listed() {
+    for listed in [true, false] {
+        let (thief, unlisted) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+        let change = |it: &mut Manners| {
+            let Credential::RawKey(own) = &it.credential else { unreachable!() };
+            let key = if listed { own.public_key() } else { unlisted.public_key() };
+            it.credential = Credential::NotAKey(thief.clone(), key.spki_der().to_vec());
+        };
+        refused(change, "key", Some(AlertDescription::CertificateUnknown)).await;
+        assert_logged(&["link not made", "did not prove that it holds it"]);
+    }
+}

@@ -1,0 +1,123 @@
+//! How many files this process may have open, and what they are for: what runs out is shared out before it does.
+
+use std::thread;
+
+use rustix::process::{Resource, getrlimit};
+use tracing::{info, warn};
+
+/// Files that are there whatever happens: standard streams, the state directory, the runtime's.
+const FIXED: usize = 32;
+
+/// Files of one worker's runtime.
+const PER_WORKER: usize = 4;
+
+/// Links that a peer which dials this end keeps ready here, and some that are being replaced.
+const PER_DIALLING_PEER: usize = 8;
+
+/// A session's own: its link and its application's connection.
+const PER_SESSION: usize = 2;
+
+/// How many of each there may be at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Budget {
+    pub(crate) sessions: usize,
+    /// Connections from strangers that have not sent a whole ClientHello, or wait for its answer.
+    pub(crate) strangers: usize,
+    /// The same from where a peer has proved itself lately.
+    pub(crate) known: usize,
+    /// Connections that have their answer and owe a proof: so many for either kind of source.
+    pub(crate) answered: usize,
+    /// Links that carry no session.
+    pub(crate) links: usize,
+    /// Connections to the admin endpoint.
+    pub(crate) admin: usize,
+}
+
+impl Budget {
+    /// What the system allows this process, for what `config` asks for. Says so where that is less.
+    pub(crate) fn of(config: &ferry_config::Tunnel) -> Self {
+        let files = getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok());
+        let workers = thread::available_parallelism().map_or(1, usize::from);
+        let budget = Self::divide(files.unwrap_or(usize::MAX), workers, config);
+        let configured = config.limits.sessions as usize;
+        let (allowed, files) = (budget.sessions, files.unwrap_or(usize::MAX));
+        if allowed < configured && configured == ferry_config::Limits::default().sessions as usize {
+            // Nobody has asked for so many.
+            info!("there is room for {allowed} sessions: {files} files may be open (ulimit -n)");
+        } else if allowed < configured {
+            warn!(
+                "limits.sessions lowered from {configured} to {allowed}: only {files} files may be open (ulimit -n), and \
+                 warm links, handshakes and the admin endpoint take theirs first"
+            );
+        }
+        budget
+    }
+
+    fn divide(files: usize, workers: usize, config: &ferry_config::Tunnel) -> Self {
+        let share = |part: usize, least: usize, most: usize| (files / part).clamp(least, most);
+        let accepts = config.listen.is_some();
+        let accepting = |count: usize| if accepts { count } else { 0 };
+        let (dialled, dialling): (Vec<_>, Vec<_>) = config.peers.iter().partition(|peer| !peer.addresses.is_empty());
+        let warm = (config.warm_links.own + config.warm_links.offered) as usize;
+        let mut budget = Self {
+            sessions: 0,
+            strangers: accepting(share(8, 16, 1024)),
+            known: accepting(share(16, 8, 512)),
+            answered: accepting((config.limits.handshakes as usize / 2).clamp(1, share(32, 8, 4096))),
+            links: share(16, 16, 4096) + dialled.len() * warm + accepting(dialling.len() * PER_DIALLING_PEER),
+            admin: if config.admin.is_some() { share(16, 8, 64) } else { 0 },
+        };
+        let fixed = FIXED + PER_WORKER * workers + config.egress.len() + 2;
+        let unauthenticated = budget.strangers + budget.known + 2 * budget.answered;
+        let left = files.saturating_sub(fixed + unauthenticated + budget.links + budget.admin);
+        budget.sessions = (left / PER_SESSION).clamp(1, config.limits.sessions as usize);
+        budget
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(rest: &str) -> ferry_config::Tunnel {
+        let dir = tempfile::tempdir().expect("a directory");
+        let identity = ferry_config::Identity::generate().expect("a key");
+        identity.write_new(&dir.path().join("identity.key")).expect("a file");
+        let path = dir.path().join("tunnel.yaml");
+        let text = format!("name: a\nidentity: identity.key\nadmin: 127.0.0.1:0\nlisten: 127.0.0.1:0\n{rest}");
+        std::fs::write(&path, text).expect("a file");
+        ferry_config::load(&path).expect("a configuration").tunnel
+    }
+
+    #[test]
+    fn all_that_may_be_open_at_once_is_within_the_limit_of_files() {
+        let key = ferry_config::Identity::generate().expect("a key").public_key();
+        let peers = format!("peers: [{{name: b, keys: [\"{key}\"], addresses: [\"127.0.0.1:1\"]}}]\n");
+        let config = config(&peers);
+        for files in [256, 1024, 4096, 20_000, 1_048_576] {
+            let Budget { sessions, strangers, known, answered, links, admin } = Budget::divide(files, 4, &config);
+            let total = FIXED + 4 * PER_WORKER + 2 + 2 * sessions + strangers + known + 2 * answered + links + admin;
+            assert!(total <= files, "{total} of {files}");
+            assert!(strangers + answered <= files / 5 && admin >= 8, "of {files}");
+            assert!(sessions == 20_000 || sessions * 2 >= files / 3, "{sessions} sessions of {files}");
+        }
+        assert_eq!(Budget::divide(1_048_576, 4, &config).sessions, 20_000);
+    }
+
+    #[test]
+    fn warm_links_are_in_the_sum() {
+        let few = Budget::divide(1024, 2, &config(""));
+        let key = ferry_config::Identity::generate().expect("a key").public_key();
+        let peers = format!("peers: [{{name: b, keys: [\"{key}\"], addresses: [\"127.0.0.1:1\"]}}]\n");
+        let many = Budget::divide(1024, 2, &config(&format!("{peers}warm_links: {{own: 100, offered: 50}}\n")));
+        assert_eq!(few.sessions - many.sessions, 75);
+    }
+
+    #[test]
+    fn an_end_that_only_dials_keeps_nothing_for_strangers() {
+        let mut config = config("");
+        config.listen = None;
+        let budget = Budget::divide(1024, 2, &config);
+        assert_eq!((budget.strangers, budget.known, budget.answered), (0, 0, 0));
+    }
+}

@@ -1,0 +1,90 @@
+//! The first message of a connection: read whole and bounded before anything is computed for it.
+
+use rustls::server::{Accepted, AcceptedAlert, Acceptor};
+
+use super::TlsError;
+use super::handshake::{receive, record_length, send};
+use super::record::HEADER;
+use crate::net::Stream;
+
+/// Most bytes of records that a ClientHello may take; an honest one takes 1,400.
+pub(super) const MAX_CLIENT_HELLO: usize = 16 * 1024;
+
+/// The ContentType of a handshake record, and the HandshakeType of a ClientHello (RFC 8446 §5.1, §4).
+const HANDSHAKE: u8 = 22;
+const CLIENT_HELLO: u8 = 1;
+
+/// A whole ClientHello that parses, and what came behind it.
+pub(crate) struct ClientHello {
+    pub(super) accepted: Accepted,
+    pub(super) rest: Vec<u8>,
+    /// Bytes of records that it took.
+    pub(super) length: usize,
+}
+
+impl ClientHello {
+    /// Reads it from the beginning of a connection. Nothing is computed, and nothing is kept but its bytes.
+    ///
+    /// # Errors
+    /// When what comes cannot become a ClientHello, as soon as that is seen.
+    pub(crate) async fn read(stream: &mut dyn Stream) -> Result<Self, TlsError> {
+        let mut acceptor = Acceptor::default();
+        let (mut received, mut length) = (Vec::new(), 0);
+        loop {
+            check_beginning(&received, length == 0)?;
+            let Some(record) = record_length(&received)? else {
+                if length + received.len() >= MAX_CLIENT_HELLO {
+                    return Err(TlsError::Record("of a ClientHello without end"));
+                }
+                std::future::poll_fn(|cx| receive(stream, &mut received, cx)).await?;
+                continue;
+            };
+            length += record;
+            if length > MAX_CLIENT_HELLO {
+                return Err(TlsError::Record("of a ClientHello without end"));
+            }
+            let mut bytes = &received[..record];
+            while !bytes.is_empty() {
+                acceptor.read_tls(&mut bytes)?;
+            }
+            received.drain(..record);
+            match acceptor.accept() {
+                Ok(Some(accepted)) => return Ok(Self { accepted, rest: received, length }),
+                Ok(None) => {}
+                Err((error, alert)) => {
+                    // Who is not there any more needs no alert.
+                    let _ = send(stream, &alert_bytes(alert)).await;
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+}
+
+/// The bytes of an alert, or none.
+pub(super) fn alert_bytes(mut alert: AcceptedAlert) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // Writing to memory does not fail.
+    let _ = alert.write_all(&mut bytes);
+    bytes
+}
+
+/// Refuses what cannot become a ClientHello without waiting for the rest of it. `first`: no record was taken yet.
+fn check_beginning(received: &[u8], first: bool) -> Result<(), TlsError> {
+    if received.first().is_some_and(|kind| *kind != HANDSHAKE) {
+        return Err(TlsError::Record("that begins no handshake"));
+    }
+    if !first {
+        return Ok(());
+    }
+    let message = received.get(HEADER..).unwrap_or_default();
+    if message.first().is_some_and(|kind| *kind != CLIENT_HELLO) {
+        return Err(TlsError::Record("that begins no handshake"));
+    }
+    if let [_, high, middle, low, ..] = *message
+        && u32::from_be_bytes([0, high, middle, low]) as usize > MAX_CLIENT_HELLO
+    {
+        return Err(TlsError::Record("of a ClientHello without end"));
+    }
+    Ok(())
+}
