@@ -132,15 +132,13 @@ impl Readme<'_, '_> {
     }
 
     fn output(&self) -> String {
-        format!("{} ferry output http://127.0.0.1:{WEB_APP_PORT}", kubectl(self.terminator, "exec", "-c web-app --"))
+        let in_pod = kubectl(self.terminator, "exec", "-c web-app --");
+        format!("{in_pod} ferry output http://127.0.0.1:{WEB_APP_PORT}{}", token(self.terminator))
     }
 
     fn send(&self) -> String {
         let in_pod = kubectl(self.initiator, "exec", "-c web-app --");
-        let token = match self.initiator.pod.expose {
-            Some(_) => format!(" --token-file {TOKEN_DIR}/{TOKEN_KEY}"),
-            None => String::new(),
-        };
+        let token = token(self.initiator);
         format!("{in_pod} ferry send http://127.0.0.1:{WEB_APP_PORT} --message '{{\"hello\": \"ferry\"}}'{token}")
     }
 
@@ -170,6 +168,14 @@ impl Readme<'_, '_> {
                 ("port", &far.cluster.port.to_string()),
             ],
         )
+    }
+}
+
+/// The option by which a program in the pod gets at a web-app that asks for a token.
+fn token(site: &Site<'_>) -> String {
+    match site.pod.expose {
+        Some(_) => format!(" --token-file {TOKEN_DIR}/{TOKEN_KEY}"),
+        None => String::new(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt as _, path::Pa
 
 use ferry_bundle::render;
 
-use crate::support::{FINE, SINGLE, accepted, blueprints, rendered, without_keys};
+use crate::support::{FINE, SINGLE, accepted, blueprints, rendered, with, without_keys};
 
 /// A bundle as it is committed: without secrets, and with a place-holder for every public key. `ferry bundle` makes both.
 fn golden(name: &str, text: &str) {
@@ -126,6 +126,16 @@ fn the_readme_has_the_command_that_users_know() {
     let bundle = rendered(FINE);
     let command = "\nkubectl logs -n fast-international-ferry-initiator-ns deployment/initiator -c web-app -f\n";
     assert!(bundle.text("README.md").unwrap().contains(command));
+}
+
+#[test]
+fn the_readme_gets_at_an_exposed_web_app_with_its_token() {
+    let text = with("cluster: cluster-b}\n", "cluster: cluster-b, expose: {namespace: ingress}}\n");
+    let readme = rendered(&text).text("README.md").unwrap().to_owned();
+    let with_token = "ferry output http://127.0.0.1:8000 --token-file /etc/ferry/token/token\n";
+    assert!(readme.contains(with_token), "{readme}");
+    // The other one asks for none.
+    assert!(readme.contains("--message '{\"hello\": \"ferry\"}'\n"), "{readme}");
 }
 
 #[test]
