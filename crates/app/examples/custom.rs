@@ -3,23 +3,27 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use ferry_app::{Access, BoxFuture, Config, HookError, Hooks, Object, Role, Webapp};
+use ferry_app::{Access, BoxFuture, Config, HookError, Hooks, Payload, Role, Webapp};
 
 struct Readings;
 
 impl Hooks for Readings {
     fn on_trigger<'a>(
         &'a self,
-        payload: Object,
+        payload: Payload,
         _headers: &'a BTreeMap<String, String>,
-    ) -> BoxFuture<'a, Result<Object, HookError>> {
+    ) -> BoxFuture<'a, Result<Payload, HookError>> {
         Box::pin(async move {
-            if payload.contains_key("sensor") { Ok(payload) } else { Err(HookError::Invalid("no sensor".into())) }
+            if payload.to_object()?.contains_key("sensor") {
+                Ok(payload)
+            } else {
+                Err(HookError::Invalid("no sensor".into()))
+            }
         })
     }
 
-    fn on_receive_terminator(&self, payload: Object) -> BoxFuture<'_, Result<Option<Object>, HookError>> {
-        println!("{}", serde_json::Value::Object(payload));
+    fn on_receive_terminator(&self, payload: Payload) -> BoxFuture<'_, Result<Option<Payload>, HookError>> {
+        println!("{}", payload.as_str());
         Box::pin(async { Ok(None) })
     }
 }

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde_json::value::{RawValue, to_raw_value};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,23 +13,22 @@ use tracing::warn;
 
 use crate::access::Access;
 use crate::committer::Committing;
-use crate::hooks::{HookError, Hooks, Object, guarded};
+use crate::hooks::{HookError, Hooks, guarded};
 use crate::message::{MessageId, Place};
 use crate::metrics::{HookName, Metrics, TriggerResult};
 use crate::outbox::{Accepted, Draft, Full, GivenKey, Outbox};
 use crate::output::Output;
+use crate::payload::Payload;
 use crate::rations::Rations;
 use crate::store::StoreError;
 use crate::terminator::Seat;
-use crate::wire::PAYLOAD_MAX;
+use crate::wire::MAX_ERROR_CHARS;
 
 /// How long `on_trigger` may take.
 const TRIGGER_HOOK_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a receiving hook may take with all its attempts, and the pauses between those.
 pub(crate) const RECEIVE_HOOK_TIMEOUT: Duration = Duration::from_secs(10);
 const RECEIVE_HOOK_PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2)];
-/// How much of a hook's error is kept and sent, in characters.
-const ERROR_MAX: usize = 1000;
 
 /// Which end this web-app is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +75,8 @@ pub(crate) struct App {
     pub(crate) seat: Seat,
     /// The disk has no room.
     pub(crate) full: AtomicBool,
+    /// Room for large messages under way.
+    pub(crate) shares: Arc<Semaphore>,
     /// Who may use the endpoints.
     pub(crate) access: Access,
     pub(crate) rations: Rations,
@@ -87,11 +87,11 @@ pub(crate) struct App {
 
 /// A payload that the hook has seen, ready for the outbox.
 #[derive(Debug)]
-pub(crate) struct Prepared(Box<RawValue>);
+pub(crate) struct Prepared(Payload);
 
 impl Prepared {
     pub(crate) fn bytes(&self) -> usize {
-        self.0.get().len()
+        self.0.len()
     }
 }
 
@@ -100,8 +100,6 @@ impl Prepared {
 pub(crate) enum TriggerError {
     #[error(transparent)]
     Hook(#[from] HookError),
-    #[error("the payload takes {0} bytes as JSON, but {PAYLOAD_MAX} is the most; send less at a time")]
-    TooLarge(usize),
     #[error(transparent)]
     Full(#[from] Full),
     #[error(transparent)]
@@ -118,7 +116,7 @@ impl TriggerError {
             Self::Hook(HookError::Invalid(_)) => TriggerResult::Invalid,
             Self::Hook(HookError::Denied(_)) => TriggerResult::Denied,
             Self::Hook(HookError::Failed(_)) => TriggerResult::Failed,
-            Self::TooLarge(_) => TriggerResult::TooLarge,
+            Self::Hook(HookError::TooLarge(_)) => TriggerResult::TooLarge,
             Self::Full(_) => TriggerResult::Full,
             Self::Store(_) => TriggerResult::Unstored,
             Self::KeyReused(_) => TriggerResult::Invalid,
@@ -131,7 +129,7 @@ impl App {
     /// Takes a trigger from hook to outbox. The caller waits for [`Accepted::stored`] before it confirms.
     pub(crate) async fn trigger(
         &self,
-        payload: Object,
+        payload: Payload,
         headers: &BTreeMap<String, String>,
     ) -> Result<Accepted, TriggerError> {
         self.trigger_keyed(payload, headers, None).await
@@ -141,7 +139,7 @@ impl App {
     /// already stored. Not to be cancelled, for a retry must find what this has accepted.
     pub(crate) async fn trigger_once(
         &self,
-        payload: Object,
+        payload: Payload,
         headers: &BTreeMap<String, String>,
         key: GivenKey,
     ) -> Result<Accepted, TriggerError> {
@@ -184,7 +182,7 @@ impl App {
 
     async fn trigger_keyed(
         &self,
-        payload: Object,
+        payload: Payload,
         headers: &BTreeMap<String, String>,
         key: Option<GivenKey>,
     ) -> Result<Accepted, TriggerError> {
@@ -199,7 +197,7 @@ impl App {
     /// Runs the hook on a trigger's payload.
     pub(crate) async fn prepare(
         &self,
-        payload: Object,
+        payload: Payload,
         headers: &BTreeMap<String, String>,
     ) -> Result<Prepared, TriggerError> {
         self.hooked(payload, headers).await.map_err(|error| self.counted(error))
@@ -217,7 +215,7 @@ impl App {
     }
 
     /// Runs the receiving hook until it succeeds, or has failed often enough. Returns the payload of the reply.
-    pub(crate) async fn receive(&self, id: &MessageId, payload: &Object) -> Result<Option<Box<RawValue>>, HookError> {
+    pub(crate) async fn receive(&self, id: &MessageId, payload: &Payload) -> Result<Option<Payload>, HookError> {
         let give_up = Instant::now() + RECEIVE_HOOK_TIMEOUT;
         let mut pauses = RECEIVE_HOOK_PAUSES.into_iter();
         loop {
@@ -231,11 +229,7 @@ impl App {
             let hook = guarded(hook);
             let result = if self.hooks.keeps_time() { Ok(hook.await) } else { timeout_at(give_up, hook).await };
             let error = match result {
-                Ok(Ok(None)) => return Ok(None),
-                Ok(Ok(Some(reply))) => match encoded(&reply) {
-                    Ok(reply) => return Ok(Some(reply)),
-                    Err(error) => HookError::Failed(format!("the reply: {error}")),
-                },
+                Ok(Ok(reply)) => return Ok(reply),
                 Ok(Err(error)) => shortened(error),
                 Err(_) => HookError::Failed(format!("the hook took longer than {RECEIVE_HOOK_TIMEOUT:?}")),
             };
@@ -251,7 +245,7 @@ impl App {
         }
     }
 
-    async fn hooked(&self, payload: Object, headers: &BTreeMap<String, String>) -> Result<Prepared, TriggerError> {
+    async fn hooked(&self, payload: Payload, headers: &BTreeMap<String, String>) -> Result<Prepared, TriggerError> {
         if self.phases.draining.is_cancelled() {
             return Err(TriggerError::Draining);
         }
@@ -265,7 +259,7 @@ impl App {
             self.metrics.hook_failure(HookName::OnTrigger);
             self.rations.failed.log(|left_out| warn!(%error, left_out, "on_trigger failed: the trigger was refused"));
         })?;
-        encoded(&payload).map(Prepared)
+        Ok(Prepared(payload))
     }
 
     fn counted(&self, error: TriggerError) -> TriggerError {
@@ -286,20 +280,13 @@ impl Drop for Turn<'_> {
     }
 }
 
-fn encoded(payload: &Object) -> Result<Box<RawValue>, TriggerError> {
-    let raw = to_raw_value(payload).map_err(|error| HookError::Failed(error.to_string()))?;
-    match raw.get().len() {
-        bytes if bytes > PAYLOAD_MAX => Err(TriggerError::TooLarge(bytes)),
-        _ => Ok(raw),
-    }
-}
-
 fn shortened(error: HookError) -> HookError {
-    let short = |text: String| text.chars().take(ERROR_MAX).collect();
+    let short = |text: String| text.chars().take(MAX_ERROR_CHARS).collect();
     match error {
         HookError::Invalid(text) => HookError::Invalid(short(text)),
         HookError::Denied(text) => HookError::Denied(short(text)),
         HookError::Failed(text) => HookError::Failed(short(text)),
+        HookError::TooLarge(text) => HookError::TooLarge(short(text)),
     }
 }
 
@@ -308,10 +295,11 @@ impl App {
     /// A web-app without listener and tasks, but a committer with a store in memory. Must be called within a runtime.
     pub(crate) fn bare(end: End, hooks: impl Hooks) -> Arc<Self> {
         let (store, loaded) = crate::store::Store::in_memory();
-        let limits = crate::outbox::Limits::default();
+        let place = Place { pod: "p".into(), cluster: "c".into() };
+        let limits = crate::outbox::Limits::with(&place.hop());
         let app = Arc::new(Self {
             end,
-            place: Place { pod: "p".into(), cluster: "c".into() },
+            place,
             hooks: Arc::new(hooks),
             outbox: Outbox::new(loaded.sender, limits, 0, Vec::new(), Vec::new()),
             output: Output::new(10, Default::default(), &[]),
@@ -320,6 +308,7 @@ impl App {
             tasks: TaskTracker::new(),
             far: watch::Sender::new(None),
             seat: Seat::default(),
+            shares: Arc::new(Semaphore::new(crate::http::MAX_LARGE_MESSAGES)),
             access: Access::default(),
             rations: Rations::default(),
             committing: Committing::default(),

@@ -5,18 +5,39 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use crate::app::App;
-use crate::hooks::{HookError, Object};
-use crate::message::{Arrival, DeadMessage, Place};
+use crate::hooks::HookError;
+use crate::message::{Arrival, DeadMessage, Hop, MAX_HOPS, Place};
 use crate::outbox::Draft;
 use crate::output::{Change, Outcome, Source};
-use crate::time;
-use crate::wire::WireError;
+use crate::payload::{Payload, PayloadError};
+use crate::wire::{MessageFrame, WireError};
 
-/// Takes a message that has arrived from `from`. When this returns, it has its place, and is stored soon.
-pub(crate) async fn take(app: &App, from: &Place, source: Source, arrival: Arrival) -> Result<(), WireError> {
-    let object: Object = serde_json::from_str(arrival.payload.get())
-        .map_err(|error| WireError::Syntax(format!("the payload of {}: {error}", arrival.id)))?;
-    match app.receive(&arrival.id, &object).await {
+/// Takes a message that has arrived from `from`. When this returns, it has its place, and is stored soon. One that cannot be
+/// taken is dead at once: its sender would send it again for ever, and nothing behind it would arrive.
+pub(crate) async fn take(app: &App, from: &Place, source: Source, message: MessageFrame) -> Result<(), WireError> {
+    let MessageFrame { id, payload: raw, trail, in_reply_to, .. } = message;
+    let mut reasons = Vec::new();
+    let (payload, raw) = match Payload::parse(raw.get()) {
+        Ok(payload) => (payload, None),
+        // Beyond no bound, and sent by no version.
+        Err(error @ PayloadError::NotAnObject(_)) => {
+            return Err(WireError::Syntax(format!("the payload of {id} is {error}")));
+        }
+        Err(error) => {
+            reasons.push(format!("its payload is {error}"));
+            (Payload::none(), Some(raw.get().to_owned()))
+        }
+    };
+    let trail = read_trail(trail.get()).unwrap_or_else(|error| {
+        reasons.push(format!("its trail {error}"));
+        Vec::new()
+    });
+    let arrival = Arrival { id, payload, trail: with_hop(trail, app.place.hop()), in_reply_to };
+    if !reasons.is_empty() {
+        bury(app, from, source, DeadMessage::new(arrival, raw, reasons.join("; ")));
+        return Ok(());
+    }
+    match app.receive(&arrival.id, &arrival.payload).await {
         Ok(reply) => {
             let id = &arrival.id;
             let log = |left_out| info!(%id, %from, at = %app.place, left_out, "message received");
@@ -24,18 +45,38 @@ pub(crate) async fn take(app: &App, from: &Place, source: Source, arrival: Arriv
             app.metrics.received_messages.inc();
             accept(app, source, arrival, reply).await;
         }
-        Err(error) => {
-            let id = &arrival.id;
-            let log =
-                |left_out| warn!(%id, %from, %error, left_out, "message is dead: the receiving hook kept failing");
-            app.rations.dead.log(log);
-            app.metrics.dead_messages.inc();
-            let dead = Arc::new(DeadMessage { arrival, error: error.to_string(), at: time::now() });
-            app.output.take(Change { source, outcome: Outcome::Dead(dead.clone()), reply: None });
-            answer(app, &dead.arrival);
-        }
+        Err(error) => bury(app, from, source, DeadMessage::new(arrival, None, error.to_string())),
     }
     Ok(())
+}
+
+fn bury(app: &App, from: &Place, source: Source, dead: DeadMessage) {
+    let (id, error) = (&dead.arrival.id, &dead.error);
+    app.rations.dead.log(|left_out| warn!(%id, %from, error, left_out, "message is dead"));
+    app.metrics.dead_messages.inc();
+    let dead = Arc::new(dead);
+    app.output.take(Change { source, outcome: Outcome::Dead(dead.clone()), reply: None });
+    if dead.raw.is_none() {
+        answer(app, &dead.arrival);
+    }
+}
+
+pub(crate) fn read_trail(text: &str) -> Result<Vec<Hop>, String> {
+    let trail: Vec<Hop> = serde_json::from_str(text).map_err(|error| format!("cannot be read: {error}"))?;
+    if trail.len() > MAX_HOPS {
+        return Err(format!("has {} hops, where {MAX_HOPS} is the most", trail.len()));
+    }
+    trail.iter().try_for_each(Hop::check)?;
+    Ok(trail)
+}
+
+/// The trail with one more hop. A full one gives up its second: where a message comes from matters more.
+fn with_hop(mut trail: Vec<Hop>, hop: Hop) -> Vec<Hop> {
+    if trail.len() >= MAX_HOPS {
+        trail.remove(1);
+    }
+    trail.push(hop);
+    trail
 }
 
 /// Why a dead message stays dead.
@@ -49,7 +90,7 @@ pub(crate) enum NotRaised {
     Refused(String, HookError),
 }
 
-async fn accept(app: &App, source: Source, arrival: Arrival, reply: Option<Box<serde_json::value::RawValue>>) {
+async fn accept(app: &App, source: Source, arrival: Arrival, reply: Option<Payload>) {
     // Replies cause no replies.
     let reply = reply.filter(|_| arrival.in_reply_to.is_none());
     if reply.is_some() {
@@ -77,11 +118,12 @@ pub(crate) async fn raise(app: &App, id: &str) -> Result<(), NotRaised> {
         NoGrave::Open => NotRaised::UnderWay(id.to_owned()),
     })?;
     let _closed = Closed { app, number };
-    let arrival = message.arrival.clone();
     let refused = |error| NotRaised::Refused(id.to_owned(), error);
-    let object: Object =
-        serde_json::from_str(arrival.payload.get()).map_err(|error| refused(HookError::Failed(error.to_string())))?;
-    let reply = app.receive(&arrival.id, &object).await.map_err(refused)?;
+    // What was no payload, or was taken by an earlier version, is judged anew.
+    let text = message.raw.as_deref().unwrap_or(message.arrival.payload.as_str());
+    let payload = Payload::parse(text).map_err(|error| refused(error.into()))?;
+    let arrival = Arrival { payload, ..message.arrival.clone() };
+    let reply = app.receive(&arrival.id, &arrival.payload).await.map_err(refused)?;
     info!(%id, at = %app.place, "message raised from the dead");
     accept(app, Source::Grave(number), arrival, reply).await;
     app.output.raised(number).await;

@@ -6,8 +6,8 @@ use serde_json::json;
 use tracing::{info, warn};
 
 use crate::app::App;
-use crate::hooks::Object;
 use crate::outbox::{Accepted, Verdict};
+use crate::payload::{Payload, PayloadError};
 
 /// Once the far side is connected, sends `count` messages and tells when all of them are delivered. The lines are
 /// part of the product's contract.
@@ -25,7 +25,11 @@ async fn send(app: &App, count: u32) {
     let mut accepted: Vec<Accepted> = Vec::new();
     let mut failures: Vec<String> = Vec::new();
     for n in 1..=count {
-        match app.trigger(payload(app, n, count), &BTreeMap::new()).await {
+        let message = match payload(app, n, count) {
+            Ok(payload) => app.trigger(payload, &BTreeMap::new()).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match message {
             Ok(message) => accepted.push(message),
             Err(error) => failures.push(format!("message {n}: {error}")),
         }
@@ -47,7 +51,6 @@ async fn send(app: &App, count: u32) {
     }
 }
 
-fn payload(app: &App, n: u32, count: u32) -> Object {
-    let fields = [("message", json!(format!("Hello from {}", app.place.pod))), ("n", json!(n)), ("of", json!(count))];
-    fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+fn payload(app: &App, n: u32, count: u32) -> Result<Payload, PayloadError> {
+    Payload::parse(json!({"message": format!("Hello from {}", app.place.pod), "n": n, "of": count}).to_string())
 }

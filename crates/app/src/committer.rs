@@ -214,6 +214,7 @@ impl Batch {
             acked,
             keys_start: app.outbox.keys_start(),
             output_start: start,
+            dead_start: app.output.dead_start(),
             raised: dropped.to_vec(),
             ..Commit::default()
         };

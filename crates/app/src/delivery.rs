@@ -4,23 +4,27 @@
 //! hook into the output. They are separate so that a slow hook holds up neither acknowledgements nor sending, and so
 //! that two ends with full sockets cannot wait for each other. The first loop to end, ends the conversation.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use crate::app::App;
 use crate::arrival::take;
-use crate::message::{Arrival, Message, Place, SenderId};
+use crate::message::{Place, SenderId};
 use crate::outbox::{Numbered, Settled, WINDOW};
 use crate::output::Source;
 use crate::socket::{Incoming, Outgoing, PING_EVERY, Reader, SILENCE_MAX, Socket, SocketError, Writer};
-use crate::wire::{Ack, Frame, Hello, WireError};
+use crate::wire::{Ack, Frame, Hello, MessageFrame, WireError};
 
 /// How long the other end may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What may have arrived and not been taken, in KiB: more than a far side's window, which counts in bytes as well.
+const INBOX_KIB: usize = 12 * 1024;
 
 /// How long a goodbye waits for the store.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -47,6 +51,15 @@ pub(crate) enum Ended {
 }
 
 impl Ended {
+    /// Whether one end refuses what the other says, which a new WebSocket does not change.
+    pub(crate) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Misbehaved(_) => true,
+            Self::Closed { code, .. } => matches!(code, 1002 | 1003 | 1007 | 1008 | 1009 | 1011),
+            _ => false,
+        }
+    }
+
     /// The WebSocket close code to leave with.
     fn code(&self) -> u16 {
         match self {
@@ -84,6 +97,9 @@ pub(crate) async fn run(app: &App, mut socket: Socket, replaced: impl Future<Out
     ended
 }
 
+/// A message that waits for its turn, and its part of the inbox.
+type Held = (MessageFrame, OwnedSemaphorePermit);
+
 /// Nothing but an end comes out of a loop.
 type Never = std::convert::Infallible;
 
@@ -100,7 +116,7 @@ async fn hello(app: &App, socket: &mut Socket) -> Result<Far, Ended> {
 
 async fn converse(app: &App, far: &Far, socket: &mut Socket) -> Result<Never, Ended> {
     let Socket { reader, writer } = socket;
-    let watermark = app.output.meet(&far.sender, far.acked);
+    let watermark = app.output.meet(&far.sender, far.acked)?;
     let _connected = Connected::new(app, far);
     let (inbox, arrivals) = mpsc::channel(WINDOW);
     let (resume, resumed) = oneshot::channel();
@@ -125,10 +141,11 @@ async fn read(
     app: &App,
     watermark: u64,
     reader: &mut Reader,
-    inbox: mpsc::Sender<Message>,
+    inbox: mpsc::Sender<Held>,
     resume: oneshot::Sender<u64>,
 ) -> Result<Never, Ended> {
     let (mut last, mut resume) = (watermark, Some(resume));
+    let room = Arc::new(Semaphore::new(INBOX_KIB));
     loop {
         match next_frame(reader).await? {
             Frame::Hello(_) => return Err(WireError::Unexpected { frame: "hello", expected: "message or ack" }.into()),
@@ -142,7 +159,10 @@ async fn read(
                 last = message.seq;
                 // The inbox holds a whole window: only a far side that ignores its window waits here. An error means
                 // that the conversation is ending.
-                let _ = inbox.send(message).await;
+                let kib = u32::try_from(message.bytes() / 1024 + 1).unwrap_or(u32::MAX);
+                if let Ok(permit) = room.clone().acquire_many_owned(kib).await {
+                    let _ = inbox.send((message, permit)).await;
+                }
             }
             Frame::Ack(ack) => {
                 let seq = ack.seq;
@@ -251,20 +271,17 @@ fn log_sent(app: &App, far: &Far, message: &Numbered, again: bool) {
 
 /// Takes messages through the hook into the output, one after the other. When the web-app shuts down it finishes the
 /// one that it is at.
-async fn receive(app: &App, far: &Far, mut arrivals: mpsc::Receiver<Message>) -> Result<Never, Ended> {
+async fn receive(app: &App, far: &Far, mut arrivals: mpsc::Receiver<Held>) -> Result<Never, Ended> {
     loop {
-        let message = tokio::select! {
+        let (message, _room) = tokio::select! {
             biased;
             () = app.phases.closing.cancelled() => return Err(Ended::Draining),
-            Some(message) = arrivals.recv() => message,
+            Some(held) = arrivals.recv() => held,
             // The reader is gone, and its end is the conversation's.
             else => return std::future::pending().await,
         };
-        let Message { seq, id, payload, mut trail, in_reply_to } = message;
-        trail.push(app.place.hop());
-        let arrival = Arrival { id, payload, trail, in_reply_to };
         app.output.room().await;
-        take(app, &far.place, Source::Message(far.sender.clone(), seq), arrival).await?;
+        take(app, &far.place, Source::Message(far.sender.clone(), message.seq), message).await?;
     }
 }
 

@@ -9,15 +9,16 @@ use tokio_tungstenite::tungstenite::{Message as WsMessage, protocol::Role};
 
 use super::*;
 use crate::app::End;
-use crate::hooks::{HookError, Hooks, Object, PassThrough};
+use crate::hooks::{HookError, Hooks, PassThrough};
 use crate::outbox::Verdict;
+use crate::payload::Payload;
 use crate::socket;
 
 type Far = WebSocketStream<DuplexStream>;
 
 /// A conversation of a terminator with the far side that the test plays; both have said hello and acknowledged
 /// nothing.
-async fn conversation(hooks: impl Hooks) -> (std::sync::Arc<App>, tokio::task::JoinHandle<Ended>, Far) {
+async fn conversation(hooks: impl Hooks) -> (Arc<App>, tokio::task::JoinHandle<Ended>, Far) {
     let app = App::bare(End::Terminator, hooks);
     let (near, far) = tokio::io::duplex(1 << 20);
     let near = WebSocketStream::from_raw_socket(near, Role::Server, Some(socket::config())).await;
@@ -78,7 +79,7 @@ async fn a_far_side_that_says_nothing_is_not_waited_for() {
 struct Hanging;
 
 impl Hooks for Hanging {
-    fn on_receive_terminator(&self, _: Object) -> BoxFuture<'_, Result<Option<Object>, HookError>> {
+    fn on_receive_terminator(&self, _: Payload) -> BoxFuture<'_, Result<Option<Payload>, HookError>> {
         pending().boxed()
     }
 }
@@ -93,7 +94,7 @@ async fn a_receiving_hook_that_hangs_costs_one_message_and_holds_up_no_sending()
     assert_eq!(next_text(&mut far).await, json!({"ack": {"seq": 0}}));
 
     // While the hook hangs, a message goes the other way and its ack comes back.
-    let mut accepted = app.trigger(Object::new(), &Default::default()).await.unwrap();
+    let mut accepted = app.trigger(Payload::parse("{}").unwrap(), &Default::default()).await.unwrap();
     assert_eq!(next_text(&mut far).await["message"]["seq"], 1);
     far.send(WsMessage::text(json!({"ack": {"seq": 1}}).to_string())).await.unwrap();
     assert!(matches!(accepted.verdict().await, Verdict::Delivered(None)));

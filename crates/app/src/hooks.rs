@@ -6,7 +6,9 @@ use std::panic::AssertUnwindSafe;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 
-/// A JSON object: what a trigger carries and a hook sees.
+use crate::payload::{Payload, PayloadError};
+
+/// A JSON object as a tree: what [`Payload::to_object`] reads.
 pub type Object = serde_json::Map<String, serde_json::Value>;
 
 /// The functions a web-app calls on its messages. Each has a default that lets everything through unchanged.
@@ -18,9 +20,9 @@ pub trait Hooks: Send + Sync + 'static {
     /// request, names in lower case; empty for the auto-trigger and for `/stream`. May take at most 30 s.
     fn on_trigger<'a>(
         &'a self,
-        payload: Object,
+        payload: Payload,
         headers: &'a BTreeMap<String, String>,
-    ) -> BoxFuture<'a, Result<Object, HookError>> {
+    ) -> BoxFuture<'a, Result<Payload, HookError>> {
         let _ = headers;
         ready(Ok(payload)).boxed()
     }
@@ -28,14 +30,14 @@ pub trait Hooks: Send + Sync + 'static {
     /// Runs at the terminator on each message before it enters the output. What it returns goes back as the reply. It is
     /// tried 3 times within 10 s and runs *at least* once per message: a WebSocket that is lost meanwhile, or a process that
     /// is killed, makes it run again.
-    fn on_receive_terminator(&self, payload: Object) -> BoxFuture<'_, Result<Option<Object>, HookError>> {
+    fn on_receive_terminator(&self, payload: Payload) -> BoxFuture<'_, Result<Option<Payload>, HookError>> {
         let _ = payload;
         ready(Ok(None)).boxed()
     }
 
     /// The same at the initiator, for what the terminator sends. What it returns for a reply goes nowhere: replies cause
     /// no replies.
-    fn on_receive_initiator(&self, payload: Object) -> BoxFuture<'_, Result<Option<Object>, HookError>> {
+    fn on_receive_initiator(&self, payload: Payload) -> BoxFuture<'_, Result<Option<Payload>, HookError>> {
         let _ = payload;
         ready(Ok(None)).boxed()
     }
@@ -64,6 +66,20 @@ pub enum HookError {
     /// The hook itself failed; HTTP 500.
     #[error("{0}")]
     Failed(String),
+    /// What the hook returned is more than a message holds; HTTP 413.
+    #[error("{0}")]
+    TooLarge(String),
+}
+
+/// A payload that a hook cannot read as a tree, or what a hook made and is no payload.
+impl From<PayloadError> for HookError {
+    fn from(error: PayloadError) -> Self {
+        let text = format!("the payload is {error}");
+        match error {
+            PayloadError::TooLarge(_) => Self::TooLarge(text),
+            _ => Self::Failed(text),
+        }
+    }
 }
 
 /// Runs one hook, so that its panic costs this message an error and nothing else.

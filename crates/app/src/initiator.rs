@@ -11,7 +11,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_conf
 use tracing::{debug, info, warn};
 
 use crate::app::App;
-use crate::delivery::{self, Ended};
+use crate::delivery;
 use crate::socket;
 use crate::token::Token;
 use crate::wire::SUBPROTOCOL;
@@ -54,7 +54,7 @@ pub(crate) async fn run(app: &App, peer: &PeerUrl) {
                 let ended = delivery::run(app, websocket.into(), std::future::pending()).await;
                 info!(%ended, "disconnected from the far web-app");
                 // A far side that fails before or by its hello, or breaks the protocol, is not hurried.
-                if app.metrics.far_connects.get() > before && !matches!(ended, Ended::Misbehaved(_)) {
+                if app.metrics.far_connects.get() > before && !ended.is_refusal() {
                     (backoff, quiet) = (BACKOFF_MIN, false);
                 }
             }

@@ -5,11 +5,16 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::payload::Payload;
 use crate::time;
 
 /// The longest pod or cluster name; what Kubernetes allows.
 const NAME_MAX: usize = 253;
 const ID_MAX: usize = 64;
+/// What a message that is kept counts in addition to its JSON: that holds it in memory.
+pub(crate) const KEPT_OVERHEAD: usize = 256;
+/// The most hops of a trail. A message passes two web-apps today.
+pub(crate) const MAX_HOPS: usize = 16;
 
 /// Names one outbox for as long as its store lives: sequence numbers are only ever compared under the same `SenderId`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -109,6 +114,12 @@ pub(crate) struct Hop {
 }
 
 impl Hop {
+    /// What it takes as JSON.
+    pub(crate) fn bytes(&self) -> usize {
+        const NAMES: usize = r#"{"pod":"","cluster":"","at":""},"#.len();
+        NAMES + self.pod.len() + self.cluster.len() + self.at.len()
+    }
+
     pub(crate) fn check(&self) -> Result<(), String> {
         check_name("pod", &self.pod)?;
         check_name("cluster", &self.cluster)?;
@@ -123,8 +134,9 @@ pub(crate) struct Message {
     /// Contiguous from 1 per sender.
     pub(crate) seq: u64,
     pub(crate) id: MessageId,
-    /// A JSON object, encoded once when the trigger was accepted.
-    pub(crate) payload: Box<RawValue>,
+    /// As it was accepted.
+    #[serde(deserialize_with = "stored_payload")]
+    pub(crate) payload: Payload,
     pub(crate) trail: Vec<Hop>,
     /// The message that this one is the reply to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -135,7 +147,8 @@ pub(crate) struct Message {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Arrival {
     pub(crate) id: MessageId,
-    pub(crate) payload: Box<RawValue>,
+    #[serde(deserialize_with = "stored_payload")]
+    pub(crate) payload: Payload,
     pub(crate) trail: Vec<Hop>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) in_reply_to: Option<MessageId>,
@@ -145,10 +158,39 @@ pub(crate) struct Arrival {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct DeadMessage {
     pub(crate) arrival: Arrival,
+    /// What came, where that is no payload and the one in `arrival` is `null`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) raw: Option<String>,
     /// What the hook said last.
     pub(crate) error: String,
     /// When it was given up.
     pub(crate) at: String,
+}
+
+impl Arrival {
+    /// What it counts where it is kept: all of its JSON, and [`KEPT_OVERHEAD`].
+    pub(crate) fn bytes(&self) -> usize {
+        const NAMES: usize = r#"{"id":"","payload":,"trail":[],"in_reply_to":""}"#.len();
+        let ids = self.id.as_str().len() + self.in_reply_to.as_ref().map_or(0, |id| id.as_str().len());
+        let trail: usize = self.trail.iter().map(Hop::bytes).sum();
+        KEPT_OVERHEAD + NAMES + ids + self.payload.len() + trail
+    }
+}
+
+impl DeadMessage {
+    /// As [`Arrival::bytes`].
+    pub(crate) fn bytes(&self) -> usize {
+        self.arrival.bytes() + self.raw.as_ref().map_or(0, String::len) + self.error.len() + self.at.len()
+    }
+
+    /// A message that is given up now.
+    pub(crate) fn new(arrival: Arrival, raw: Option<String>, error: String) -> Self {
+        Self { arrival, raw, error, at: time::now() }
+    }
+}
+
+fn stored_payload<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Payload, D::Error> {
+    Box::<RawValue>::deserialize(deserializer).map(Payload::stored)
 }
 
 fn checked_id(text: String) -> Result<String, String> {

@@ -166,7 +166,7 @@ impl Metrics {
         r.register("far_websockets", "WebSockets to the far web-app: 1 or 0", self.far_websockets.clone());
         r.register("stream_websockets", "Clients on /stream", self.stream_websockets.clone());
         r.register("outbox_messages", "Messages accepted and not acknowledged", self.outbox_messages.clone());
-        r.register("outbox_bytes", "Bytes of payload in the outbox", self.outbox_bytes.clone());
+        r.register("outbox_bytes", "What the outbox holds, in bytes of its messages", self.outbox_bytes.clone());
         r.register("output_messages", "Results kept in the output", self.output_messages.clone());
         r.register("delivery_seconds", "From acceptance to acknowledgement", self.delivery_seconds.clone());
     }

@@ -11,10 +11,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::value::RawValue;
 use tokio::sync::{oneshot, watch};
 
-use crate::message::{Hop, Message, MessageId, SenderId};
+use crate::message::{Hop, KEPT_OVERHEAD, Message, MessageId, SenderId};
+use crate::payload::Payload;
 use crate::store::{Fate, Key, StoreError};
 use crate::wire::{Ack, WireError};
 pub(crate) use accepted::Accepted;
@@ -26,17 +26,24 @@ use keys::Keys;
 pub(crate) struct Limits {
     /// Messages held.
     pub(crate) messages: usize,
-    /// Bytes of payload held.
+    /// Bytes held.
     pub(crate) bytes: usize,
     /// Messages sent and not acknowledged.
     pub(crate) window_messages: usize,
-    /// Bytes of payload sent and not acknowledged; one message may always be sent.
+    /// Bytes sent and not acknowledged; one message may always be sent.
     pub(crate) window_bytes: usize,
+    /// What each message counts in addition to its payload.
+    pub(crate) beside: usize,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self { messages: 100_000, bytes: 64 << 20, window_messages: WINDOW, window_bytes: 8 << 20 }
+impl Limits {
+    /// Those of a web-app whose messages begin with `hop`.
+    pub(crate) fn with(hop: &Hop) -> Self {
+        const NAMES: usize = r#"{"seq":,"id":"","payload":,"trail":[],"in_reply_to":""}"#.len();
+        // Two ids and a number, at their longest.
+        const IDS: usize = 3 * 48;
+        let beside = KEPT_OVERHEAD + NAMES + IDS + hop.bytes();
+        Self { messages: 100_000, bytes: 64 << 20, window_messages: WINDOW, window_bytes: 8 << 20, beside }
     }
 }
 
@@ -55,7 +62,7 @@ pub(crate) struct Full;
 #[derive(Debug, Clone)]
 pub(crate) enum Verdict {
     /// It is in the far output; with what the far hook returned.
-    Delivered(Option<Box<RawValue>>),
+    Delivered(Option<Payload>),
     /// The far hook kept refusing it, and why.
     Dead(String),
 }
@@ -63,9 +70,16 @@ pub(crate) enum Verdict {
 /// A message before it has a number.
 #[derive(Debug)]
 pub(crate) struct Draft {
-    pub(crate) payload: Box<RawValue>,
+    pub(crate) payload: Payload,
     pub(crate) hop: Hop,
     pub(crate) in_reply_to: Option<MessageId>,
+}
+
+impl Draft {
+    /// What it counts where it waits.
+    pub(crate) fn bytes(&self) -> usize {
+        KEPT_OVERHEAD + self.payload.len() + self.hop.bytes()
+    }
 }
 
 /// A message with its number, as it is stored and sent.
@@ -75,7 +89,8 @@ pub(crate) struct Numbered {
     pub(crate) id: MessageId,
     /// The message as JSON.
     pub(crate) text: Arc<str>,
-    payload_bytes: usize,
+    /// What it counts.
+    bytes: usize,
     pub(crate) key: Option<(String, Key)>,
 }
 
@@ -138,8 +153,8 @@ impl Outbox {
     ) -> Self {
         let mut state = State { entries: Entries::after(acked), keys: Keys::new(keys), ..State::default() };
         for (message, text) in stored {
-            let payload_bytes = message.payload.get().len();
-            let numbered = Numbered { seq: message.seq, id: message.id, text: text.into(), payload_bytes, key: None };
+            let bytes = message.payload.len() + limits.beside;
+            let numbered = Numbered { seq: message.seq, id: message.id, text: text.into(), bytes, key: None };
             state.entries.push(numbered, Instant::now(), Vec::new());
         }
         state.entries.mark_sent();
@@ -154,7 +169,7 @@ impl Outbox {
     pub(crate) fn accept(&self, draft: Draft, key: Option<GivenKey>) -> Result<Accepted, Full> {
         let mut result = Err(Full);
         self.state.send_if_modified(|state| {
-            let bytes = draft.payload.get().len();
+            let bytes = draft.payload.len() + self.limits.beside;
             if !state.has_room(bytes, &self.limits) {
                 return false;
             }
@@ -171,12 +186,12 @@ impl Outbox {
 
     /// Whether a payload of so many bytes would be taken now.
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
-        self.state.borrow().has_room(bytes, &self.limits)
+        self.state.borrow().has_room(bytes + self.limits.beside, &self.limits)
     }
 
     /// Waits until [`Self::has_room`].
     pub(crate) async fn room(&self, bytes: usize) {
-        self.wait_for(|state| state.has_room(bytes, &self.limits)).await;
+        self.wait_for(|state| state.has_room(bytes + self.limits.beside, &self.limits)).await;
     }
 
     /// Waits until a reply may be added.
@@ -210,7 +225,7 @@ impl Outbox {
         let mut bytes = 0;
         let waiting = state.waiting.iter().take(messages_max).take_while(|waiting| {
             let first = bytes == 0;
-            bytes += waiting.draft.payload.get().len();
+            bytes += waiting.draft.payload.len() + self.limits.beside;
             first || bytes <= bytes_max
         });
         let drafts = replies.iter().map(|draft| (*draft, None)).chain(waiting.map(|w| (&*w.draft, w.key.as_ref())));
@@ -221,13 +236,13 @@ impl Outbox {
     fn numbered(&self, seq: u64, draft: &Draft, key: Option<&GivenKey>) -> Numbered {
         let id = self.sender.message(seq);
         let Draft { payload, hop, in_reply_to } = draft;
-        let (payload_bytes, trail) = (payload.get().len(), vec![hop.clone()]);
+        let (bytes, trail) = (payload.len() + self.limits.beside, vec![hop.clone()]);
         let message =
             Message { seq, id: id.clone(), payload: payload.clone(), trail, in_reply_to: in_reply_to.clone() };
         // Nothing in a message can fail to be JSON: its payload is already, and its maps have text for keys.
         let text = serde_json::to_string(&message).unwrap_or_default().into();
         let key = key.map(|(key, digest)| (key.clone(), Key { seq, digest: *digest, fate: Fate::Plain }));
-        Numbered { seq, id, text, payload_bytes, key }
+        Numbered { seq, id, text, bytes, key }
     }
 
     /// Takes note that these are stored, the first so many of them being replies.
@@ -243,7 +258,7 @@ impl Outbox {
                     state.entries.push(numbered, Instant::now(), Vec::new());
                     continue;
                 };
-                state.waiting_bytes -= draft.payload.get().len();
+                state.waiting_bytes -= draft.payload.len() + self.limits.beside;
                 // Nobody may be waiting any more.
                 let _ = stored.send(Ok(numbered.id.clone()));
                 state.entries.push(numbered, accepted, vec![verdict]);
@@ -288,17 +303,17 @@ impl Outbox {
     }
 
     /// Takes the reply to a message of ours.
-    pub(crate) fn replied(&self, to: &MessageId, payload: &RawValue) {
+    pub(crate) fn replied(&self, to: &MessageId, payload: &Payload) {
         let Some((sender, seq)) = to.split() else { return };
         if sender != self.sender.as_str() {
             return;
         }
         self.state.send_if_modified(|state| {
             if let Some(entry) = state.entries.entry_mut(seq) {
-                entry.reply = Some(payload.to_owned());
+                entry.reply = Some(payload.clone());
             }
             for waiter in state.replies.remove(&seq).into_iter().flatten() {
-                let _ = waiter.send(Verdict::Delivered(Some(payload.to_owned())));
+                let _ = waiter.send(Verdict::Delivered(Some(payload.clone())));
             }
             false
         });

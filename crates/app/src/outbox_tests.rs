@@ -7,14 +7,14 @@ use crate::wire::Dead;
 
 /// Three messages or 20 bytes held, two messages or 12 bytes on their way.
 fn small() -> Outbox {
-    let limits = Limits { messages: 3, bytes: 20, window_messages: 2, window_bytes: 12 };
+    let limits = Limits { messages: 3, bytes: 20, window_messages: 2, window_bytes: 12, beside: 0 };
     Outbox::new(SenderId::random().unwrap(), limits, 0, Vec::new(), Vec::new())
 }
 
 fn draft(payload: &str) -> Draft {
     let place = Place { pod: "p".into(), cluster: "c".into() };
     // As JSON, a text of n letters takes n + 2 bytes.
-    Draft { payload: to_raw_value(payload).unwrap(), hop: place.hop(), in_reply_to: None }
+    Draft { payload: Payload::stored(to_raw_value(payload).unwrap()), hop: place.hop(), in_reply_to: None }
 }
 
 fn accept(outbox: &Outbox, payload: &str) -> Result<Accepted, Full> {
@@ -160,7 +160,7 @@ fn a_verdict_waits_for_the_reply_whichever_comes_first() {
         let outbox = small();
         let mut accepted = accept(&outbox, "").unwrap();
         next(&outbox, 0);
-        let (id, reply) = (outbox.sender().message(1), to_raw_value("pong").unwrap());
+        let (id, reply) = (outbox.sender().message(1), Payload::stored(to_raw_value("pong").unwrap()));
         if reply_first {
             outbox.replied(&id, &reply);
         }
@@ -170,7 +170,7 @@ fn a_verdict_waits_for_the_reply_whichever_comes_first() {
             outbox.replied(&id, &reply);
         }
         let verdict = accepted.verdict().now_or_never().unwrap();
-        assert!(matches!(verdict, Verdict::Delivered(Some(payload)) if payload.get() == "\"pong\""));
+        assert!(matches!(verdict, Verdict::Delivered(Some(payload)) if payload.as_str() == "\"pong\""));
     }
 }
 
@@ -185,7 +185,7 @@ fn a_restart_goes_on_with_the_number_after_the_last() {
         let message = Message {
             seq,
             id: before.sender().message(seq),
-            payload: to_raw_value("x").unwrap(),
+            payload: Payload::stored(to_raw_value("x").unwrap()),
             trail: Vec::new(),
             in_reply_to: None,
         };

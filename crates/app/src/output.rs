@@ -10,22 +10,22 @@ mod senders;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 use crate::message::{Arrival, DeadMessage, MessageId, SenderId};
 use crate::outbox::{Draft, WINDOW};
-use crate::wire::Ack;
+use crate::payload::Payload;
+use crate::wire::{Ack, WireError};
 use dead::Graveyard;
-pub(crate) use dead::{Grave, NoGrave};
+pub(crate) use dead::{Grave, MAX_DEAD_BYTES, NoGrave};
 use results::Results;
 pub(crate) use results::{Batch, Gone, Page};
 use senders::Senders;
 
-/// Bytes of payload kept, beside the number of messages that the user chose.
-const BYTES_MAX: usize = 256 << 20;
-/// A page ends before it holds more payload than this, but holds at least one result.
-const PAGE_BYTES_MAX: usize = 16 << 20;
+/// Bytes kept, beside the number of messages that the user chose.
+pub(crate) const MAX_OUTPUT_BYTES: usize = 144 << 20;
+/// A page ends before it holds more bytes than this, but holds at least one result.
+const MAX_PAGE_BYTES: usize = 4 << 20;
 /// Changes that wait to be stored before no more are taken.
 const WAITING_MAX: usize = 2 * WINDOW;
 const WAITING_BYTES_MAX: usize = 16 << 20;
@@ -95,8 +95,12 @@ impl Change {
     }
 
     fn bytes(&self) -> usize {
-        let reply = self.reply.as_ref().map_or(0, |draft| draft.payload.get().len());
-        self.arrival().payload.get().len() + reply
+        let reply = self.reply.as_ref().map_or(0, Draft::bytes);
+        let kept = match &self.outcome {
+            Outcome::Result(arrival) => arrival.bytes(),
+            Outcome::Dead(dead) => dead.bytes(),
+        };
+        kept + reply
     }
 }
 
@@ -104,7 +108,11 @@ impl Output {
     /// An output that keeps the newest `messages_max` results, with what the store holds of it. `replied` are the messages
     /// whose replies are still in the outbox.
     pub(crate) fn new(messages_max: usize, stored: Stored, replied: &[MessageId]) -> Self {
-        Self::limited(Limits { messages: messages_max, bytes: BYTES_MAX, page_bytes: PAGE_BYTES_MAX }, stored, replied)
+        Self::limited(
+            Limits { messages: messages_max, bytes: MAX_OUTPUT_BYTES, page_bytes: MAX_PAGE_BYTES },
+            stored,
+            replied,
+        )
     }
 
     fn limited(limits: Limits, stored: Stored, replied: &[MessageId]) -> Self {
@@ -116,10 +124,10 @@ impl Output {
     }
 
     /// Meets a sender whose messages up to `acked` have been acknowledged, and returns the number of the last message
-    /// taken from it. One below `acked` means that what we took from it is forgotten here, and is raised so that the rest
-    /// can follow.
-    pub(crate) fn meet(&self, sender: &SenderId, acked: u64) -> u64 {
-        let mut last = 0;
+    /// taken from it. A sender that is new here may be at any number, because what was taken from it before may be forgotten.
+    /// One that is known cannot be ahead of what was taken: somebody else says hello in its name, or this store is an old copy.
+    pub(crate) fn meet(&self, sender: &SenderId, acked: u64) -> Result<u64, WireError> {
+        let mut last = Ok(0);
         self.state.send_modify(|state| last = state.senders.meet(sender, acked));
         last
     }
@@ -158,6 +166,11 @@ impl Output {
     pub(crate) fn waiting(&self, max: usize) -> (Vec<Arc<Change>>, u64, u64) {
         let state = self.state.borrow();
         (state.waiting.iter().take(max).cloned().collect(), state.results.start(), state.results.end())
+    }
+
+    /// Dead messages before this number are not kept.
+    pub(crate) fn dead_start(&self) -> u64 {
+        self.state.borrow().dead.start()
     }
 
     /// The number of the next dead message.
@@ -214,7 +227,7 @@ impl Output {
     }
 
     /// The payload of the reply to this message, whether the hook here took the reply or not.
-    pub(crate) fn reply_to(&self, id: &MessageId) -> Option<Box<RawValue>> {
+    pub(crate) fn reply_to(&self, id: &MessageId) -> Option<Payload> {
         let state = self.state.borrow();
         let waiting = state.waiting.iter().rev().map(|change| change.arrival());
         let mut all = waiting.chain(state.results.newest_first()).chain(state.dead.newest_first());

@@ -10,10 +10,16 @@ fn sender(name: &str) -> SenderId {
 fn arrival(sender: &SenderId, seq: u64, bytes: usize) -> Arrival {
     Arrival {
         id: sender.message(seq),
-        payload: to_raw_value(&"x".repeat(bytes)).unwrap(),
+        payload: Payload::stored(to_raw_value(&"x".repeat(bytes)).unwrap()),
         trail: Vec::new(),
         in_reply_to: None,
     }
+}
+
+/// What a result counts in addition to its payload.
+fn beside() -> usize {
+    let arrival = arrival(&sender("a"), 1, 0);
+    arrival.bytes() - arrival.payload.len()
 }
 
 fn keeping(messages: usize) -> Output {
@@ -51,7 +57,7 @@ fn receipt(output: &Output, sender: &SenderId, told: u64) -> Option<(u64, Vec<u6
 }
 
 fn bury(output: &Output, sender: &SenderId, seq: u64) {
-    let dead = DeadMessage { arrival: arrival(sender, seq, 1), error: "no".into(), at: "now".into() };
+    let dead = DeadMessage { arrival: arrival(sender, seq, 1), raw: None, error: "no".into(), at: "now".into() };
     output.take(change(sender, seq, Outcome::Dead(Arc::new(dead))));
     store(output);
 }
@@ -92,9 +98,9 @@ fn a_dead_message_has_its_place_in_the_order_and_is_told_until_the_sender_knows(
     assert_eq!(receipt(&output, &a, 0), Some((3, vec![2])));
     assert_eq!(ids(&output.page(None, 10).unwrap().results), ["a-1", "a-3"]);
     // The ack was lost with its WebSocket.
-    assert_eq!(output.meet(&a, 1), 3);
+    assert_eq!(output.meet(&a, 1), Ok(3));
     assert_eq!(output.first_receipt(&a, 1).dead.len(), 1);
-    assert_eq!(output.meet(&a, 3), 3);
+    assert_eq!(output.meet(&a, 3), Ok(3));
     assert_eq!(output.first_receipt(&a, 3).dead.len(), 0);
 }
 
@@ -112,9 +118,52 @@ fn the_dead_are_not_remembered_without_end() {
 fn a_sender_that_is_further_than_we_remember_is_followed() {
     let output = keeping(10);
     let a = sender("a");
-    assert_eq!(output.meet(&a, 7), 7);
+    assert_eq!(output.meet(&a, 7), Ok(7));
     append(&output, &a, 8);
     assert_eq!(receipt(&output, &a, 7), Some((8, vec![])));
+}
+
+#[test]
+fn a_known_sender_is_not_followed_over_a_gap() {
+    let output = keeping(10);
+    let a = sender("a");
+    // Nothing has been taken from it: a hello alone fixes nothing.
+    assert_eq!(output.meet(&a, 1 << 50), Ok(1 << 50));
+    assert_eq!(output.meet(&a, 0), Ok(0));
+    append(&output, &a, 1);
+    assert_eq!(output.meet(&a, 1 << 50), Err(WireError::Ahead { acked: 1 << 50, last: 1 }));
+    assert_eq!(output.meet(&a, 2), Err(WireError::Ahead { acked: 2, last: 1 }));
+    assert_eq!(output.meet(&a, 1), Ok(1));
+    append(&output, &a, 2);
+    assert_eq!(receipt(&output, &a, 1), Some((2, vec![])));
+
+    let stored = Stored { watermarks: vec![(a.clone(), 3)], ..Stored::default() };
+    let restarted = Output::new(10, stored, &[]);
+    assert_eq!(restarted.meet(&a, 4), Err(WireError::Ahead { acked: 4, last: 3 }));
+    assert_eq!(restarted.meet(&a, 3), Ok(3));
+}
+
+#[test]
+fn an_ack_is_no_larger_than_a_frame_and_the_rest_of_the_dead_follow() {
+    let output = keeping(10);
+    let a = sender("a");
+    let count = WINDOW as u64;
+    for seq in 1..=count {
+        let error = "\u{1}".repeat(1000);
+        let dead = DeadMessage::new(arrival(&a, seq, 1), None, error);
+        output.take(change(&a, seq, Outcome::Dead(Arc::new(dead))));
+        store(&output);
+    }
+    let (mut told, mut seen) = (0, Vec::new());
+    while told < count {
+        let ack = output.receipt(&a, told).now_or_never().unwrap();
+        let first = output.first_receipt(&a, told);
+        assert_eq!((first.seq, first.dead.len()), (ack.seq, ack.dead.len()));
+        assert!(serde_json::to_string(&ack).unwrap().len() < crate::wire::FRAME_MAX);
+        told = ack.seq;
+        seen.extend(ack.dead.iter().map(|row| row.seq));
+    }
+    assert_eq!(seen, (1..=count).collect::<Vec<_>>());
 }
 
 #[test]
@@ -134,7 +183,7 @@ fn pages_follow_each_other_and_a_trimmed_one_is_gone() {
 
 #[test]
 fn a_page_is_bounded_in_bytes_but_holds_at_least_one_result() {
-    let output = limited(Limits { messages: 10, bytes: 1000, page_bytes: 20 });
+    let output = limited(Limits { messages: 10, bytes: 10_000, page_bytes: 20 + 2 * beside() });
     let a = sender("a");
     for (seq, bytes) in [(1, 8), (2, 8), (3, 8), (4, 19)] {
         append_sized(&output, &a, seq, bytes);
@@ -146,11 +195,11 @@ fn a_page_is_bounded_in_bytes_but_holds_at_least_one_result() {
 
 #[test]
 fn the_output_is_bounded_in_bytes_but_keeps_the_newest() {
-    let output = limited(Limits { messages: 1000, bytes: 30, page_bytes: 1000 });
+    let output = limited(Limits { messages: 1000, bytes: 30 + 3 * beside(), page_bytes: 10_000 });
     let a = sender("a");
     let dropped: u64 = (1..=5).map(|seq| append_sized(&output, &a, seq, 8)).sum();
     assert_eq!((dropped, output.kept()), (2, 3));
-    assert_eq!(append_sized(&output, &a, 6, 100), 3);
+    assert_eq!(append_sized(&output, &a, 6, 100 + 3 * beside()), 3);
     assert_eq!(ids(&output.page(None, 10).unwrap().results), ["a-6"]);
 }
 
@@ -176,7 +225,7 @@ fn nothing_is_shown_or_acknowledged_before_it_is_stored() {
     let a = sender("a");
     output.take(change(&a, 1, Outcome::Result(Arc::new(arrival(&a, 1, 1)))));
     assert_eq!((output.kept(), receipt(&output, &a, 0)), (0, None));
-    assert_eq!(output.meet(&a, 0), 1, "but it is not taken a second time");
+    assert_eq!(output.meet(&a, 0), Ok(1), "but it is not taken a second time");
     assert_eq!(output.first_receipt(&a, 0).seq, 0);
     store(&output);
     assert_eq!((output.kept(), receipt(&output, &a, 0)), (1, Some((1, vec![]))));
@@ -185,14 +234,14 @@ fn nothing_is_shown_or_acknowledged_before_it_is_stored() {
 #[test]
 fn a_restart_tells_of_the_dead_and_the_replied_that_the_sender_may_not_know() {
     let a = sender("a");
-    let dead = DeadMessage { arrival: arrival(&a, 2, 1), error: "no".into(), at: "now".into() };
+    let dead = DeadMessage { arrival: arrival(&a, 2, 1), raw: None, error: "no".into(), at: "now".into() };
     let stored = Stored {
         results: vec![(5, arrival(&a, 1, 1)), (6, arrival(&a, 3, 1))],
         watermarks: vec![(a.clone(), 3)],
         dead: vec![(9, dead)],
     };
     let output = Output::new(10, stored, &[a.message(3)]);
-    assert_eq!(output.meet(&a, 0), 3);
+    assert_eq!(output.meet(&a, 0), Ok(3));
     let ack = output.first_receipt(&a, 0);
     assert_eq!((ack.seq, ack.dead[0].seq, &ack.replied[..]), (3, 2, &[3][..]));
     assert_eq!((output.end(), output.next_grave()), (7, 10));

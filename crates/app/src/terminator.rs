@@ -62,6 +62,8 @@ pub(crate) async fn ws(
             ),
         ));
     }
+    // The far side is bounded by its inbox.
+    client.meter.exempt();
     // Held until the WebSocket has ended, also while the upgrade is still under way.
     let (token, client) = (app.tasks.token(), client.clone());
     Ok(socket::limited(upgrade).on_upgrade(async move |socket| {

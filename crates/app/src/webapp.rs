@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::DropGuard;
@@ -150,7 +150,7 @@ impl Webapp {
         let Loaded { sender, acked, outbox, output: results, watermarks, dead, keys } = loaded;
         let replied: Vec<_> = outbox.iter().filter_map(|(message, _)| message.in_reply_to.clone()).collect();
         let output = Output::new(output_max, Stored { results, watermarks, dead }, &replied);
-        let outbox = Outbox::new(sender, Limits::default(), acked, outbox, keys);
+        let outbox = Outbox::new(sender, Limits::with(&place.hop()), acked, outbox, keys);
         let app = Arc::new(App {
             end,
             place,
@@ -162,6 +162,7 @@ impl Webapp {
             tasks: TaskTracker::new(),
             far: watch::Sender::new(None),
             seat: Seat::default(),
+            shares: Arc::new(Semaphore::new(http::MAX_LARGE_MESSAGES)),
             access,
             rations: Rations::default(),
             committing: Committing::default(),

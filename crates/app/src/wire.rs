@@ -11,23 +11,26 @@
 //! known to have it.
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
-use crate::message::{Message, MessageId, Place, SenderId};
+use crate::message::{MessageId, Place, SenderId};
+use crate::payload::MAX_PAYLOAD_BYTES;
 
 /// The name in `Sec-WebSocket-Protocol`; an end that speaks another is refused.
 pub const SUBPROTOCOL: &str = "ferry.app.v1";
 
-/// The largest payload, encoded, in bytes.
-pub(crate) const PAYLOAD_MAX: usize = 1024 * 1024;
 /// The largest WebSocket message: a payload with its envelope.
-pub(crate) const FRAME_MAX: usize = PAYLOAD_MAX + 64 * 1024;
+pub(crate) const FRAME_MAX: usize = MAX_PAYLOAD_BYTES + 64 * 1024;
+
+/// How much of a hook's error is kept and sent, in characters.
+pub(crate) const MAX_ERROR_CHARS: usize = 1000;
 
 /// One frame.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Frame {
     Hello(Hello),
-    Message(Message),
+    Message(MessageFrame),
     Ack(Ack),
 }
 
@@ -53,6 +56,20 @@ pub(crate) struct Ack {
     pub(crate) replied: Vec<u64>,
 }
 
+/// A message as it comes. What is in it is judged by whoever takes it: a message with a number can be answered, whatever
+/// else is wrong with it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MessageFrame {
+    pub(crate) seq: u64,
+    pub(crate) id: MessageId,
+    pub(crate) payload: Box<RawValue>,
+    pub(crate) trail: Box<RawValue>,
+    /// The message that this one is the reply to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) in_reply_to: Option<MessageId>,
+}
+
 /// A message that was taken, but that the receiving hook kept refusing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -73,6 +90,8 @@ pub(crate) enum WireError {
     Binary,
     #[error("message {got} follows message {last}: a gap")]
     Gap { last: u64, got: u64 },
+    #[error("{acked} acknowledged in this sender's name, but {last} taken from it here")]
+    Ahead { acked: u64, last: u64 },
     #[error("an ack of {got}, but messages {acked} to {sent} are on their way")]
     Ack { got: u64, acked: u64, sent: u64 },
 }
@@ -91,11 +110,22 @@ impl Frame {
         let frame = serde_json::from_str(text).map_err(|error| WireError::Syntax(error.to_string()))?;
         let checked = match &frame {
             Self::Hello(hello) => hello.place().check(),
-            Self::Message(message) => message.trail.iter().try_for_each(|hop| hop.check()),
-            Self::Ack(_) => Ok(()),
+            Self::Message(_) | Self::Ack(_) => Ok(()),
         };
         checked.map_err(WireError::Syntax)?;
-        Ok(frame)
+        Ok(frame.shortened())
+    }
+
+    /// The frame with errors no longer than those of this version.
+    fn shortened(mut self) -> Self {
+        if let Self::Ack(ack) = &mut self {
+            for row in &mut ack.dead {
+                if let Some((end, _)) = row.error.char_indices().nth(MAX_ERROR_CHARS) {
+                    row.error.truncate(end);
+                }
+            }
+        }
+        self
     }
 
     /// What this frame is called in an error.
@@ -105,6 +135,13 @@ impl Frame {
             Self::Message(_) => "message",
             Self::Ack(_) => "ack",
         }
+    }
+}
+
+impl MessageFrame {
+    /// What it holds in memory, nearly.
+    pub(crate) fn bytes(&self) -> usize {
+        self.payload.get().len() + self.trail.get().len()
     }
 }
 

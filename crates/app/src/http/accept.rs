@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use futures_util::FutureExt;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -17,6 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, warn};
 
+use super::meter::{Meter, Metered};
 use super::router;
 use crate::app::App;
 use crate::webapp::StopError;
@@ -38,6 +40,7 @@ pub(crate) struct Client {
     pub(crate) address: SocketAddr,
     /// Where it connected to.
     pub(crate) local: SocketAddr,
+    pub(crate) meter: Arc<Meter>,
     /// The connection's place under [`CONNECTIONS_MAX`]; a WebSocket goes on holding it.
     _permit: Arc<OwnedSemaphorePermit>,
 }
@@ -46,7 +49,8 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn at(address: SocketAddr, local: SocketAddr) -> Self {
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("it is free");
-        Self { address, local, _permit: Arc::new(permit) }
+        let meter = Arc::new(Meter::new(Arc::new(Semaphore::new(1))));
+        Self { address, local, meter, _permit: Arc::new(permit) }
     }
 }
 
@@ -76,7 +80,8 @@ pub(crate) async fn accept(app: Arc<App>, listener: TcpListener) -> Result<(), S
                 no_delay(&stream);
                 // Gone already if it has no address.
                 let Ok(local) = stream.local_addr() else { continue };
-                let client = Client { address, local, _permit: Arc::new(permit) };
+                let meter = Arc::new(Meter::new(app.shares.clone()));
+                let client = Client { address, local, meter, _permit: Arc::new(permit) };
                 app.tasks.spawn(serve(app.clone(), router.clone(), stream, client));
             }
             Err(_) => {
@@ -113,9 +118,12 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let inner = TowerToHyperService::new(router);
+    let stream = Metered::new(stream, client.meter.clone());
     let service = service_fn(move |mut request: Request<Incoming>| {
+        client.meter.settle();
         request.extensions_mut().insert(client.clone());
-        inner.call(request)
+        let (response, meter) = (inner.call(request), client.meter.clone());
+        response.inspect(move |_| meter.settle())
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

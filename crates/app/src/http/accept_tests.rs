@@ -8,7 +8,8 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::app::End;
-use crate::hooks::{HookError, Hooks, Object};
+use crate::hooks::{HookError, Hooks};
+use crate::payload::Payload;
 
 /// Its hook on triggers never ends.
 struct Hanging;
@@ -16,9 +17,9 @@ struct Hanging;
 impl Hooks for Hanging {
     fn on_trigger<'a>(
         &'a self,
-        _: Object,
+        _: Payload,
         _: &'a BTreeMap<String, String>,
-    ) -> BoxFuture<'a, Result<Object, HookError>> {
+    ) -> BoxFuture<'a, Result<Payload, HookError>> {
         pending().boxed()
     }
 }

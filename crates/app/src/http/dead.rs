@@ -6,29 +6,41 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use serde_json::{Value, json};
+use axum::response::Response;
+use serde::Serialize;
+use serde_json::Value;
 
 use super::ApiError;
-use super::page::{PageQuery, Wanted};
+use super::page::{PageQuery, Wanted, answer, json};
 use crate::app::App;
 use crate::arrival::{NotRaised, raise};
+use crate::message::{Arrival, DeadMessage};
+
+/// A dead message as `/dead` shows it.
+#[derive(Debug, Serialize)]
+struct DeadRow<'a> {
+    #[serde(flatten)]
+    arrival: &'a Arrival,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raw: Option<&'a str>,
+    error: &'a str,
+    at: &'a str,
+}
+
+impl<'a> From<&'a DeadMessage> for DeadRow<'a> {
+    fn from(message: &'a DeadMessage) -> Self {
+        let DeadMessage { arrival, raw, error, at } = message;
+        Self { arrival, raw: raw.as_deref(), error, at }
+    }
+}
 
 pub(super) async fn dead(
     State(app): State<Arc<App>>,
     query: Result<Query<PageQuery>, QueryRejection>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Response, ApiError> {
     let Wanted { after, limit } = Wanted::parse(query)?;
     let (count, messages) = app.output.dead(after.as_deref(), limit)?;
-    let results: Vec<_> = messages
-        .iter()
-        .map(|message| {
-            let mut result = json!(message.arrival);
-            result["error"] = json!(message.error);
-            result["at"] = json!(message.at);
-            result
-        })
-        .collect();
-    Ok(Json(json!({"count": count, "results": results})))
+    Ok(answer(count, messages, |message: &DeadMessage| json(&DeadRow::from(message))))
 }
 
 pub(super) async fn retry(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
@@ -36,7 +48,7 @@ pub(super) async fn retry(State(app): State<Arc<App>>, Path(id): Path<String>) -
     let (retrying, raised) = (app.clone(), id.clone());
     let result = app.tasks.spawn(async move { raise(&retrying, &raised).await }).await;
     match result {
-        Ok(Ok(())) => Ok(Json(json!({"id": id, "delivered": true}))),
+        Ok(Ok(())) => Ok(Json(serde_json::json!({"id": id, "delivered": true}))),
         Ok(Err(why)) => Err(why.into()),
         Err(error) => Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
     }

@@ -61,7 +61,7 @@ impl From<TriggerError> for ApiError {
             TriggerError::Hook(HookError::Invalid(_)) => StatusCode::BAD_REQUEST,
             TriggerError::Hook(HookError::Denied(_)) => StatusCode::FORBIDDEN,
             TriggerError::Hook(HookError::Failed(_)) => StatusCode::INTERNAL_SERVER_ERROR,
-            TriggerError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            TriggerError::Hook(HookError::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
             TriggerError::KeyReused(_) => StatusCode::UNPROCESSABLE_ENTITY,
             TriggerError::Full(_) | TriggerError::Store(_) | TriggerError::Draining => StatusCode::SERVICE_UNAVAILABLE,
         };

@@ -3,6 +3,7 @@
 mod accept;
 mod dead;
 mod error;
+mod meter;
 mod output;
 mod page;
 mod probes;
@@ -18,6 +19,7 @@ use axum::routing::{get, post};
 
 pub(crate) use accept::{Client, accept};
 pub(crate) use error::ApiError;
+pub(crate) use meter::MAX_LARGE_MESSAGES;
 
 use crate::app::{App, End};
 use crate::{access, terminator};
@@ -30,6 +32,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/dead", get(dead::dead))
         .route("/dead/{id}/retry", post(dead::retry))
         .route_layer(from_fn_with_state(app.clone(), access::by_token))
+        .route("/openapi.json", get(probes::openapi))
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))
         .route("/metrics", get(probes::metrics));
@@ -48,7 +51,10 @@ async fn wrong_method(method: Method, uri: Uri) -> ApiError {
 async fn not_found(uri: Uri) -> ApiError {
     ApiError::new(
         StatusCode::NOT_FOUND,
-        format!("there is no {}; try /trigger, /output, /stream, /dead, /livez, /readyz or /metrics", uri.path()),
+        format!(
+            "there is no {}; try /trigger, /output, /stream, /dead, /openapi.json, /livez, /readyz or /metrics",
+            uri.path()
+        ),
     )
 }
 

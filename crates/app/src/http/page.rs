@@ -1,8 +1,15 @@
 //! Which part of a list a client asks for.
 
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
 use axum::extract::Query;
 use axum::extract::rejection::QueryRejection;
-use serde::Deserialize;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use futures_util::stream::iter;
+use serde::{Deserialize, Serialize};
 
 use super::ApiError;
 
@@ -39,4 +46,25 @@ impl Wanted {
         };
         Ok(Self { after, limit })
     }
+}
+
+/// Answers with a page, a row at a time as the client takes it: a page is never in memory as text.
+pub(super) fn answer<T: Send + Sync + 'static>(
+    count: usize,
+    rows: Vec<Arc<T>>,
+    row: impl Fn(&T) -> String + Send + 'static,
+) -> Response {
+    let start = format!("{{\"count\":{count},\"results\":[");
+    let rows = rows.into_iter().enumerate().map(move |(n, kept)| {
+        let text = row(&kept);
+        if n == 0 { text } else { format!(",{text}") }
+    });
+    let parts = std::iter::once(start).chain(rows).chain(std::iter::once("]}".to_owned()));
+    let body = Body::from_stream(iter(parts.map(|part| Ok::<_, Infallible>(Bytes::from(part)))));
+    ([(CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// The JSON of a row. What is kept was JSON when it came, so this cannot fail.
+pub(super) fn json(row: &impl Serialize) -> String {
+    serde_json::to_string(row).unwrap_or_else(|_| "null".into())
 }

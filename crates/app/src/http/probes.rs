@@ -1,4 +1,4 @@
-//! `/livez`, `/readyz`, `/metrics`.
+//! `/livez`, `/readyz`, `/metrics`, `/openapi.json`.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,6 +13,11 @@ use crate::app::{App, TriggerError};
 use crate::store::StoreError;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The API as a file for tools. No token is asked for: there is no secret in it.
+pub(super) async fn openapi() -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/json")], include_str!("openapi.json"))
+}
 
 /// The runtime answers. A store that is stuck is a matter of readiness: no restart would help its disk.
 pub(super) async fn livez() -> &'static str {

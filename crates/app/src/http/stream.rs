@@ -14,6 +14,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::future::pending;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::ws::WebSocketUpgrade;
@@ -27,7 +28,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
-use super::trigger::{digest, notice, parse_payload};
+use super::trigger::{Notice, digest, parse_payload};
 use super::{ApiError, Client, same_origin};
 use crate::app::{App, Prepared, TriggerError, Turn};
 use crate::message::MessageId;
@@ -39,6 +40,8 @@ use crate::socket::{self, Incoming, Outgoing, PING_EVERY, Reader, SILENCE_MAX, S
 const OWED_MAX: usize = 1024;
 /// The name of a series, in characters.
 const SERIES_MAX: usize = 200;
+/// How long a client may take for a large frame, its wait for room included.
+const FRAME_TIMEOUT: Duration = Duration::from_secs(60);
 /// Results written at a time.
 const BATCH: usize = 64;
 
@@ -64,14 +67,14 @@ pub(super) async fn stream(
     let position = app.output.end();
     let token = app.tasks.token();
     Ok(socket::limited(upgrade).on_upgrade(async move |socket| {
-        serve(&app, socket.into(), position, series).await;
+        serve(&app, &client, socket.into(), position, series).await;
         drop((token, client));
     }))
 }
 
-async fn serve(app: &App, mut socket: Socket, position: u64, series: Option<Series>) {
+async fn serve(app: &App, client: &Client, mut socket: Socket, position: u64, series: Option<Series>) {
     app.metrics.stream_websockets.inc();
-    let mut desk = Desk { app, position, series, owed: VecDeque::new(), pending: VecDeque::new(), held: None };
+    let mut desk = Desk { app, client, position, series, owed: VecDeque::new(), pending: VecDeque::new(), held: None };
     let parting = tokio::select! {
         parting = desk.run(&mut socket) => parting,
         () = app.phases.closing.cancelled() => Parting::Draining,
@@ -81,7 +84,7 @@ async fn serve(app: &App, mut socket: Socket, position: u64, series: Option<Seri
     let code = match parting {
         Parting::Draining | Parting::Left => 1001,
         Parting::Failed(_) => 1002,
-        Parting::Silent => 1008,
+        Parting::Silent | Parting::Slow => 1008,
     };
     let reason = parting.to_string();
     tokio::select! {
@@ -146,6 +149,8 @@ enum Parting {
     Draining,
     #[error("the client left")]
     Left,
+    #[error("a frame took longer than {FRAME_TIMEOUT:?}")]
+    Slow,
     #[error("{0}")]
     Failed(#[from] SocketError),
     #[error("nothing read or written for {SILENCE_MAX:?}")]
@@ -155,6 +160,7 @@ enum Parting {
 /// One client's state.
 struct Desk<'a> {
     app: &'a App,
+    client: &'a Client,
     /// How far into the output the client has seen.
     position: u64,
     /// Of a client that may come back.
@@ -175,6 +181,7 @@ enum Event {
     Room,
     Idle,
     Silent,
+    Slow,
 }
 
 impl<'a> Desk<'a> {
@@ -194,7 +201,7 @@ impl<'a> Desk<'a> {
         let event = match self.next_event(reader, idle, *heard + SILENCE_MAX).now_or_never() {
             Some(event) => event,
             None => {
-                timeout(SILENCE_MAX, writer.flush()).await.map_err(|_| Parting::Silent)??;
+                timeout(self.patience(), writer.flush()).await.map_err(|_| Parting::Silent)??;
                 self.next_event(reader, idle, *heard + SILENCE_MAX).await
             }
         };
@@ -215,10 +222,10 @@ impl<'a> Desk<'a> {
                     }
                     Err(error) => error,
                 };
-                feed(writer, Outgoing::Text(answer)).await
+                feed(writer, self.patience(), Outgoing::Text(answer)).await
             }
             Event::Settled(verdict) => match self.pending.pop_front() {
-                Some((id, _)) => feed(writer, Outgoing::Text(notice(&id, &verdict).to_string())).await,
+                Some((id, _)) => feed(writer, self.patience(), text(&Notice::new(&id, &verdict))).await,
                 None => Ok(()),
             },
             Event::Arrived(batch) => self.show(batch, writer).await,
@@ -229,15 +236,17 @@ impl<'a> Desk<'a> {
                 }
                 None => Ok(()),
             },
-            Event::Idle => feed(writer, Outgoing::Ping).await,
+            Event::Idle => feed(writer, self.patience(), Outgoing::Ping).await,
             Event::Silent => Err(Parting::Silent),
+            Event::Slow => Err(Parting::Slow),
         }
     }
 
     /// Every branch is cancel-safe: an event that is not returned is not lost.
     async fn next_event(&mut self, reader: &mut Reader, idle: Instant, silent: Instant) -> Event {
-        let Self { app, position, owed, pending: settling, held, series: _ } = self;
+        let Self { app, client, position, owed, pending: settling, held, series: _ } = self;
         let reading = held.is_none() && owed.len() < OWED_MAX;
+        let slow = client.meter.large_since().map(|since| since + FRAME_TIMEOUT);
         let answered = async {
             match owed.front_mut().map(|owed| &mut owed.answer) {
                 Some(Answer::Accepted(accepted)) => {
@@ -267,7 +276,13 @@ impl<'a> Desk<'a> {
             () = room => Event::Room,
             () = sleep_until(idle) => Event::Idle,
             () = sleep_until(silent), if reading => Event::Silent,
+            () = sleep_until(slow.unwrap_or(silent)), if reading && slow.is_some() => Event::Slow,
         }
+    }
+
+    /// How long the client may take to read: less while a large frame of its own is under way.
+    fn patience(&self) -> Duration {
+        if self.client.meter.large_since().is_some() { FRAME_TIMEOUT } else { SILENCE_MAX }
     }
 
     /// Takes what the client sent.
@@ -280,25 +295,26 @@ impl<'a> Desk<'a> {
         };
         let key = self.series.as_mut().map(Series::next_key);
         let answer = match text {
-            Ok(text) => self.trigger(&text, key).await,
+            Ok(text) => self.trigger(text, key).await,
             Err(error) => Err(error),
         };
         match answer {
             Ok(Some(waiting)) => self.accept(waiting),
-            Ok(None) => {}
+            Ok(None) => self.client.meter.settle(),
             Err(error) => self.refuse(&error),
         }
         Ok(())
     }
 
     /// Prepares a trigger, unless it is known by its key: then its answer is owed already.
-    async fn trigger(&mut self, text: &str, key: Option<String>) -> Result<Option<Waiting<'a>>, ApiError> {
+    async fn trigger(&mut self, text: String, key: Option<String>) -> Result<Option<Waiting<'a>>, ApiError> {
         let app = self.app;
-        let payload = parse_payload(text.as_bytes())?;
+        let digest = digest(text.as_bytes());
+        let payload = parse_payload(text)?;
         let key = match key {
             Some(key) => {
                 let turn = app.turn(&key).await;
-                let key = (key, digest(text.as_bytes()));
+                let key = (key, digest);
                 if let Some(accepted) = app.known(&key)? {
                     self.owed.push_back(Owed { answer: Answer::Accepted(accepted), _turn: None });
                     return Ok(None);
@@ -320,6 +336,7 @@ impl<'a> Desk<'a> {
         let key = waiting.key.as_ref().map(|(key, _)| key.clone());
         match self.app.accept(&waiting.prepared, key) {
             Ok(accepted) => {
+                self.client.meter.settle();
                 let turn = waiting.key.map(|(_, turn)| turn);
                 self.owed.push_back(Owed { answer: Answer::Accepted(accepted), _turn: turn });
             }
@@ -330,6 +347,7 @@ impl<'a> Desk<'a> {
     }
 
     fn refuse(&mut self, error: &ApiError) {
+        self.client.meter.settle();
         self.owed.push_back(Owed { answer: Answer::Refused(error.frame()), _turn: None });
     }
 
@@ -346,18 +364,21 @@ impl<'a> Desk<'a> {
     async fn show(&mut self, batch: Batch, writer: &mut Writer) -> Result<(), Parting> {
         self.position = batch.end;
         if batch.missed > 0 {
-            feed(writer, Outgoing::Text(json!({"missed": batch.missed}).to_string())).await?;
+            feed(writer, self.patience(), Outgoing::Text(json!({"missed": batch.missed}).to_string())).await?;
         }
         for arrival in batch.results {
-            // An arrival was JSON when it came, so this cannot fail; if it did, the client would be told.
-            let text = serde_json::to_string(&*arrival)
-                .unwrap_or_else(|error| json!({"error": error.to_string()}).to_string());
-            feed(writer, Outgoing::Text(text)).await?;
+            feed(writer, self.patience(), text(&*arrival)).await?;
         }
         Ok(())
     }
 }
 
-async fn feed(writer: &mut Writer, item: Outgoing) -> Result<(), Parting> {
-    Ok(timeout(SILENCE_MAX, writer.feed(item)).await.map_err(|_| Parting::Silent)??)
+/// What is written here was JSON when it came, so this cannot fail; if it did, the client would be told.
+fn text(frame: &impl serde::Serialize) -> Outgoing {
+    let text = serde_json::to_string(frame).unwrap_or_else(|error| json!({"error": error.to_string()}).to_string());
+    Outgoing::Text(text)
+}
+
+async fn feed(writer: &mut Writer, patience: Duration, item: Outgoing) -> Result<(), Parting> {
+    Ok(timeout(patience, writer.feed(item)).await.map_err(|_| Parting::Silent)??)
 }

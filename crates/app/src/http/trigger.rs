@@ -5,29 +5,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::{Extension, Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tokio::time::timeout;
 
-use super::ApiError;
+use super::{ApiError, Client};
 use crate::app::{App, TriggerError};
-use crate::hooks::Object;
 use crate::message::MessageId;
 use crate::outbox::{Accepted, GivenKey, Verdict};
-use crate::wire::PAYLOAD_MAX;
+use crate::payload::{MAX_PAYLOAD_BYTES, Payload, PayloadError};
 
 /// How long a client may take for a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much of a body that is too large is read before it is refused. Most clients only look for an answer once they
 /// have sent everything, and a connection closed under them loses it.
-const BODY_DISCARD_MAX: usize = 16 * PAYLOAD_MAX;
+const BODY_DISCARD_MAX: usize = 16 * MAX_PAYLOAD_BYTES;
 const KEY_MAX: usize = 255;
 const WAIT_MAX: Duration = Duration::from_secs(5 * 60);
 
@@ -39,12 +38,11 @@ pub(super) struct TriggerQuery {
 pub(super) async fn trigger(
     State(app): State<Arc<App>>,
     query: Result<Query<TriggerQuery>, QueryRejection>,
+    Extension(client): Extension<Client>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let body = timeout(BODY_TIMEOUT, read(body)).await.map_err(|_| {
-        ApiError::new(StatusCode::REQUEST_TIMEOUT, format!("the body took longer than {BODY_TIMEOUT:?}"))
-    })??;
+    let body = timeout(BODY_TIMEOUT, read(body)).await.map_err(|_| too_slow(&client))??;
     let Query(query) = query.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
     let wait = query.wait.as_deref().map(parse_wait).transpose()?;
     if !is_json(&headers) {
@@ -53,12 +51,15 @@ pub(super) async fn trigger(
             "a trigger is JSON; send it with the header content-type: application/json".into(),
         ));
     }
-    let payload = parse_payload(&body)?;
-    let mut accepted = match idempotency_key(&headers)? {
+    let key = idempotency_key(&headers)?.map(|key| (key, digest(&body)));
+    let payload = parse_payload(body)?;
+    let mut accepted = match key {
         None => app.trigger(payload, &for_hook(&headers)).await?,
-        Some(key) => once(&app, payload, for_hook(&headers), (key, digest(&body))).await?,
+        Some(key) => once(&app, payload, for_hook(&headers), key).await?,
     };
     let id = accepted.stored().await.map_err(TriggerError::from)?;
+    // From here on the outbox bounds it.
+    client.meter.settle();
     let verdict = async {
         match wait {
             Some(wait) => timeout(wait, accepted.verdict()).await.ok(),
@@ -71,14 +72,21 @@ pub(super) async fn trigger(
     };
     Ok(match verdict {
         None => (StatusCode::ACCEPTED, Json(json!({"id": id}))).into_response(),
-        Some(verdict) => Json(notice(&id, &verdict)).into_response(),
+        Some(verdict) => {
+            let status = match &verdict {
+                Verdict::Delivered(_) => StatusCode::OK,
+                // Not for a client to try again by itself: the same message would be refused again.
+                Verdict::Dead(_) => StatusCode::FAILED_DEPENDENCY,
+            };
+            (status, Json(Notice::new(&id, &verdict))).into_response()
+        }
     })
 }
 
 /// Takes a trigger with an idempotency key. A task of its own, so that a client that leaves does not cancel it.
 async fn once(
     app: &Arc<App>,
-    payload: Object,
+    payload: Payload,
     headers: BTreeMap<String, String>,
     key: GivenKey,
 ) -> Result<Accepted, ApiError> {
@@ -91,32 +99,31 @@ async fn once(
 }
 
 /// What became of a message, as `?wait=` and `/stream` tell it.
-pub(super) fn notice(id: &MessageId, verdict: &Verdict) -> Value {
-    match verdict {
-        Verdict::Delivered(reply) => json!({"id": id, "delivered": true, "reply": reply}),
-        Verdict::Dead(error) => json!({"id": id, "delivered": false, "error": error}),
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum Notice<'a> {
+    Delivered { id: &'a MessageId, delivered: bool, reply: Option<&'a Payload> },
+    Dead { id: &'a MessageId, delivered: bool, error: &'a str },
+}
+
+impl<'a> Notice<'a> {
+    pub(super) fn new(id: &'a MessageId, verdict: &'a Verdict) -> Self {
+        match verdict {
+            Verdict::Delivered(reply) => Self::Delivered { id, delivered: true, reply: reply.as_ref() },
+            Verdict::Dead(error) => Self::Dead { id, delivered: false, error },
+        }
     }
 }
 
 /// Reads a payload, and explains what it should have been.
-pub(super) fn parse_payload(text: &[u8]) -> Result<Object, ApiError> {
-    if text.len() > PAYLOAD_MAX {
-        return Err(too_large());
-    }
-    let found = match serde_json::from_slice(text) {
-        Ok(Value::Object(payload)) => return Ok(payload),
-        Ok(Value::Array(_)) => "an array".into(),
-        Ok(Value::String(_)) => "a string".into(),
-        Ok(Value::Number(_)) => "a number".into(),
-        Ok(Value::Bool(_)) => "a boolean".into(),
-        Ok(Value::Null) => "null".into(),
-        Err(_) if text.is_empty() => "nothing".into(),
-        Err(error) => format!("something that is not JSON ({error})"),
-    };
-    Err(ApiError::bad_request(format!("a trigger is a JSON object such as {{\"n\": 1}}, but this is {found}")))
+pub(super) fn parse_payload(text: impl Into<Vec<u8>>) -> Result<Payload, ApiError> {
+    Payload::parse(text).map_err(|error| match error {
+        PayloadError::TooLarge(_) => too_large(),
+        found => ApiError::bad_request(format!("a trigger is a JSON object such as {{\"n\": 1}}, but this is {found}")),
+    })
 }
 
-async fn read(body: Body) -> Result<Bytes, ApiError> {
+async fn read(body: Body) -> Result<Vec<u8>, ApiError> {
     let mut stream = body.into_data_stream();
     let (mut bytes, mut length) = (Vec::new(), 0);
     while let Some(chunk) = stream.next().await {
@@ -126,17 +133,25 @@ async fn read(body: Body) -> Result<Bytes, ApiError> {
             break;
         }
         match length {
-            0..=PAYLOAD_MAX => bytes.extend_from_slice(&chunk),
+            0..=MAX_PAYLOAD_BYTES => bytes.extend_from_slice(&chunk),
             _ => bytes = Vec::new(),
         }
     }
-    if length > PAYLOAD_MAX { Err(too_large()) } else { Ok(bytes.into()) }
+    if length > MAX_PAYLOAD_BYTES { Err(too_large()) } else { Ok(bytes) }
+}
+
+fn too_slow(client: &Client) -> ApiError {
+    if client.meter.waits() {
+        let busy = "too many large triggers are under way; try again";
+        return ApiError::new(StatusCode::SERVICE_UNAVAILABLE, busy.into());
+    }
+    ApiError::new(StatusCode::REQUEST_TIMEOUT, format!("the body took longer than {BODY_TIMEOUT:?}"))
 }
 
 fn too_large() -> ApiError {
     ApiError::new(
         StatusCode::PAYLOAD_TOO_LARGE,
-        format!("a trigger has at most {PAYLOAD_MAX} bytes; send less at a time"),
+        format!("a trigger has at most {MAX_PAYLOAD_BYTES} bytes; send less at a time"),
     )
 }
 

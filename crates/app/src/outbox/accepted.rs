@@ -30,8 +30,11 @@ impl Accepted {
         Ok(id)
     }
 
-    /// Waits for the far side. Cancel-safe until it has returned.
+    /// Waits for the far side; without end where nobody will know. Cancel-safe until it has returned.
     pub(crate) async fn verdict(&mut self) -> Verdict {
-        (&mut self.verdict).await.unwrap_or_else(|_| Verdict::Dead("the web-app ended".into()))
+        match (&mut self.verdict).await {
+            Ok(verdict) => verdict,
+            Err(_) => std::future::pending().await,
+        }
     }
 }

@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
 use super::{Depth, Limits, Numbered, Verdict};
 use crate::message::MessageId;
+use crate::payload::Payload;
 use crate::wire::WireError;
 
 #[derive(Debug, Default)]
@@ -18,7 +18,7 @@ pub(super) struct Entries {
     /// The highest number ever handed out for sending.
     sent: u64,
     queue: VecDeque<Entry>,
-    /// Payload bytes accepted and acknowledged, ever.
+    /// Bytes accepted and acknowledged, ever.
     bytes_in: usize,
     bytes_out: usize,
 }
@@ -28,13 +28,13 @@ pub(super) struct Entry {
     pub(super) seq: u64,
     pub(super) id: MessageId,
     text: Arc<str>,
-    payload_bytes: usize,
+    bytes: usize,
     /// `Entries::bytes_in` with this entry counted.
     bytes_end: usize,
     pub(super) accepted: Instant,
     pub(super) waiters: Vec<oneshot::Sender<Verdict>>,
     /// What the far hook returned, if that was here before the acknowledgement.
-    pub(super) reply: Option<Box<RawValue>>,
+    pub(super) reply: Option<Payload>,
 }
 
 impl Entries {
@@ -53,10 +53,10 @@ impl Entries {
     }
 
     pub(super) fn push(&mut self, numbered: Numbered, accepted: Instant, waiters: Vec<oneshot::Sender<Verdict>>) {
-        let Numbered { seq, id, text, payload_bytes, .. } = numbered;
-        self.bytes_in += payload_bytes;
+        let Numbered { seq, id, text, bytes, .. } = numbered;
+        self.bytes_in += bytes;
         let bytes_end = self.bytes_in;
-        self.queue.push_back(Entry { seq, id, text, payload_bytes, bytes_end, accepted, waiters, reply: None });
+        self.queue.push_back(Entry { seq, id, text, bytes, bytes_end, accepted, waiters, reply: None });
     }
 
     pub(super) fn entry_mut(&mut self, seq: u64) -> Option<&mut Entry> {
@@ -78,9 +78,9 @@ impl Entries {
 
     /// As [`Self::sendable`]; the flag tells whether it has been handed out before.
     pub(super) fn hand_out(&mut self, sent: u64, limits: &Limits) -> Option<(Numbered, bool)> {
-        let Entry { seq, id, text, payload_bytes, .. } = self.sendable(sent, limits)?;
-        let (seq, payload_bytes) = (*seq, *payload_bytes);
-        let numbered = Numbered { seq, id: id.clone(), text: text.clone(), payload_bytes, key: None };
+        let Entry { seq, id, text, bytes, .. } = self.sendable(sent, limits)?;
+        let (seq, bytes) = (*seq, *bytes);
+        let numbered = Numbered { seq, id: id.clone(), text: text.clone(), bytes, key: None };
         let again = seq <= self.sent;
         self.sent = self.sent.max(seq);
         Some((numbered, again))

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::Gone;
 use crate::message::{Arrival, DeadMessage};
 
-/// Dead messages kept, and bytes of their payload; beyond that the oldest are dropped.
+/// Dead messages kept, and their bytes; beyond that the oldest are dropped.
 const MESSAGES_MAX: usize = 10_000;
-const BYTES_MAX: usize = 64 << 20;
+pub(crate) const MAX_DEAD_BYTES: usize = 16 << 20;
 
 #[derive(Debug, Default)]
 pub(super) struct Graveyard {
@@ -39,7 +39,7 @@ impl Graveyard {
         let mut all = Self::default();
         for (number, message) in stored {
             all.last = number;
-            all.bytes += message.arrival.payload.get().len();
+            all.bytes += message.bytes();
             all.graves.insert(number, Arc::new(message));
         }
         all
@@ -50,13 +50,18 @@ impl Graveyard {
         self.last + 1
     }
 
+    /// The number of the oldest grave, or of the next.
+    pub(super) fn start(&self) -> u64 {
+        self.graves.keys().next().copied().unwrap_or(self.next())
+    }
+
     /// Digs a grave, and returns the numbers of those that are given up for it.
     pub(super) fn push(&mut self, message: Arc<DeadMessage>) -> Vec<u64> {
         self.last += 1;
-        self.bytes += message.arrival.payload.get().len();
+        self.bytes += message.bytes();
         self.graves.insert(self.last, message);
         let mut dropped = Vec::new();
-        while self.graves.len() > MESSAGES_MAX || (self.bytes > BYTES_MAX && self.graves.len() > 1) {
+        while self.graves.len() > MESSAGES_MAX || (self.bytes > MAX_DEAD_BYTES && self.graves.len() > 1) {
             let Some(oldest) = self.graves.keys().find(|number| !self.open.contains(number)).copied() else { break };
             self.remove(oldest);
             dropped.push(oldest);
@@ -67,7 +72,7 @@ impl Graveyard {
     pub(super) fn remove(&mut self, number: u64) {
         self.open.remove(&number);
         if let Some(message) = self.graves.remove(&number) {
-            self.bytes -= message.arrival.payload.get().len();
+            self.bytes -= message.bytes();
         }
     }
 
@@ -92,7 +97,7 @@ impl Graveyard {
         let mut bytes = 0;
         let page = self.graves.range(first..).map(|(_, message)| message).take(limit).take_while(|message| {
             let first = bytes == 0;
-            bytes += message.arrival.payload.get().len();
+            bytes += message.bytes();
             first || bytes <= bytes_max
         });
         Ok(page.cloned().collect())

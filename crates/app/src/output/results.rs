@@ -73,13 +73,13 @@ impl Results {
     /// Adds a result, and returns how many old ones it pushed out.
     pub(super) fn push(&mut self, arrival: Arc<Arrival>, limits: &Limits) -> u64 {
         self.positions.insert(arrival.id.clone(), self.end());
-        self.bytes += arrival.payload.get().len();
+        self.bytes += arrival.bytes();
         self.queue.push_back(arrival);
         let before = self.start;
         while self.queue.len() > limits.messages || (self.bytes > limits.bytes && self.queue.len() > 1) {
             let Some(oldest) = self.queue.pop_front() else { break };
             self.positions.remove(&oldest.id);
-            self.bytes -= oldest.payload.get().len();
+            self.bytes -= oldest.bytes();
             self.start += 1;
         }
         self.start - before
@@ -111,7 +111,7 @@ impl Results {
             .take(limit)
             .take_while(|arrival| {
                 let first = bytes == 0;
-                bytes += arrival.payload.get().len();
+                bytes += arrival.bytes();
                 first || bytes <= limits.page_bytes
             })
             .cloned()

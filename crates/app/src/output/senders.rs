@@ -5,7 +5,10 @@ use std::collections::{HashMap, VecDeque};
 use super::{Change, Outcome, Source};
 use crate::message::{DeadMessage, MessageId, SenderId};
 use crate::outbox::WINDOW;
-use crate::wire::{Ack, Dead};
+use crate::wire::{Ack, Dead, WireError};
+
+/// Bytes of errors in one ack; as JSON they are six times as long at most.
+const MAX_ACK_ERRORS: usize = 128 * 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct Senders(HashMap<SenderId, Taken>);
@@ -13,6 +16,8 @@ pub(super) struct Senders(HashMap<SenderId, Taken>);
 /// What has been taken from one sender.
 #[derive(Debug, Default)]
 struct Taken {
+    /// A message of its has been taken, ever: from then on its numbers have no gap.
+    begun: bool,
     /// The last message taken, stored or not.
     last: u64,
     /// The last message stored.
@@ -24,7 +29,7 @@ struct Taken {
 
 impl Senders {
     pub(super) fn new(watermarks: Vec<(SenderId, u64)>, dead: &[(u64, DeadMessage)], replied: &[MessageId]) -> Self {
-        let taken = |watermark| Taken { last: watermark, watermark, ..Taken::default() };
+        let taken = |watermark| Taken { begun: true, last: watermark, watermark, ..Taken::default() };
         let mut senders = Self(watermarks.into_iter().map(|(sender, mark)| (sender, taken(mark))).collect());
         for (_, message) in dead {
             if let Some((taken, seq)) = senders.of(&message.arrival.id) {
@@ -46,13 +51,17 @@ impl Senders {
         Some((self.0.get_mut(&sender)?, seq))
     }
 
-    pub(super) fn meet(&mut self, sender: &SenderId, acked: u64) -> u64 {
+    pub(super) fn meet(&mut self, sender: &SenderId, acked: u64) -> Result<u64, WireError> {
         let taken = self.0.entry(sender.clone()).or_default();
+        if !taken.begun {
+            (taken.last, taken.watermark) = (acked, acked);
+        }
+        if acked > taken.last {
+            return Err(WireError::Ahead { acked, last: taken.last });
+        }
         taken.dead.retain(|row| row.seq > acked);
         taken.replied.retain(|seq| *seq > acked);
-        taken.watermark = taken.watermark.max(acked);
-        taken.last = taken.last.max(acked);
-        taken.last
+        Ok(taken.last)
     }
 
     /// Moves on to message `seq` if that is the next one.
@@ -60,7 +69,7 @@ impl Senders {
         let taken = self.0.entry(sender.clone()).or_default();
         let next = seq == taken.last + 1;
         if next {
-            taken.last = seq;
+            (taken.begun, taken.last) = (true, seq);
         }
         next
     }
@@ -82,9 +91,19 @@ impl Senders {
     /// What to tell a sender that knows of everything up to `told`.
     pub(super) fn receipt(&self, sender: &SenderId, told: u64) -> Option<Ack> {
         let taken = self.0.get(sender)?;
-        let dead = taken.dead.iter().filter(|row| row.seq > told).cloned().collect();
-        let replied = taken.replied.iter().filter(|seq| **seq > told).copied().collect();
-        Some(Ack { seq: taken.watermark, dead, replied })
+        let mut news = taken.dead.iter().filter(|row| row.seq > told);
+        let (mut seq, mut bytes, mut dead) = (taken.watermark, 0, Vec::new());
+        for row in news.by_ref() {
+            bytes += row.error.len();
+            // A frame too large for the far side would come again for ever. What is left comes with the next.
+            if bytes > MAX_ACK_ERRORS && !dead.is_empty() {
+                seq = row.seq - 1;
+                break;
+            }
+            dead.push(row.clone());
+        }
+        let replied = taken.replied.iter().filter(|reply| **reply > told && **reply <= seq).copied().collect();
+        Some(Ack { seq, dead, replied })
     }
 }
 

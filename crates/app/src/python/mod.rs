@@ -23,7 +23,8 @@ use tokio::time::sleep;
 use tracing::{error, info};
 
 use crate::app::RECEIVE_HOOK_TIMEOUT;
-use crate::hooks::{HookError, Hooks, Object};
+use crate::hooks::{HookError, Hooks};
+use crate::payload::Payload;
 use process::Process;
 use worker::Worker;
 
@@ -110,12 +111,12 @@ impl PythonHooks {
         hook: &'static str,
         arguments: &(impl Serialize + Sync),
         limit: Duration,
-    ) -> Result<Option<Object>, HookError> {
+    ) -> Result<Option<Payload>, HookError> {
         let request = serde_json::to_string(&(hook, arguments)).map_err(|e| HookError::Failed(e.to_string()))?;
         self.workers[worker % self.workers.len()].call(request, limit).await
     }
 
-    async fn receive(&self, hook: &'static str, payload: Object) -> Result<Option<Object>, HookError> {
+    async fn receive(&self, hook: &'static str, payload: Payload) -> Result<Option<Payload>, HookError> {
         if !self.defines(hook) {
             return Ok(None);
         }
@@ -132,9 +133,9 @@ impl PythonHooks {
 impl Hooks for PythonHooks {
     fn on_trigger<'a>(
         &'a self,
-        payload: Object,
+        payload: Payload,
         headers: &'a BTreeMap<String, String>,
-    ) -> BoxFuture<'a, Result<Object, HookError>> {
+    ) -> BoxFuture<'a, Result<Payload, HookError>> {
         async move {
             if !self.defines("on_trigger") {
                 return Ok(payload);
@@ -146,11 +147,11 @@ impl Hooks for PythonHooks {
         .boxed()
     }
 
-    fn on_receive_terminator(&self, payload: Object) -> BoxFuture<'_, Result<Option<Object>, HookError>> {
+    fn on_receive_terminator(&self, payload: Payload) -> BoxFuture<'_, Result<Option<Payload>, HookError>> {
         self.receive("on_receive_terminator", payload).boxed()
     }
 
-    fn on_receive_initiator(&self, payload: Object) -> BoxFuture<'_, Result<Option<Object>, HookError>> {
+    fn on_receive_initiator(&self, payload: Payload) -> BoxFuture<'_, Result<Option<Payload>, HookError>> {
         self.receive("on_receive_initiator", payload).boxed()
     }
 

@@ -14,7 +14,8 @@ use tokio::time::timeout;
 use tokio_util::codec::{FramedRead, LinesCodec};
 
 use super::{PythonError, printed};
-use crate::hooks::{HookError, Object};
+use crate::hooks::HookError;
+use crate::payload::Payload;
 
 const RUNNER: &str = include_str!("runner.py");
 /// The longest answer, in bytes: the runner keeps well below it.
@@ -101,7 +102,7 @@ impl Process {
     }
 
     /// The next answer, or `None` when the process has ended. Cancel-safe.
-    pub(super) async fn answer(&mut self) -> Option<Result<Option<Object>, HookError>> {
+    pub(super) async fn answer(&mut self) -> Option<Result<Option<Payload>, HookError>> {
         // Only something else than the runner writes what is no line of text.
         let line = self.answers.next().await?.ok()?;
         Some(parse(&line).unwrap_or_else(|error| Err(HookError::Failed(format!("the hook's answer: {error}")))))
@@ -116,7 +117,7 @@ impl Process {
     }
 }
 
-fn parse(line: &str) -> Result<Result<Option<Object>, HookError>, serde_json::Error> {
+fn parse(line: &str) -> Result<Result<Option<Payload>, HookError>, serde_json::Error> {
     let Answer { ok, error, kind } = serde_json::from_str(line)?;
     Ok(match (ok, error) {
         (None, Some(error)) => Err(match kind.as_str() {
@@ -124,7 +125,7 @@ fn parse(line: &str) -> Result<Result<Option<Object>, HookError>, serde_json::Er
             "denied" => HookError::Denied(error),
             _ => HookError::Failed(error),
         }),
-        (Some(value), _) => Ok(serde_json::from_str(value.get())?),
+        (Some(value), _) => Payload::parse(value.get()).map(Some).map_err(HookError::from),
         (None, None) => Ok(None),
     })
 }

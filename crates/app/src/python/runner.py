@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import traceback
+from decimal import Decimal
 
 HOOKS = ("on_trigger", "on_receive_terminator", "on_receive_initiator")
 
@@ -29,8 +30,64 @@ sys.stdout = os.fdopen(1, "w", buffering=1, encoding="utf-8", errors="backslashr
 sys.dont_write_bytecode = True
 
 
-def encode(value):
-    return (json.dumps(value, allow_nan=False, separators=(",", ":")) + "\n").encode("utf-8")
+class Exact(float):
+    """A number that a float cannot hold: to the user's code the nearest float, and written as it came where it is passed on."""
+
+    def __new__(cls, text):
+        self = super().__new__(cls, text)
+        self.text = text
+        return self
+
+    def __reduce__(self):
+        return float, (float(self),)
+
+    def __copy__(self):
+        return self
+
+    def __deepcopy__(self, memo):
+        return self
+
+
+class Numbers:
+    """Reads a request's numbers, and remembers whether one of them is Exact."""
+
+    def __init__(self):
+        self.exact = False
+
+    def read(self, text):
+        value = float(text)
+        written = repr(value)
+        if written == text or self.same(written, text):
+            return value
+        self.exact = True
+        return Exact(text)
+
+    @staticmethod
+    def same(one, other):
+        try:
+            return Decimal(one) == Decimal(other)
+        except ArithmeticError:
+            return False
+
+
+def dump(value):
+    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+
+
+def dump_exact(value):
+    """As dump(), which knows nothing of Exact."""
+    if isinstance(value, Exact):
+        return value.text
+    if isinstance(value, dict):
+        # dump() makes a text of a key, with the colon after it.
+        return "{%s}" % ",".join(dump({key: 0})[1:-2] + dump_exact(item) for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return "[%s]" % ",".join(map(dump_exact, value))
+    return dump(value)
+
+
+def encode(value, dump=dump):
+    return (dump(value) + "\n").encode("utf-8")
 
 
 def answer(text):
@@ -126,8 +183,9 @@ def failed(error, kind):
 
 def reply(hooks, line):
     """The answer to one request. Whatever is raised on the way costs this call only, and never the process."""
+    numbers = Numbers()
     try:
-        name, arguments = json.loads(line)
+        name, arguments = json.loads(line, parse_float=numbers.read)
     except BaseException as error:
         return encode({"error": "Python cannot read the payload: %s" % text_of(error, "failed"), "kind": "invalid"})
     try:
@@ -138,10 +196,10 @@ def reply(hooks, line):
             print_traceback(error)
         return failed(error, kind)
     try:
-        text = encode({"ok": result})
+        text = encode({"ok": result}, dump_exact if numbers.exact else dump)
     except BaseException as error:
         text = text_of(error, "failed")
-        return encode({"error": "%s returned what is not JSON: %s" % (name, text), "kind": "failed"})
+        return encode({"error": "the answer of %s is not JSON: %s" % (name, text), "kind": "failed"})
     if len(text) > MAX_ANSWER:
         return encode({"error": "%s returned %d bytes, more than any message may have" % (name, len(text)), "kind": "failed"})
     return text

@@ -10,7 +10,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, warn};
 
 use super::process::Process;
-use crate::hooks::{HookError, Object};
+use crate::hooks::HookError;
+use crate::payload::Payload;
 
 /// Calls that a process has, beside the one that it is at.
 const AHEAD: usize = 64;
@@ -21,7 +22,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Processes in a row that answered no call: from here on it is not the calls, the hooks are broken.
 const MAX_FRUITLESS: u32 = 16;
 
-type Answer = Result<Option<Object>, HookError>;
+type Answer = Result<Option<Payload>, HookError>;
 
 /// Where to send calls.
 #[derive(Debug)]

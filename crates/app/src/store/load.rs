@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Key, StoreError, open, row};
 use crate::message::{Arrival, DeadMessage, Message, SenderId};
+use crate::output::{MAX_DEAD_BYTES, MAX_OUTPUT_BYTES};
 
 /// What a store holds.
 #[derive(Debug)]
@@ -30,8 +31,7 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded, StoreError> {
     })?;
     let outbox: Vec<_> = outbox.into_iter().map(|(_, message)| message).filter(|(m, _)| m.seq > acked).collect();
     contiguous("outbox", acked + 1, outbox.iter().map(|(message, _)| message.seq))?;
-    let output =
-        rows(connection, "output", "SELECT position, row FROM output ORDER BY position", |_, t| parse("output", t))?;
+    let output = newest(connection, "output", "position", MAX_OUTPUT_BYTES, |_, t| parse("output", t))?;
     contiguous("output", output.first().map_or(0, |(first, _)| *first), output.iter().map(|(position, _)| *position))?;
     Ok(Loaded {
         sender: SenderId::try_from(sender).map_err(StoreError::damaged)?,
@@ -39,9 +39,31 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded, StoreError> {
         outbox,
         output,
         watermarks: watermarks(connection)?,
-        dead: rows(connection, "dead", "SELECT number, row FROM dead ORDER BY number", |_, t| parse("dead", t))?,
+        dead: newest(connection, "dead", "number", MAX_DEAD_BYTES, |_, t| parse("dead", t))?,
         keys: keys(connection)?,
     })
+}
+
+/// The newest rows of such a table that hold at most so many bytes. An earlier version may have kept more, which must not be
+/// read at once.
+fn newest<T>(
+    connection: &Connection,
+    table: &'static str,
+    key: &'static str,
+    max_bytes: usize,
+    decode: impl Fn(u64, &str) -> Result<T, StoreError>,
+) -> Result<Vec<(u64, T)>, StoreError> {
+    let mut statement = connection.prepare(&format!("SELECT {key}, length(row) FROM {table} ORDER BY {key} DESC"))?;
+    let mut found = statement.query([])?;
+    let (mut first, mut bytes) = (i64::MAX, 0);
+    while let Some(row) = found.next()? {
+        bytes += usize::try_from(row.get::<_, i64>(1)?).unwrap_or(usize::MAX);
+        if bytes > max_bytes && first != i64::MAX {
+            break;
+        }
+        first = row.get(0)?;
+    }
+    rows(connection, table, &format!("SELECT {key}, row FROM {table} WHERE {key} >= {first} ORDER BY {key}"), decode)
 }
 
 /// The rows of a table that goes by number, checked.

@@ -53,6 +53,8 @@ pub(crate) struct Commit {
     pub(crate) watermarks: Vec<(SenderId, u64)>,
     /// Dead messages to keep, as JSON, by their number here.
     pub(crate) buried: Vec<(u64, String)>,
+    /// Dead messages before this number are not kept.
+    pub(crate) dead_start: u64,
     /// Dead messages to keep no longer.
     pub(crate) raised: Vec<u64>,
     /// Idempotency keys of the messages that enter the outbox, and of those whose fate has changed.
@@ -64,8 +66,8 @@ pub(crate) struct Commit {
 impl Commit {
     /// The part of it that only gives room back.
     pub(crate) fn trim(self) -> Self {
-        let Self { acked, output_start, keys_start, .. } = self;
-        Self { acked, output_start, keys_start, ..Self::default() }
+        let Self { acked, output_start, dead_start, keys_start, .. } = self;
+        Self { acked, output_start, dead_start, keys_start, ..Self::default() }
     }
 }
 
@@ -109,6 +111,7 @@ fn write(transaction: &Transaction<'_>, commit: &Commit) -> Result<(), StoreErro
     transaction.prepare_cached("DELETE FROM outbox WHERE seq <= ?")?.execute([signed(commit.acked)])?;
     transaction.prepare_cached("DELETE FROM output WHERE position < ?")?.execute([signed(commit.output_start)])?;
     transaction.prepare_cached("DELETE FROM keys WHERE seq <= ?")?.execute([signed(commit.keys_start)])?;
+    transaction.prepare_cached("DELETE FROM dead WHERE number < ?")?.execute([signed(commit.dead_start)])?;
     set_number(transaction, "acked", commit.acked)?;
     for number in &commit.raised {
         transaction.prepare_cached("DELETE FROM dead WHERE number = ?")?.execute([signed(*number)])?;

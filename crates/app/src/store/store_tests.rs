@@ -5,19 +5,20 @@ use serde_json::value::to_raw_value;
 
 use super::*;
 use crate::message::{Arrival, DeadMessage, Message};
+use crate::payload::Payload;
 
 fn dir() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
 fn message(sender: &SenderId, seq: u64) -> (u64, Arc<str>) {
-    let payload = to_raw_value(&"x".repeat(100)).unwrap();
+    let payload = Payload::stored(to_raw_value(&"x".repeat(100)).unwrap());
     let message = Message { seq, id: sender.message(seq), payload, trail: Vec::new(), in_reply_to: None };
     (seq, serde_json::to_string(&message).unwrap().into())
 }
 
 fn arrival(sender: &SenderId, seq: u64) -> Arrival {
-    let payload = to_raw_value(&"y".repeat(100)).unwrap();
+    let payload = Payload::stored(to_raw_value(&"y".repeat(100)).unwrap());
     Arrival { id: sender.message(seq), payload, trail: Vec::new(), in_reply_to: None }
 }
 
@@ -61,7 +62,7 @@ fn what_is_committed_is_there_after_a_kill_and_after_an_end() {
     let sender = loaded.sender.clone();
     assert_eq!((loaded.acked, loaded.outbox.len()), (0, 0));
     store.commit(&commit(&sender, 1..=3)).unwrap();
-    let dead = DeadMessage { arrival: arrival(&far(), 4), error: "no".into(), at: "now".into() };
+    let dead = DeadMessage { arrival: arrival(&far(), 4), raw: None, error: "no".into(), at: "now".into() };
     let more = Commit {
         acked: 1,
         output_start: 1,
@@ -116,13 +117,7 @@ fn found_or_harmless(dir: &Path, sender: &SenderId, what: &str) -> bool {
         Ok((_, loaded)) => {
             assert_eq!(seqs(&loaded), (1..=60).collect::<Vec<_>>(), "{what}: lost in silence");
             assert_eq!(loaded.output.len(), 60, "{what}: lost in silence");
-            assert!(
-                loaded
-                    .output
-                    .iter()
-                    .zip(1..)
-                    .all(|((_, a), seq)| a.payload.get() == arrival(&far(), seq).payload.get())
-            );
+            assert!(loaded.output.iter().zip(1..).all(|((_, a), seq)| a.payload == arrival(&far(), seq).payload));
             assert_eq!(loaded.watermarks, [(far(), 60)], "{what}");
             assert_eq!(loaded.sender.as_str(), sender.as_str(), "{what}");
             false

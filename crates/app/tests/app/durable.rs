@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ferry_app::{BoxFuture, Config, HookError, Hooks, Object, PassThrough, Role, StartError, StoreError, Webapp};
+use ferry_app::{BoxFuture, Config, HookError, Hooks, PassThrough, Payload, Role, StartError, StoreError, Webapp};
 use serde_json::{Value, json};
 
 use crate::pair::*;
@@ -83,13 +83,13 @@ async fn a_drained_webapp_has_trimmed_what_was_acknowledged() {
 struct Echo;
 
 impl Hooks for Echo {
-    fn on_receive_terminator(&self, payload: Object) -> BoxFuture<'_, Result<Option<Object>, HookError>> {
-        let n = payload["n"].as_u64().unwrap();
-        let reply = json!({"n": n * 2}).as_object().unwrap().clone();
+    fn on_receive_terminator(&self, payload: Payload) -> BoxFuture<'_, Result<Option<Payload>, HookError>> {
+        let n = payload.to_object().unwrap()["n"].as_u64().unwrap();
+        let reply = Payload::parse(json!({"n": n * 2}).to_string()).unwrap();
         Box::pin(async move { Ok((!n.is_multiple_of(10)).then_some(reply)) })
     }
 
-    fn on_receive_initiator(&self, payload: Object) -> BoxFuture<'_, Result<Option<Object>, HookError>> {
+    fn on_receive_initiator(&self, payload: Payload) -> BoxFuture<'_, Result<Option<Payload>, HookError>> {
         // A reply to a reply, which goes nowhere.
         Box::pin(async move { Ok(Some(payload)) })
     }
@@ -225,8 +225,8 @@ async fn a_retry_that_waits_gets_the_reply_that_has_come_already_also_after_a_re
 struct Moody(AtomicBool);
 
 impl Hooks for Moody {
-    fn on_receive_terminator(&self, payload: Object) -> BoxFuture<'_, Result<Option<Object>, HookError>> {
-        let cross = self.0.load(Ordering::SeqCst) && payload["n"] == 2;
+    fn on_receive_terminator(&self, payload: Payload) -> BoxFuture<'_, Result<Option<Payload>, HookError>> {
+        let cross = self.0.load(Ordering::SeqCst) && payload.to_object().unwrap()["n"] == 2;
         Box::pin(async move { if cross { Err(HookError::Failed("not now".into())) } else { Ok(None) } })
     }
 }
@@ -286,8 +286,8 @@ async fn a_dead_message_is_listed_survives_a_restart_and_a_retry_appends_it_at_t
 struct Refusing;
 
 impl Hooks for Refusing {
-    fn on_receive_terminator(&self, payload: Object) -> BoxFuture<'_, Result<Option<Object>, HookError>> {
-        let refused = payload["n"] != 0;
+    fn on_receive_terminator(&self, payload: Payload) -> BoxFuture<'_, Result<Option<Payload>, HookError>> {
+        let refused = payload.to_object().unwrap()["n"] != 0;
         Box::pin(async move { if refused { Err(HookError::Failed("not now".into())) } else { Ok(None) } })
     }
 }

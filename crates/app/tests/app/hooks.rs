@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ferry_app::{BoxFuture, HookError, Hooks, Object};
+use ferry_app::{BoxFuture, HookError, Hooks, Payload};
 use tokio::sync::Semaphore;
 
 use crate::pair::Headers;
@@ -11,8 +11,9 @@ use crate::pair::Headers;
 pub(crate) struct Obedient;
 
 impl Hooks for Obedient {
-    fn on_trigger<'a>(&'a self, mut payload: Object, headers: &'a Headers) -> BoxFuture<'a, Result<Object, HookError>> {
+    fn on_trigger<'a>(&'a self, payload: Payload, headers: &'a Headers) -> BoxFuture<'a, Result<Payload, HookError>> {
         Box::pin(async move {
+            let mut payload = payload.to_object()?;
             match payload.get("do").and_then(|value| value.as_str()) {
                 Some("invalid") => Err(HookError::Invalid("no such sensor".into())),
                 Some("deny") => Err(HookError::Denied("not yours".into())),
@@ -20,12 +21,12 @@ impl Hooks for Obedient {
                 Some("panic") => panic!("on purpose"),
                 Some("grow") => {
                     payload.insert("much".into(), "x".repeat(1 << 20).into());
-                    Ok(payload)
+                    Ok(Payload::try_from(&payload)?)
                 }
                 _ => {
                     payload.insert("tag".into(), headers.get("x-tag").cloned().into());
                     payload.insert("headers".into(), headers.len().into());
-                    Ok(payload)
+                    Ok(Payload::try_from(&payload)?)
                 }
             }
         })
@@ -41,9 +42,9 @@ pub(crate) struct Picky {
 }
 
 impl Hooks for Picky {
-    fn on_receive_terminator(&self, payload: Object) -> BoxFuture<'_, Result<Option<Object>, HookError>> {
+    fn on_receive_terminator(&self, payload: Payload) -> BoxFuture<'_, Result<Option<Payload>, HookError>> {
         Box::pin(async move {
-            if payload["n"] != self.dislikes {
+            if payload.to_object()?["n"] != self.dislikes {
                 return Ok(None);
             }
             self.runs.fetch_add(1, Ordering::SeqCst);
@@ -67,9 +68,9 @@ impl Gate {
 }
 
 impl Hooks for Gate {
-    fn on_receive_terminator(&self, payload: Object) -> BoxFuture<'_, Result<Option<Object>, HookError>> {
+    fn on_receive_terminator(&self, payload: Payload) -> BoxFuture<'_, Result<Option<Payload>, HookError>> {
         Box::pin(async move {
-            if payload["n"] == self.at {
+            if payload.to_object()?["n"] == self.at {
                 self.reached.add_permits(1);
                 let _permit = self.open.acquire().await;
             }

@@ -3,12 +3,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod api;
+mod bounds;
 mod delivery;
 mod drain;
 mod durable;
 mod hooks;
 mod http;
 mod pair;
+mod payloads;
 mod proxy;
 mod python;
 mod refusals;

@@ -1,0 +1,15 @@
+//! Doors for the fuzz targets into what is not public.
+
+use crate::arrival::read_trail;
+use crate::payload::Payload;
+use crate::wire::Frame;
+
+/// Reads a frame as it comes from the far side, and judges its message. What decodes encodes, and decodes again.
+pub fn frame(text: &str) {
+    let Ok(frame) = Frame::decode(text) else { return };
+    if let Frame::Message(message) = &frame {
+        let _ = (Payload::parse(message.payload.get()), read_trail(message.trail.get()));
+    }
+    let again = frame.encode().map(|text| Frame::decode(&text).map(|frame| frame.name()));
+    assert!(matches!(again, Ok(Ok(name)) if name == frame.name()), "{again:?}");
+}
