@@ -94,9 +94,10 @@ need_context() {
   fi
 }
 
-# Where a ferry is that can render this bundle: on PATH, or built in the source around it.
+# Where a ferry is that can render this bundle: the one that runs this script, on PATH, or built in the source around it.
 find_ferry() {
   local dir
+  [[ -n ${FERRY_PROGRAM-} ]] && printf '%s\n' "$FERRY_PROGRAM" && return
   command -v ferry && return
   for dir in .. ../.. ../../..; do
     [[ -x $dir/target/release/ferry ]] && printf '%s\n' "$dir/target/release/ferry" && return
@@ -108,10 +109,13 @@ find_ferry() {
 need_keys() { # pod...
   local pod ferry
   if grep -q 'ferry:pub:MADE-BY-ferry-bundle' -- */03-deployment.yaml; then
+    if [[ $DRY_RUN == yes ]]; then
+      show ferry bundle blueprint.yaml --out .
+      return
+    fi
     ferry=$(find_ferry) || fail 'this bundle has no keys yet' 'run, in this directory: ferry bundle blueprint.yaml --out .'
     say 'this bundle has no keys yet; making them'
-    run "$ferry" bundle blueprint.yaml --out .
-    [[ $DRY_RUN == no ]] || return 0
+    "$ferry" bundle blueprint.yaml --out .
     # From its beginning: this script has been rendered again, too. An empty array is unset to the bash of macOS.
     exec "./${0##*/}" ${ARGUMENTS[@]+"${ARGUMENTS[@]}"}
   fi

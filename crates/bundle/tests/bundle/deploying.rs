@@ -184,6 +184,9 @@ fn a_committed_bundle_makes_keys_of_its_own_before_it_is_deployed() {
     assert_eq!(ran.code, 1, "{}", ran.out);
     ran.says("error: this bundle has no keys yet").says("ferry bundle blueprint.yaml --out .");
     assert!(!ran.called("apply"));
+    let dry = stage.run_with(A, &["--dry-run"], &[("PATH", &path)]).fine();
+    dry.says("+ ferry bundle blueprint.yaml --out .")
+        .says("+ kubectl --context k3d-cluster-a apply --kustomize initiator");
 
     let ferry = stage.path("bin/ferry");
     let keys = stage.path("keys");

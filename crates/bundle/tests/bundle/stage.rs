@@ -81,6 +81,7 @@ impl Stage {
             .env("FERRY_PAUSE", "0.01")
             .env_remove("FERRY_WAIT")
             .env_remove("FERRY_SOURCE")
+            .env_remove("FERRY_PROGRAM")
             .envs(variables.iter().copied())
             // Not in the bundle: the scripts find their way.
             .current_dir(self.path(""))

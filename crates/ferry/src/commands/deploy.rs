@@ -109,6 +109,10 @@ async fn run_script(dir: &Path, script: &str, flags: &[Option<&str>]) -> anyhow:
     })?;
     let mut command = Command::new(path);
     command.args(flags.iter().flatten()).kill_on_drop(true);
+    // With this one a bundle that has no keys yet gets some, whether it is on PATH or not.
+    if let Ok(program) = std::env::current_exe() {
+        command.env("FERRY_PROGRAM", program);
+    }
     let status = command.status().await.with_context(|| format!("cannot run {script}"))?;
     if !status.success() {
         bail!("{script} failed ({status}); it can be run again, and goes on where it was");

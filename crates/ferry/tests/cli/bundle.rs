@@ -141,6 +141,24 @@ fn deploying_ends_with_a_message_of_its_own_that_was_delivered() {
 }
 
 #[test]
+fn a_committed_bundle_is_deployed_with_keys_of_its_own() {
+    let clusters = Clusters::new().fake("proof", "{\"id\":\"m7\",\"delivered\":true}\n");
+    let out = clusters.path("out");
+    let committed = Path::new(BLUEPRINT).with_file_name("bundle");
+    fs::remove_dir_all(&out).unwrap();
+    let copied = std::process::Command::new("cp").arg("-R").arg(committed).arg(&out).status().unwrap();
+    assert!(copied.success());
+    let ran = clusters.deploy(&[]);
+    assert_eq!(code(&ran), 0, "{}", stderr(&ran));
+    assert!(stdout(&ran).contains("this bundle has no keys yet; making them"), "{}", stdout(&ran));
+    for pod in ["initiator", "terminator"] {
+        let config = fs::read_to_string(Path::new(&out).join(pod).join("03-deployment.yaml")).unwrap();
+        assert!(config.contains("ferry:pub:") && !config.contains("MADE-BY"), "{config}");
+        assert!(Path::new(&out).join(pod).join("02-secrets.yaml").exists());
+    }
+}
+
+#[test]
 fn a_message_that_is_not_delivered_fails_the_deployment_whatever_arrived_before() {
     // What an earlier run left in the output is no proof: nobody even looks at it.
     let clusters = Clusters::new().fake("proof_code", "1").fake("logs.tunnel", "WARN peer not reachable\n");
