@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ferry_text::Foreign;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -185,6 +186,7 @@ fn settle(app: &App, ack: Ack) -> Result<(), WireError> {
             }
             Some(error) => {
                 app.metrics.refused_messages.inc();
+                let error = Foreign(&error);
                 let log = |left_out| warn!(%id, %error, left_out, "message is dead: the far hook kept refusing it");
                 app.rations.refused.log(log);
             }

@@ -1,5 +1,6 @@
 //! What a session's driver is told by others.
 
+use std::mem::discriminant;
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Waker};
 
@@ -21,6 +22,9 @@ pub(crate) enum Command {
     Reset(ResetCode, &'static str),
 }
 
+/// Hellos that may wait for one driver: while its application is connected to, a peer can bring any number of them.
+const MAX_ATTACHES: usize = 4;
+
 /// Commands on their way to one driver. Small: there is one for each session.
 #[derive(Default)]
 pub(crate) struct Mailbox(Mutex<State>);
@@ -30,6 +34,23 @@ struct State {
     commands: Vec<Command>,
     waker: Option<Waker>,
     closed: bool,
+}
+
+impl State {
+    /// Adds a command. What it makes useless comes back: the same command once more, or the oldest of too many Hellos.
+    fn push(&mut self, command: Command) -> Option<Command> {
+        let is_same = |other: &Command| discriminant(other) == discriminant(&command);
+        let outdated = match command {
+            Command::Attach(..) if self.commands.iter().filter(|other| is_same(other)).count() >= MAX_ATTACHES => {
+                self.commands.iter().position(is_same).map(|oldest| self.commands.remove(oldest))
+            }
+            Command::Attach(..) => None,
+            _ if self.commands.iter().any(is_same) => return Some(command),
+            _ => None,
+        };
+        self.commands.push(command);
+        outdated
+    }
 }
 
 impl Mailbox {
@@ -43,9 +64,12 @@ impl Mailbox {
         if state.closed {
             return Err(command);
         }
-        state.commands.push(command);
-        if let Some(waker) = state.waker.take() {
-            drop(state);
+        let outdated = state.push(command);
+        let waker = state.waker.take();
+        drop(state);
+        // A link is closed when it is dropped: not under the lock.
+        drop(outdated);
+        if let Some(waker) = waker {
             waker.wake();
         }
         Ok(())
@@ -66,5 +90,62 @@ impl Mailbox {
         state.closed = true;
         state.waker = None;
         std::mem::take(&mut state.commands)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+    use std::task::Waker;
+    use std::time::Duration;
+
+    use ferry_config::Identity;
+    use ferry_session::{Epoch, Instance, Intent, SessionId};
+
+    use super::*;
+    use crate::tls::{Established, Proven, twins};
+
+    fn attach(epoch: u32) -> Command {
+        let (sealer, opener) = twins(0);
+        let key = Identity::generate().unwrap().public_key();
+        let established = Established {
+            stream: Box::new(tokio::io::duplex(1).0),
+            sealer,
+            opener,
+            proven: Proven { key, key_exchange: "", cipher: "" },
+            rest: Vec::new(),
+            flight: Vec::new(),
+            round_trip: None,
+        };
+        let hello = Hello {
+            session: SessionId([1; 16]),
+            epoch: Epoch(epoch),
+            intent: Intent::Resume,
+            received: 0,
+            window: 0,
+            resume_window: Duration::ZERO,
+            service: Cow::Borrowed("echo"),
+        };
+        Command::Attach(hello, Box::new(Link::new(established, Instance([2; 16]), None)))
+    }
+
+    #[test]
+    fn a_mailbox_that_nobody_reads_keeps_the_newest_hellos_and_each_other_command_once() {
+        let mailbox = Mailbox::default();
+        for epoch in 1..100 {
+            assert!(mailbox.send(attach(epoch)).is_ok());
+            assert!(mailbox.send(Command::Recheck).is_ok());
+            assert!(mailbox.send(Command::PeerGone).is_ok());
+        }
+        let commands = mailbox.take(&Context::from_waker(Waker::noop()));
+        let epochs: Vec<_> = commands
+            .iter()
+            .filter_map(|command| match command {
+                Command::Attach(hello, _) => Some(hello.epoch.0),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(epochs, [96, 97, 98, 99]);
+        assert_eq!(commands.len(), MAX_ATTACHES + 2);
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferry_config::{Egress, Watch};
+use ferry_config::{Egress, Loaded, Report, Watch};
 use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +22,12 @@ use crate::{egress, peer};
 /// How often the file is looked at: a projected ConfigMap changes by a symlink swap, which is easier to see by
 /// looking than by being told.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Between the looks that have to agree before a change counts.
+const SETTLE_DELAY: Duration = Duration::from_millis(250);
+
+/// Looks that have to agree before all peers, or all services, are withdrawn.
+const LOOKS_BEFORE_WITHDRAWAL: u32 = 3;
 
 /// Listeners for applications, by what the configuration says of them.
 #[derive(Default)]
@@ -112,6 +118,34 @@ impl Shared {
     }
 }
 
+/// What the files say once looks a moment apart agree: a file that is being written may parse at any length.
+async fn settled(
+    watch: &mut Watch,
+    first: Result<Loaded, Report>,
+    current: &ferry_config::Tunnel,
+) -> Result<Loaded, Report> {
+    let (mut seen, mut agreed) = (first, 0);
+    loop {
+        let withdraws = seen.as_ref().is_ok_and(|loaded| withdraws_everything(&loaded.tunnel, current));
+        if agreed >= if withdraws { LOOKS_BEFORE_WITHDRAWAL } else { 1 } {
+            return seen;
+        }
+        tokio::time::sleep(SETTLE_DELAY).await;
+        match (watch.look(), &seen) {
+            (None, _) => agreed += 1,
+            (Some(Err(again)), Err(before)) if again.to_string() == before.to_string() => agreed += 1,
+            (Some(other), _) => (seen, agreed) = (other, 0),
+        }
+    }
+}
+
+/// Of something that there was, nothing is left.
+fn withdraws_everything(wanted: &ferry_config::Tunnel, current: &ferry_config::Tunnel) -> bool {
+    (wanted.peers.is_empty() && !current.peers.is_empty())
+        || (wanted.egress.is_empty() && !current.egress.is_empty())
+        || (wanted.ingress.is_empty() && !current.ingress.is_empty())
+}
+
 /// Reads the file again whenever it has changed, or when told to.
 pub(crate) async fn follow(shared: Arc<Shared>, path: PathBuf, now: Arc<Notify>) {
     let mut watch = Watch::new(path);
@@ -125,16 +159,21 @@ pub(crate) async fn follow(shared: Arc<Shared>, path: PathBuf, now: Arc<Notify>)
                 reported = None;
             }
         }
-        match watch.look() {
-            None => {}
-            Some(Err(report)) => {
+        let Some(first) = watch.look() else { continue };
+        let current = shared.plan();
+        let settled = tokio::select! {
+            () = shared.draining.cancelled() => return,
+            settled = settled(&mut watch, first, &current.config) => settled,
+        };
+        match settled {
+            Err(report) => {
                 let text = report.to_string();
                 if reported.as_ref() != Some(&text) {
                     error!("the configuration has changed and cannot be used; the one before stays in force:\n{text}");
                     reported = Some(text);
                 }
             }
-            Some(Ok(loaded)) => {
+            Ok(loaded) => {
                 reported = None;
                 if loaded.tunnel == shared.plan().config {
                     continue;
@@ -146,5 +185,58 @@ pub(crate) async fn follow(shared: Arc<Shared>, path: PathBuf, now: Arc<Notify>)
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "name: a\nidentity: identity.key\nlisten: 127.0.0.1:0\n";
+
+    /// A watch of a configuration with a peer and a service, that configuration, and its text.
+    fn watched(dir: &std::path::Path) -> (Watch, ferry_config::Tunnel, String) {
+        let identity = ferry_config::Identity::generate().unwrap();
+        identity.write_new(&dir.join("identity.key")).unwrap();
+        let key = ferry_config::Identity::generate().unwrap().public_key();
+        let text = format!(
+            "{HEAD}peers: [{{name: b, keys: [\"{key}\"]}}]\ningress: [{{service: s, forward: \"h:1\", allow: [b]}}]\n"
+        );
+        std::fs::write(dir.join("tunnel.yaml"), &text).unwrap();
+        let mut watch = Watch::new(dir.join("tunnel.yaml"));
+        let current = watch.look().unwrap().unwrap().tunnel;
+        (watch, current, text)
+    }
+
+    /// What comes of a file that holds `first`, and `second` after a while.
+    async fn written(first: &str, after: Duration, second: impl Fn(&str) -> String) -> (usize, Duration) {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut watch, current, text) = watched(dir.path());
+        let path = dir.path().join("tunnel.yaml");
+        std::fs::write(&path, first).unwrap();
+        let (begun, first) = (tokio::time::Instant::now(), watch.look().unwrap());
+        let more = async {
+            tokio::time::sleep(after).await;
+            std::fs::write(&path, second(&text)).unwrap();
+        };
+        let settling = async {
+            let settled = settled(&mut watch, first, &current).await.unwrap();
+            (settled.tunnel.peers.len(), begun.elapsed())
+        };
+        tokio::join!(settling, more).0
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_is_half_written_withdraws_nothing() {
+        for after in [Duration::from_millis(100), 2 * SETTLE_DELAY + Duration::from_millis(100)] {
+            let (peers, _) = written(HEAD, after, |text| format!("{text}drain: 3s\n")).await;
+            assert_eq!(peers, 1, "written on after {after:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_withdrawal_of_everything_counts_within_a_second_if_it_stays() {
+        let (peers, took) = written(HEAD, Duration::ZERO, |_| HEAD.to_owned()).await;
+        assert_eq!((peers, took), (0, 3 * SETTLE_DELAY));
     }
 }

@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     /// Whose key is not proved yet.
     pub(crate) lobby: Arc<Lobby>,
     pub(crate) idle_links: Arc<IdleLinks>,
+    /// Connections that the admin endpoint may have.
+    pub(crate) admin_places: usize,
     pub(crate) repeats: Arc<Repeats>,
     /// Links that are being closed with a Reject.
     rejected: Arc<Semaphore>,
@@ -75,6 +77,7 @@ impl Shared {
             sessions: Sessions::new(budget.sessions, peers),
             lobby: Lobby::new(&budget, turns),
             idle_links: IdleLinks::new(budget.links, peers),
+            admin_places: budget.admin,
             repeats: Arc::default(),
             rejected: Arc::new(Semaphore::new(MAX_REJECTED)),
             metrics: Metrics::default(),

@@ -69,9 +69,6 @@ pub enum StartError {
 /// Why a running tunnel cannot go on.
 #[derive(Debug, Error)]
 pub enum TunnelError {
-    /// The admin endpoint failed.
-    #[error("the admin endpoint failed: {0}")]
-    Admin(io::Error),
     /// A part of the tunnel ended that must not.
     #[error("a part of the tunnel ended unexpectedly: {0}")]
     Ended(String),
@@ -240,7 +237,10 @@ impl Listeners {
         }
         if let Some(listener) = self.admin {
             let shared = shared.clone();
-            services.spawn(async move { admin::serve(shared, listener).await.map_err(TunnelError::Admin) });
+            services.spawn(async move {
+                admin::serve(shared, listener).await;
+                Ok(())
+            });
         }
         services
     }

@@ -33,7 +33,7 @@ const CROWDED_HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// After an accept that failed for want of something: time for others to end.
-const ACCEPT_DELAY: Duration = Duration::from_millis(100);
+pub(crate) const ACCEPT_DELAY: Duration = Duration::from_millis(100);
 
 /// Takes peers' connections until the tunnel stops: a draining end still lets its sessions resume.
 pub(crate) async fn listen(shared: Arc<Shared>, mut listener: Box<dyn Listener>) {

@@ -9,6 +9,8 @@ mod record;
 mod verify;
 
 pub use error::TlsError;
+#[cfg(test)]
+pub(crate) use handshake::Proven;
 pub(crate) use handshake::{Acceptor, Dialler, Established};
 pub(crate) use hello::ClientHello;
 #[cfg(test)]

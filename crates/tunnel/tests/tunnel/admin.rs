@@ -250,3 +250,46 @@ async fn a_port_that_is_taken_is_named_in_one_line_with_its_key() {
     let site = Site::new("a/near");
     site.start(&format!("listen: \"{addr}\"\n")).await;
 }
+
+// --- who may call, and how many --------------------------------------------------------------------------------------
+
+async fn asked(admin: SocketAddr, host: &str) -> String {
+    let mut stream = TcpStream::connect(admin).await.unwrap();
+    let request = format!("GET /livez HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer.split(' ').nth(1).unwrap().to_owned()
+}
+
+/// A web page whose own name resolves to this host is of the same origin as the endpoint, but for the name.
+#[tokio::test]
+async fn the_admin_endpoint_answers_only_to_names_of_this_host() {
+    let pair = Pair::start(echo().await).await;
+    let admin = admin(&pair.near);
+    for host in [admin.to_string(), "localhost".to_owned(), format!("localhost:{}", admin.port())] {
+        assert_eq!(asked(admin, &host).await, "200", "{host}");
+    }
+    for host in ["rebound.example.com", "localhost.example.com:9900", "192.0.2.1"] {
+        assert_eq!(asked(admin, host).await, "403", "{host}");
+    }
+}
+
+/// Requests without an end, far more of them than there are places.
+#[tokio::test]
+async fn unfinished_requests_keep_no_probe_out() {
+    let pair = Pair::start(echo().await).await;
+    let admin = admin(&pair.near);
+    let mut unfinished = Vec::new();
+    for _ in 0..1000 {
+        let mut stream = TcpStream::connect(admin).await.unwrap();
+        let _ = stream.write_all(b"GET /livez HTTP/1.1\r\nhost: ").await;
+        unfinished.push(stream);
+    }
+    assert_eq!(get(admin, "/livez").await.0, 200);
+    // The oldest of them made way, and those that were left have a few seconds.
+    for mut stream in unfinished {
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    }
+    assert_eq!(get(admin, "/livez").await.0, 200);
+}

@@ -1,5 +1,7 @@
 //! The admin endpoint: probes, metrics, status.
 
+mod server;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -77,7 +79,7 @@ struct SessionStatus {
 }
 
 /// Serves until the tunnel stops.
-pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener) -> std::io::Result<()> {
+pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener) {
     let mut registry = Registry::default();
     shared.metrics.register(&mut registry);
     let app = Router::new()
@@ -86,7 +88,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener) -> std::io
         .route("/metrics", get(metrics))
         .route("/status", get(status))
         .with_state(Admin { shared: shared.clone(), registry: Arc::new(registry) });
-    axum::serve(listener, app).with_graceful_shutdown(async move { shared.stopping().await }).await
+    server::serve(&shared, listener, app, shared.admin_places).await;
 }
 
 /// Alive is what carries sessions: this answers on another thread than they are on.
