@@ -93,7 +93,10 @@ async fn disturb(
         })??;
         let tally = total(stream.tallies());
         *pulse = stream.pulse();
-        events.push(Event { fault, at, pause: stream.pause(), epochs: [epoch, after], tally });
+        let event = Event { fault, at, pause: stream.pause(), epochs: [epoch, after], tally };
+        // Said here, as the tunnels only count what they have said a moment before.
+        screen.print(event.aftermath());
+        events.push(event);
         sleep(CALM).await;
     }
     *pulse = stream.pulse();
@@ -197,6 +200,13 @@ impl Event {
             short if short < Duration::from_secs(1) => format!("{} ms", short.as_millis()),
             long => seconds(long),
         }
+    }
+
+    /// What became of the session.
+    fn aftermath(&self) -> String {
+        let what = if self.fault == Fault::Rotate { "session has fresh keys" } else { "session resumed" };
+        let ([before, after], pause) = (self.epochs, self.shown_pause());
+        format!("  {} {what}: epoch {before} → {after}, its application noticed a pause of {pause}", "↻".green())
     }
 
     /// In 80 columns; what the bytes came to is in the checks.

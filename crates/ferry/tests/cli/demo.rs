@@ -48,8 +48,9 @@ fn the_demo_holds_what_it_claims_and_leaves_nothing_behind() {
     assert!(!end.contains("web-app │") && !end.contains("tunnel  │"), "{end}");
     // Every loss is seen to be over, also the one after the address has moved.
     let (_, moved) = shown.split_once("➜ terminator moved").unwrap();
-    let (moved, _) = moved.split_once("⟳ keys rotated").unwrap();
-    assert!(moved.contains("session detached") && moved.contains("session resumed"), "{moved}");
+    let (moved, rotated) = moved.split_once("⟳ keys rotated").unwrap();
+    assert!(moved.contains("  ↻ session resumed: epoch "), "{moved}");
+    assert!(rotated.contains("  ↻ session has fresh keys: epoch "), "{rotated}");
     let bars = shown.lines().find(|line| line.contains('▁') || line.contains('▅') || line.contains('█'));
     assert!(bars.is_some_and(|bars| bars.trim().chars().all(|c| "·▁▂▃▄▅▆▇█".contains(c))), "{shown}");
     // In a pipe, neither colours nor a bar.
