@@ -47,6 +47,14 @@ pub(crate) enum DialError {
 }
 
 impl DialError {
+    /// The system has no port, file or memory left for it.
+    pub(crate) fn is_exhaustion(&self) -> bool {
+        use rustix::io::Errno;
+        let Self::Connect { error, .. } = self else { return false };
+        let scarce = [Errno::ADDRNOTAVAIL, Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+        Errno::from_io_error(error).is_some_and(|errno| scarce.contains(&errno))
+    }
+
     /// How a dial that failed with this is counted.
     pub(crate) fn failure(&self) -> LinkFailure {
         match self {

@@ -36,7 +36,8 @@ pub(crate) async fn listen(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((local, _)) => {
+            Ok((mut local, _)) => {
+                local.reset_unless_ended();
                 let (peer, service, place) = (peer.clone(), service.clone(), shared.workers.place());
                 let (opening, worker) = (shared.clone(), place.handle().clone());
                 let open = async move { opening.open_session(place, local.settle(), &peer, &service).await };

@@ -227,7 +227,10 @@ impl Shared {
             let mut problem = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
             for address in self.network.resolve(forward.host.clone(), forward.port).await? {
                 match self.network.connect(address).await {
-                    Ok(stream) => return Ok(stream),
+                    Ok(mut stream) => {
+                        stream.reset_unless_ended();
+                        return Ok(stream);
+                    }
                     Err(error) => problem = error,
                 }
             }

@@ -19,7 +19,10 @@ pub(crate) struct Pool {
 #[derive(Default)]
 struct State {
     ready: Vec<Warm>,
+    /// In the order of what they need a link for, those that have waited longest first.
     waiting: VecDeque<Waiting>,
+    /// Links can hardly be made: the last ones are not for new sessions.
+    pressed: bool,
     /// Links that new sessions have asked for since the last count.
     asked: usize,
 }
@@ -38,8 +41,27 @@ impl Warm {
     }
 }
 
+/// What a session needs a link for. Those that are open come before new ones in everything that can run out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Need {
+    Resume,
+    Rotate,
+    Open,
+}
+
+/// What there is in a pool, and who waits.
+pub(crate) struct Counts {
+    pub(crate) ready: usize,
+    /// Sessions that wait and may have the next link.
+    pub(crate) waiting: usize,
+    pub(crate) pressed: bool,
+    /// Links that new sessions leave to others while it is pressed.
+    pub(crate) reserved: usize,
+}
+
 /// A session that waits for a link.
 struct Waiting {
+    need: Need,
     /// It can begin before the peer's Preface.
     early: bool,
     give: oneshot::Sender<Link>,
@@ -47,6 +69,28 @@ struct Waiting {
 
 /// Most links that a peer may offer for sessions of this end.
 const MAX_OFFERED: usize = 256;
+
+/// Ready links that new sessions leave to others where links can hardly be made.
+const RESERVED: usize = 1;
+
+impl State {
+    /// A ready link may go to who needs it so.
+    fn may_have(&self, need: Need) -> bool {
+        need != Need::Open || !self.pressed || self.ready.len() > RESERVED
+    }
+
+    /// Gives the link to who is first, or back if nobody may have it.
+    fn hand_over(&mut self, mut link: Link) -> Option<Link> {
+        let kept = self.pressed && self.ready.len() < RESERVED;
+        while let Some(waiting) = self.waiting.pop_front_if(|waiting| !kept || waiting.need != Need::Open) {
+            match waiting.give.send(link) {
+                Ok(()) => return None,
+                Err(back) => link = back,
+            }
+        }
+        Some(link)
+    }
+}
 
 impl Pool {
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -56,16 +100,18 @@ impl Pool {
     /// A link for a new session, now or as soon as there is one.
     pub(crate) async fn take_first(&self) -> Link {
         self.state().asked += 1;
-        self.take(false).await
+        self.take(Need::Open, false).await
     }
 
     /// A link, now or as soon as there is one. `early`: it may be one whose Preface is still to come.
-    pub(crate) async fn take(&self, early: bool) -> Link {
+    pub(crate) async fn take(&self, need: Need, early: bool) -> Link {
         loop {
             let waiting = {
                 let mut state = self.state();
                 // The newest has the youngest keys.
-                while let Some(Warm { mut link, .. }) = state.ready.pop() {
+                while state.may_have(need)
+                    && let Some(Warm { mut link, .. }) = state.ready.pop()
+                {
                     if !link.is_stale() {
                         drop(state);
                         self.changed.notify_one();
@@ -73,7 +119,8 @@ impl Pool {
                     }
                 }
                 let (give, waiting) = oneshot::channel();
-                state.waiting.push_back(Waiting { early, give });
+                let behind = state.waiting.partition_point(|waiting| waiting.need <= need);
+                state.waiting.insert(behind, Waiting { need, early, give });
                 waiting
             };
             self.changed.notify_one();
@@ -86,11 +133,9 @@ impl Pool {
     /// A new link: for the session that has waited longest, or to be kept ready. Comes back if there are too many.
     pub(crate) fn give(&self, mut link: Link) -> Result<(), Box<Link>> {
         let mut state = self.state();
-        while let Some(waiting) = state.waiting.pop_front() {
-            match waiting.give.send(link) {
-                Ok(()) => return Ok(()),
-                Err(back) => link = back,
-            }
+        match state.hand_over(link) {
+            None => return Ok(()),
+            Some(back) => link = back,
         }
         if state.ready.len() >= MAX_OFFERED {
             state.ready.retain_mut(|warm| !warm.link.is_stale());
@@ -108,7 +153,8 @@ impl Pool {
     pub(crate) fn claim_early(&self) -> Option<oneshot::Sender<Link>> {
         let mut state = self.state();
         state.waiting.retain(|waiting| !waiting.give.is_closed());
-        state.waiting.pop_front_if(|waiting| waiting.early).map(|waiting| waiting.give)
+        let first = state.waiting.iter().position(|waiting| waiting.early)?;
+        state.waiting.remove(first).map(|waiting| waiting.give)
     }
 
     /// The path has failed a session: what was made over it before is not to be relied on.
@@ -133,11 +179,31 @@ impl Pool {
 
     /// Links ready, and sessions waiting. Drops links that the peer has closed: nobody else looks after those that it
     /// offered.
-    pub(crate) fn counts(&self) -> (usize, usize) {
+    pub(crate) fn counts(&self) -> Counts {
         let mut state = self.state();
         state.ready.retain_mut(|warm| !warm.link.is_stale());
         state.waiting.retain(|waiting| !waiting.give.is_closed());
-        (state.ready.len(), state.waiting.len())
+        let pressed = state.pressed;
+        let waiting = state.waiting.iter().filter(|waiting| !pressed || waiting.need != Need::Open).count();
+        Counts { ready: state.ready.len(), waiting, pressed, reserved: RESERVED }
+    }
+
+    /// Whether links can hardly be made, so that new sessions leave the last ones to those that are open.
+    pub(crate) fn set_pressed(&self, pressed: bool) {
+        let mut state = self.state();
+        if !std::mem::replace(&mut state.pressed, pressed) || pressed {
+            return;
+        }
+        while let Some(Warm { link, share }) = state.ready.pop() {
+            if let Some(link) = state.hand_over(link) {
+                state.ready.push(Warm { link, share });
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.state().pressed
     }
 
     /// How many links new sessions have asked for since the last time.

@@ -17,7 +17,7 @@ use crate::peer::Peer;
 use crate::plan::Plan;
 use crate::shared::Shared;
 use crate::tls::TlsError;
-use crate::{egress, peer};
+use crate::{egress, refill};
 
 /// How often the file is looked at: a projected ConfigMap changes by a symlink swap, which is easier to see by
 /// looking than by being told.
@@ -107,7 +107,7 @@ impl Shared {
         let egress = config.egress.clone();
         self.set_plan(Plan::new(config, peers)?);
         for peer in new {
-            self.tasks.spawn(peer::keep_warm(self.clone(), peer));
+            self.tasks.spawn(refill::keep_warm(self.clone(), peer));
         }
         for entry in self.sessions.list(usize::MAX) {
             // One that has just ended needs no second look.

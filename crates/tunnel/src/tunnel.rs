@@ -20,7 +20,7 @@ use crate::plan::Plan;
 use crate::shared::Shared;
 use crate::tls::TlsError;
 use crate::workers::{Threads, Workers};
-use crate::{accept, admin, buffers, memoir, peer, reload};
+use crate::{accept, admin, buffers, memoir, refill, reload};
 
 /// A running tunnel.
 pub struct Tunnel {
@@ -233,7 +233,7 @@ impl Listeners {
             shared.tasks.spawn(accept::listen(shared.clone(), listener));
         }
         for peer in shared.plan().peers.values() {
-            shared.tasks.spawn(peer::keep_warm(shared.clone(), peer.clone()));
+            shared.tasks.spawn(refill::keep_warm(shared.clone(), peer.clone()));
         }
         if let Some(listener) = self.admin {
             let shared = shared.clone();

@@ -122,7 +122,7 @@ async fn readyz(State(admin): State<Admin>, Query(query): Query<Ready>) -> Respo
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
-    let warm: usize = admin.shared.plan().peers.values().map(|peer| peer.pool.counts().0).sum();
+    let warm: usize = admin.shared.plan().peers.values().map(|peer| peer.pool.counts().ready).sum();
     let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let metrics = &admin.shared.metrics;
     metrics.links_warm.set(gauge(warm as u64));
@@ -150,7 +150,7 @@ async fn status(State(admin): State<Admin>) -> Json<Status> {
         name: peer.name.to_string(),
         reachable: peer.is_reachable(),
         problem: peer.problem(),
-        warm: Warm { own: peer.pool.counts().0, offered: peer.offered.load(Ordering::Relaxed) },
+        warm: Warm { own: peer.pool.counts().ready, offered: peer.offered.load(Ordering::Relaxed) },
         sessions: peer.sessions.load(Ordering::Relaxed),
     });
     let sessions = shared.sessions.list(MAX_SESSIONS);

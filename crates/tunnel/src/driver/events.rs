@@ -14,6 +14,7 @@ use crate::dial::DialError;
 use crate::link::Link;
 use crate::mailbox::Command;
 use crate::metrics::{ByRotated, Ending, Rotated};
+use crate::pool::Need;
 use crate::repeats::{Kind, Line};
 use crate::rotation::jittered;
 
@@ -259,7 +260,7 @@ impl Driver {
                     AbortOnDropHandle::new(dial).await.unwrap_or(Err(DialError::GivenUp))
                 } else {
                     tokio::time::sleep(pause).await;
-                    Ok(peer.pool.take(early).await)
+                    Ok(peer.pool.take(Need::Resume, early).await)
                 }
             }),
         });

@@ -22,6 +22,7 @@ use outgoing::Outgoing;
 use crate::idle::IdleLink;
 use crate::metrics::{LinkFailure, Metrics, OpenLink};
 use crate::net::Stream;
+use crate::ports::HeldPort;
 use crate::presence::Present;
 use crate::scratch;
 use crate::tls::{Established, MAX_RECORDS, TlsError};
@@ -138,6 +139,10 @@ pub(crate) struct Link {
     stream: Box<dyn Stream>,
     incoming: Incoming,
     outgoing: Outgoing,
+    /// This end has dialled it.
+    dialled: bool,
+    /// Its local port.
+    port: Option<HeldPort>,
     /// The link is counted as open.
     counted: Option<OpenLink>,
     /// The link counts among those of its peer that carry no session.
@@ -168,6 +173,8 @@ impl Link {
             stream,
             incoming: Incoming::new(established.opener, established.rest),
             outgoing: Outgoing::new(established.sealer, established.flight),
+            dialled: dialled.is_some(),
+            port: None,
             counted: None,
             idle: None,
             present: None,
@@ -208,6 +215,13 @@ impl Link {
     /// The link as one of the runtime that this is called on.
     pub(crate) fn settle(self) -> Self {
         Self { stream: self.stream.settle(), ..self }
+    }
+
+    /// The link holds its port for as long as it lives, and no longer: what is let go of without a word leaves nothing on
+    /// its way that anybody waits for.
+    pub(crate) fn hold(&mut self, port: HeldPort) {
+        self.stream.reset_unless_ended();
+        self.port = Some(port);
     }
 
     /// Counts the link as open for as long as it is held.
@@ -352,12 +366,17 @@ impl Link {
 
     /// Sends what is queued, says that nothing follows, and waits for the peer to do the same: closing with bytes
     /// unread would let the kernel's reset destroy what was sent last.
+    ///
+    /// The end of a connection that closes first keeps its port for a minute. The accepting end has one port for all
+    /// its links, so it is the first to close; the dialler waits for that.
     pub(crate) async fn close(mut self, patience: Duration) {
         let closing = async {
             std::future::poll_fn(|cx| self.poll_flush(cx)).await?;
             self.outgoing.push_close_notify()?;
             std::future::poll_fn(|cx| self.poll_flush(cx)).await?;
-            std::future::poll_fn(|cx| self.stream.poll_shutdown(cx)).await?;
+            if !self.dialled {
+                std::future::poll_fn(|cx| self.stream.poll_shutdown(cx)).await?;
+            }
             let stream = &mut self.stream;
             let mut discard = |cx: &mut Context<'_>| {
                 scratch::with_read_buffer(|buffer| stream.poll_read(cx, &mut [io::IoSliceMut::new(buffer)]))
@@ -367,6 +386,11 @@ impl Link {
         };
         // Lost or slow: it is over either way.
         let _ = tokio::time::timeout(patience, closing).await;
+        if self.dialled {
+            // What is still on its way arrives before the end of the stream. Ends at once: nothing is waited for.
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            let _ = self.stream.poll_shutdown(&mut cx);
+        }
     }
 }
 

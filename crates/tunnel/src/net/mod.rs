@@ -52,6 +52,10 @@ pub trait Stream: Send + Sync + 'static {
 
     /// Dropping the stream now resets the connection.
     fn reset_on_drop(&mut self);
+
+    /// Dropping the stream, or the end of this process, resets the connection unless
+    /// [`poll_shutdown`](Self::poll_shutdown) came first.
+    fn reset_unless_ended(&mut self) {}
 }
 
 /// Accepts connections.

@@ -144,11 +144,13 @@ struct Connection {
     was_reset: bool,
     /// It is an application's.
     is_local: bool,
+    /// Closing it without having ended it resets it.
+    resets: bool,
 }
 
 impl Connection {
     fn new(stream: TcpStream) -> Self {
-        Self { stream, home: Handle::current().id(), was_reset: false, is_local: false }
+        Self { stream, home: Handle::current().id(), was_reset: false, is_local: false, resets: false }
     }
 }
 
@@ -194,6 +196,10 @@ impl Stream for Connection {
     }
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if std::mem::take(&mut self.resets) {
+            // A socket that is beyond this has been reset already.
+            let _ = SockRef::from(&self.stream).set_linger(None);
+        }
         AsyncWrite::poll_shutdown(Pin::new(&mut self.stream), cx)
     }
 
@@ -234,7 +240,10 @@ impl Stream for Connection {
             return self;
         }
         match self.stream.into_std().and_then(TcpStream::from_std) {
-            Ok(stream) => Box::new(Self { was_reset: self.was_reset, is_local: self.is_local, ..Self::new(stream) }),
+            Ok(stream) => {
+                let home = Handle::current().id();
+                Box::new(Self { stream, home, was_reset: self.was_reset, is_local: self.is_local, resets: self.resets })
+            }
             Err(error) => Box::new(Lost(error.kind())),
         }
     }
@@ -261,6 +270,10 @@ impl Stream for Connection {
                 Err(_) => std::future::pending().await,
             }
         })
+    }
+
+    fn reset_unless_ended(&mut self) {
+        self.resets = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).is_ok();
     }
 
     fn reset_on_drop(&mut self) {
@@ -328,6 +341,44 @@ mod tests {
         let size = SockRef::from(&connection.stream).recv_buffer_size().expect("its size");
         assert!(size >= room as usize, "{size} bytes");
         assert_eq!(getsockopt(&connection.stream, ReceiveLowWater), Ok(1));
+    }
+
+    /// A connection of ours, and the other end of it.
+    async fn connection() -> (Box<dyn Stream>, TcpStream) {
+        let other = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.expect("a listener");
+        let connecting = Tcp.connect(other.local_addr().expect("an address"));
+        let (ours, accepted) = tokio::join!(connecting, other.accept());
+        (ours.expect("a connection"), accepted.expect("a connection").0)
+    }
+
+    async fn write(stream: &mut dyn Stream, bytes: &[u8]) {
+        let written = std::future::poll_fn(|cx| stream.poll_write(cx, &[IoSlice::new(bytes)])).await;
+        assert_eq!(written.expect("room"), bytes.len());
+    }
+
+    #[tokio::test]
+    async fn what_is_not_ended_in_order_is_reset() {
+        use tokio::io::AsyncReadExt;
+        let (mut ours, mut other) = connection().await;
+        ours.reset_unless_ended();
+        write(&mut *ours, b"half of it").await;
+        drop(ours.settle());
+        let error = other.read_to_end(&mut Vec::new()).await.expect_err("no proper end");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[tokio::test]
+    async fn what_is_ended_in_order_arrives_whole() {
+        use tokio::io::AsyncReadExt;
+        let (mut ours, mut other) = connection().await;
+        ours.reset_unless_ended();
+        let sent = vec![7; 100_000];
+        write(&mut *ours, &sent).await;
+        std::future::poll_fn(|cx| ours.poll_shutdown(cx)).await.expect("ended");
+        drop(ours);
+        let mut received = Vec::new();
+        other.read_to_end(&mut received).await.expect("a proper end");
+        assert_eq!(received.len(), sent.len());
     }
 
     #[tokio::test]

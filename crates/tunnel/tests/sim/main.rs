@@ -14,6 +14,7 @@ mod restart;
 mod reverse;
 mod rng;
 mod rotate;
+mod scarce;
 mod seeds;
 mod storm;
 mod stream;

@@ -159,6 +159,7 @@ impl Stream for End {
 
     fn poll_shutdown(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !std::mem::replace(&mut self.ended, true) {
+            self.resets = false;
             self.connection.pipes()[self.index].send(Cargo::Fin);
         }
         Poll::Ready(Ok(()))
@@ -177,6 +178,10 @@ impl Stream for End {
     }
 
     fn reset_on_drop(&mut self) {
+        self.resets = true;
+    }
+
+    fn reset_unless_ended(&mut self) {
         self.resets = true;
     }
 }

@@ -10,6 +10,7 @@ mod limits;
 mod manners;
 mod pair;
 mod policy;
+mod ports;
 mod reload;
 mod resets;
 mod rogue;
