@@ -1,23 +1,28 @@
 //! Dialling: every address of a peer, looked up anew each time, raced, then TLS and the Preface.
 
-use std::collections::VecDeque;
+use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferry_config::Address;
+use ferry_config::{Address, HostPort};
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use thiserror::Error;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::link::LinkError;
+use crate::lookup::{Lookups, Place};
 use crate::metrics::LinkFailure;
-use crate::net::{Network, Stream};
+use crate::net::{BoxFuture, Network, Stream};
 use crate::tls::TlsError;
 
 /// The next address gets its turn after this long (RFC 8305 §8).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+
+/// A name that is still looked up holds up addresses that are known for no longer than this.
+const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 
 /// Longest wait for all connects of one dial together.
 pub(crate) const CONNECT: Duration = Duration::from_secs(10);
@@ -47,6 +52,11 @@ pub(crate) enum DialError {
 }
 
 impl DialError {
+    /// The peer's host took the connection, and nobody answered on it.
+    pub(crate) fn is_silence(&self) -> bool {
+        matches!(self, Self::HandshakeTimedOut | Self::Tls(TlsError::Io(_)))
+    }
+
     /// The system has no port, file or memory left for it.
     pub(crate) fn is_exhaustion(&self) -> bool {
         use rustix::io::Errno;
@@ -66,56 +76,141 @@ impl DialError {
     }
 }
 
-/// Every address that `addresses` stand for now, in their order and without repeats; names that do not resolve are
-/// passed over while others do.
-async fn resolve(network: &dyn Network, addresses: &[Address]) -> Result<VecDeque<SocketAddr>, DialError> {
-    let mut found = VecDeque::new();
-    let mut problem = DialError::NoAddress;
+/// The places that `addresses` stand for now, in their order.
+fn targets(addresses: &[Address]) -> Vec<HostPort> {
+    let mut targets = Vec::new();
     for address in addresses {
-        let (targets, source) = match address {
-            Address::HostPort(target) => (vec![target.clone()], target.to_string()),
+        match address {
+            Address::HostPort(target) => targets.push(target.clone()),
             Address::File(path) => {
                 // One address a line; a file that is not there yet is no address yet. It is as small and as near as
                 // tunnel.yaml: to read it takes less than to have another thread read it.
                 let text =
                     if path.is_file() { std::fs::read_to_string(path).unwrap_or_default() } else { String::new() };
                 let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-                (lines.filter_map(|line| line.parse().ok()).collect(), path.display().to_string())
-            }
-        };
-        for target in targets {
-            match network.resolve(target.host, target.port).await {
-                Ok(resolved) => found.extend(resolved),
-                Err(error) => problem = DialError::Resolve { address: source.clone(), error },
+                targets.extend(lines.filter_map(|line| line.parse::<HostPort>().ok()));
             }
         }
     }
-    let mut seen = std::collections::HashSet::new();
-    found.retain(|address| seen.insert(*address));
-    if found.is_empty() { Err(problem) } else { Ok(found) }
+    targets
 }
 
-/// A connection to the first of the peer's addresses that answers.
-pub(crate) async fn connect(network: &Arc<dyn Network>, addresses: &[Address]) -> Result<Box<dyn Stream>, DialError> {
-    let mut waiting = resolve(&**network, addresses).await?;
-    let race = async {
-        let mut racing = JoinSet::new();
-        let mut problem = DialError::NoAddress;
-        loop {
-            if let Some(address) = waiting.pop_front() {
+/// A connection to the first of the peer's addresses that answers. `largest`: no segment is to be longer.
+pub(crate) async fn connect(
+    network: &Arc<dyn Network>,
+    lookups: &Lookups,
+    addresses: &[Address],
+    largest: Option<u16>,
+) -> Result<Box<dyn Stream>, DialError> {
+    let targets = targets(addresses);
+    lookups.retain(|name| targets.contains(name));
+    let race = connect_to(network, lookups, &targets, largest);
+    timeout(CONNECT, race).await.unwrap_or(Err(DialError::ConnectTimedOut))
+}
+
+/// A connection to the first of the targets' addresses that answers, as soon as that can be: literal addresses and those
+/// that a name had last wait for no lookup for longer than a moment.
+pub(crate) async fn connect_to(
+    network: &Arc<dyn Network>,
+    lookups: &Lookups,
+    targets: &[HostPort],
+    largest: Option<u16>,
+) -> Result<Box<dyn Stream>, DialError> {
+    let mut race = Race::new(targets.iter().map(|target| lookups.find(network, target)).collect());
+    let mut racing = JoinSet::new();
+    loop {
+        let next = race.next_at();
+        tokio::select! {
+            // A dial that has an answer needs no other one.
+            biased;
+            Some(tried) = racing.join_next() => match tried {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err((address, error))) => race.on_failed(DialError::Connect { address, error }),
+                Err(_) => {}
+            },
+            Some((index, answer)) = race.lookups.next() => race.on_answer(index, answer),
+            () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
+                let Some(address) = race.take() else { continue };
                 let network = network.clone();
                 racing.spawn(async move {
-                    network.connect(address).await.map_err(|error| DialError::Connect { address, error })
+                    network.connect_with(address, largest).await.map_err(|error| (address, error))
                 });
             }
-            let patience = if waiting.is_empty() { CONNECT } else { NEXT_ADDRESS };
-            match timeout(patience, racing.join_next()).await {
-                Ok(Some(Ok(Ok(stream)))) => return Ok(stream),
-                Ok(Some(Ok(Err(error)))) => problem = error,
-                Ok(Some(Err(_))) | Err(_) => {}
-                Ok(None) => return Err(problem),
+            else => return Err(race.problem),
+        }
+    }
+}
+
+/// Which address is tried next, and when.
+struct Race {
+    /// Of each target, in their order of preference: what is known of it, and whether it is still looked up.
+    places: Vec<(HostPort, Vec<SocketAddr>, bool)>,
+    lookups: FuturesUnordered<BoxFuture<'static, (usize, io::Result<Vec<SocketAddr>>)>>,
+    tried: HashSet<SocketAddr>,
+    begun: Instant,
+    /// When the next one gets its turn, if none before has failed by then.
+    turn: Instant,
+    problem: DialError,
+}
+
+impl Race {
+    fn new(places: Vec<Place>) -> Self {
+        let lookups = FuturesUnordered::new();
+        let place = |(index, place): (usize, Place)| {
+            let asked = place.asking.is_some();
+            if let Some(asking) = place.asking {
+                lookups.push(Box::pin(async move { (index, asking.answer().await) }) as BoxFuture<'static, _>);
+            }
+            (place.target, place.addresses, asked)
+        };
+        let places = places.into_iter().enumerate().map(place).collect();
+        let now = Instant::now();
+        let problem = DialError::NoAddress;
+        Self { places, lookups, tried: HashSet::new(), begun: now, turn: now, problem }
+    }
+
+    /// The first address that was not tried, and whether a name that is preferred to it is still looked up.
+    fn first(&self) -> Option<(SocketAddr, bool)> {
+        let mut asked = false;
+        for (_, addresses, asking) in &self.places {
+            asked |= asking;
+            if let Some(address) = addresses.iter().find(|address| !self.tried.contains(address)) {
+                return Some((*address, asked));
             }
         }
-    };
-    timeout(CONNECT, race).await.unwrap_or(Err(DialError::ConnectTimedOut))
+        None
+    }
+
+    /// When there is something to try.
+    fn next_at(&self) -> Option<Instant> {
+        let (_, asked) = self.first()?;
+        // RFC 8305 section 3: a moment for the answer, then whatever is known.
+        Some(if asked { self.turn.max(self.begun + RESOLUTION_DELAY) } else { self.turn })
+    }
+
+    fn take(&mut self) -> Option<SocketAddr> {
+        let (address, _) = self.first()?;
+        self.tried.insert(address);
+        self.turn = Instant::now() + NEXT_ADDRESS;
+        Some(address)
+    }
+
+    fn on_failed(&mut self, problem: DialError) {
+        self.problem = problem;
+        self.turn = Instant::now();
+    }
+
+    fn on_answer(&mut self, index: usize, answer: io::Result<Vec<SocketAddr>>) {
+        let Some((target, addresses, asking)) = self.places.get_mut(index) else { return };
+        *asking = false;
+        match answer {
+            Ok(answer) => *addresses = answer,
+            Err(error) => {
+                // What is tried and fails says more.
+                if matches!(self.problem, DialError::NoAddress) {
+                    self.problem = DialError::Resolve { address: target.to_string(), error };
+                }
+            }
+        }
+    }
 }

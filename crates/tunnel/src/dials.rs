@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ferry_session::LinkKind;
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::dial::DialError;
 use crate::link::Link;
+use crate::segments::Size;
 
 /// A connect that is not answered by then waits for the kernel, which tries again ever less often.
 const CONNECTED: Duration = Duration::from_secs(1);
@@ -25,9 +26,27 @@ pub(crate) type Dialled = Result<Option<Link>, DialError>;
 /// What a dial says of itself while it is under way.
 #[derive(Default)]
 pub(crate) struct Progress {
-    pub(crate) connected: AtomicBool,
+    connected: AtomicBool,
+    /// How long its segments are, until it is answered or counted as not.
+    unanswered: Mutex<Option<Size>>,
     /// A session has its link already: nobody else can hope for it.
     pub(crate) taken: AtomicBool,
+}
+
+impl Progress {
+    pub(crate) fn on_connected(&self, size: Size) {
+        self.connected.store(true, Ordering::Relaxed);
+        *self.unanswered.lock().unwrap_or_else(PoisonError::into_inner) = Some(size);
+    }
+
+    pub(crate) fn on_answered(&self) {
+        self.take_unanswered();
+    }
+
+    /// What it uses, if it is connected and was neither answered nor counted.
+    pub(crate) fn take_unanswered(&self) -> Option<Size> {
+        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 #[derive(Default)]
@@ -83,6 +102,12 @@ impl Dials {
     /// One that was started after `since` is late: the peer does not answer now.
     pub(crate) fn unanswered_since(&self, since: Instant) -> bool {
         self.under_way.values().any(|dial| dial.started > since && dial.is_late())
+    }
+
+    /// Those that are connected, and late.
+    pub(crate) fn take_unanswered(&self) -> Vec<Size> {
+        let late = self.under_way.values().filter(|dial| dial.is_late());
+        late.filter_map(|dial| dial.progress.take_unanswered()).collect()
     }
 
     /// When the next one will be late.

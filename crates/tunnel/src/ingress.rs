@@ -1,7 +1,6 @@
 //! Links that wait for the peer's Hello, and what is done with it.
 
 use std::borrow::Cow;
-use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,6 +12,7 @@ use ferry_text::Foreign;
 use tokio::time::timeout;
 use tracing::debug;
 
+use crate::dial;
 use crate::driver::{Admitted, Driver, FIRST};
 use crate::link::{Link, LinkError};
 use crate::mailbox::Command;
@@ -28,6 +28,9 @@ const IDLE: Duration = Duration::from_secs(25 * 3600);
 
 /// Longest wait for the application's host to accept the connection.
 const FORWARD: Duration = Duration::from_secs(5);
+
+/// An Open that was not answered for this long may have been sent again: an opener does so after 2 s.
+const OPEN_AGAIN: Duration = Duration::from_secs(1);
 
 /// Links of one peer that may wait for its Hello.
 const MAX_WAITING: usize = 512;
@@ -199,7 +202,7 @@ impl Shared {
 
     /// Connects to the application, then starts the session.
     async fn serve(self: Arc<Self>, admitted: Admitted, hello: Hello<'static>, link: Link, forward: HostPort) {
-        let (peer, entry) = (&admitted.peer, &admitted.entry);
+        let peer = &admitted.peer;
         let local = match self.connect_local(&forward).await {
             Ok(local) => local,
             Err(error) => {
@@ -208,12 +211,7 @@ impl Shared {
                 let line = Line::warn(format!("session refused: {reason}"));
                 self.repeats.tell(kind, line.session(hello.session));
                 self.metrics.refused.get_or_create(&ByRefusal { reason: Refusal::Unreachable }).inc();
-                self.reject(peer, link, Refused::new(RejectCode::Unreachable, reason));
-                // Links that came meanwhile get the same answer by getting none: the opener was told.
-                drop(entry.mailbox.close());
-                let window = self.plan().config.resume.window;
-                self.sessions.remove(&entry.key, 0, hello.epoch <= FIRST, window);
-                return;
+                return self.refuse_opening(&admitted, &hello, link, &reason);
             }
         };
         let session = Session::acceptor(self.now(), &hello, self.settings(&admitted.lease));
@@ -222,21 +220,35 @@ impl Shared {
         driver.start();
     }
 
-    async fn connect_local(&self, forward: &HostPort) -> io::Result<Box<dyn Stream>> {
-        let connect = async {
-            let mut problem = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-            for address in self.network.resolve(forward.host.clone(), forward.port).await? {
-                match self.network.connect(address).await {
-                    Ok(mut stream) => {
-                        stream.reset_unless_ended();
-                        return Ok(stream);
-                    }
-                    Err(error) => problem = error,
-                }
+    /// Tells the opener over every link that it has sent the Open on: it reads the newest one only.
+    fn refuse_opening(self: &Arc<Self>, admitted: &Admitted, hello: &Hello<'_>, link: Link, reason: &str) {
+        let (peer, entry) = (&admitted.peer, &admitted.entry);
+        let mut last = hello.epoch;
+        let mut links = vec![link];
+        for command in entry.mailbox.close() {
+            if let Command::Attach(again, link) = command {
+                last = last.max(again.epoch);
+                links.push(*link);
             }
-            Err(problem)
+        }
+        let window = self.plan().config.resume.window;
+        // Where one Open was sent again another may be on its way: it must not connect to the application anew.
+        let forgotten = last <= FIRST && entry.opened.elapsed() < OPEN_AGAIN;
+        self.sessions.remove(&entry.key, 0, forgotten, window);
+        for link in links {
+            self.reject(peer, link, Refused::new(RejectCode::Unreachable, reason.to_owned()));
+        }
+    }
+
+    /// Connects to the application at the first of its addresses that answers.
+    async fn connect_local(&self, forward: &HostPort) -> Result<Box<dyn Stream>, String> {
+        let connect = dial::connect_to(&self.network, &self.forwards, std::slice::from_ref(forward), None);
+        let mut stream = match timeout(FORWARD, connect).await {
+            Ok(connected) => connected.map_err(|error| error.to_string())?,
+            Err(_) => return Err(format!("no connection within {FORWARD:?}")),
         };
-        timeout(FORWARD, connect).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        stream.reset_unless_ended();
+        Ok(stream)
     }
 
     fn reject(self: &Arc<Self>, peer: &Peer, link: Link, refused: Refused) {

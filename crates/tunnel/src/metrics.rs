@@ -175,6 +175,7 @@ pub(crate) struct Metrics {
     pub(crate) sessions: Family<ByEnd, Counter>,
     pub(crate) sessions_open: Family<ByEnd, Gauge>,
     pub(crate) sessions_detached: Gauge,
+    pub(crate) listeners_down: Gauge,
     pub(crate) sessions_ended: Family<ByEnding, Counter>,
     pub(crate) refused: Family<ByRefusal, Counter>,
     pub(crate) attaches_refused: Family<ByRejected, Counter>,
@@ -268,6 +269,11 @@ impl Metrics {
         registry.register("sessions", "Sessions begun", self.sessions.clone());
         registry.register("sessions_open", "Sessions alive now", self.sessions_open.clone());
         registry.register("sessions_detached", "Sessions without a link now", self.sessions_detached.clone());
+        registry.register(
+            "listeners_down",
+            "Addresses for applications that cannot be listened on now",
+            self.listeners_down.clone(),
+        );
         registry.register("sessions_ended", "Sessions ended", self.sessions_ended.clone());
         registry.register("connections_refused", "Application connections not carried", self.refused.clone());
         registry.register("attaches_refused", "Hellos of peers that were refused", self.attaches_refused.clone());

@@ -13,11 +13,13 @@ use tokio_util::sync::CancellationToken;
 use crate::dial::{self, DialError};
 use crate::dials::{Dialled, Progress};
 use crate::link::Link;
+use crate::lookup::Lookups;
 use crate::metrics::Role;
 use crate::path::RoundTrip;
 use crate::pool::{Need, Pool};
 use crate::ports::Ports;
 use crate::presence::Presence;
+use crate::segments::{Segments, Size};
 use crate::shared::Shared;
 use crate::tls::{Dialler, Established, TlsError};
 
@@ -44,6 +46,8 @@ pub(crate) struct Peer {
     pub(crate) withdrawn: CancellationToken,
     rotations: Semaphore,
     ports: Ports,
+    lookups: Lookups,
+    segments: Segments,
     /// The last dial worked, or a link of it is here.
     reachable: AtomicBool,
     /// Links that wait for the peer's Hello, by who offered them.
@@ -80,6 +84,8 @@ impl Peer {
             round_trip: RoundTrip::default(),
             rotations: Semaphore::new(MAX_ROTATIONS),
             ports: Ports::default(),
+            lookups: Lookups::default(),
+            segments: Segments::default(),
             reachable: AtomicBool::new(false),
             offered: AtomicUsize::new(0),
             sessions: AtomicUsize::new(0),
@@ -221,23 +227,41 @@ impl Peer {
         establish: impl AsyncFnOnce(Established) -> Result<T, DialError>,
     ) -> Result<T, DialError> {
         let terms = self.terms();
+        let size = self.segments.size(Instant::now());
         let dialled = async {
-            let stream = dial::connect(&shared.network, &terms.config.addresses).await?;
-            progress.connected.store(true, Ordering::Relaxed);
+            let (network, addresses) = (&shared.network, &terms.config.addresses);
+            let stream = dial::connect(network, &self.lookups, addresses, size.largest()).await?;
+            progress.on_connected(size);
             let handshake = async {
                 let established = terms.dialler.handshake(stream).await?;
+                progress.on_answered();
+                self.segments.on_answered(size);
                 self.round_trip.note(established.round_trip);
                 establish(established).await
             };
             timeout(dial::HANDSHAKE, handshake).await.unwrap_or(Err(DialError::HandshakeTimedOut))
         };
         let dialled = dialled.await;
+        if dialled.as_ref().err().is_some_and(DialError::is_silence) {
+            progress.take_unanswered().into_iter().for_each(|size| self.on_unanswered(size));
+        }
         self.ports.note(dialled.as_ref().err().is_some_and(DialError::is_exhaustion));
         match &dialled {
             Ok(_) => shared.metrics.link_made(Role::Dialler),
             Err(error) => shared.metrics.link_failed(Role::Dialler, error.failure()),
         }
         dialled
+    }
+
+    /// A dial has connected, and its first long packet gets no answer.
+    pub(crate) fn on_unanswered(&self, size: Size) {
+        if let Some(limit) = self.segments.on_unanswered(size, Instant::now()) {
+            tracing::warn!(
+                peer = %self.name,
+                "connections are made, but the first large packet gets no answer; is there a smaller MTU on the path, and no \
+                 ICMP that tells? Next with segments of {limit} bytes at most"
+            );
+        }
     }
 
     pub(crate) fn on_dialled(&self) {
@@ -248,7 +272,10 @@ impl Peer {
     }
 
     pub(crate) fn on_dial_failed(&self, error: &DialError) {
-        let text = error.to_string();
+        let mut text = error.to_string();
+        if error.is_silence() && self.segments.is_suspect() {
+            text += "; the first large packet got no answer: a smaller MTU on the path without ICMP?";
+        }
         let before = self.problem.lock().unwrap_or_else(PoisonError::into_inner).replace(text.clone());
         // One line for each new problem, not for each try.
         if self.reachable.swap(false, Ordering::Relaxed) || before.as_deref() != Some(&text) {

@@ -75,6 +75,7 @@ impl Refill {
         self.demand.on_taken(Instant::now(), self.peer.pool.take_asked());
         let (own, later) = self.own_links(every);
         let wanted = [own, self.offered_links(every)];
+        self.dials.take_unanswered().into_iter().for_each(|size| self.peer.on_unanswered(size));
         if self.next_probe.is_none() && self.dials.unanswered_since(self.answered) {
             (self.next_probe, self.retry) = (Some(Instant::now()), PROBE);
         }

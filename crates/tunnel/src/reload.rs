@@ -5,19 +5,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferry_config::{Egress, Loaded, Report, Watch};
-use tokio::sync::{Mutex, Notify};
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use ferry_config::{Loaded, Report, Watch};
+use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
 use crate::mailbox::Command;
-use crate::net::Listener;
 use crate::peer::Peer;
 use crate::plan::Plan;
+use crate::refill;
 use crate::shared::Shared;
 use crate::tls::TlsError;
-use crate::{egress, refill};
 
 /// How often the file is looked at: a projected ConfigMap changes by a symlink swap, which is easier to see by
 /// looking than by being told.
@@ -28,45 +25,6 @@ const SETTLE_DELAY: Duration = Duration::from_millis(250);
 
 /// Looks that have to agree before all peers, or all services, are withdrawn.
 const LOOKS_BEFORE_WITHDRAWAL: u32 = 3;
-
-/// Listeners for applications, by what the configuration says of them.
-#[derive(Default)]
-pub(crate) struct Egresses(Mutex<Vec<(Egress, Serving)>>);
-
-struct Serving {
-    withdrawn: CancellationToken,
-    task: JoinHandle<()>,
-}
-
-impl Egresses {
-    /// Serves another egress.
-    pub(crate) async fn serve(&self, shared: &Arc<Shared>, entry: Egress, listener: Box<dyn Listener>) {
-        let withdrawn = CancellationToken::new();
-        let (peer, service) = (entry.peer.clone(), entry.service.clone());
-        let listen = egress::listen(shared.clone(), listener, peer, service, withdrawn.clone());
-        let task = shared.tasks.spawn_on(listen, shared.workers.place().handle());
-        self.0.lock().await.push((entry, Serving { withdrawn, task }));
-    }
-
-    /// Stops what the configuration no longer has and starts what is new. Sessions are not touched.
-    async fn update(&self, shared: &Arc<Shared>, wanted: &[Egress]) {
-        let mut serving = std::mem::take(&mut *self.0.lock().await);
-        let (kept, gone): (Vec<_>, Vec<_>) = serving.drain(..).partition(|(entry, _)| wanted.contains(entry));
-        for (_, gone) in gone {
-            gone.withdrawn.cancel();
-            // The address is free once the listener is dropped. A task that panicked has dropped it too.
-            let _ = gone.task.await;
-        }
-        let new: Vec<_> = wanted.iter().filter(|entry| kept.iter().all(|(kept, _)| kept != *entry)).cloned().collect();
-        *self.0.lock().await = kept;
-        for entry in new {
-            match shared.network.bind(entry.listen).await {
-                Ok(listener) => self.serve(shared, entry, listener).await,
-                Err(error) => error!("egress {} is not served: {error}", entry.listen),
-            }
-        }
-    }
-}
 
 impl Shared {
     /// Puts `config` in force without touching sessions, except those whose peer or right was withdrawn.

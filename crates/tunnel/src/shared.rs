@@ -13,15 +13,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accept::Lobby;
+use crate::egresses::Egresses;
 use crate::files::Budget;
 use crate::idle::IdleLinks;
 use crate::link::{Link, LinkError, Told};
+use crate::lookup::Lookups;
 use crate::memoir::Memoir;
 use crate::memory::{Lease, Memory};
 use crate::metrics::Metrics;
 use crate::net::Network;
 use crate::plan::Plan;
-use crate::reload::Egresses;
 use crate::repeats::Repeats;
 use crate::rotation;
 use crate::sessions::Sessions;
@@ -50,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) memory: Arc<Memory>,
     pub(crate) egresses: Egresses,
+    /// Of applications that are connected to.
+    pub(crate) forwards: Lookups,
     pub(crate) rotations: rotation::Budget,
     /// No new sessions: this end is going.
     pub(crate) draining: CancellationToken,
@@ -83,6 +86,7 @@ impl Shared {
             metrics: Metrics::default(),
             memory,
             egresses: Egresses::default(),
+            forwards: Lookups::default(),
             rotations,
             draining: CancellationToken::new(),
             stop: CancellationToken::new(),

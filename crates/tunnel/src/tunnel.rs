@@ -226,7 +226,7 @@ impl Listeners {
     async fn serve(self, shared: &Arc<Shared>) -> JoinSet<Result<(), TunnelError>> {
         let mut services = JoinSet::new();
         for (listener, entry) in self.egress {
-            shared.egresses.serve(shared, entry, listener).await;
+            shared.egresses.serve(shared, entry, Ok(listener));
         }
         shared.tasks.spawn(memoir::keep_claiming(shared.clone()));
         if let Some(listener) = self.peers {

@@ -2,6 +2,7 @@
 
 mod server;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
+use crate::egresses::Unbound;
 use crate::shared::Shared;
 
 /// How long a worker may take to get to a task. Probes of the bundle wait for 2 s.
@@ -40,8 +42,26 @@ struct Status {
     name: String,
     instance: String,
     draining: bool,
+    /// Listeners for applications that are not up.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unbound: Vec<UnboundStatus>,
     peers: Vec<PeerStatus>,
     sessions: Vec<SessionStatus>,
+}
+
+#[derive(Serialize)]
+struct UnboundStatus {
+    listen: SocketAddr,
+    peer: String,
+    service: String,
+    problem: String,
+}
+
+impl UnboundStatus {
+    fn of(unbound: Unbound) -> Self {
+        let Unbound { entry, problem } = unbound;
+        Self { listen: entry.listen, peer: entry.peer.to_string(), service: entry.service.to_string(), problem }
+    }
 }
 
 #[derive(Serialize)]
@@ -99,11 +119,14 @@ async fn livez(State(admin): State<Admin>) -> Response {
     }
 }
 
-/// Local: the listeners are up before this answers at all. Only `?peers=1` asks about peers.
+/// Local: whether the tunnel's own listeners are up. Only `?peers=1` asks about peers.
 async fn readyz(State(admin): State<Admin>, Query(query): Query<Ready>) -> Response {
     let refuse = |reason: String| (StatusCode::SERVICE_UNAVAILABLE, reason + "\n").into_response();
     if admin.shared.draining.is_cancelled() {
         return refuse("draining".to_owned());
+    }
+    if let Some(Unbound { entry, problem }) = admin.shared.egresses.unbound().first() {
+        return refuse(format!("egress {} is not served: {problem}", entry.listen));
     }
     if query.peers == Some(1) {
         let plan = admin.shared.plan();
@@ -127,6 +150,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     let metrics = &admin.shared.metrics;
     metrics.links_warm.set(gauge(warm as u64));
     metrics.unauthenticated.set(gauge(admin.shared.lobby.taken() as u64));
+    metrics.listeners_down.set(gauge(admin.shared.egresses.unbound().len() as u64));
     let sessions = admin.shared.sessions.list(usize::MAX);
     let ages = sessions.iter().filter_map(|entry| Some(entry.link()?.1.established.elapsed().as_secs_f64()));
     metrics.oldest_key.set(ages.fold(0.0, f64::max));
@@ -178,6 +202,7 @@ async fn status(State(admin): State<Admin>) -> Json<Status> {
         }
     });
     Json(Status {
+        unbound: shared.egresses.unbound().into_iter().map(UnboundStatus::of).collect(),
         name: plan.config.name.to_string(),
         instance: shared.instance.to_string(),
         draining: shared.draining.is_cancelled(),

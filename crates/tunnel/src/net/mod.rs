@@ -78,6 +78,12 @@ pub trait Network: Send + Sync + 'static {
     /// A connection to `addr`.
     fn connect(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Stream>>>;
 
+    /// A connection to `addr` whose segments are no longer than `largest` bytes, both ways.
+    fn connect_with(&self, addr: SocketAddr, largest: Option<u16>) -> BoxFuture<'_, io::Result<Box<dyn Stream>>> {
+        let _ = largest;
+        self.connect(addr)
+    }
+
     /// A listener on `addr`; port 0 is any free one.
     fn bind(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>>;
 }

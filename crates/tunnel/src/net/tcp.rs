@@ -66,8 +66,12 @@ impl Network for Tcp {
     }
 
     fn connect(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Stream>>> {
+        self.connect_with(addr, None)
+    }
+
+    fn connect_with(&self, addr: SocketAddr, largest: Option<u16>) -> BoxFuture<'_, io::Result<Box<dyn Stream>>> {
         Box::pin(async move {
-            let stream = start_connect(addr)?;
+            let stream = start_connect(addr, largest)?;
             stream.writable().await?;
             let was_reset = match stream.take_error()? {
                 None => false,
@@ -88,10 +92,15 @@ impl Network for Tcp {
 const RESET_AFTER_CONNECT: [io::ErrorKind; 2] = [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
 
 /// A connection that is being made. It is made, or has failed, once it is writable.
-fn start_connect(addr: SocketAddr) -> io::Result<TcpStream> {
+fn start_connect(addr: SocketAddr, largest: Option<u16>) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     prepare(SockRef::from(&socket))?;
+    #[cfg(unix)]
+    if let Some(largest) = largest {
+        // Before it connects: the other end is told to keep to it, too.
+        socket.set_tcp_mss(largest.into())?;
+    }
     match socket.connect(&addr.into()) {
         Err(error) if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => Err(error),
         _ => TcpStream::from_std(socket.into()),

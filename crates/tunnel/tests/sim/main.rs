@@ -7,6 +7,7 @@ mod flow;
 mod heal;
 mod hearsay;
 mod lives;
+mod names;
 mod net;
 mod path;
 mod pipe;

@@ -37,6 +37,14 @@ pub enum Heal {
     Silent,
 }
 
+/// What becomes of lookups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameService {
+    Answers,
+    Fails,
+    Hangs,
+}
+
 /// How dialling went, over the path.
 #[derive(Clone, Debug, Default)]
 pub struct Dials {
@@ -53,7 +61,8 @@ pub struct Net(Arc<Mutex<State>>);
 
 struct State {
     listeners: BTreeMap<SocketAddr, mpsc::UnboundedSender<End>>,
-    names: BTreeMap<String, IpAddr>,
+    names: BTreeMap<String, Vec<IpAddr>>,
+    name_service: NameService,
     /// Which host is behind an address.
     doors: BTreeMap<IpAddr, IpAddr>,
     line: Line,
@@ -69,6 +78,7 @@ impl Net {
         Self(Arc::new(Mutex::new(State {
             listeners: BTreeMap::new(),
             names: BTreeMap::new(),
+            name_service: NameService::Answers,
             doors: BTreeMap::new(),
             line,
             open: true,
@@ -90,8 +100,17 @@ impl Net {
     /// From now on `name` is `address`, which leads to `host`.
     pub fn point(&self, name: &str, address: IpAddr, host: IpAddr) {
         let mut state = self.state();
-        state.names.insert(name.to_owned(), address);
+        state.names.insert(name.to_owned(), vec![address]);
         state.doors.insert(address, host);
+    }
+
+    /// From now on `name` stands for these, in this order.
+    pub fn resolve_to(&self, name: &str, addresses: &[IpAddr]) {
+        self.state().names.insert(name.to_owned(), addresses.to_vec());
+    }
+
+    pub fn set_name_service(&self, name_service: NameService) {
+        self.state().name_service = name_service;
     }
 
     /// The address leads nowhere any more.
@@ -285,9 +304,20 @@ impl Listener for Listening {
 impl Network for Host {
     fn resolve(&self, host: String, port: u16) -> BoxFuture<'_, io::Result<Vec<SocketAddr>>> {
         Box::pin(async move {
-            let known = host.parse().ok().or_else(|| self.net.state().names.get(&host).copied());
-            let ip: IpAddr = known.ok_or_else(|| io::Error::new(ErrorKind::NotFound, "no such name"))?;
-            Ok(vec![SocketAddr::new(ip, port)])
+            if let Ok(ip) = host.parse() {
+                return Ok(vec![SocketAddr::new(ip, port)]);
+            }
+            let (service, known) = {
+                let state = self.net.state();
+                (state.name_service, state.names.get(&host).cloned())
+            };
+            match service {
+                NameService::Answers => {}
+                NameService::Fails => return Err(io::Error::other("the name service does not answer")),
+                NameService::Hangs => std::future::pending().await,
+            }
+            let known = known.ok_or_else(|| io::Error::new(ErrorKind::NotFound, "no such name"))?;
+            Ok(known.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
         })
     }
 

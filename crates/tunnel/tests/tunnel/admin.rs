@@ -114,6 +114,7 @@ const METRICS: [(&str, &str); 19] = [
     ("ferry_links_open", "gauge"),
     ("ferry_links_unauthenticated", "gauge"),
     ("ferry_links_warm", "gauge"),
+    ("ferry_listeners_down", "gauge"),
     ("ferry_log_lines_lost", "counter"),
     ("ferry_memory_lent_bytes", "gauge"),
     ("ferry_oldest_key_seconds", "gauge"),

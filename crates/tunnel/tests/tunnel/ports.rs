@@ -4,7 +4,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::pair::{Pair, echo, get};
-use crate::watch::reaches;
+use crate::watch::shows;
 
 /// `TIME_WAIT` in /proc/net/tcp.
 const TIME_WAIT: &str = "06";
@@ -33,7 +33,7 @@ async fn short_sessions_leave_none_of_the_diallers_ports_waiting() {
         assert_eq!(answer, b"hello");
     }
     let admin = pair.near.addresses().admin.unwrap();
-    reaches(admin, "ferry_sessions_open{side=\"opener\"}", 0).await;
+    shows(admin, "ferry_sessions_open{side=\"opener\"}", &[]).await;
     // A port of the accepting end's is of no concern: it has the same one for all.
     while waiting(links)[1] < SESSIONS {
         tokio::task::yield_now().await;

@@ -6,8 +6,10 @@ use ferry_config::Identity;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::pair::{Pair, Site, echo, near_config};
+use crate::pair::{Pair, Site, echo, near_config, status};
+use crate::scene::exchange;
 use crate::survive::Checked;
+use crate::watch::{answers, reaches, shows};
 
 fn site_with_keys(site: &Site, keys: &[String]) -> String {
     format!("peers: [{{name: {}, keys: [{}]}}]\n", site.name, keys.join(", "))
@@ -116,4 +118,25 @@ async fn a_file_that_cannot_be_used_changes_nothing_and_the_next_one_is_taken() 
     second.read_exact(&mut [0; 1]).await.unwrap();
     app.write_all(b"y").await.unwrap();
     app.read_exact(&mut [0; 1]).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_egress_whose_address_is_taken_is_shown_and_served_as_soon_as_it_is_free() {
+    let pair = Pair::start(echo().await).await;
+    let admin = pair.near.addresses().admin.unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap();
+    let mut config = pair.near_site.configure(&near_config(&pair.far_site, pair.far.addresses().listen.unwrap(), ""));
+    let mut another = config.egress[0].clone();
+    another.listen = listen;
+    config.egress.push(another);
+    pair.near.reload(config).await.unwrap();
+    reaches(admin, "ferry_listeners_down", 1).await;
+    let shown = answers(admin, "/readyz", 503).await;
+    assert!(shown.starts_with(&format!("egress {listen} is not served: ")), "{shown}");
+    assert_eq!(status(admin).await["unbound"][0]["listen"], listen.to_string());
+    drop(taken);
+    shows(admin, "ferry_listeners_down", &[]).await;
+    answers(admin, "/readyz", 200).await;
+    exchange(&mut TcpStream::connect(listen).await.unwrap()).await;
 }
