@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::driver::{Admitted, Driver};
 use crate::metrics::{ByRefusal, Refusal};
 use crate::net::{Listener, Stream};
+use crate::order::Series;
 use crate::repeats::{Kind, Line};
 use crate::sessions::{Added, Entry, Key};
 use crate::shared::Shared;
@@ -29,6 +30,7 @@ pub(crate) async fn listen(
 ) {
     // At a worker, so that a session which stays there wakes nobody else.
     let mut listener = listener.settle();
+    let mut series = Series::new();
     loop {
         let accepted = tokio::select! {
             () = shared.draining.cancelled() => return,
@@ -39,8 +41,9 @@ pub(crate) async fn listen(
             Ok((mut local, _)) => {
                 local.reset_unless_ended();
                 let (peer, service, place) = (peer.clone(), service.clone(), shared.workers.place());
+                let id = next_id(&mut series);
                 let (opening, worker) = (shared.clone(), place.handle().clone());
-                let open = async move { opening.open_session(place, local.settle(), &peer, &service).await };
+                let open = async move { opening.open_session(place, local.settle(), id, &peer, &service).await };
                 shared.spawn_session_at(&worker, open);
             }
             Err(error) => {
@@ -51,12 +54,24 @@ pub(crate) async fn listen(
     }
 }
 
+/// The id of a session whose application has connected now. Without random numbers for a series it is tried again.
+fn next_id(series: &mut Result<Series, getrandom::Error>) -> Result<SessionId, getrandom::Error> {
+    if series.is_err() {
+        *series = Series::new();
+    }
+    match series {
+        Ok(series) => series.next(),
+        Err(error) => Err(*error),
+    }
+}
+
 impl Shared {
     /// Carries one application's connection, or resets it and says why.
     async fn open_session(
         self: Arc<Self>,
         place: Place,
         mut local: Box<dyn Stream>,
+        id: Result<SessionId, getrandom::Error>,
         peer: &Name,
         service: &ServiceName,
     ) {
@@ -66,11 +81,10 @@ impl Shared {
             let Some(peer) = plan.peers.get(peer).cloned() else {
                 break 'refused (Refusal::Service, "the peer is not configured any more".to_owned());
             };
-            let mut id = [0; 16];
-            if let Err(error) = getrandom::fill(&mut id) {
-                break 'refused (Refusal::Limit, format!("no random numbers: {error}"));
-            }
-            let id = SessionId(id);
+            let id = match id {
+                Ok(id) => id,
+                Err(error) => break 'refused (Refusal::Limit, format!("no random numbers: {error}")),
+            };
             let entry =
                 Arc::new(Entry::new(Key { peer: peer.name.clone(), side: Side::Opener, id }, service.as_str(), None));
             if self.sessions.add(entry.clone()) != Added::New {

@@ -32,6 +32,9 @@ const FORWARD: Duration = Duration::from_secs(5);
 /// An Open that was not answered for this long may have been sent again: an opener does so after 2 s.
 const OPEN_AGAIN: Duration = Duration::from_secs(1);
 
+/// An application that has not accepted a connection by then holds up no other session.
+const CONNECTED_AT_ONCE_TIMEOUT: Duration = Duration::from_millis(10);
+
 /// Links of one peer that may wait for its Hello.
 const MAX_WAITING: usize = 512;
 
@@ -203,7 +206,17 @@ impl Shared {
     /// Connects to the application, then starts the session.
     async fn serve(self: Arc<Self>, admitted: Admitted, hello: Hello<'static>, link: Link, forward: HostPort) {
         let peer = &admitted.peer;
-        let local = match self.connect_local(&forward).await {
+        let turn = peer.arrivals.turn(hello.session).await;
+        let connected = self.connect_local(&forward);
+        tokio::pin!(connected);
+        // Whoever is next waits for an application that accepts at once, and for no other.
+        let at_once = timeout(CONNECTED_AT_ONCE_TIMEOUT, &mut connected).await;
+        drop(turn);
+        let connected = match at_once {
+            Ok(connected) => connected,
+            Err(_) => connected.await,
+        };
+        let local = match connected {
             Ok(local) => local,
             Err(error) => {
                 let reason = format!("the application at {forward} cannot be reached: {error}");

@@ -25,6 +25,7 @@ mod memoir;
 mod memory;
 mod metrics;
 pub mod net;
+mod order;
 mod path;
 mod peer;
 mod plan;

@@ -15,6 +15,7 @@ use crate::dials::{Dialled, Progress};
 use crate::link::Link;
 use crate::lookup::Lookups;
 use crate::metrics::Role;
+use crate::order::Arrivals;
 use crate::path::RoundTrip;
 use crate::pool::{Need, Pool};
 use crate::ports::Ports;
@@ -48,6 +49,8 @@ pub(crate) struct Peer {
     ports: Ports,
     lookups: Lookups,
     segments: Segments,
+    /// Which of the sessions that it opens are next.
+    pub(crate) arrivals: Arrivals,
     /// The last dial worked, or a link of it is here.
     reachable: AtomicBool,
     /// Links that wait for the peer's Hello, by who offered them.
@@ -86,6 +89,7 @@ impl Peer {
             ports: Ports::default(),
             lookups: Lookups::default(),
             segments: Segments::default(),
+            arrivals: Arrivals::default(),
             reachable: AtomicBool::new(false),
             offered: AtomicUsize::new(0),
             sessions: AtomicUsize::new(0),

@@ -353,24 +353,23 @@ mod tests {
     }
 
     /// A connection of ours, and the other end of it.
-    async fn connection() -> (Box<dyn Stream>, TcpStream) {
-        let other = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.expect("a listener");
-        let connecting = Tcp.connect(other.local_addr().expect("an address"));
+    async fn connection() -> io::Result<(Box<dyn Stream>, TcpStream)> {
+        let other = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
+        let connecting = Tcp.connect(other.local_addr()?);
         let (ours, accepted) = tokio::join!(connecting, other.accept());
-        (ours.expect("a connection"), accepted.expect("a connection").0)
+        Ok((ours?, accepted?.0))
     }
 
-    async fn write(stream: &mut dyn Stream, bytes: &[u8]) {
-        let written = std::future::poll_fn(|cx| stream.poll_write(cx, &[IoSlice::new(bytes)])).await;
-        assert_eq!(written.expect("room"), bytes.len());
+    async fn write(stream: &mut dyn Stream, bytes: &[u8]) -> io::Result<usize> {
+        std::future::poll_fn(|cx| stream.poll_write(cx, &[IoSlice::new(bytes)])).await
     }
 
     #[tokio::test]
     async fn what_is_not_ended_in_order_is_reset() {
         use tokio::io::AsyncReadExt;
-        let (mut ours, mut other) = connection().await;
+        let (mut ours, mut other) = connection().await.expect("a connection");
         ours.reset_unless_ended();
-        write(&mut *ours, b"half of it").await;
+        write(&mut *ours, b"half of it").await.expect("room");
         drop(ours.settle());
         let error = other.read_to_end(&mut Vec::new()).await.expect_err("no proper end");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
@@ -379,10 +378,10 @@ mod tests {
     #[tokio::test]
     async fn what_is_ended_in_order_arrives_whole() {
         use tokio::io::AsyncReadExt;
-        let (mut ours, mut other) = connection().await;
+        let (mut ours, mut other) = connection().await.expect("a connection");
         ours.reset_unless_ended();
         let sent = vec![7; 100_000];
-        write(&mut *ours, &sent).await;
+        assert_eq!(write(&mut *ours, &sent).await.expect("room"), sent.len());
         std::future::poll_fn(|cx| ours.poll_shutdown(cx)).await.expect("ended");
         drop(ours);
         let mut received = Vec::new();
