@@ -220,7 +220,7 @@ impl Shared {
             Ok(local) => local,
             Err(error) => {
                 let reason = format!("the application at {forward} cannot be reached: {error}");
-                let kind = Kind::new(Refusal::Unreachable.as_str()).peer(&peer.name).service(&entry.service);
+                let kind = Kind::new(Refusal::Unreachable.as_str()).peer(&peer.name).service(&admitted.entry.service);
                 let line = Line::warn(format!("session refused: {reason}"));
                 self.repeats.tell(kind, line.session(hello.session));
                 self.metrics.refused.get_or_create(&ByRefusal { reason: Refusal::Unreachable }).inc();

@@ -185,7 +185,7 @@ impl Peer {
         let _permit = self.rotations.acquire().await;
         let establish = async |established| {
             let mut link = shared.establish(established, Some(LinkKind::Own)).await?;
-            link.hold(self.ports.hold());
+            link.hold_port(self.ports.hold());
             Ok(link)
         };
         self.attempt(shared, &Progress::default(), establish).await
@@ -209,12 +209,12 @@ impl Peer {
             let early = if kind == LinkKind::Own { self.pool.claim_early() } else { None };
             let Some(session) = early else {
                 let mut link = shared.establish(established, Some(kind)).await?;
-                link.hold(self.ports.hold());
+                link.hold_port(self.ports.hold());
                 return Ok(Some(link));
             };
             progress.taken.store(true, Ordering::Relaxed);
             let (mut link, told) = shared.establish_early(established)?;
-            link.hold(self.ports.hold());
+            link.hold_port(self.ports.hold());
             // If it waits no more, the link is dropped and nothing told.
             let _ = session.send(link);
             told.await.map_err(|_| DialError::GivenUp)??;

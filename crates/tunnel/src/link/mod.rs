@@ -219,7 +219,7 @@ impl Link {
 
     /// The link holds its port for as long as it lives, and no longer: what is let go of without a word leaves nothing on
     /// its way that anybody waits for.
-    pub(crate) fn hold(&mut self, port: HeldPort) {
+    pub(crate) fn hold_port(&mut self, port: HeldPort) {
         self.stream.reset_unless_ended();
         self.port = Some(port);
     }

@@ -104,7 +104,7 @@ async fn other_paths_and_queries_are_refused() {
 // --- metrics ---------------------------------------------------------------------------------------------------------
 
 /// Name and type of every metric: one that is added is added here, and to the operator's documentation.
-const METRICS: [(&str, &str); 19] = [
+const METRICS: [(&str, &str); 20] = [
     ("ferry_application_bytes", "counter"),
     ("ferry_attaches_refused", "counter"),
     ("ferry_connections_refused", "counter"),
