@@ -22,7 +22,7 @@ import urllib.request
 
 SIX_BYTES = b"\x16\x03\x01\x00\x01\x01"
 RESUME_LIMIT, SESSION_LIMIT = 2.0, 1.0
-FAR_FILES = 4096
+FILES = 4096
 
 
 def flood(port, rate):
@@ -77,7 +77,7 @@ class Relay:
                 writer.write(piece)
                 await writer.drain()
             writer.write_eof()
-        except (OSError, RuntimeError):
+        except (OSError, RuntimeError, asyncio.CancelledError):
             writer.transport.abort()
 
     def cut(self):
@@ -95,8 +95,11 @@ def free_port():
 
 
 async def echo(reader, writer):
-    while piece := await reader.read(4096):
-        writer.write(piece)
+    try:
+        while piece := await reader.read(4096):
+            writer.write(piece)
+    except (OSError, asyncio.CancelledError):
+        pass
     writer.close()
 
 
@@ -149,7 +152,7 @@ egress: [{{listen: "127.0.0.1:{egress}", peer: b/far, service: echo}}]
             with open(f"{directory}/{end}.yaml", "w") as file:
                 file.write(text)
             with open(f"{directory}/{end}.log", "w") as log:
-                running.append(start(ferry, f"{directory}/{end}.yaml", log, FAR_FILES))
+                running.append(start(ferry, f"{directory}/{end}.yaml", log, FILES))
         for _ in range(100):
             try:
                 _, live = await open_session(egress, 5)
@@ -158,6 +161,8 @@ egress: [{{listen: "127.0.0.1:{egress}", peer: b/far, service: echo}}]
                 await asyncio.sleep(0.1)
         flooding = os.fork()
         if flooding == 0:
+            # What it holds of the parent's connections could not be cut.
+            os.closerange(3, 65536)
             flood(links, rate)
         try:
             return await watch(relay, live, egress, admin, seconds)
@@ -216,7 +221,7 @@ def main():
         resumes, sessions, held = asyncio.run(measure(ferry, seconds, rate, directory))
         logs = {end: open(f"{directory}/{end}.log").read() for end in ["near", "far"]}
     files = sum(log.count("Too many open files") for log in logs.values())
-    print(f"{rate} strangers a second for {seconds} s; {FAR_FILES} files")
+    print(f"{rate} strangers a second for {seconds} s; {FILES} files")
     print("resumes, s:", ", ".join(f"{took:.2f}" for took in resumes))
     print(f"{len(sessions)} new sessions, s: median {sorted(sessions)[len(sessions) // 2]:.3f}, most {max(sessions):.3f}")
     print(f"unauthenticated at once: most {max(held)}; admin endpoint silent {held.count(-1)} times")
