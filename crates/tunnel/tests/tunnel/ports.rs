@@ -24,6 +24,8 @@ async fn short_sessions_leave_none_of_the_diallers_ports_waiting() {
     const SESSIONS: usize = 40;
     let pair = Pair::start(echo().await).await;
     let links = pair.far.addresses().listen.unwrap().port();
+    // The table is the machine's: another test's client may have had the port that the far tunnel has now.
+    let [others, _] = waiting(links);
     for _ in 0..SESSIONS {
         let mut app = pair.connect().await;
         app.write_all(b"hello").await.unwrap();
@@ -39,5 +41,5 @@ async fn short_sessions_leave_none_of_the_diallers_ports_waiting() {
         tokio::task::yield_now().await;
         get(admin, "/livez").await;
     }
-    assert_eq!(waiting(links)[0], 0);
+    assert!(waiting(links)[0] <= others, "{} ports wait, and {others} did before", waiting(links)[0]);
 }
