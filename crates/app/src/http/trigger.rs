@@ -22,6 +22,8 @@ use crate::message::MessageId;
 use crate::outbox::{Accepted, GivenKey, Verdict};
 use crate::payload::{MAX_PAYLOAD_BYTES, Payload, PayloadError};
 
+/// How long a client may pause within a body: it may hold room that others wait for.
+const PAUSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client may take for a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much of a body that is too large is read before it is refused. Most clients only look for an answer once they
@@ -42,7 +44,7 @@ pub(super) async fn trigger(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let body = timeout(BODY_TIMEOUT, read(body)).await.map_err(|_| too_slow(&client))??;
+    let body = timeout(BODY_TIMEOUT, read(body, &client)).await.map_err(|_| too_slow(&client))??;
     let Query(query) = query.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
     let wait = query.wait.as_deref().map(parse_wait).transpose()?;
     if !is_json(&headers) {
@@ -123,10 +125,16 @@ pub(super) fn parse_payload(text: impl Into<Vec<u8>>) -> Result<Payload, ApiErro
     })
 }
 
-async fn read(body: Body) -> Result<Vec<u8>, ApiError> {
+async fn read(body: Body, client: &Client) -> Result<Vec<u8>, ApiError> {
     let mut stream = body.into_data_stream();
     let (mut bytes, mut length) = (Vec::new(), 0);
-    while let Some(chunk) = stream.next().await {
+    loop {
+        let chunk = match timeout(PAUSE_TIMEOUT, stream.next()).await {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => break,
+            Err(_) if client.meter.waits() => continue,
+            Err(_) => return Err(too_slow(client)),
+        };
         let chunk = chunk.map_err(|error| ApiError::bad_request(format!("the body ended early: {error}")))?;
         length += chunk.len();
         if length > BODY_DISCARD_MAX {
@@ -145,7 +153,7 @@ fn too_slow(client: &Client) -> ApiError {
         let busy = "too many large triggers are under way; try again";
         return ApiError::new(StatusCode::SERVICE_UNAVAILABLE, busy.into());
     }
-    ApiError::new(StatusCode::REQUEST_TIMEOUT, format!("the body took longer than {BODY_TIMEOUT:?}"))
+    ApiError::new(StatusCode::REQUEST_TIMEOUT, format!("the body took longer than {BODY_TIMEOUT:?}, or paused for longer than {PAUSE_TIMEOUT:?}"))
 }
 
 fn too_large() -> ApiError {

@@ -10,6 +10,8 @@ mod failing_disk;
 mod hook_log;
 mod keys;
 mod readme;
+#[cfg(target_os = "linux")]
+mod memory;
 mod roles;
 mod streaming;
 mod support;
