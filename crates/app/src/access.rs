@@ -17,13 +17,13 @@ use crate::token::Token;
 /// Who may use a web-app.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
-    /// What clients have to present to trigger and to read; `None`: whoever reaches the port may, if their `Host` is known.
+    /// The bearer token that clients must send. Without one, anybody who reaches the port is let in if `Host` is acceptable.
     pub token: Option<Token>,
-    /// Names by which clients may call a web-app without a token, besides those of loopback and its address.
+    /// Accepted in `Host` in addition to loopback and the web-app's own address, if there is no token.
     pub hosts: Hosts,
-    /// The system's number of the user that the tunnel beside the web-app runs as; `None`: the user that this process has.
+    /// User id of the local tunnel; by default that of this process.
     pub tunnel_user: Option<u32>,
-    /// What an initiator presents to the terminator's `/ws`, if that asks for a token.
+    /// Token that an initiator sends to the terminator's `/ws`.
     pub peer_token: Option<Token>,
 }
 
@@ -34,7 +34,7 @@ impl Access {
     }
 }
 
-/// Lets in who presents the token, where one is asked for. Probes and metrics have no use for it.
+/// Requires the token, if there is one. Not used for probes and metrics.
 pub(crate) async fn by_token(State(app): State<Arc<App>>, request: Request, next: Next) -> Result<Response, ApiError> {
     match app.access.presents_token(request.headers()) {
         Some(false) => Err(no_token()),
@@ -49,7 +49,7 @@ fn no_token() -> ApiError {
     )
 }
 
-/// Where no token is asked for: answers nobody but who calls this endpoint by a name that no web page can have.
+/// Without a token, refuses requests that may come from a web page.
 pub(crate) async fn by_host(
     State(app): State<Arc<App>>,
     Extension(client): Extension<Client>,
@@ -69,8 +69,8 @@ pub(crate) async fn by_host(
     Ok(next.run(request).await)
 }
 
-/// `/ws` is for the tunnel beside this web-app. It connects over loopback, forwards for nobody, is no browser, and is run by the
-/// expected user; or it has the token.
+/// Admits to `/ws` only the local tunnel: over loopback, not forwarded, not from a browser, and owned by the expected user or
+/// holding the token.
 pub(crate) async fn by_the_tunnel(access: &Access, client: &Client, headers: &HeaderMap) -> Result<(), ApiError> {
     let forbidden = |why: String| {
         let what =
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(judge(&access, "127.0.0.1:1", &[]).await, Some(StatusCode::UNAUTHORIZED));
         let wrong = [("authorization", "Bearer 0123456789abcdeX")];
         assert_eq!(judge(&access, "127.0.0.1:1", &wrong).await, Some(StatusCode::UNAUTHORIZED));
-        // No connection of the system's, so nobody's.
+        // There is no such connection, so its owner is unknown.
         access.tunnel_user = Some(0);
         let refused = judge(&access, "127.0.0.1:1", &[]).await;
         assert_eq!(refused, cfg!(target_os = "linux").then_some(StatusCode::FORBIDDEN));

@@ -14,12 +14,12 @@ use tracing::warn;
 use crate::access::Access;
 use crate::committer::Committing;
 use crate::hooks::{HookError, Hooks, guarded};
+use crate::log_limits::LogLimits;
 use crate::message::{MessageId, Place};
 use crate::metrics::{HookName, Metrics, TriggerResult};
 use crate::outbox::{Accepted, Draft, Full, GivenKey, Outbox};
 use crate::output::Output;
 use crate::payload::Payload;
-use crate::rations::Rations;
 use crate::store::StoreError;
 use crate::terminator::Seat;
 use crate::wire::MAX_ERROR_CHARS;
@@ -79,7 +79,7 @@ pub(crate) struct App {
     pub(crate) shares: Arc<Semaphore>,
     /// Who may use the endpoints.
     pub(crate) access: Access,
-    pub(crate) rations: Rations,
+    pub(crate) log_limits: LogLimits,
     pub(crate) committing: Committing,
     /// Idempotency keys of triggers under way: a retry waits to see what came of the first.
     pub(crate) keys: watch::Sender<HashSet<String>>,
@@ -236,8 +236,8 @@ impl App {
             self.metrics.hook_failure(HookName::OnReceive);
             match pauses.next() {
                 Some(pause) if Instant::now() + pause < give_up => {
-                    let log = |left_out| warn!(%id, %error, left_out, "receiving hook failed, trying again");
-                    self.rations.retried.log(log);
+                    let log = |suppressed| warn!(%id, %error, suppressed, "receiving hook failed, trying again");
+                    self.log_limits.retried.log(log);
                     sleep(pause).await;
                 }
                 _ => return Err(error),
@@ -257,7 +257,9 @@ impl App {
         }
         .inspect_err(|error| {
             self.metrics.hook_failure(HookName::OnTrigger);
-            self.rations.failed.log(|left_out| warn!(%error, left_out, "on_trigger failed: the trigger was refused"));
+            self.log_limits
+                .failed
+                .log(|suppressed| warn!(%error, suppressed, "on_trigger failed: the trigger was refused"));
         })?;
         Ok(Prepared(payload))
     }
@@ -310,7 +312,7 @@ impl App {
             seat: Seat::default(),
             shares: Arc::new(Semaphore::new(crate::http::MAX_LARGE_MESSAGES)),
             access: Access::default(),
-            rations: Rations::default(),
+            log_limits: LogLimits::default(),
             committing: Committing::default(),
             full: AtomicBool::new(false),
             keys: watch::Sender::default(),

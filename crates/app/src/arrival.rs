@@ -40,8 +40,8 @@ pub(crate) async fn take(app: &App, from: &Place, source: Source, message: Messa
     match app.receive(&arrival.id, &arrival.payload).await {
         Ok(reply) => {
             let id = &arrival.id;
-            let log = |left_out| info!(%id, %from, at = %app.place, left_out, "message received");
-            app.rations.received.log(log);
+            let log = |suppressed| info!(%id, %from, at = %app.place, suppressed, "message received");
+            app.log_limits.received.log(log);
             app.metrics.received_messages.inc();
             accept(app, source, arrival, reply).await;
         }
@@ -52,7 +52,7 @@ pub(crate) async fn take(app: &App, from: &Place, source: Source, message: Messa
 
 fn bury(app: &App, from: &Place, source: Source, dead: DeadMessage) {
     let (id, error) = (&dead.arrival.id, &dead.error);
-    app.rations.dead.log(|left_out| warn!(%id, %from, error, left_out, "message is dead"));
+    app.log_limits.dead.log(|suppressed| warn!(%id, %from, error, suppressed, "message is dead"));
     app.metrics.dead_messages.inc();
     let dead = Arc::new(dead);
     app.output.take(Change { source, outcome: Outcome::Dead(dead.clone()), reply: None });

@@ -28,10 +28,10 @@ const FULL_PAUSE: Duration = Duration::from_millis(500);
 /// acknowledging and trimming can go on.
 const RESERVE: u64 = 4 << 20;
 
-/// A commit that takes longer is stuck: the disk does not answer.
+/// A commit that takes longer than this is stuck.
 const STUCK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Since when a commit has been under way.
+/// When the commit in progress began.
 #[derive(Debug, Default)]
 pub(crate) struct Committing(Mutex<Option<Instant>>);
 
@@ -203,7 +203,7 @@ impl Batch {
         let (changes, start, end) = app.output.waiting(MESSAGES_MAX);
         let replies: Vec<&Draft> = changes.iter().filter_map(|change| change.reply.as_ref()).collect();
         let numbered = app.outbox.number(&replies, MESSAGES_MAX, BYTES_MAX);
-        // First: what is acknowledged by then has its fate known.
+        // Read before the fates, so that every message acknowledged here has its fate stored with it.
         let acked = app.outbox.acked();
         let mut keys = app.outbox.fates();
         let fates = keys.len();

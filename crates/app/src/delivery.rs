@@ -187,8 +187,8 @@ fn settle(app: &App, ack: Ack) -> Result<(), WireError> {
             Some(error) => {
                 app.metrics.refused_messages.inc();
                 let error = Foreign(&error);
-                let log = |left_out| warn!(%id, %error, left_out, "message is dead: the far hook kept refusing it");
-                app.rations.refused.log(log);
+                let log = |suppressed| warn!(%id, %error, suppressed, "message is dead: the far hook kept refusing it");
+                app.log_limits.refused.log(log);
             }
         }
     }
@@ -266,8 +266,8 @@ fn log_sent(app: &App, far: &Far, message: &Numbered, again: bool) {
         debug!(id = %message.id, to = %far.place, "message sent again");
     } else {
         app.metrics.sent_messages.inc();
-        let log = |left_out| info!(id = %message.id, from = %app.place, to = %far.place, left_out, "message sent");
-        app.rations.sent.log(log);
+        let log = |suppressed| info!(id = %message.id, from = %app.place, to = %far.place, suppressed, "message sent");
+        app.log_limits.sent.log(log);
     }
 }
 

@@ -1,14 +1,14 @@
-//! Which user of this machine is at the other end of a connection over loopback: the kernel knows.
+//! Which local user owns the other end of a loopback connection, from the kernel's socket tables.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Tables of TCP sockets of this network namespace.
+/// TCP sockets of this network namespace.
 const TABLES: [&str; 2] = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
-/// The state of an established connection, in these tables.
+/// State of established connections in these tables.
 const ESTABLISHED: &str = "01";
 
-/// Somebody else than who was expected.
+/// The owner is not the expected user.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Other {
     User { found: u32, expected: u32 },
@@ -24,8 +24,8 @@ impl fmt::Display for Other {
     }
 }
 
-/// Who has the other end of a connection from `address` to `local`, unless that is the user `expected`, or by default the one of
-/// this process. Where the system keeps no such table everybody is taken for the one who is expected.
+/// Checks who owns the connection from `address` to `local`. Returns `None` if it is the user `expected`, by default the user of
+/// this process, or if the system has no such tables.
 pub(crate) async fn other_user(address: SocketAddr, local: SocketAddr, expected: Option<u32>) -> Option<Other> {
     let mut is_known = false;
     for table in TABLES {
@@ -44,7 +44,7 @@ fn user_of(table: &str, address: SocketAddr, peer: SocketAddr) -> Option<u32> {
     table.lines().skip(1).find_map(|line| {
         let mut columns = line.split_ascii_whitespace().skip(1);
         let (own, other, state) = (end(columns.next()?)?, end(columns.next()?)?, columns.next()?);
-        // Queues, timer and retransmits lie between.
+        // Skip the queues, the timer and the retransmits.
         let user = columns.nth(3)?;
         if state == ESTABLISHED && (own, other) == ends { user.parse().ok() } else { None }
     })
@@ -54,7 +54,7 @@ fn canonical(address: SocketAddr) -> (IpAddr, u16) {
     (address.ip().to_canonical(), address.port())
 }
 
-/// Words of an address are written as the processor has them.
+/// Addresses are printed as native-endian 32-bit words.
 fn end(text: &str) -> Option<(IpAddr, u16)> {
     let (address, port) = text.split_once(':')?;
     let word = |at: usize| Some(u32::from_str_radix(address.get(at..at + 8)?, 16).ok()?.to_ne_bytes());
@@ -94,7 +94,7 @@ mod tests {
     #[tokio::test]
     async fn the_user_at_the_other_end_of_a_connection_is_found() {
         for listen in ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0", "[::]:0"] {
-            // Without IPv6 there is nothing to look at.
+            // The machine may have no IPv6.
             let Ok(listener) = TcpListener::bind(listen).await else { continue };
             let port = listener.local_addr().unwrap().port();
             for host in ["127.0.0.1", "::1"] {

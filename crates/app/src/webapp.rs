@@ -19,11 +19,11 @@ use crate::app::{App, End, Phases};
 use crate::committer::Committing;
 use crate::hooks::Hooks;
 use crate::initiator::PeerUrl;
+use crate::log_limits::LogLimits;
 use crate::message::Place;
 use crate::metrics::Metrics;
 use crate::outbox::{Limits, Outbox};
 use crate::output::{Output, Stored};
-use crate::rations::Rations;
 use crate::store::{self, Loaded, StoreError};
 use crate::terminator::Seat;
 use crate::{auto_trigger, committer, http, initiator};
@@ -164,7 +164,7 @@ impl Webapp {
             seat: Seat::default(),
             shares: Arc::new(Semaphore::new(http::MAX_LARGE_MESSAGES)),
             access,
-            rations: Rations::default(),
+            log_limits: LogLimits::default(),
             committing: Committing::default(),
             full: AtomicBool::new(false),
             keys: watch::Sender::default(),

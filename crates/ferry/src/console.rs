@@ -1,4 +1,4 @@
-//! Lines for people on a standard stream that may not be read, such as a pipe to a process that is stuck.
+//! Non-blocking output of lines to stdout or stderr, which may be a pipe that nothing reads.
 
 use std::{
     fmt::Display,
@@ -12,8 +12,8 @@ use anstream::{AutoStream, ColorChoice};
 use anyhow::Context as _;
 use ferry_log::{Flush, Queue};
 
-/// Writes lines without waiting for their reader. Colours are left out where the stream does not take them. The last clone,
-/// when it is dropped, waits at most a second for what is not written yet.
+/// Prints lines without blocking; colours are stripped if the stream does not support them. Dropping the last clone flushes,
+/// waiting one second at most.
 #[derive(Clone)]
 pub(crate) struct Console {
     queue: Queue,
@@ -24,7 +24,7 @@ pub(crate) struct Console {
 impl Console {
     /// # Errors
     ///
-    /// The system has no thread or no file left.
+    /// Out of threads or file descriptors.
     pub(crate) fn stdout() -> anyhow::Result<Self> {
         Self::start(io::stdout().as_fd(), AutoStream::choice(&io::stdout()))
     }
@@ -51,14 +51,14 @@ impl Console {
         self.queue.push(&line);
     }
 
-    /// Waits at most a second for what is not written yet.
+    /// Waits up to a second until everything is written.
     pub(crate) fn flush(&self) {
         self.flush.wait();
     }
 }
 
-/// A queue for what is written to `stream`: unbuffered, and past the lock of the standard library's own handle, which the end of
-/// the process would wait for.
+/// A queue that writes to `stream` directly. The standard library's handle has a lock that a blocked write would hold when the
+/// process exits.
 pub(crate) fn queue(
     stream: BorrowedFd<'_>,
     report: impl Fn(&Queue, u64) + Send + 'static,

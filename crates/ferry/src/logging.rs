@@ -1,4 +1,4 @@
-//! Logs of the roles: to stdout, where `kubectl logs` looks. Whoever logs never waits for a reader.
+//! Logging of the roles: to stdout, for `kubectl logs`, without ever blocking the caller.
 
 mod text;
 
@@ -25,13 +25,13 @@ pub(crate) const FILTER: &str = "FERRY_LOG";
 /// How lines are written: `json`, or for people.
 pub(crate) const FORMAT: &str = "FERRY_LOG_FORMAT";
 
-/// How long a thread that panics waits for its last words to be written: the process may be about to end.
+/// How long a panicking thread waits for the log to be written, as the process may be about to end.
 const PANIC_FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// The log of this process, if it is a role's.
+/// This process's log, if it runs a role.
 static LOG: OnceLock<Queue> = OnceLock::new();
 
-/// Starts logging, by the two environment variables. What is returned writes the last lines when it is dropped.
+/// Starts logging as the two environment variables say. Dropping the returned guard flushes the log.
 ///
 /// # Errors
 ///
@@ -61,7 +61,7 @@ pub(crate) fn start() -> anyhow::Result<Flush> {
         registry.with(fmt::layer().event_format(Text).with_ansi(ansi).with_writer(writer)).init();
     }
     let _ = LOG.set(queue);
-    // The standard hook writes to stderr, which may be a file that nobody reads, too.
+    // The default hook writes to stderr, which may block.
     std::panic::set_hook(Box::new(log_panic));
     Ok(flush)
 }

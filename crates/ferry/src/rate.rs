@@ -1,15 +1,15 @@
-//! Rates for people.
+//! Formatting of rates.
 
 use std::fmt;
 
 use indicatif::HumanCount;
 
-/// So many in a second, in as many digits as mean something: 14,700 or 0.25.
+/// A rate per second with three significant digits at most, such as 14,700 or 0.25.
 pub(crate) struct Rate(pub(crate) f64);
 
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Three digits, and no decimals of what is above 10.
+        // Three significant digits; no decimals from 10 on.
         let rate = self.0.max(0.0);
         let rounded = |unit: f64| (rate / unit).round() * unit;
         match rate {

@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// What a request says that it is for. Equal are those of the same host and port as they are written.
+/// A host and an optional port; equal if both are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Authority {
-    /// In lower case, without a dot at the end; an address as the standard library writes it.
+    /// Lower case, without a trailing dot; addresses in their canonical form.
     pub(crate) host: String,
     pub(crate) address: Option<IpAddr>,
     pub(crate) has_port: bool,
@@ -17,7 +17,7 @@ impl Authority {
         let text = std::str::from_utf8(text).ok()?;
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => rest.split_once(']')?,
-            // An address of version 6 without brackets, as an operator may list it.
+            // A bare IPv6 address, as an operator may write it.
             None if text.parse::<Ipv6Addr>().is_ok() => (text, ""),
             None => text.split_at(text.find(':').unwrap_or(text.len())),
         };

@@ -1,10 +1,10 @@
-//! Which requests a local HTTP endpoint without a token answers.
+//! Protects local HTTP endpoints without a token from web pages.
 //!
-//! A web page can reach what listens on its visitor's machine. Browsers keep it from reading answers of another origin,
-//! but a page may have its own name resolve to 127.0.0.1 once it is loaded (DNS rebinding), and is then of the same
-//! origin as the endpoint. What gives it away is the `Host` header, which has the page's name. So an endpoint answers
-//! only to names that no stranger can resolve: loopback, the address that the client connected to, and names that its
-//! operator has listed. The rule is the same for web-apps and for the admin endpoint of the tunnel.
+//! A web page can send requests to services on its visitor's machine. The same-origin policy stops it from reading the
+//! responses, but after DNS rebinding (the page's name now resolves to 127.0.0.1) page and service share an origin. The
+//! `Host` header still carries the page's name, so an endpoint accepts only names that an attacker cannot own: loopback
+//! names, the address that the client connected to, and names that the operator allows. Web-apps and the tunnel's admin
+//! endpoint share this rule.
 
 mod authority;
 
@@ -16,10 +16,10 @@ use http::{HeaderMap, Uri};
 
 use authority::Authority;
 
-/// Characters of somebody else's text that an error quotes.
+/// Most characters of a request's text that an error quotes.
 const MAX_QUOTED: usize = 80;
 
-/// Headers by which a proxy says that a request is not its own.
+/// Headers that proxies add to requests they forward.
 const FORWARDED_HEADERS: [&str; 7] = [
     "forwarded",
     "via",
@@ -30,32 +30,32 @@ const FORWARDED_HEADERS: [&str; 7] = [
     "x-envoy-external-address",
 ];
 
-/// The names that an endpoint answers to, besides loopback and its own address.
+/// Host names accepted in addition to loopback and the endpoint's own address.
 #[derive(Debug, Clone, Default)]
 pub struct Hosts(BTreeSet<String>);
 
-/// Why a request is not answered.
+/// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Foreign {
-    /// Its `Host` is a name that this endpoint does not have.
+    /// `Host` is not a name of this endpoint.
     #[error("this endpoint is not called {0}; call it localhost, or by its address")]
     Host(String),
-    /// It comes from a web page of another origin.
+    /// The request comes from a web page of another origin.
     #[error("a web page from another origin may not connect here: {0}")]
     Origin(String),
 }
 
-/// A text that is not the name of a host.
+/// The text is not a host name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0} is not a host name; give a name or an address without a port, such as ferry.example.com")]
 pub struct NoHost(String);
 
 impl Hosts {
-    /// Names, or addresses, without ports. Every port of them is answered to.
+    /// Names or addresses without a port; they are accepted with any port.
     ///
     /// # Errors
     ///
-    /// One of them is neither.
+    /// The first that is neither a name nor an address.
     pub fn new<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Result<Self, NoHost> {
         let name = |name: S| match Authority::parse(name.as_ref().as_bytes()) {
             Some(authority) if !authority.has_port => Ok(authority.host),
@@ -64,14 +64,14 @@ impl Hosts {
         names.into_iter().map(name).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Judges a request that arrived on a connection to the address `local`.
+    /// Checks a request that arrived on a connection to the address `local`.
     ///
     /// # Errors
     ///
-    /// It is not for this endpoint, or a web page from elsewhere made it.
+    /// `Host` or `Origin` is not acceptable.
     pub fn check(&self, uri: &Uri, headers: &HeaderMap, local: IpAddr) -> Result<(), Foreign> {
         let target = uri.authority().map(|authority| authority.as_str().as_bytes());
-        // A client that sends none is no browser.
+        // Browsers always send `Host`.
         for host in target.into_iter().chain(headers.get_all(HOST).iter().map(|host| host.as_bytes())) {
             let known = Authority::parse(host).is_some_and(|authority| self.knows(&authority, local.to_canonical()));
             if !known {
@@ -92,12 +92,11 @@ impl Hosts {
     }
 }
 
-/// Refuses what a web page from another origin sends: browsers let pages send requests anywhere, and say where the page is
-/// from.
+/// Refuses requests from web pages of another origin; browsers name the page's origin in `Origin`.
 ///
 /// # Errors
 ///
-/// There is an `Origin`, and it is not the `Host`.
+/// `Origin` is present and differs from `Host`.
 pub fn same_origin(headers: &HeaderMap) -> Result<(), Foreign> {
     let host = headers.get(HOST).and_then(|host| Authority::parse(host.as_bytes()));
     for origin in headers.get_all(ORIGIN) {
@@ -110,7 +109,7 @@ pub fn same_origin(headers: &HeaderMap) -> Result<(), Foreign> {
     Ok(())
 }
 
-/// The header by which a proxy says that it forwards this request, if there is one.
+/// The first header that shows that a proxy forwarded this request.
 pub fn forwarded_by(headers: &HeaderMap) -> Option<&'static str> {
     FORWARDED_HEADERS.into_iter().find(|name| headers.contains_key(*name))
 }

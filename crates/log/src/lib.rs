@@ -1,16 +1,16 @@
-//! Log lines on their way to a file that may not be read: a pipe whose reader is stuck, a terminal that is paused.
+//! Logging that never blocks the caller, even if nothing reads the log: a stuck pipe, a paused terminal.
 //!
-//! Whoever logs puts a line into a bounded [`Queue`] and goes on; one thread writes. While the file takes nothing the
-//! queue fills up, and further lines are lost: counted, and reported once the file takes lines again. Nothing that
-//! carries traffic ever waits for a log.
+//! Callers push lines into a bounded [`Queue`]; one thread writes them. If the file stops accepting data, the queue fills
+//! up and further lines are dropped, counted, and reported in the log once writing works again. Code that carries traffic
+//! never waits for a log.
 //!
-//! Why not `tracing-appender`: its queue is bounded in lines, of any length; the gap is not reported in the log itself.
-//! `docs/decisions/0045` has the rest.
+//! `tracing-appender` bounds its queue by lines rather than bytes and does not report the gap in the log: see
+//! `docs/decisions/0045`.
 
+mod limiter;
 mod lost;
 mod queue;
-mod ration;
 
+pub use limiter::LineLimiter;
 pub use lost::{LostLines, lost_lines};
 pub use queue::{Flush, Queue};
-pub use ration::Ration;

@@ -1,4 +1,4 @@
-//! How many log lines this process has lost, as a metric.
+//! The metric that counts dropped log lines.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 
 static LOST: AtomicU64 = AtomicU64::new(0);
 
-/// Log lines that this process has lost since it started.
+/// Log lines dropped since the process started.
 pub fn lost_lines() -> u64 {
     LOST.load(Ordering::Relaxed)
 }
@@ -18,7 +18,7 @@ pub(crate) fn count_lost(lines: u64) {
     LOST.fetch_add(lines, Ordering::Relaxed);
 }
 
-/// The metric `ferry_log_lines_lost_total`, for any registry.
+/// Collector for `ferry_log_lines_lost_total`.
 #[derive(Debug)]
 pub struct LostLines;
 

@@ -7,46 +7,46 @@ use std::time::Duration;
 
 use crate::lost::count_lost;
 
-/// Bytes that may wait for the file. Some thousands of lines: more than a reader falls behind by unless it is stuck.
+/// Most bytes queued: several thousand lines, which only a stuck reader falls behind by.
 const MAX_QUEUED: usize = 1 << 20;
-/// How long the end of the process waits for the file to take what is queued.
+/// How long a process that ends waits for queued lines to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
-/// The pause before a file that others have set to non-blocking is tried again.
+/// Pause before retrying a file that another process made non-blocking.
 const RETRY_DELAY: Duration = Duration::from_millis(10);
 
-/// Takes lines, and never waits. Clones share the queue.
+/// Accepts lines without ever blocking. Clones share the queue.
 #[derive(Debug, Clone)]
 pub struct Queue(Arc<Shared>);
 
-/// Dropped, it waits for what is queued to be written, at most one second.
+/// Flushes the queue when dropped, waiting one second at most.
 #[derive(Debug)]
 pub struct Flush(Queue);
 
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Something is queued.
+    /// Signalled when there is something to write.
     queued: Condvar,
-    /// Everything is written.
+    /// Signalled when everything has been written.
     written: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
     bytes: Vec<u8>,
-    /// Lines lost since the writer last took what is queued. All of them follow `bytes`.
+    /// Lines dropped since the writer last emptied the queue; all of them came after `bytes`.
     lost: u64,
-    /// The writer has taken lines that it has not written yet.
+    /// The writer holds lines that it has not written yet.
     writing: bool,
 }
 
 impl Queue {
-    /// Starts the thread that writes to `file`. It calls `report` with the number of lines lost when the file takes
-    /// lines again; what is pushed from there stands where the lost lines would.
+    /// Starts the thread that writes to `file`. When writing works again after lines were dropped, it calls `report` with
+    /// their number; a line pushed from there appears where the dropped ones would have been.
     ///
     /// # Errors
     ///
-    /// The system has no thread left.
+    /// The thread cannot be started.
     pub fn start(
         file: impl Write + Send + 'static,
         report: impl Fn(&Queue, u64) + Send + 'static,
@@ -57,10 +57,10 @@ impl Queue {
         Ok((queue, flush))
     }
 
-    /// Queues a line, with its end, or counts it as lost.
+    /// Queues a line including its newline, or counts it as dropped.
     pub fn push(&self, line: &[u8]) {
         let mut state = self.0.lock();
-        // Once a line is lost so are those behind it, until the writer comes: what is kept has one gap and not many.
+        // After the first dropped line, drop all others until the writer has caught up: one gap instead of many.
         if state.lost > 0 || state.bytes.len() + line.len() > MAX_QUEUED {
             state.lost += 1;
             count_lost(1);
@@ -71,22 +71,23 @@ impl Queue {
         self.0.queued.notify_one();
     }
 
-    /// Waits until everything is written, at most this long. Returns whether it is.
+    /// Waits up to `timeout` until everything is written. Returns whether it was.
     pub fn flush(&self, timeout: Duration) -> bool {
         let is_behind = |state: &mut State| state.writing || !state.bytes.is_empty() || state.lost > 0;
         let waited = self.0.written.wait_timeout_while(self.0.lock(), timeout, is_behind);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
-    /// Writes for as long as the process lives.
+    /// The writer thread; runs until the process exits.
     fn write_to(&self, mut file: impl Write, report: impl Fn(&Queue, u64)) {
         let mut batch = Vec::new();
-        // Of batches that the file refused. Reported once it has taken another: each report is a line, too.
+        // Lines in batches that could not be written. Reported only after a successful write, because the report is
+        // itself a line.
         let mut refused = 0;
         loop {
             let lost = self.0.take(&mut batch);
             if lost > 0 {
-                // With no lock held, and before the batch is written: it becomes the first line of the next one.
+                // Before this batch is written and without the lock, so that the report is the first line of the next batch.
                 report(self, lost);
             }
             match write_all(&mut file, &batch) {
@@ -99,13 +100,13 @@ impl Queue {
                 }
             }
             batch.clear();
-            // A burst is over; its memory is not kept.
+            // Do not keep a burst's memory.
             batch.shrink_to(MAX_QUEUED / 16);
         }
     }
 }
 
-/// Each write is a line.
+/// Each `write` is one line.
 impl Write for Queue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.push(line);
@@ -118,7 +119,7 @@ impl Write for Queue {
 }
 
 impl Flush {
-    /// Waits for what is queued to be written, at most one second.
+    /// Waits up to a second until everything is written.
     pub fn wait(&self) {
         self.0.flush(FLUSH_TIMEOUT);
     }
@@ -135,7 +136,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for lines and takes them all. Returns how many were lost behind them.
+    /// Waits for lines and takes all of them. Returns how many were dropped after them.
     fn take(&self, batch: &mut Vec<u8>) -> u64 {
         let mut state = self.lock();
         state.writing = false;

@@ -36,10 +36,10 @@ use crate::outbox::{Accepted, GivenKey, Verdict};
 use crate::output::Batch;
 use crate::socket::{self, Incoming, Outgoing, PING_EVERY, Reader, SILENCE_MAX, Socket, SocketError, Writer};
 
-/// Triggers taken and not yet answered.
-const OWED_MAX: usize = 1024;
+/// Triggers that have not been answered yet.
+const MAX_OWED: usize = 1024;
 /// The name of a series, in characters.
-const SERIES_MAX: usize = 200;
+const MAX_SERIES_NAME: usize = 200;
 /// How long a client may take for a large frame, its wait for room included.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(60);
 /// Results written at a time.
@@ -94,7 +94,7 @@ async fn serve(app: &App, client: &Client, mut socket: Socket, position: u64, se
     desk.leave().await;
 }
 
-/// The triggers of a client that may come back.
+/// A numbered series of triggers that can continue on another connection.
 struct Series {
     key: String,
     /// The number of the next trigger.
@@ -103,13 +103,14 @@ struct Series {
 
 impl Series {
     fn from_query(StreamQuery { key, from }: StreamQuery) -> Result<Option<Self>, ApiError> {
-        let is_fit =
-            |key: &String| (1..=SERIES_MAX).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
+        let is_fit = |key: &String| {
+            (1..=MAX_SERIES_NAME).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
+        };
         match (key, from) {
             (Some(key), from) if is_fit(&key) => Ok(Some(Self { key, next: from.unwrap_or(1) })),
             (None, None) => Ok(None),
             _ => Err(ApiError::bad_request(format!(
-                "?key= is the name of a series of triggers, 1 to {SERIES_MAX} characters of visible ASCII, and ?from= the \
+                "?key= is the name of a series of triggers, 1 to {MAX_SERIES_NAME} characters of visible ASCII, and ?from= the \
                  number in it of the first one"
             ))),
         }
@@ -123,20 +124,20 @@ impl Series {
     }
 }
 
-/// What a client is owed for a trigger.
+/// The answer owed for a trigger.
 struct Owed<'a> {
     answer: Answer,
-    /// Nobody else takes a trigger with its key before this one can be found by it.
+    /// Keeps other triggers with this key waiting until this one is stored.
     _turn: Option<Turn<'a>>,
 }
 
 enum Answer {
     Accepted(Accepted),
-    /// The frame that says why not.
+    /// The frame with the reason.
     Refused(String),
 }
 
-/// A trigger between its hook and the outbox.
+/// A trigger that has passed its hook and is not in the outbox yet.
 struct Waiting<'a> {
     prepared: Prepared,
     key: Option<(GivenKey, Turn<'a>)>,
@@ -163,7 +164,7 @@ struct Desk<'a> {
     client: &'a Client,
     /// How far into the output the client has seen.
     position: u64,
-    /// Of a client that may come back.
+    /// If the client asked for one.
     series: Option<Series>,
     /// Answers to triggers, in their order.
     owed: VecDeque<Owed<'a>>,
@@ -245,7 +246,7 @@ impl<'a> Desk<'a> {
     /// Every branch is cancel-safe: an event that is not returned is not lost.
     async fn next_event(&mut self, reader: &mut Reader, idle: Instant, silent: Instant) -> Event {
         let Self { app, client, position, owed, pending: settling, held, series: _ } = self;
-        let reading = held.is_none() && owed.len() < OWED_MAX;
+        let reading = held.is_none() && owed.len() < MAX_OWED;
         let slow = client.meter.large_since().map(|since| since + FRAME_TIMEOUT);
         let answered = async {
             match owed.front_mut().map(|owed| &mut owed.answer) {
@@ -351,11 +352,11 @@ impl<'a> Desk<'a> {
         self.owed.push_back(Owed { answer: Answer::Refused(error.frame()), _turn: None });
     }
 
-    /// Keeps others from taking triggers with keys that cannot be found yet, until they can.
+    /// Waits until all triggers are stored, so that a retry on another connection finds them by their keys.
     async fn leave(self) {
         for mut owed in self.owed {
             if let Answer::Accepted(accepted) = &mut owed.answer {
-                // What is not stored may be sent again.
+                // If storing failed, a retry starts over.
                 let _ = accepted.stored().await;
             }
         }

@@ -3,7 +3,7 @@
 //! Each worker is a Python process that runs one call at a time. Whatever the user's code does, the worst is that its
 //! process is killed and started anew: that costs the message it was at, and never the network.
 
-mod printed;
+mod hook_output;
 mod process;
 mod worker;
 

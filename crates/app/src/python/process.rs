@@ -13,12 +13,12 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::codec::{FramedRead, LinesCodec};
 
-use super::{PythonError, printed};
+use super::{PythonError, hook_output};
 use crate::hooks::HookError;
 use crate::payload::Payload;
 
 const RUNNER: &str = include_str!("runner.py");
-/// The longest answer, in bytes: the runner keeps well below it.
+/// Longest answer in bytes; the runner stays well below it.
 const MAX_ANSWER: usize = 8 << 20;
 /// How long Python and the user's imports may take to load.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
@@ -82,8 +82,8 @@ impl Process {
                 }
             }
         });
-        // Its own children may hold the pipe for longer than it lives.
-        tokio::spawn(printed::log(stderr));
+        // Not tied to this process: its children may keep the pipe open.
+        tokio::spawn(hook_output::log(stderr));
         let mut answers = FramedRead::new(stdout, LinesCodec::new_with_max_length(MAX_ANSWER));
         let line = timeout(LOAD_TIMEOUT, answers.next()).await;
         let line = line.map_err(|_| PythonError::Broken(format!("{} took too long to load", file.display())))?;

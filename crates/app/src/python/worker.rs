@@ -19,7 +19,7 @@ const AHEAD: usize = 64;
 const QUEUE: usize = 1024;
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// Processes in a row that answered no call: from here on it is not the calls, the hooks are broken.
+/// After this many processes in a row without an answered call, the hooks are broken rather than the calls.
 const MAX_FRUITLESS: u32 = 16;
 
 type Answer = Result<Option<Payload>, HookError>;
@@ -71,20 +71,20 @@ struct Bench {
     backoff: Backoff,
 }
 
-/// Pauses before another process is started. A call that costs its process has no pause: it would punish those behind it.
+/// Delay before the next process is started. A call that kills its process causes none, as that would punish the calls behind it.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Backoff {
-    /// Starts that failed, or processes that answered nothing, in a row.
+    /// Failed starts, or processes that answered nothing, in a row.
     fruitless: u32,
 }
 
 impl Backoff {
-    /// The process answered a call.
+    /// Call when a process has answered.
     fn reset(&mut self) {
         self.fruitless = 0;
     }
 
-    /// A process has ended. Returns the pause before the next.
+    /// Call when a process has ended. Returns the delay before the next.
     fn lost(&mut self, by_a_call: bool) -> Duration {
         self.fruitless += 1;
         let free = if by_a_call { MAX_FRUITLESS } else { 0 };

@@ -27,7 +27,7 @@ Examples:
   ferry output http://127.0.0.1:8000 --after ID       ID is the last that was printed
   ferry output http://127.0.0.1:8000 | jq .payload
 
-With --follow a web-app that is restarted is waited for, and what comes next is printed: each result once.";
+With --follow it survives a restart of the web-app: each result is printed once.";
 
 /// Print what has arrived at a web-app: one JSON object a line, oldest first.
 #[derive(Debug, clap::Args)]
@@ -38,7 +38,7 @@ pub(crate) struct Args {
     /// Go on printing what arrives, until interrupted.
     #[arg(long, short)]
     follow: bool,
-    /// Begin behind the result with this id, and not with the oldest.
+    /// Start after the result with this id instead of with the oldest.
     #[arg(long, value_name = "ID")]
     after: Option<String>,
     /// A file with the token that the web-app asks for.
@@ -51,7 +51,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let mut output = OutputReader::new(args.url, args.after, Bearer::read(args.token_file.as_deref())?)?;
     let console = Console::stderr()?;
     let warn = |text: &str| console.print(format_args!("{} {text}", "warning:".yellow().bold()));
-    // A web-app that was never there is more likely a wrong URL than one that is restarted.
+    // If it was never reachable, the URL is probably wrong.
     let mut was_there = false;
     let mut away: Option<Duration> = None;
     loop {

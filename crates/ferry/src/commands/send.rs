@@ -34,9 +34,9 @@ Examples:
   ferry send http://127.0.0.1:8000 --message '{\"n\": 1}' --wait 1m      one message, and the far side's answer
   ferry send http://127.0.0.1:8000 --key import-7 < messages.jsonl   run again, it sends only what is missing
 
-A line that is not a JSON object is reported with its number and left out; all others are sent. A web-app that is restarted is
-waited for, and each line is sent once. The exit code is 0 once every line of the input has been delivered to the far
-side, 1 if any has not.";
+A line that is not a JSON object is reported with its number and left out; all others are sent. If the web-app restarts, sending
+continues where it stopped, and each line is sent once. The exit code is 0 once every line of the input has been
+delivered to the far side, 1 if any has not.";
 
 /// Between two attempts to reach a web-app that is away: from the first on twice as long each time, up to the last.
 const RETRY_DELAYS: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(4)];
@@ -77,7 +77,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let job = sender.job.borrow();
     summarise(&sender.console, &job.tally, started);
     if let (Err(error), Some(line)) = (&ended, job.stored_to()) {
-        bail!("{}; the web-app has stored the lines up to {line}, and sends them on", chain(error));
+        bail!("{}; the web-app has stored all lines up to line {line} and will deliver them", chain(error));
     }
     ended?;
     let tally = &job.tally;
@@ -136,7 +136,7 @@ struct Lost(anyhow::Error);
 impl Sender {
     async fn run(&self) -> anyhow::Result<()> {
         let mut lines = lines::from_stdin();
-        // A web-app that was never there is more likely a wrong URL than one that is restarted.
+        // If it was never reachable, the URL is probably wrong.
         let mut stream = self.connect().await.map_err(anyhow::Error::from)?;
         loop {
             let (writer, notices) = stream.split();
@@ -148,10 +148,10 @@ impl Sender {
             };
             match conversation.await {
                 Ok(()) => return Ok(()),
-                Err(Lost(error)) => self.warn(&format!("{}; waiting for the web-app to go on", chain(&error))),
+                Err(Lost(error)) => self.warn(&format!("{}; waiting for the web-app", chain(&error))),
             }
             stream = self.connect_again().await?;
-            self.warn("the web-app is back; going on");
+            self.warn("the web-app is back");
         }
     }
 
@@ -189,7 +189,7 @@ impl Sender {
             number += 1;
         }
         loop {
-            // Before a line is taken: one that is taken and not yet known would be lost with the connection.
+            // Check before taking a line: a line taken but not yet recorded would be lost with the connection.
             if !self.job.borrow().has_room() {
                 writer.flush().await.map_err(lost)?;
                 while !self.job.borrow().has_room() {

@@ -27,11 +27,11 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// Flags of both web-apps.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Shared {
-    /// Where to listen for HTTP. On another address than loopback's, have a --token-file.
+    /// Where to listen for HTTP. Use a --token-file if this is not a loopback address.
     #[arg(long, value_name = "ADDRESS", env = "FERRY_LISTEN", default_value = "127.0.0.1:8000")]
     listen: SocketAddr,
-    /// A name or address by which clients may call this web-app while there is no token, besides localhost and the
-    /// address that it has; may be given several times, or as a list with commas [default: none].
+    /// Another name or address that clients without a token may use for this web-app, in addition to localhost and its
+    /// own address; repeat it, or separate names with commas [default: none].
     #[arg(long = "host", value_name = "NAME", env = "FERRY_HOSTS", value_delimiter = ',')]
     hosts: Vec<String>,
     /// This pod's name, as trails show it [default: the host's name].
@@ -61,10 +61,10 @@ pub(crate) struct Shared {
     /// A file with the token that clients have to send as `Authorization: Bearer …` [default: none is asked for].
     #[arg(long, value_name = "FILE", env = "FERRY_TOKEN_FILE")]
     token_file: Option<PathBuf>,
-    /// Do not warn that there is no token although others may reach this web-app: something else keeps them out.
+    /// Do not warn that other machines can reach this web-app without a token: something else keeps them out.
     #[arg(long, env = "FERRY_NO_TOKEN")]
     no_token: bool,
-    /// The number of the user that the tunnel beside this web-app runs as [default: the user of this process].
+    /// User id of the tunnel on this machine, which alone may use /ws [default: the user of this process].
     #[arg(long, value_name = "UID", env = "FERRY_TUNNEL_USER")]
     tunnel_user: Option<u32>,
 }
@@ -111,7 +111,7 @@ pub(super) async fn run(
     if !shared.listen.ip().is_loopback() && access.token.is_none() && !shared.no_token {
         warn!(
             listen = %shared.listen,
-            "whoever reaches this address may send and read messages: give a --token-file, listen on 127.0.0.1, or say \
+            "anybody who can reach this address can send and read messages: use --token-file, listen on 127.0.0.1, or give \
              --no-token if something else keeps others out",
         );
     }

@@ -1,4 +1,4 @@
-//! Log lines for people: time, level, message, fields; each event one line, whatever is in it.
+//! Text format of log lines: time, level, message, fields. Each event is exactly one line.
 
 use std::fmt::{self, Debug, Write as _};
 
@@ -16,7 +16,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// The target of lines that the user's hooks printed, and not Ferry.
+/// Target of lines printed by the user's hooks.
 const HOOK: &str = "hook";
 
 pub(super) struct Text;
@@ -57,7 +57,7 @@ fn style(level: &Level) -> Style {
     }
 }
 
-/// An event's message, and its fields with a blank before each.
+/// An event's message and its formatted fields.
 struct Line {
     message: String,
     text: String,
@@ -91,7 +91,7 @@ impl Visit for Line {
     }
 }
 
-/// Appends a value: in quotes if it would otherwise not be seen where it ends, and only then.
+/// Appends a value, quoted only if it would be ambiguous otherwise.
 fn quote(line: &mut String, value: &str) {
     let is_plain = |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, '"' | '=');
     let is_quoted = value.len() > 1 && value.starts_with('"') && value.ends_with('"');
@@ -104,7 +104,7 @@ fn quote(line: &mut String, value: &str) {
     }
 }
 
-/// Appends text with nothing in it that a terminal obeys, or that begins another line.
+/// Appends text with control characters escaped, so that it can neither forge a line nor drive a terminal.
 fn escape(line: &mut String, text: &str, quotes: bool) {
     for c in text.chars() {
         match c {
@@ -115,7 +115,7 @@ fn escape(line: &mut String, text: &str, quotes: bool) {
     }
 }
 
-/// Marks that turn the direction of writing, and line ends that are no control characters.
+/// Bidirectional control characters and Unicode line separators.
 fn turns_writing(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -1,18 +1,18 @@
-//! What is known about the lines of a `ferry send`: which are under way, stored, delivered or lost.
+//! Tracks the lines of a `ferry send` from input to delivery.
 
 use std::collections::VecDeque;
 
 use crate::client::Notice;
 
-/// Bytes and lines that may be under way: they are kept until the far side has them, to be sent again after a lost
-/// connection. A web-app remembers the keys of twice as many.
+/// Most bytes and lines in flight. They are kept until delivered, to be sent again after a lost connection; a web-app
+/// remembers twice as many keys.
 const MAX_BYTES: usize = 64 << 20;
 const MAX_LINES: usize = 50_000;
 
 /// What became of the lines so far.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tally {
-    /// Lines that are no JSON object.
+    /// Lines that are not JSON objects.
     pub(super) bad: u64,
     pub(super) sent: u64,
     pub(super) accepted: u64,
@@ -21,15 +21,15 @@ pub(super) struct Tally {
     pub(super) dead: u64,
 }
 
-/// Lines under way, in order. Each has a number in the series of this send, from 1.
+/// Lines in flight, in order. Each has a number in this series, starting at 1.
 #[derive(Debug, Default)]
 pub(super) struct Job {
     pub(super) tally: Tally,
     under_way: VecDeque<UnderWay>,
-    /// The number of the first of them.
+    /// The number of the first line in flight.
     first: u64,
     bytes: usize,
-    /// The number that the web-app answers next, on this connection.
+    /// The number that the web-app answers next on this connection.
     answered: u64,
     pub(super) input_ended: bool,
 }
@@ -42,11 +42,11 @@ struct UnderWay {
     settled: bool,
 }
 
-/// What a notice means for a line.
+/// How a line ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Delivered,
-    /// And why.
+    /// With the reason.
     Failed(String),
 }
 
@@ -55,7 +55,7 @@ impl Job {
         Self { first: 1, answered: 1, ..Self::default() }
     }
 
-    /// Takes a line, and returns what is to be sent.
+    /// Adds a line and returns what to send.
     pub(super) fn add(&mut self, line: u64, payload: String) -> String {
         self.tally.sent += 1;
         self.bytes += payload.len();
@@ -67,23 +67,23 @@ impl Job {
         self.bytes < MAX_BYTES && self.under_way.len() < MAX_LINES
     }
 
-    /// Whether the input has ended and every line of it is delivered, or known not to be.
+    /// Whether the input has ended and the outcome of every line is known.
     pub(super) fn is_settled(&self) -> bool {
         self.input_ended && self.under_way.is_empty()
     }
 
-    /// Begins another connection. Returns the number of the first line to send on it.
+    /// Starts a new connection. Returns the number of the first line to send on it.
     pub(super) fn connect(&mut self) -> u64 {
         self.answered = self.first;
         self.first
     }
 
-    /// The number of the first line that is under way.
+    /// The number of the first line in flight.
     pub(super) fn first(&self) -> u64 {
         self.first
     }
 
-    /// The payload of a number that is to be sent again, if there is one; it may be settled already.
+    /// The payload to resend for a number; its outcome may be known already.
     pub(super) fn again(&self, number: u64) -> Option<String> {
         let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
         self.under_way.get(index).map(|line| line.payload.clone())
@@ -94,14 +94,14 @@ impl Job {
         self.first + self.under_way.len() as u64
     }
 
-    /// The last line of the input that is stored in the web-app with all before it.
+    /// The last input line up to which the web-app has stored everything.
     pub(super) fn stored_to(&self) -> Option<u64> {
         let is_known = |line: &&UnderWay| line.id.is_some() || line.settled;
         let known = self.under_way.iter().take_while(is_known).last().map(|line| line.line);
         known.or_else(|| self.under_way.front().map(|line| line.line - 1)).filter(|line| *line > 0)
     }
 
-    /// Takes what the web-app says about a line.
+    /// Handles what the web-app says about a line.
     pub(super) fn handle(&mut self, notice: Notice) -> Option<Outcome> {
         let outcome = match notice {
             Notice::Accepted { id } => {
@@ -141,14 +141,14 @@ impl Job {
         outcome
     }
 
-    /// The line that is answered now.
+    /// The line that this answer is for.
     fn answer(&mut self) -> Option<&mut UnderWay> {
         let index = usize::try_from(self.answered.checked_sub(self.first)?).ok()?;
         self.answered += 1;
         self.under_way.get_mut(index)
     }
 
-    /// Settles the line of a message. Returns its number in the input, if it was not settled before.
+    /// Marks the line of a message as settled. Returns its number in the input unless it was settled before.
     fn settle(&mut self, id: &str) -> Option<u64> {
         let line = self.under_way.iter_mut().find(|line| line.id.as_deref() == Some(id) && !line.settled)?;
         line.settled = true;

@@ -1,36 +1,36 @@
-//! Lines whose rate others decide: so many in a while, the others as a number.
+//! A rate limit for log lines whose rate clients or peers control.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Lines of a kind that are logged in one interval.
+/// Lines of one kind that are logged per interval.
 const MAX_LINES: u32 = 20;
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Says which lines of one kind are logged.
+/// Decides which lines of one kind are logged.
 #[derive(Debug, Default)]
-pub struct Ration(Mutex<State>);
+pub struct LineLimiter(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     begun: Option<Instant>,
     logged: u32,
-    left_out: u64,
+    suppressed: u64,
 }
 
-impl Ration {
-    /// Whether a line may be logged now, and if so, how many were left out before it.
+impl LineLimiter {
+    /// Whether a line may be logged now; if so, how many were suppressed since the last one.
     pub fn admit(&self, now: Instant) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if state.begun.is_none_or(|begun| now.saturating_duration_since(begun) >= INTERVAL) {
             (state.begun, state.logged) = (Some(now), 0);
         }
         if state.logged == MAX_LINES {
-            state.left_out += 1;
+            state.suppressed += 1;
             return None;
         }
         state.logged += 1;
-        Some(std::mem::take(&mut state.left_out))
+        Some(std::mem::take(&mut state.suppressed))
     }
 }
 
@@ -39,9 +39,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_is_logged_in_part_and_the_next_line_tells_how_much_was_left_out() {
-        let (ration, start) = (Ration::default(), Instant::now());
-        let burst = |at: Duration| (0..1000).filter_map(|_| ration.admit(start + at)).collect::<Vec<_>>();
+    fn a_burst_is_logged_in_part_and_the_next_line_tells_how_much_was_suppressed() {
+        let (limiter, start) = (LineLimiter::default(), Instant::now());
+        let burst = |at: Duration| (0..1000).filter_map(|_| limiter.admit(start + at)).collect::<Vec<_>>();
         assert_eq!(burst(Duration::ZERO), [0; MAX_LINES as usize]);
         assert_eq!(burst(INTERVAL / 2), []);
         let next = burst(INTERVAL);

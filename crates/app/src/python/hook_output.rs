@@ -1,4 +1,4 @@
-//! What the hooks and their children print: to the log, whatever it is and however much.
+//! Logs what hooks and their child processes print, whatever bytes and however many.
 
 use std::time::Duration;
 
@@ -6,67 +6,67 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-/// The target of the log lines that are not Ferry's own.
+/// Log target of lines that are not Ferry's own.
 const TARGET: &str = "hook";
-/// Bytes of a line that are logged.
+/// Longest line that is logged in full, in bytes.
 const MAX_LINE: usize = 8 * 1024;
-/// Bytes that are logged per second, for each process, and at once after a pause. A line counts as some more than it has.
+/// Bytes logged per second and process, and in one burst. Each line costs `LINE_COST` on top of its length.
 const MAX_RATE: usize = 256 * 1024;
 const MAX_BURST: usize = 1024 * 1024;
 const LINE_COST: usize = 128;
 
-/// Logs what comes, line by line, until every process that holds the pipe has closed it. It is always read: what may not
-/// be logged is counted, and the hook never waits.
+/// Logs lines until every process that holds the pipe has closed it. The pipe is always drained, so that hooks never block on
+/// a `print`; what exceeds the rate is counted.
 pub(super) async fn log(mut pipe: impl AsyncRead + Unpin) {
     let mut lines = Lines::new(Instant::now());
     let mut buffer = vec![0; MAX_LINE];
-    // A pipe that cannot be read has ended for us.
+    // Treat a read error as the end.
     while let Ok(length @ 1..) = pipe.read(&mut buffer).await {
-        for said in lines.take(&buffer[..length], Instant::now()) {
-            said.log();
+        for entries in lines.take(&buffer[..length], Instant::now()) {
+            entries.log();
         }
     }
-    lines.end().into_iter().for_each(|said| said.log());
+    lines.end().into_iter().for_each(|entries| entries.log());
 }
 
-/// What is to be logged.
+/// Something to log.
 #[derive(Debug, PartialEq, Eq)]
-enum Said {
+enum Entry {
     Line(String),
-    /// A line of which this many bytes are left out.
+    /// A truncated line and the number of bytes cut off.
     Cut(String, u64),
-    /// This many lines were left out before the next.
-    LeftOut(u64),
+    /// The number of lines dropped before the next one.
+    Dropped(u64),
 }
 
-impl Said {
+impl Entry {
     fn log(&self) {
         match self {
             Self::Line(line) => info!(target: TARGET, "{line}"),
-            Self::Cut(line, bytes) => info!(target: TARGET, left_out_bytes = bytes, "{line}…"),
-            Self::LeftOut(lines) => warn!(lines, "a hook prints faster than is logged: lines left out"),
+            Self::Cut(line, bytes) => info!(target: TARGET, cut_bytes = bytes, "{line}…"),
+            Self::Dropped(lines) => warn!(lines, "a hook prints faster than Ferry logs: lines dropped"),
         }
     }
 }
 
-/// Cuts bytes into lines, and lets through as many as may be logged.
+/// Splits bytes into lines and applies the limits.
 struct Lines {
     line: Vec<u8>,
-    /// Bytes of the line that were not kept.
+    /// Bytes cut off the current line.
     cut: u64,
     allowance: usize,
     counted: Instant,
-    left_out: u64,
+    dropped: u64,
 }
 
 impl Lines {
     fn new(now: Instant) -> Self {
-        Self { line: Vec::new(), cut: 0, allowance: MAX_BURST, counted: now, left_out: 0 }
+        Self { line: Vec::new(), cut: 0, allowance: MAX_BURST, counted: now, dropped: 0 }
     }
 
-    fn take(&mut self, bytes: &[u8], now: Instant) -> Vec<Said> {
+    fn take(&mut self, bytes: &[u8], now: Instant) -> Vec<Entry> {
         self.refill(now);
-        let mut said = Vec::new();
+        let mut entries = Vec::new();
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             let (text, is_whole) = match part.split_last() {
                 Some((b'\n', text)) => (text, true),
@@ -76,35 +76,35 @@ impl Lines {
             self.line.extend_from_slice(&text[..kept]);
             self.cut += (text.len() - kept) as u64;
             if is_whole {
-                self.finish_line(&mut said);
+                self.finish_line(&mut entries);
             }
         }
-        said
+        entries
     }
 
-    /// What is left when nothing more comes.
-    fn end(&mut self) -> Vec<Said> {
-        let mut said = Vec::new();
+    /// Flushes an unfinished line at the end of the pipe.
+    fn end(&mut self) -> Vec<Entry> {
+        let mut entries = Vec::new();
         if !self.line.is_empty() {
-            self.finish_line(&mut said);
+            self.finish_line(&mut entries);
         }
-        if self.left_out > 0 {
-            said.push(Said::LeftOut(self.left_out));
+        if self.dropped > 0 {
+            entries.push(Entry::Dropped(self.dropped));
         }
-        said
+        entries
     }
 
-    fn finish_line(&mut self, said: &mut Vec<Said>) {
+    fn finish_line(&mut self, entries: &mut Vec<Entry>) {
         let cost = self.line.len() + LINE_COST;
         if cost > self.allowance {
-            self.left_out += 1;
+            self.dropped += 1;
         } else {
             self.allowance -= cost;
-            if self.left_out > 0 {
-                said.push(Said::LeftOut(std::mem::take(&mut self.left_out)));
+            if self.dropped > 0 {
+                entries.push(Entry::Dropped(std::mem::take(&mut self.dropped)));
             }
             let text = String::from_utf8_lossy(self.line.trim_ascii_end()).into_owned();
-            said.push(if self.cut > 0 { Said::Cut(text, self.cut) } else { Said::Line(text) });
+            entries.push(if self.cut > 0 { Entry::Cut(text, self.cut) } else { Entry::Line(text) });
         }
         self.line.clear();
         self.cut = 0;
@@ -113,7 +113,7 @@ impl Lines {
     fn refill(&mut self, now: Instant) {
         let since = now.saturating_duration_since(self.counted);
         let earned = (since.min(Duration::from_secs(60)).as_secs_f64() * MAX_RATE as f64) as usize;
-        // What is less than a line is not counted yet, so that it is not rounded away.
+        // Accumulate short intervals instead of rounding them down to nothing.
         if earned >= LINE_COST {
             self.allowance = (self.allowance + earned).min(MAX_BURST);
             self.counted = now;
@@ -125,8 +125,8 @@ impl Lines {
 mod tests {
     use super::*;
 
-    fn line(text: &str) -> Said {
-        Said::Line(text.into())
+    fn line(text: &str) -> Entry {
+        Entry::Line(text.into())
     }
 
     #[test]
@@ -146,8 +146,8 @@ mod tests {
             assert_eq!(lines.take(&[b'x'; MAX_LINE], now), []);
             assert!(lines.line.capacity() <= 2 * MAX_LINE);
         }
-        let said = lines.take(b"\nnext\n", now);
-        assert_eq!(said, [Said::Cut("x".repeat(MAX_LINE), 999 * MAX_LINE as u64), line("next")]);
+        let entries = lines.take(b"\nnext\n", now);
+        assert_eq!(entries, [Entry::Cut("x".repeat(MAX_LINE), 999 * MAX_LINE as u64), line("next")]);
     }
 
     #[test]
@@ -158,15 +158,15 @@ mod tests {
         let fit = MAX_BURST / LINE_COST;
         assert_eq!(lines.take(&flood, start).len(), fit);
         let later = lines.take(b"later\n", start + Duration::from_secs(1));
-        assert_eq!(later, [Said::LeftOut(fit as u64), line("later")]);
-        // A second gives what it gives, however often it is looked at.
+        assert_eq!(later, [Entry::Dropped(fit as u64), line("later")]);
+        // Frequent small refills must add up to the same rate.
         let mut logged = 0;
         for millis in 1000..2000 {
-            let said = lines.take(&b"\n".repeat(100), start + Duration::from_millis(millis));
-            logged += said.iter().filter(|said| **said == line("")).count();
+            let entries = lines.take(&b"\n".repeat(100), start + Duration::from_millis(millis));
+            logged += entries.iter().filter(|entries| **entries == line("")).count();
         }
         let rate = MAX_RATE / LINE_COST;
         assert!(logged > rate && logged < 3 * rate, "{logged}");
-        assert!(matches!(lines.end()[..], [Said::LeftOut(1..)]));
+        assert!(matches!(lines.end()[..], [Entry::Dropped(1..)]));
     }
 }
