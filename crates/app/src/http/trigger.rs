@@ -153,7 +153,10 @@ fn too_slow(client: &Client) -> ApiError {
         let busy = "too many large triggers are under way; try again";
         return ApiError::new(StatusCode::SERVICE_UNAVAILABLE, busy.into());
     }
-    ApiError::new(StatusCode::REQUEST_TIMEOUT, format!("the body took longer than {BODY_TIMEOUT:?}, or paused for longer than {PAUSE_TIMEOUT:?}"))
+    ApiError::new(
+        StatusCode::REQUEST_TIMEOUT,
+        format!("the body took longer than {BODY_TIMEOUT:?}, or paused for longer than {PAUSE_TIMEOUT:?}"),
+    )
 }
 
 fn too_large() -> ApiError {

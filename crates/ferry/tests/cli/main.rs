@@ -9,9 +9,9 @@ mod demo;
 mod failing_disk;
 mod hook_log;
 mod keys;
-mod readme;
 #[cfg(target_os = "linux")]
 mod memory;
+mod readme;
 mod roles;
 mod streaming;
 mod support;
