@@ -18,12 +18,20 @@ const IN_PLACE: usize = 64 * 1024;
 /// Most pieces in one write.
 const PIECES: usize = 32;
 
+/// How long an application may keep this end from reading or delivering the last bytes of a connection that is being
+/// reset, before the rest is given up.
+pub(crate) const LAST_BYTES_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A connection that is not read for longer than this is watched for failures.
 const FAILURE_WATCH_DELAY: Duration = Duration::from_secs(1);
 
 /// Shortest and longest time between two looks at whether the kernel has delivered what was written.
 const DELIVERY_CHECK_INTERVAL: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_millis(100);
+
+/// A reset waits this much longer than what came before it: an application that is in the middle of writing reads only
+/// after its next write, which would fail.
+const RESET_GRACE_DELAY: Duration = Duration::from_millis(100);
 
 /// A connection that is to be reset once the application has everything that came before.
 struct PendingReset {
@@ -32,6 +40,8 @@ struct PendingReset {
     /// It may make no progress for this long, which is over at `gives_up`.
     patience: Duration,
     gives_up: Time,
+    /// When the application had everything.
+    delivered_at: Option<Time>,
     /// When to look again, and how much later the time after that.
     check_at: Time,
     interval: Duration,
@@ -220,6 +230,7 @@ impl Local {
             left: u64::MAX,
             patience,
             gives_up: now + patience,
+            delivered_at: None,
             check_at: now,
             interval: *DELIVERY_CHECK_INTERVAL.start(),
         }));
@@ -232,7 +243,8 @@ impl Local {
         if left < pending.left {
             (pending.left, pending.gives_up) = (left, now + pending.patience);
         }
-        if left == 0 || now >= pending.gives_up {
+        let grace_is_over = left == 0 && now >= *pending.delivered_at.get_or_insert(now) + RESET_GRACE_DELAY;
+        if grace_is_over || now >= pending.gives_up {
             self.reset();
             return true;
         }

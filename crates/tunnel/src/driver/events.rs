@@ -12,6 +12,7 @@ use tracing::{debug, info};
 use super::{Driver, FIRST_RETRY, Obtaining, PROBE, ROTATE_AGAIN};
 use crate::dial::DialError;
 use crate::link::Link;
+use crate::local::LAST_BYTES_TIMEOUT;
 use crate::mailbox::Command;
 use crate::metrics::{ByRotated, Ending, Rotated};
 use crate::pool::Need;
@@ -176,7 +177,7 @@ impl Driver {
     pub(super) fn on_closed(&mut self, outcome: Outcome) {
         self.tell_end(&outcome);
         if outcome != Outcome::Finished {
-            self.local.reset_once_delivered(self.shared.now(), self.patience);
+            self.local.reset_once_delivered(self.shared.now(), LAST_BYTES_TIMEOUT);
         }
         self.obtaining = None;
         self.outcome = Some(outcome);

@@ -76,8 +76,6 @@ pub(crate) struct Driver {
     /// Most bytes that each buffer may be lent, and most that one key protects.
     most: u64,
     key_bytes: u64,
-    /// How long an application may keep this end from delivering or reading what is left, before the rest is given up.
-    patience: Duration,
     alarm: Alarm,
     /// Why the peer refused the last attach.
     refusal: Option<Box<str>>,
@@ -97,7 +95,7 @@ impl Driver {
         let Admitted { place, peer, entry, lease } = admitted;
         let counters = shared.metrics.counters();
         let config = &shared.plan().config;
-        let (most, key_bytes, patience) = (config.resume.buffer, config.rotation.bytes, config.liveness);
+        let (most, key_bytes) = (config.resume.buffer, config.rotation.bytes);
         Self {
             shared,
             place,
@@ -116,7 +114,6 @@ impl Driver {
             counters,
             most,
             key_bytes,
-            patience,
             alarm: Alarm::default(),
             refusal: None,
             loss: None,

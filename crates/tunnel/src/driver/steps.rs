@@ -9,6 +9,7 @@ use tracing::debug;
 
 use super::Driver;
 use crate::link::LinkError;
+use crate::local::LAST_BYTES_TIMEOUT;
 
 impl Driver {
     /// Frames from the links into the session.
@@ -108,7 +109,7 @@ impl Driver {
 
     /// The application's connection may have failed without anybody reading it.
     pub(super) fn watch_local(&mut self, now: Time, cx: &mut Context<'_>) -> bool {
-        match self.local.poll_failure(cx, now, &mut self.session, self.patience) {
+        match self.local.poll_failure(cx, now, &mut self.session, LAST_BYTES_TIMEOUT) {
             Poll::Pending => false,
             Poll::Ready(error) => self.on_local_lost(now, &error),
         }
