@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::attachment::{Attachment, Part};
 use crate::link::{Greeting, Link, Retire};
+use crate::overdue::Overdue;
 use crate::{
     Accept, AttachError, Epoch, Event, Frame, Hello, Instance, Intent, Outcome, Reject, RejectCode, Rejection, Release,
     Session, Side, Time, Violation,
@@ -105,7 +106,10 @@ impl Session {
     }
 
     pub(crate) fn on_attached(&mut self, now: Time, epoch: Epoch, intent: Intent, peer_resume_window: Duration) {
-        self.awaited = None;
+        // A rotation is no progress, but after a time without a link the clock starts anew.
+        if intent != Intent::Rotate {
+            self.overdue = Overdue::default();
+        }
         self.watch_progress(now);
         self.established = true;
         self.detached_since = None;

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use crate::attachment::{Attachment, Farewell};
 use crate::frame::bounded;
 use crate::link::Retire;
+use crate::overdue::Overdue;
 use crate::session::AckTimer;
 use crate::{Event, Frame, Outcome, Release, Reset, ResetCode, Session, Violation};
 
@@ -60,7 +61,7 @@ impl Session {
         };
         self.failed = outcome != Outcome::Finished;
         self.detached_since = None;
-        self.awaited = None;
+        self.overdue = Overdue::default();
         self.ack = AckTimer::Idle;
         self.send.discard();
         self.attachment = match (self.attachment.take(), farewell) {

@@ -24,7 +24,7 @@ impl Session {
             return;
         }
         self.handle_bytes(now, epoch);
-        if self.awaited.is_some() {
+        if self.awaits_peer() {
             self.watch_progress(now);
         }
         self.close_if_done();

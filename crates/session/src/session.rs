@@ -3,7 +3,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::attachment::Attachment;
-use crate::overdue::Awaited;
+use crate::overdue::Overdue;
 use crate::receive::ReceiveHalf;
 use crate::send::SendHalf;
 use crate::{Epoch, Event, Hello, Instance, Intent, ResetCode, SessionId, Time};
@@ -71,7 +71,7 @@ pub struct Session {
     /// This end's reset, until the peer has it.
     pub(crate) resetting: Option<(ResetCode, Box<str>)>,
     /// What the peer has to do next, and since when it has made no progress with it.
-    pub(crate) awaited: Option<(Awaited, Time)>,
+    pub(crate) overdue: Overdue,
     pub(crate) events: VecDeque<Event>,
 }
 
@@ -108,7 +108,7 @@ impl Session {
             done_received: false,
             failed: false,
             resetting: None,
-            awaited: None,
+            overdue: Overdue::default(),
             events: VecDeque::new(),
         }
     }

@@ -295,6 +295,21 @@ fn an_application_that_takes_nothing_holds_up_a_reset_for_twice_the_liveness_tim
 }
 
 #[test]
+fn rotations_give_an_application_that_takes_nothing_no_more_time() {
+    for end in BOTH {
+        let mut pair = Pair::open_with([settings(60_000, 20_000); 2]);
+        pair.write(end, 60_000);
+        break_off(&mut pair, end);
+        for _ in 0..4 {
+            pair.run(8 * SECOND);
+            pair.dial(true);
+        }
+        pair.run(MOMENT);
+        assert_reset_by(&mut pair, end);
+    }
+}
+
+#[test]
 fn a_hard_reset_does_not_wait_for_what_an_earlier_one_still_sends() {
     for end in BOTH {
         let mut pair = Pair::open_with([settings(60_000, 20_000); 2]);
