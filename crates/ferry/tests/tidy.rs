@@ -10,17 +10,18 @@ use std::process::Command;
 const LINES_MAX: usize = 500;
 const ARCHITECTURE_LINES_MAX: usize = 200;
 /// Our crates, and which of ours each may depend on; tests may use more.
-const MAY_DEPEND_ON: [(&str, &[&str]); 10] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 11] = [
     ("session", &[]),
     ("config", &[]),
     ("relay", &[]),
     ("log", &[]),
     ("host", &[]),
     ("text", &[]),
+    ("keeper", &[]),
     ("app", &["log", "host", "text"]),
     ("bundle", &["config"]),
-    ("tunnel", &["session", "config", "log", "host", "text"]),
-    ("ferry", &["session", "config", "relay", "app", "bundle", "tunnel", "log", "host", "text"]),
+    ("tunnel", &["session", "config", "log", "host", "text", "keeper"]),
+    ("ferry", &["session", "config", "relay", "app", "bundle", "tunnel", "log", "host", "text", "keeper"]),
 ];
 
 fn root() -> PathBuf {
