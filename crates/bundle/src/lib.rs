@@ -4,7 +4,8 @@
 //! reports every problem in it at once. [`render()`] makes of it, and of the [`Keys`] of its pods, a [`Bundle`]:
 //! manifests, scripts and hooks, as bytes by path. The same blueprint and the same keys give the same bytes.
 //!
-//! This is the only crate that knows Kubernetes. A new kind of pod is a [`Template`] and what `render` makes of it.
+//! This is the only crate that knows Kubernetes. A new kind of pod is a [`Template`]: its rules are in
+//! `blueprint/check.rs`, its manifests and texts in `render/`, and what deploying it takes in `steps.rs`.
 
 mod blueprint;
 mod bundle;

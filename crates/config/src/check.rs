@@ -6,21 +6,21 @@ use std::{
 };
 
 use crate::{
-    draft::{Draft, DraftPeer},
-    fields::{Place, Sink, Spot},
+    fields::{Located, Position, Problems},
     key::PublicKey,
     name::Name,
+    raw::{RawPeer, RawTunnel},
     report::{Problem, ValueError},
 };
 
-impl Draft {
+impl RawTunnel {
     /// Reports what does not go together. `own` is our public key, if it is known.
-    pub(crate) fn check(&self, own: Option<PublicKey>, sink: &Sink) {
-        self.check_names(sink);
-        self.check_keys(own, sink);
-        self.check_references(sink);
-        self.check_sockets(sink);
-        self.settings.check(sink);
+    pub(crate) fn check(&self, own: Option<PublicKey>, problems: &Problems) {
+        self.check_names(problems);
+        self.check_keys(own, problems);
+        self.check_references(problems);
+        self.check_sockets(problems);
+        self.settings.check(problems);
     }
 
     /// What looks wrong but can be worked with. Only meaningful where [`check`](Self::check) found nothing.
@@ -36,42 +36,42 @@ impl Draft {
         warnings
     }
 
-    fn check_names(&self, sink: &Sink) {
+    fn check_names(&self, problems: &Problems) {
         let mut seen = BTreeMap::new();
         for name in self.peers.iter().filter_map(|peer| peer.name.as_ref()) {
             if self.name.as_ref().is_some_and(|own| own.value == name.value) {
                 let message = format!("`{}` is our own name", name.value);
                 let hint = "list only the other tunnels, and give each a name of its own";
-                sink.problem(&name.place, ValueError::new(message, hint));
+                problems.add(&name.position, ValueError::new(message, hint));
             }
-            unique(&mut seen, name, sink, "put all keys and addresses of a peer into one entry");
+            unique(&mut seen, name, problems, "put all keys and addresses of a peer into one entry");
         }
         let mut seen = BTreeMap::new();
         for service in self.ingress.iter().filter_map(|ingress| ingress.service.as_ref()) {
-            unique(&mut seen, service, sink, "give each service a name of its own");
+            unique(&mut seen, service, problems, "give each service a name of its own");
         }
     }
 
-    fn check_keys(&self, own: Option<PublicKey>, sink: &Sink) {
-        let mut seen: BTreeMap<PublicKey, (usize, &DraftPeer)> = BTreeMap::new();
+    fn check_keys(&self, own: Option<PublicKey>, problems: &Problems) {
+        let mut seen: BTreeMap<PublicKey, (usize, &RawPeer)> = BTreeMap::new();
         for (i, peer) in self.peers.iter().enumerate() {
             for key in &peer.keys {
                 if own == Some(key.value) {
                     let hint = "list the peer's public key, which `ferry pubkey FILE` prints over there";
-                    sink.problem(&key.place, ValueError::new("this is our own key", hint));
+                    problems.add(&key.position, ValueError::new("this is our own key", hint));
                 }
                 let (first, other) = *seen.entry(key.value).or_insert((i, peer));
                 if first != i {
-                    let message = format!("the key of both {} and {}", called(other), called(peer));
+                    let message = format!("the key of both {} and {}", describe(other), describe(peer));
                     let hint = "a key tells peers apart, so each needs its own";
-                    sink.problem(&key.place, ValueError::new(message, hint));
+                    problems.add(&key.position, ValueError::new(message, hint));
                 }
             }
         }
     }
 
-    fn check_references(&self, sink: &Sink) {
-        let listed: BTreeSet<&Name> = self.peers.iter().filter_map(DraftPeer::known_as).collect();
+    fn check_references(&self, problems: &Problems) {
+        let listed: BTreeSet<&Name> = self.peers.iter().filter_map(RawPeer::name_or_none).collect();
         let egress = self.egress.iter().filter_map(|egress| egress.peer.as_ref());
         let allowed = self.ingress.iter().flat_map(|ingress| &ingress.allow);
         for name in egress.chain(allowed).filter(|name| !listed.contains(&name.value)) {
@@ -84,23 +84,23 @@ impl Draft {
                 }
                 _ => "list it under `peers`, or look for a slip in the name".into(),
             };
-            sink.problem(&name.place, ValueError::new(message, hint));
+            problems.add(&name.position, ValueError::new(message, hint));
         }
     }
 
     /// Reports sockets that could not be open at the same time.
-    fn check_sockets(&self, sink: &Sink) {
+    fn check_sockets(&self, problems: &Problems) {
         let egress = self.egress.iter().filter_map(|egress| egress.listen.as_ref());
-        let mut taken: BTreeMap<(u16, IpAddr), &Place> = BTreeMap::new();
-        for spot in self.admin.iter().chain(&self.listen).chain(egress) {
-            if spot.value.port() == 0 {
+        let mut taken: BTreeMap<(u16, IpAddr), &Position> = BTreeMap::new();
+        for located in self.admin.iter().chain(&self.listen).chain(egress) {
+            if located.value.port() == 0 {
                 continue;
             }
-            if let Some(other) = clash(&taken, spot.value) {
-                let message = format!("{} is in use by `{other}`", spot.value);
-                sink.problem(&spot.place, ValueError::new(message, "choose another port"));
+            if let Some(other) = clash(&taken, located.value) {
+                let message = format!("{} is in use by `{other}`", located.value);
+                problems.add(&located.position, ValueError::new(message, "choose another port"));
             } else {
-                taken.insert(socket(spot.value), &spot.place);
+                taken.insert(socket(located.value), &located.position);
             }
         }
     }
@@ -111,22 +111,22 @@ impl Draft {
             return Vec::new();
         }
         let dialled: BTreeSet<&Name> =
-            self.peers.iter().filter(|peer| !peer.addresses.is_empty()).filter_map(DraftPeer::known_as).collect();
+            self.peers.iter().filter(|peer| !peer.addresses.is_empty()).filter_map(RawPeer::name_or_none).collect();
         let hint = "give the peer `addresses`, or `listen` so that it can dial us";
         let egress = self.egress.iter().filter_map(|egress| egress.peer.as_ref());
         let ingress = self.ingress.iter().filter_map(|ingress| {
-            let nobody = !ingress.allow.iter().any(|name| dialled.contains(&name.value));
-            ingress.service.as_ref().filter(|_| nobody)
+            let unreachable = !ingress.allow.iter().any(|name| dialled.contains(&name.value));
+            ingress.service.as_ref().filter(|_| unreachable)
         });
         egress
             .filter(|name| !dialled.contains(&name.value))
             .map(|name| {
                 let message = format!("peer `{}` has no address yet and cannot dial us either", name.value);
-                name.place.problem(ValueError::new(message, hint))
+                name.position.problem(ValueError::new(message, hint))
             })
             .chain(ingress.map(|service| {
-                let message = format!("nobody can reach service `{}`", service.value);
-                service.place.problem(ValueError::new(message, hint))
+                let message = format!("no peer can reach service `{}`", service.value);
+                service.position.problem(ValueError::new(message, hint))
             }))
             .collect()
     }
@@ -144,50 +144,50 @@ impl Draft {
             .map(|name| {
                 let message = format!("peer `{}` is not used and has no address", name.value);
                 let hint = "use it in `egress` or in an `allow`, or remove it";
-                name.place.problem(ValueError::new(message, hint))
+                name.position.problem(ValueError::new(message, hint))
             })
             .collect()
     }
 }
 
-impl DraftPeer {
-    fn known_as(&self) -> Option<&Name> {
+impl RawPeer {
+    fn name_or_none(&self) -> Option<&Name> {
         self.name.as_ref().map(|name| &name.value)
     }
 }
 
-/// The peer in a message: by its name, or by its place while it has none.
-fn called(peer: &DraftPeer) -> String {
-    match peer.known_as() {
+/// The peer in a message: by its name, or by its position while it has none.
+fn describe(peer: &RawPeer) -> String {
+    match peer.name_or_none() {
         Some(name) => format!("peer `{name}`"),
-        None => format!("`{}`", peer.place),
+        None => format!("`{}`", peer.position),
     }
 }
 
 fn unique<'d, T: Ord + std::fmt::Display>(
-    seen: &mut BTreeMap<&'d T, &'d Place>,
-    spot: &'d Spot<T>,
-    sink: &Sink,
+    seen: &mut BTreeMap<&'d T, &'d Position>,
+    located: &'d Located<T>,
+    problems: &Problems,
     hint: &str,
 ) {
-    match seen.get(&spot.value) {
+    match seen.get(&located.value) {
         Some(first) => {
-            let message = format!("`{}` is already the name at `{first}`", spot.value);
-            sink.problem(&spot.place, ValueError::new(message, hint));
+            let message = format!("`{}` is already the name at `{first}`", located.value);
+            problems.add(&located.position, ValueError::new(message, hint));
         }
         None => {
-            seen.insert(&spot.value, &spot.place);
+            seen.insert(&located.value, &located.position);
         }
     }
 }
 
 /// Who holds a socket that keeps `address` from being bound: the same one, or with the same port an unspecified address
 /// on either side, as that means all interfaces (and `::` IPv4 too).
-fn clash<'d>(taken: &BTreeMap<(u16, IpAddr), &'d Place>, address: SocketAddr) -> Option<&'d Place> {
+fn clash<'d>(taken: &BTreeMap<(u16, IpAddr), &'d Position>, address: SocketAddr) -> Option<&'d Position> {
     let (port, ip) = socket(address);
     if ip.is_unspecified() {
         let least = (port, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        return taken.range(least..).next().filter(|((other, _), _)| *other == port).map(|(_, place)| *place);
+        return taken.range(least..).next().filter(|((other, _), _)| *other == port).map(|(_, position)| *position);
     }
     [ip, Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()]
         .into_iter()

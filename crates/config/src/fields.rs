@@ -1,7 +1,7 @@
 //! Reads typed values out of an untyped tree and collects what is wrong, instead of stopping at the first problem.
 //!
-//! A reader that fails has told the [`Sink`] why and gives `None`, or a stand-in where that is easier to go on with:
-//! once the sink has a problem, nothing that was read is used.
+//! A reader that fails has added the reason to the [`Problems`] and gives `None`, or a stand-in where that is easier:
+//! once there is a problem, nothing that was read is used.
 //!
 //! Public because the blueprint of a bundle is read in the same way.
 
@@ -17,58 +17,58 @@ use crate::{
     yaml::{Node, Value},
 };
 
-/// Where all problems go.
+/// All problems of a document.
 #[derive(Debug, Default)]
-pub struct Sink {
+pub struct Problems {
     problems: RefCell<Vec<Problem>>,
     /// How many more there were than are kept.
     more: Cell<usize>,
 }
 
-/// A place in the document.
+/// A position in the document.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct Position {
     path: String,
     line: u64,
     column: u64,
 }
 
-/// A value that was read, and the place that it was read from.
+/// A value that was read, and the position that it was read from.
 #[derive(Clone, Debug)]
-pub struct Spot<T> {
+pub struct Located<T> {
     /// The value.
     pub value: T,
     /// Where it stands.
-    pub place: Place,
+    pub position: Position,
 }
 
 /// A value that is yet to be read.
 #[derive(Clone, Debug)]
 pub struct Field<'d> {
     /// Where it stands.
-    pub place: Place,
+    pub position: Position,
     node: &'d Node,
-    sink: &'d Sink,
+    problems: &'d Problems,
 }
 
 /// The values of a mapping, which are taken from it by key.
 #[derive(Debug)]
 pub struct Fields<'d> {
-    place: Place,
+    position: Position,
     entries: BTreeMap<&'d str, Field<'d>>,
     known: Vec<&'static str>,
-    sink: &'d Sink,
+    problems: &'d Problems,
 }
 
-impl Sink {
+impl Problems {
     /// The most problems that are kept; nobody reads on.
-    const MAX: usize = 200;
+    const MAX_KEPT: usize = 200;
 
-    /// Takes a problem with the value at `place`.
-    pub fn problem(&self, place: &Place, error: ValueError) {
+    /// Takes a problem with the value at `position`.
+    pub fn add(&self, position: &Position, error: ValueError) {
         let mut problems = self.problems.borrow_mut();
-        if problems.len() < Self::MAX {
-            problems.push(place.problem(error));
+        if problems.len() < Self::MAX_KEPT {
+            problems.push(position.problem(error));
         } else {
             self.more.set(self.more.get() + 1);
         }
@@ -91,8 +91,8 @@ impl Sink {
     }
 }
 
-impl Place {
-    /// This place, as where a problem is.
+impl Position {
+    /// This position, as where a problem is.
     pub fn problem(&self, error: ValueError) -> Problem {
         Problem {
             path: self.path.clone(),
@@ -118,7 +118,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.path)
     }
@@ -126,12 +126,12 @@ impl fmt::Display for Place {
 
 impl<'d> Field<'d> {
     /// The document as a whole.
-    pub fn root(value: &'d Value, sink: &'d Sink) -> Self {
-        Self { place: Place::of(String::new(), value), node: &value.value, sink }
+    pub fn root(value: &'d Value, problems: &'d Problems) -> Self {
+        Self { position: Position::of(String::new(), value), node: &value.value, problems }
     }
 
     /// Reads text.
-    pub fn text<T>(&self, read: impl FnOnce(&str) -> Result<T, ValueError>) -> Option<Spot<T>> {
+    pub fn text<T>(&self, read: impl FnOnce(&str) -> Result<T, ValueError>) -> Option<Located<T>> {
         match self.node {
             Node::Text(text) => self.checked(read(text)),
             Node::Integer(_) | Node::Other(_) => self.unexpected("text", "put it in quotes"),
@@ -140,7 +140,7 @@ impl<'d> Field<'d> {
     }
 
     /// Reads text or a number, which `read` gets as text too: it has the better hint.
-    pub fn scalar<T>(&self, read: impl FnOnce(&str) -> Result<T, ValueError>) -> Option<Spot<T>> {
+    pub fn scalar<T>(&self, read: impl FnOnce(&str) -> Result<T, ValueError>) -> Option<Located<T>> {
         match self.node {
             Node::Text(text) | Node::Other(text) => self.checked(read(text)),
             Node::Integer(number) => self.checked(read(&number.to_string())),
@@ -150,13 +150,13 @@ impl<'d> Field<'d> {
 
     /// Reads a number within `range`.
     pub fn number(&self, range: RangeInclusive<u32>) -> Option<u32> {
-        let spot = self.scalar(|text| {
+        let located = self.scalar(|text| {
             text.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| {
                 let hint = format!("write a whole number from {} to {}", range.start(), range.end());
                 ValueError::new(format!("{} is not such a number", quoted(text)), hint)
             })
         });
-        spot.map(|spot| spot.value)
+        located.map(|located| located.value)
     }
 
     /// The items of a list; none if it is no list.
@@ -166,9 +166,9 @@ impl<'d> Field<'d> {
             return Vec::new();
         };
         let item = |(i, value): (usize, &'d Value)| Field {
-            place: Place::of(format!("{}[{i}]", self.place), value),
+            position: Position::of(format!("{}[{i}]", self.position), value),
             node: &value.value,
-            sink: self.sink,
+            problems: self.problems,
         };
         items.iter().enumerate().map(item).collect()
     }
@@ -185,18 +185,19 @@ impl<'d> Field<'d> {
         };
         let mut entries = BTreeMap::new();
         for (key, value) in map {
-            let field = Field { place: self.place.key(&key.value, value), node: &value.value, sink: self.sink };
-            let place = field.place.clone();
+            let field =
+                Field { position: self.position.key(&key.value, value), node: &value.value, problems: self.problems };
+            let position = field.position.clone();
             if entries.insert(key.value.as_str(), field).is_some() {
-                self.sink.problem(&place, ValueError::new("the key is given twice", "keep one of them"));
+                self.problems.add(&position, ValueError::new("the key is given twice", "keep one of them"));
             }
         }
-        Some(Fields { place: self.place.clone(), entries, known: Vec::new(), sink: self.sink })
+        Some(Fields { position: self.position.clone(), entries, known: Vec::new(), problems: self.problems })
     }
 
     /// Reports what is wrong with this value.
     pub fn problem<T>(&self, message: impl Into<String>, hint: impl Into<String>) -> Option<T> {
-        self.sink.problem(&self.place, ValueError::new(message, hint));
+        self.problems.add(&self.position, ValueError::new(message, hint));
         None
     }
 
@@ -204,11 +205,11 @@ impl<'d> Field<'d> {
         self.problem(format!("expected {expected}, found {}", self.node.kind()), hint)
     }
 
-    fn checked<T>(&self, value: Result<T, ValueError>) -> Option<Spot<T>> {
+    fn checked<T>(&self, value: Result<T, ValueError>) -> Option<Located<T>> {
         match value {
-            Ok(value) => Some(Spot { value, place: self.place.clone() }),
+            Ok(value) => Some(Located { value, position: self.position.clone() }),
             Err(error) => {
-                self.sink.problem(&self.place, error);
+                self.problems.add(&self.position, error);
                 None
             }
         }
@@ -226,9 +227,9 @@ impl<'d> Fields<'d> {
     pub fn required(&mut self, key: &'static str, hint: &str) -> Option<Field<'d>> {
         let field = self.optional(key);
         if field.is_none() {
-            let dot = if self.place.path.is_empty() { "" } else { "." };
-            let place = Place { path: format!("{}{dot}{key}", self.place), ..self.place };
-            self.sink.problem(&place, ValueError::new("missing", hint));
+            let dot = if self.position.path.is_empty() { "" } else { "." };
+            let position = Position { path: format!("{}{dot}{key}", self.position), ..self.position };
+            self.problems.add(&position, ValueError::new("missing", hint));
         }
         field
     }
@@ -247,7 +248,7 @@ impl<'d> Fields<'d> {
                 Some(known) => format!("did you mean `{known}`?"),
                 None => format!("the keys here are {}", self.known.join(", ")),
             };
-            self.sink.problem(&field.place, ValueError::new("unknown key", hint));
+            self.problems.add(&field.position, ValueError::new("unknown key", hint));
         }
     }
 }
@@ -260,22 +261,8 @@ fn nearest(key: &str, known: &[&'static str]) -> Option<&'static str> {
     }
     known
         .iter()
-        .map(|known| (distance(key, known), *known))
+        .map(|known| (strsim::levenshtein(key, known), *known))
         .filter(|(distance, known)| *distance <= (known.len() / 3).max(1))
         .min()
         .map(|(_, known)| known)
-}
-
-/// How many characters must be inserted, removed or replaced to make `a` of `b` (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.chars().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.chars().count()]
 }

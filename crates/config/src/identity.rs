@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::{key::PublicKey, pem, published::is_published, secret::Secret};
 
 /// The largest identity file, in bytes. A PEM Ed25519 key is some 120.
-const FILE_MAX: usize = 16 * 1024;
+const MAX_FILE_LEN: usize = 16 * 1024;
 
 /// An Ed25519 private key: what a tunnel proves itself with.
 ///
@@ -151,7 +151,7 @@ pub enum IdentityError {
     #[error("{0:?} is not a regular file")]
     NotAFile(PathBuf),
     /// Far larger than any key.
-    #[error("{0:?} is larger than {max} KiB, so it is not a key", max = FILE_MAX / 1024)]
+    #[error("{0:?} is larger than {max} KiB, so it is not a key", max = MAX_FILE_LEN / 1024)]
     TooLarge(PathBuf),
     /// The file does not hold a private key, or a damaged one.
     #[error("{0:?} does not hold a private key: {1}")]
@@ -210,9 +210,9 @@ pub(crate) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
     check_kind(path, &metadata)?;
     check_mode(path, &metadata)?;
     // One allocation that is large enough, so that no outgrown copy of the key is left behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_MAX + 64));
-    file.take(FILE_MAX as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() > FILE_MAX {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE_LEN + 64));
+    file.take(MAX_FILE_LEN as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() > MAX_FILE_LEN {
         return Err(IdentityError::TooLarge(path.into()));
     }
     Ok(bytes)

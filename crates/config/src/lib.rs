@@ -1,22 +1,22 @@
-//! Ferry's configuration: `tunnel.yaml` and identity files, from text to values that need no further checking.
+//! Ferry's configuration: `tunnel.yaml` and identity files, from text to values that need no further checking, and back.
 //!
 //! [`load`] reads a `tunnel.yaml` and the identity that it names, and reports every problem in both at once. [`parse`]
 //! does as much of it as can be done without touching a file. [`Watch`] reads again what has changed.
 
 mod address;
 mod check;
-mod draft;
 pub mod fields;
 mod identity;
 mod key;
 mod name;
 mod pem;
 mod published;
+mod raw;
 mod report;
 mod secret;
 pub mod settings;
 mod tunnel;
-mod units;
+mod values;
 mod watch;
 pub mod yaml;
 
@@ -26,24 +26,23 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use draft::Draft;
-use fields::Sink;
+use fields::Problems;
+use raw::RawTunnel;
 use watch::Seen;
 use zeroize::Zeroizing;
 
 pub use address::{Address, HostPort};
 pub use identity::{Identity, IdentityError};
 pub use key::PublicKey;
-pub use name::{NAME_MAX, Name, ServiceName};
+pub use name::{MAX_NAME_LEN, Name, ServiceName};
 pub use report::{Problem, Report, ValueError, quoted};
 pub use secret::Secret;
 pub use settings::Settings;
 pub use tunnel::{Egress, Ingress, Limits, Peer, Resume, Rotation, Tunnel, WarmLinks};
-pub use units::{parse_duration, parse_size, render_duration, render_size};
 pub use watch::Watch;
 
 /// The largest `tunnel.yaml`, in bytes: 1 MiB.
-const FILE_MAX: usize = 1 << 20;
+const MAX_FILE_LEN: usize = 1 << 20;
 
 /// A configuration that is ready for use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +66,7 @@ pub struct Parsed {
 ///
 /// # Errors
 ///
-/// Every problem in the two files, each with its place and what to do about it.
+/// Every problem in the two files, each with its position and what to do about it.
 pub fn load(path: &Path) -> Result<Loaded, Report> {
     load_seen(path).map(|(loaded, _)| loaded)
 }
@@ -93,7 +92,7 @@ fn load_seen(path: &Path) -> Result<(Loaded, Seen), Report> {
 ///
 /// # Errors
 ///
-/// Every problem in the text, each with its place and what to do about it.
+/// Every problem in the text, each with its position and what to do about it.
 pub fn parse(text: &str, dir: &Path) -> Result<Parsed, Report> {
     let identify = |path: &Path| Ok(path.to_owned());
     let (tunnel, warnings) = read("tunnel.yaml", text, dir, identify, |_| None)?;
@@ -108,23 +107,23 @@ fn read<I>(
     identify: impl FnOnce(&Path) -> Result<I, ValueError>,
     own: impl FnOnce(&I) -> Option<PublicKey>,
 ) -> Result<(Tunnel<I>, Vec<Problem>), Report> {
-    if text.len() > FILE_MAX {
+    if text.len() > MAX_FILE_LEN {
         return Err(Report::of_document(source, too_large()));
     }
     let document = yaml::parse(text).map_err(|problem| Report::new(source, vec![problem]))?;
-    let sink = Sink::default();
-    let tunnel = Draft::read(&document, dir, &sink).and_then(|draft| {
-        let identity = draft
+    let problems = Problems::default();
+    let tunnel = RawTunnel::read(&document, dir, &problems).and_then(|raw| {
+        let identity = raw
             .identity
             .as_ref()
-            .and_then(|path| identify(&path.value).map_err(|error| sink.problem(&path.place, error)).ok());
-        draft.check(identity.as_ref().and_then(own), &sink);
-        let warnings = draft.warnings();
-        Some((draft.build(identity?)?, warnings))
+            .and_then(|path| identify(&path.value).map_err(|error| problems.add(&path.position, error)).ok());
+        raw.check(identity.as_ref().and_then(own), &problems);
+        let warnings = raw.warnings();
+        Some((raw.build(identity?)?, warnings))
     });
     match tunnel {
-        Some(tunnel) if sink.is_empty() => Ok(tunnel),
-        _ => Err(Report::new(source, sink.into_problems())),
+        Some(tunnel) if problems.is_empty() => Ok(tunnel),
+        _ => Err(Report::new(source, problems.into_problems())),
     }
 }
 
@@ -137,14 +136,14 @@ fn read_file(path: &Path) -> Result<String, ValueError> {
         ValueError::new(format!("cannot read the file: {error}"), hint)
     };
     let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(FILE_MAX as u64 + 1).read_to_end(&mut bytes)).map_err(failed)?;
-    if bytes.len() > FILE_MAX {
+    File::open(path).and_then(|file| file.take(MAX_FILE_LEN as u64 + 1).read_to_end(&mut bytes)).map_err(failed)?;
+    if bytes.len() > MAX_FILE_LEN {
         return Err(too_large());
     }
     String::from_utf8(bytes).map_err(|_| ValueError::new("the file is not text in UTF-8", ""))
 }
 
 fn too_large() -> ValueError {
-    let message = format!("larger than {}", render_size(FILE_MAX as u64));
+    let message = format!("larger than {}", ferry_units::render_size(MAX_FILE_LEN as u64));
     ValueError::new(message, "no tunnel.yaml needs to be; is this the right file?")
 }

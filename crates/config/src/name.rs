@@ -5,11 +5,11 @@ use std::{fmt, str::FromStr, sync::Arc};
 use crate::report::{ValueError, quoted};
 
 /// The longest name, in bytes: as long as a DNS name may be.
-pub const NAME_MAX: usize = 253;
+pub const MAX_NAME_LEN: usize = 253;
 
 /// The name of a tunnel: `cluster-a/initiator`.
 ///
-/// Matches `[a-z0-9][a-z0-9./-]*` and is at most [`NAME_MAX`] bytes long. Cheap to clone.
+/// Matches `[a-z0-9][a-z0-9./-]*` and is at most [`MAX_NAME_LEN`] bytes long. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Arc<str>);
 
@@ -67,9 +67,9 @@ fn checked(text: &str) -> Result<Arc<str>, ValueError> {
     if text.is_empty() {
         return Err(ValueError::new("an empty name", SYNTAX));
     }
-    if text.len() > NAME_MAX {
+    if text.len() > MAX_NAME_LEN {
         let message = format!("{} is {} bytes long", quoted(text), text.len());
-        return Err(ValueError::new(message, format!("a name has at most {NAME_MAX}")));
+        return Err(ValueError::new(message, format!("a name has at most {MAX_NAME_LEN}")));
     }
     if !text.starts_with(starts) || text.contains(|c| !starts(c) && !matches!(c, '.' | '/' | '-')) {
         let message = format!("{} is not a name", quoted(text));

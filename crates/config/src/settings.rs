@@ -2,11 +2,14 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
+use ferry_units::{render_duration, render_size};
+use serde::Serialize;
+
 use crate::{
-    fields::{Field, Fields, Place, Sink},
+    fields::{Field, Fields, Position, Problems},
     report::{ValueError, quoted},
     tunnel::{Limits, Resume, Rotation, WarmLinks},
-    units::{parse_duration, parse_size, render_duration, render_size},
+    values::{as_duration, parse_duration, parse_size},
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -14,18 +17,21 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const SECOND: Duration = Duration::from_secs(1);
 const KIB: u64 = 1 << 10;
 
-/// The settings; see the fields of the same name in [`Tunnel`](crate::Tunnel).
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The settings, each under the key that is its field's name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Settings {
     /// When a session moves to a fresh link.
     pub rotation: Rotation,
     /// How a session outlives its links.
     pub resume: Resume,
-    /// How long a link may be silent; at least 1 s.
+    /// A link is given up after this long without a byte from the peer; at least 1 s.
+    #[serde(serialize_with = "as_duration")]
     pub liveness: Duration,
-    /// How long an egress connection waits for a link.
+    /// How long an egress connection waits for a link before it is reset.
+    #[serde(serialize_with = "as_duration")]
     pub open_timeout: Duration,
-    /// How long live sessions have on SIGTERM; may be zero.
+    /// How long live sessions have on SIGTERM before they are reset; may be zero.
+    #[serde(serialize_with = "as_duration")]
     pub drain: Duration,
     /// What this process takes on at most.
     pub limits: Limits,
@@ -49,20 +55,20 @@ impl Default for Settings {
 
 /// Settings as they were read, with the places of those that are held against each other.
 #[derive(Debug, Default)]
-pub struct DraftSettings {
+pub struct RawSettings {
     /// The settings.
     pub settings: Settings,
     /// Where `resume.buffer` stands, if it does.
-    buffer: Option<Place>,
+    buffer: Option<Position>,
     /// Where `limits.memory` stands, if it does.
-    memory: Option<Place>,
+    memory: Option<Position>,
 }
 
 impl Settings {
-    /// Takes the settings out of a mapping. The caller finishes the mapping, and calls [`DraftSettings::check`].
-    pub fn read(top: &mut Fields<'_>) -> DraftSettings {
-        let mut draft = DraftSettings::default();
-        let settings = &mut draft.settings;
+    /// Takes the settings out of a mapping. The caller finishes the mapping, and calls [`RawSettings::check`].
+    pub fn read(top: &mut Fields<'_>) -> RawSettings {
+        let mut raw = RawSettings::default();
+        let settings = &mut raw.settings;
         if let Some(mut fields) = top.optional("rotation").and_then(|field| field.fields()) {
             let rotation = &mut settings.rotation;
             fields.read("every", &mut rotation.every, duration(SECOND..=DAY));
@@ -73,7 +79,7 @@ impl Settings {
         if let Some(mut fields) = top.optional("resume").and_then(|field| field.fields()) {
             fields.read("window", &mut settings.resume.window, duration(SECOND..=DAY));
             fields.read("buffer", &mut settings.resume.buffer, |field| {
-                draft.buffer = Some(field.place.clone());
+                raw.buffer = Some(field.position.clone());
                 size(64 * KIB)(field)
             });
             fields.finish();
@@ -85,7 +91,7 @@ impl Settings {
             let limits = &mut settings.limits;
             fields.read("sessions", &mut limits.sessions, |field| field.number(1..=u32::MAX));
             fields.read("memory", &mut limits.memory, |field| {
-                draft.memory = Some(field.place.clone());
+                raw.memory = Some(field.position.clone());
                 size(64 * KIB)(field)
             });
             fields.read("handshakes", &mut limits.handshakes, |field| field.number(1..=u32::MAX));
@@ -97,23 +103,23 @@ impl Settings {
             fields.read("offered", &mut warm_links.offered, |field| field.number(0..=256));
             fields.finish();
         }
-        draft
+        raw
     }
 }
 
-impl DraftSettings {
+impl RawSettings {
     /// Reports settings that do not go together.
-    pub fn check(&self, sink: &Sink) {
+    pub fn check(&self, problems: &Problems) {
         let Settings { resume, limits, .. } = &self.settings;
         if resume.buffer <= limits.memory {
             return;
         }
         // Blame what was written; one of the two was, as the defaults fit.
-        if let Some(place) = self.buffer.as_ref().or(self.memory.as_ref()) {
+        if let Some(position) = self.buffer.as_ref().or(self.memory.as_ref()) {
             let (buffer, memory) = (render_size(resume.buffer), render_size(limits.memory));
             let message = format!("a `resume.buffer` of {buffer} does not fit into a `limits.memory` of {memory}");
             let hint = "lower the buffer of a session or raise the memory for all";
-            sink.problem(place, ValueError::new(message, hint));
+            problems.add(position, ValueError::new(message, hint));
         }
     }
 }
@@ -121,7 +127,7 @@ impl DraftSettings {
 /// Reads a duration within `range`.
 pub fn duration(range: RangeInclusive<Duration>) -> impl Fn(Field<'_>) -> Option<Duration> {
     move |field| {
-        let spot = field.scalar(|text| match parse_duration(text)? {
+        let located = field.scalar(|text| match parse_duration(text)? {
             value if range.contains(&value) => Ok(value),
             _ => {
                 let (least, most) = (render_duration(*range.start()), render_duration(*range.end()));
@@ -129,20 +135,20 @@ pub fn duration(range: RangeInclusive<Duration>) -> impl Fn(Field<'_>) -> Option
                 Err(ValueError::new(format!("{} is out of range", quoted(text)), hint))
             }
         });
-        spot.map(|spot| spot.value)
+        located.map(|located| located.value)
     }
 }
 
 /// Reads a size in bytes that is not below `least`.
 pub fn size(least: u64) -> impl Fn(Field<'_>) -> Option<u64> {
     move |field| {
-        let spot = field.scalar(|text| match parse_size(text)? {
+        let located = field.scalar(|text| match parse_size(text)? {
             value if value >= least => Ok(value),
             _ => {
                 let hint = format!("write a size of at least {}", render_size(least));
                 Err(ValueError::new(format!("{} is too small", quoted(text)), hint))
             }
         });
-        spot.map(|spot| spot.value)
+        located.map(|located| located.value)
     }
 }

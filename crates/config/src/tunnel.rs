@@ -1,18 +1,24 @@
 //! What `tunnel.yaml` comes to: values that need no further checking.
+//!
+//! They serialise to the YAML that [`parse`](crate::parse) reads: the name of a field is its key.
 
 use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
+
+use serde::Serialize;
 
 use crate::{
     address::{Address, HostPort},
     identity::Identity,
     key::PublicKey,
     name::{Name, ServiceName},
+    settings::Settings,
+    values::{as_duration, as_size},
 };
 
 /// A tunnel: everything that `tunnel.yaml` says.
 ///
 /// `I` is the identity: the key itself, or while that is not loaded the path of its file (see [`Parsed`](crate::Parsed)).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Tunnel<I = Identity> {
     /// Our name, by which peers list us.
     pub name: Name,
@@ -20,46 +26,41 @@ pub struct Tunnel<I = Identity> {
     pub identity: I,
     /// A directory in which the tunnel remembers from one run to the next which process it was, so that peers learn at
     /// once that the former one and its sessions are gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<PathBuf>,
     /// Where `/livez`, `/readyz`, `/metrics` and `/status` are served.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub admin: Option<SocketAddr>,
     /// Where links are accepted; `None` on an end that only dials.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<SocketAddr>,
     /// The tunnels that we know; names and keys are unique, and none is ours.
     pub peers: Vec<Peer>,
     /// Where apps here reach services there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub egress: Vec<Egress>,
     /// The services here that peers may reach; their names are unique.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ingress: Vec<Ingress>,
-    /// When a session moves to a fresh link.
-    pub rotation: Rotation,
-    /// How a session outlives its links.
-    pub resume: Resume,
-    /// A link is given up after this long without a byte from the peer; at least 1 s.
-    pub liveness: Duration,
-    /// How long an egress connection waits for a link before it is reset.
-    pub open_timeout: Duration,
-    /// How long live sessions have on SIGTERM before they are reset; may be zero.
-    pub drain: Duration,
-    /// What this process takes on at most.
-    pub limits: Limits,
-    /// The links kept ready for each peer that we dial.
-    pub warm_links: WarmLinks,
+    /// What has a default.
+    #[serde(flatten)]
+    pub settings: Settings,
 }
 
 /// A tunnel that we talk to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Peer {
     /// Its name.
     pub name: Name,
     /// The keys that it may prove itself with; never empty.
     pub keys: BTreeSet<PublicKey>,
     /// Where it may be dialled; empty for a peer that dials us.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<Address>,
 }
 
 /// A way out: connections to `listen` become sessions to a service of a peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Egress {
     /// Where apps connect to.
     pub listen: SocketAddr,
@@ -70,7 +71,7 @@ pub struct Egress {
 }
 
 /// A way in: sessions for a service become connections to the app behind it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Ingress {
     /// The service.
     pub service: ServiceName,
@@ -81,38 +82,43 @@ pub struct Ingress {
 }
 
 /// When a session moves to a fresh link, with fresh keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Rotation {
     /// The age at which a link is replaced, 1 s to 24 h.
+    #[serde(serialize_with = "as_duration")]
     pub every: Duration,
     /// The bytes after which a link is replaced; at least 64 KiB.
+    #[serde(serialize_with = "as_size")]
     pub bytes: u64,
     /// Rotations that all sessions together may start in a second; at least 1.
     pub max_per_second: u32,
 }
 
 /// How a session outlives its links.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Resume {
     /// How long a session may be without a link, 1 s to 24 h.
+    #[serde(serialize_with = "as_duration")]
     pub window: Duration,
     /// The largest replay buffer of a session in bytes, 64 KiB to [`Limits::memory`].
+    #[serde(serialize_with = "as_size")]
     pub buffer: u64,
 }
 
 /// What a process takes on at most; each is at least 1.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Limits {
     /// Sessions at a time.
     pub sessions: u32,
     /// Bytes in the buffers of all sessions together.
+    #[serde(serialize_with = "as_size")]
     pub memory: u64,
     /// Handshakes of accepted links at a time.
     pub handshakes: u32,
 }
 
 /// The links kept ready for each peer that we dial; each is at most 256. Where keys last less than 5 s fewer are kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WarmLinks {
     /// Links for sessions that we open.
     pub own: u32,

@@ -76,7 +76,7 @@ impl Shared {
         service: &ServiceName,
     ) {
         let plan = self.plan();
-        let wait = plan.config.open_timeout;
+        let wait = plan.config.settings.open_timeout;
         let refused = 'refused: {
             let Some(peer) = plan.peers.get(peer).cloned() else {
                 break 'refused (Refusal::Service, "the peer is not configured any more".to_owned());

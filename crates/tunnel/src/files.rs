@@ -39,7 +39,7 @@ impl Budget {
         let files = getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok());
         let workers = thread::available_parallelism().map_or(1, usize::from);
         let budget = Self::divide(files.unwrap_or(usize::MAX), workers, config);
-        let configured = config.limits.sessions as usize;
+        let configured = config.settings.limits.sessions as usize;
         let (allowed, files) = (budget.sessions, files.unwrap_or(usize::MAX));
         if allowed < configured && configured == ferry_config::Limits::default().sessions as usize {
             // Nobody has asked for so many.
@@ -58,19 +58,19 @@ impl Budget {
         let accepts = config.listen.is_some();
         let accepting = |count: usize| if accepts { count } else { 0 };
         let (dialled, dialling): (Vec<_>, Vec<_>) = config.peers.iter().partition(|peer| !peer.addresses.is_empty());
-        let warm = (config.warm_links.own + config.warm_links.offered) as usize;
+        let warm = (config.settings.warm_links.own + config.settings.warm_links.offered) as usize;
         let mut budget = Self {
             sessions: 0,
             strangers: accepting(share(8, 16, 1024)),
             known: accepting(share(16, 8, 512)),
-            answered: accepting((config.limits.handshakes as usize / 2).clamp(1, share(32, 8, 4096))),
+            answered: accepting((config.settings.limits.handshakes as usize / 2).clamp(1, share(32, 8, 4096))),
             links: share(16, 16, 4096) + dialled.len() * warm + accepting(dialling.len() * PER_DIALLING_PEER),
             admin: if config.admin.is_some() { share(16, 8, 64) } else { 0 },
         };
         let fixed = FIXED + PER_WORKER * workers + config.egress.len() + 2;
         let unauthenticated = budget.strangers + budget.known + 2 * budget.answered;
         let left = files.saturating_sub(fixed + unauthenticated + budget.links + budget.admin);
-        budget.sessions = (left / PER_SESSION).clamp(1, config.limits.sessions as usize);
+        budget.sessions = (left / PER_SESSION).clamp(1, config.settings.limits.sessions as usize);
         budget
     }
 }

@@ -92,7 +92,7 @@ impl Shared {
                 };
                 ControlFlow::Break(())
             };
-            let (established, every) = (link.facts().established, shared.plan().config.rotation.every);
+            let (established, every) = (link.facts().established, shared.plan().config.settings.rotation.every);
             let offerer = waiting.0.clone();
             let ended = tokio::select! {
                 () = shared.stopping() => return,
@@ -244,7 +244,7 @@ impl Shared {
                 links.push(*link);
             }
         }
-        let window = self.plan().config.resume.window;
+        let window = self.plan().config.settings.resume.window;
         // Where one Open was sent again another may be on its way: it must not connect to the application anew.
         let forgotten = last <= FIRST && entry.opened.elapsed() < OPEN_AGAIN;
         self.sessions.remove(&entry.key, 0, forgotten, window);

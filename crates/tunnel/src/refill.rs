@@ -70,7 +70,7 @@ impl Refill {
 
     /// Starts what is wanted and may be started now. Says when to look again if nothing happens.
     fn start_dials(&mut self) -> Duration {
-        let every = self.shared.plan().config.rotation.every;
+        let every = self.shared.plan().config.settings.rotation.every;
         let pruned_next = self.peer.pool.prune(every).unwrap_or(LOOK_AFTER);
         self.demand.on_taken(Instant::now(), self.peer.pool.take_asked());
         let (own, later) = self.own_links(every);
@@ -108,7 +108,7 @@ impl Refill {
         let pool = &self.peer.pool;
         pool.set_pressed(self.peer.is_pressed(self.dials.len()));
         let counts = pool.counts();
-        let own = match kept(self.shared.plan().config.warm_links.own, every) {
+        let own = match kept(self.shared.plan().config.settings.warm_links.own, every) {
             _ if counts.pressed => counts.reserved,
             0 => 0,
             own => own + self.demand.links(Instant::now()),
@@ -131,7 +131,7 @@ impl Refill {
             return 0;
         }
         let there = self.peer.offered.load(Ordering::Relaxed) + self.dials.hopeful(LinkKind::Offered);
-        (kept(self.shared.plan().config.warm_links.offered, every) + orphans).saturating_sub(there)
+        (kept(self.shared.plan().config.settings.warm_links.offered, every) + orphans).saturating_sub(there)
     }
 
     fn on_dialled(&mut self, kind: LinkKind, took: Duration, dialled: Dialled) {

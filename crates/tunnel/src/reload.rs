@@ -34,7 +34,7 @@ impl Shared {
             (config.name != before.config.name, "name"),
             (config.listen != before.config.listen, "listen"),
             (config.admin != before.config.admin, "admin"),
-            (config.limits != before.config.limits, "limits"),
+            (config.settings.limits != before.config.settings.limits, "limits"),
         ] {
             if changed {
                 warn!("{key} has changed: it takes effect when the tunnel is restarted");

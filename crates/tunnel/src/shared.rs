@@ -67,9 +67,9 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(network: Arc<dyn Network>, workers: Workers, memoir: Memoir, plan: Plan, budget: Budget) -> Self {
         let peers = plan.config.peers.len();
-        let memory = Memory::new(plan.config.limits.memory, peers);
+        let memory = Memory::new(plan.config.settings.limits.memory, peers);
         let turns = std::thread::available_parallelism().map_or(1, usize::from);
-        let rotations = rotation::Budget::new(plan.config.rotation.max_per_second);
+        let rotations = rotation::Budget::new(plan.config.settings.rotation.max_per_second);
         Self {
             network,
             workers,
@@ -141,8 +141,8 @@ impl Shared {
         Settings {
             replay_capacity: lease.held().replay,
             receive_capacity: lease.held().receive,
-            liveness: plan.config.liveness,
-            resume_window: plan.config.resume.window,
+            liveness: plan.config.settings.liveness,
+            resume_window: plan.config.settings.resume.window,
         }
     }
 

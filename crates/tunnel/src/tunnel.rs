@@ -161,7 +161,7 @@ impl Tunnel {
     /// Ends the tunnel: no new sessions; those that live may finish within the configured time, then they are reset.
     pub async fn drain(mut self) {
         let shared = &self.shared;
-        let drain = shared.plan().config.drain;
+        let drain = shared.plan().config.settings.drain;
         shared.draining.cancel();
         info!(sessions = shared.sessions.len(), "draining, at most {drain:?}");
         if timeout(drain, shared.sessions_ended()).await.is_err() {

@@ -4,112 +4,113 @@ use std::{collections::BTreeMap, fmt};
 
 use ferry_config::{
     ValueError,
-    fields::{Place, Sink, Spot},
+    fields::{Located, Position, Problems},
 };
 
 use super::{
     Cloud, Host, Label, Scope, Template,
-    draft::{Draft, DraftCluster, DraftPod},
+    raw::{RawBlueprint, RawCluster, RawPod},
 };
 
 /// The longest name of a namespace, in bytes.
-const NAMESPACE_MAX: usize = 63;
+const MAX_NAMESPACE_LEN: usize = 63;
 /// The longest name of a pod, in bytes: a Service is called `<pod>-tunnel`, a replica gets 17 bytes more than its pod.
-const POD_MAX: usize = 46;
+const MAX_POD_LEN: usize = 46;
 
-impl Draft {
+impl RawBlueprint {
     /// Reports what does not go together.
-    pub(super) fn check(&self, sink: &Sink) {
-        self.check_names(sink);
-        self.check_clusters(sink);
-        self.check_pods(sink);
-        self.check_connections(sink);
-        self.tunnel.check(sink);
+    pub(super) fn check(&self, problems: &Problems) {
+        self.check_names(problems);
+        self.check_clusters(problems);
+        self.check_pods(problems);
+        self.check_connections(problems);
+        self.tunnel.check(problems);
     }
 
-    fn check_names(&self, sink: &Sink) {
-        unique(self.clusters.iter().filter_map(|cluster| cluster.id.as_ref()), sink, "give each cluster its own");
+    fn check_names(&self, problems: &Problems) {
+        unique(self.clusters.iter().filter_map(|cluster| cluster.id.as_ref()), problems, "give each cluster its own");
         let contexts = self.clusters.iter().filter_map(|cluster| cluster.context.as_ref());
-        unique(contexts, sink, "two clusters cannot be behind one context; for pods in one cluster, list it once");
-        unique(self.pods.iter().filter_map(|pod| pod.id.as_ref()), sink, "give each pod its own");
+        unique(contexts, problems, "two clusters cannot be behind one context; for pods in one cluster, list it once");
+        unique(self.pods.iter().filter_map(|pod| pod.id.as_ref()), problems, "give each pod its own");
         let network = self.network.as_ref().and_then(|network| network.id.as_ref());
         for pod in self.pods.iter().filter_map(|pod| pod.id.as_ref()) {
-            if pod.value.as_str().len() > POD_MAX {
+            if pod.value.as_str().len() > MAX_POD_LEN {
                 let message = format!("`{}` is too long for a pod", pod.value);
-                sink.problem(&pod.place, ValueError::new(message, format!("use at most {POD_MAX} bytes")));
+                problems.add(&pod.position, ValueError::new(message, format!("use at most {MAX_POD_LEN} bytes")));
             }
             let Some(network) = network else { continue };
             let namespace = format!("{}-{}-ns", network.value, pod.value);
-            if namespace.len() > NAMESPACE_MAX {
+            if namespace.len() > MAX_NAMESPACE_LEN {
                 let message = format!("the namespace would be `{namespace}`, which is too long");
-                let hint = format!("shorten the id of the network or of the pod, to {NAMESPACE_MAX} bytes in all");
-                sink.problem(&pod.place, ValueError::new(message, hint));
+                let hint = format!("shorten the id of the network or of the pod, to {MAX_NAMESPACE_LEN} bytes in all");
+                problems.add(&pod.position, ValueError::new(message, hint));
             }
         }
     }
 
-    fn check_clusters(&self, sink: &Sink) {
+    fn check_clusters(&self, problems: &Problems) {
         for cluster in &self.clusters {
             if let (Cloud::None, Some(address)) = (cluster.cloud, &cluster.static_address) {
                 let hint = "say which `cloud` it is, or remove the address";
-                sink.problem(&address.place, ValueError::new("a static address is the cloud's to give", hint));
+                problems.add(&address.position, ValueError::new("a static address is the cloud's to give", hint));
             }
             if let Some(address) = &cluster.address {
-                cluster.check_address(address, sink);
+                cluster.check_address(address, problems);
             }
-            let used = |id: &Spot<Label>| self.pods.iter().any(|pod| pod.is_in(&id.value));
+            let used = |id: &Located<Label>| self.pods.iter().any(|pod| pod.is_in(&id.value));
             // A pod whose cluster is a slip may be the one that uses it.
-            let listed = |spot: &Spot<Label>| {
-                self.clusters.iter().filter_map(|cluster| cluster.id.as_ref()).any(|id| id.value == spot.value)
+            let listed = |located: &Located<Label>| {
+                self.clusters.iter().filter_map(|cluster| cluster.id.as_ref()).any(|id| id.value == located.value)
             };
             let all_known = self.pods.iter().all(|pod| pod.cluster.as_ref().is_some_and(listed));
             if let Some(id) = cluster.id.as_ref().filter(|id| all_known && !self.pods.is_empty() && !used(id)) {
                 let message = format!("no pod runs in `{}`", id.value);
-                sink.problem(&cluster.place, ValueError::new(message, "remove the cluster, or place a pod in it"));
+                problems
+                    .add(&cluster.position, ValueError::new(message, "remove the cluster, or position a pod in it"));
             }
         }
         let scope = self.network.as_ref().and_then(|network| network.scope.as_ref());
-        let (Some(scope), Some(place)) = (scope, &self.clusters_place) else { return };
+        let (Some(scope), Some(position)) = (scope, &self.clusters_position) else { return };
         let (count, hint) = match (scope.value, self.clusters.len()) {
             (Scope::SingleCluster, 2..) => ("several clusters", "list one, or write `multi-cluster`"),
             (Scope::MultiCluster, 1) => ("only one cluster", "list both, or write `single-cluster`"),
             (Scope::MultiCluster, 3..) => ("more than two clusters", "two are what there is so far"),
             _ => return,
         };
-        sink.problem(place, ValueError::new(format!("{count} in this `deployment_scope`"), hint));
+        problems.add(position, ValueError::new(format!("{count} in this `deployment_scope`"), hint));
     }
 
-    fn check_pods(&self, sink: &Sink) {
+    fn check_pods(&self, problems: &Problems) {
         for pod in &self.pods {
             if let Some(cluster) = &pod.cluster {
                 let known = self.clusters.iter().filter_map(|cluster| cluster.id.as_ref()).map(|id| &id.value);
-                listed(cluster, known, "cluster", "clusters", sink);
+                listed(cluster, known, "cluster", "clusters", problems);
             }
-            let terminator = pod.template.as_ref().is_some_and(|spot| spot.value == Template::WsTerminator);
+            let terminator = pod.template.as_ref().is_some_and(|located| located.value == Template::WsTerminator);
             if let Some(auto_trigger) = pod.auto_trigger.as_ref().filter(|_| terminator) {
                 let message = "a terminator sends nothing by itself";
-                sink.problem(&auto_trigger.place, ValueError::new(message, "set it on the initiator"));
+                problems.add(&auto_trigger.position, ValueError::new(message, "set it on the initiator"));
             }
         }
-        let Some(place) = &self.pods_place else { return };
+        let Some(position) = &self.pods_position else { return };
         for (template, word) in [(Template::WsInitiator, "ws-initiator"), (Template::WsTerminator, "ws-terminator")] {
-            let is = |pod: &&DraftPod| pod.template.as_ref().is_some_and(|spot| spot.value == template);
+            let is = |pod: &&RawPod| pod.template.as_ref().is_some_and(|located| located.value == template);
             let known = self.pods.iter().all(|pod| pod.template.is_some());
             match self.pods.iter().filter(is).count() {
                 0 if known => {
                     let hint = "a network has one initiator and one terminator";
-                    sink.problem(place, ValueError::new(format!("no pod with `template: {word}`"), hint));
+                    problems.add(position, ValueError::new(format!("no pod with `template: {word}`"), hint));
                 }
                 2.. => {
                     let hint = "a network has one initiator and one terminator so far";
-                    sink.problem(place, ValueError::new(format!("several pods with `template: {word}`"), hint));
+                    problems.add(position, ValueError::new(format!("several pods with `template: {word}`"), hint));
                 }
                 _ => {}
             }
         }
     }
 
-    fn check_connections(&self, sink: &Sink) {
+    fn check_connections(&self, problems: &Problems) {
         for connection in &self.connections {
             let ends = [
                 (&connection.from, Template::WsInitiator, "a connection starts at an initiator"),
@@ -118,26 +119,26 @@ impl Draft {
             for (end, template, hint) in ends {
                 let Some(end) = end else { continue };
                 let known = self.pods.iter().filter_map(|pod| pod.id.as_ref()).map(|id| &id.value);
-                listed(end, known, "pod", "pods", sink);
+                listed(end, known, "pod", "pods", problems);
                 let pod = self.pods.iter().find(|pod| pod.id.as_ref().is_some_and(|id| id.value == end.value));
-                let other = pod.and_then(|pod| pod.template.as_ref()).filter(|spot| spot.value != template);
+                let other = pod.and_then(|pod| pod.template.as_ref()).filter(|located| located.value != template);
                 if other.is_some() {
                     let message = format!("`{}` is at the wrong end of the connection", end.value);
-                    sink.problem(&end.place, ValueError::new(message, hint));
+                    problems.add(&end.position, ValueError::new(message, hint));
                 }
             }
         }
         if let Some(second) = self.connections.get(1) {
             let hint = "an initiator and a terminator have one so far";
-            sink.problem(&second.place, ValueError::new("more than one connection", hint));
+            problems.add(&second.position, ValueError::new("more than one connection", hint));
         }
     }
 }
 
-impl DraftCluster {
+impl RawCluster {
     /// Reports an address that only this machine or only k3d knows, on a cluster that is elsewhere: it would be
     /// preferred to the one that the scripts find out, and reach nobody.
-    fn check_address(&self, address: &Spot<Host>, sink: &Sink) {
+    fn check_address(&self, address: &Located<Host>, problems: &Problems) {
         let k3d = self.context.as_ref().is_none_or(|context| context.value.starts_with("k3d-"));
         let host = address.value.host.trim_end_matches('.');
         let on_one_machine = |end: &str| host.ends_with(end) && self.cloud != Cloud::None;
@@ -146,24 +147,30 @@ impl DraftCluster {
             "remove it, and the deploy scripts find the address out; or write one that the other cluster reaches";
         if loopback {
             let message = format!("`{host}` is the dialling pod itself");
-            sink.problem(&address.place, ValueError::new(message, hint));
+            problems.add(&address.position, ValueError::new(message, hint));
         } else if host.ends_with(".k3d.internal") && !k3d
             || [".k3d.internal", ".docker.internal", ".containers.internal"].into_iter().any(on_one_machine)
         {
             let message = format!("`{host}` is known on one machine only, and this cluster is elsewhere");
-            sink.problem(&address.place, ValueError::new(message, hint));
+            problems.add(&address.position, ValueError::new(message, hint));
         }
     }
 }
 
-impl DraftPod {
+impl RawPod {
     fn is_in(&self, cluster: &Label) -> bool {
-        self.cluster.as_ref().is_some_and(|spot| spot.value == *cluster)
+        self.cluster.as_ref().is_some_and(|located| located.value == *cluster)
     }
 }
 
 /// Reports a reference to what is not there.
-fn listed<'d>(reference: &Spot<Label>, known: impl Iterator<Item = &'d Label>, what: &str, key: &str, sink: &Sink) {
+fn listed<'d>(
+    reference: &Located<Label>,
+    known: impl Iterator<Item = &'d Label>,
+    what: &str,
+    key: &str,
+    problems: &Problems,
+) {
     let known: Vec<_> = known.collect();
     // With none that could be read, that is what has been reported.
     if known.is_empty() || known.contains(&&reference.value) {
@@ -171,19 +178,23 @@ fn listed<'d>(reference: &Spot<Label>, known: impl Iterator<Item = &'d Label>, w
     }
     let names: Vec<_> = known.iter().map(|known| format!("`{known}`")).collect();
     let message = format!("there is no {what} `{}`", reference.value);
-    sink.problem(&reference.place, ValueError::new(message, format!("in `{key}` there is {}", names.join(", "))));
+    problems.add(&reference.position, ValueError::new(message, format!("in `{key}` there is {}", names.join(", "))));
 }
 
-fn unique<'d, T: Ord + fmt::Display + 'd>(spots: impl Iterator<Item = &'d Spot<T>>, sink: &Sink, hint: &str) {
-    let mut seen: BTreeMap<&T, &Place> = BTreeMap::new();
-    for spot in spots {
-        match seen.get(&spot.value) {
+fn unique<'d, T: Ord + fmt::Display + 'd>(
+    spots: impl Iterator<Item = &'d Located<T>>,
+    problems: &Problems,
+    hint: &str,
+) {
+    let mut seen: BTreeMap<&T, &Position> = BTreeMap::new();
+    for located in spots {
+        match seen.get(&located.value) {
             Some(first) => {
-                let message = format!("`{}` is already at `{first}`", spot.value);
-                sink.problem(&spot.place, ValueError::new(message, hint));
+                let message = format!("`{}` is already at `{first}`", located.value);
+                problems.add(&located.position, ValueError::new(message, hint));
             }
             None => {
-                seen.insert(&spot.value, &spot.place);
+                seen.insert(&located.value, &located.position);
             }
         }
     }

@@ -1,17 +1,17 @@
 //! The blueprint: what a user says about a network, as values that need no further checking.
 
 mod check;
-mod draft;
+mod raw;
 mod values;
 
-use ferry_config::{Report, Settings, ValueError, fields::Sink, yaml};
+use ferry_config::{Report, Settings, ValueError, fields::Problems, yaml};
 
 pub use values::{Cidr, Host, ImageName, Label, Tag};
 
-use draft::Draft;
+use raw::RawBlueprint;
 
 /// The largest blueprint, in bytes: 1 MiB.
-const FILE_MAX: usize = 1 << 20;
+const MAX_FILE_LEN: usize = 1 << 20;
 
 /// A network of pods: everything that a blueprint says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,21 +130,21 @@ impl Blueprint {
     ///
     /// # Errors
     ///
-    /// Every problem in the text, each with its place and what to do about it.
+    /// Every problem in the text, each with its position and what to do about it.
     pub fn parse(source: &str, text: &str) -> Result<Self, Report> {
-        if text.len() > FILE_MAX {
+        if text.len() > MAX_FILE_LEN {
             let error = ValueError::new("larger than 1 MiB", "no blueprint needs to be; is this the right file?");
             return Err(Report::of_document(source, error));
         }
         let document = yaml::parse(text).map_err(|problem| Report::new(source, vec![problem]))?;
-        let sink = Sink::default();
-        let blueprint = Draft::read(&document, &sink).and_then(|draft| {
-            draft.check(&sink);
-            draft.build()
+        let problems = Problems::default();
+        let blueprint = RawBlueprint::read(&document, &problems).and_then(|raw| {
+            raw.check(&problems);
+            raw.build()
         });
         match blueprint {
-            Some(blueprint) if sink.is_empty() => Ok(blueprint),
-            _ => Err(Report::new(source, sink.into_problems())),
+            Some(blueprint) if problems.is_empty() => Ok(blueprint),
+            _ => Err(Report::new(source, problems.into_problems())),
         }
     }
 

@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr, str::FromStr};
 use ferry_config::{HostPort, ValueError, quoted};
 
 /// The longest label, in bytes (RFC 1123).
-const LABEL_MAX: usize = 63;
+const MAX_LABEL_LEN: usize = 63;
 
 /// A name that Kubernetes takes for anything, Services included: `[a-z]([a-z0-9-]*[a-z0-9])?`, at most 63 bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,7 +53,7 @@ impl FromStr for Label {
         let letter = |b: u8| b.is_ascii_lowercase();
         let plain = |b: u8| letter(b) || b.is_ascii_digit() || b == b'-';
         let bytes = text.as_bytes();
-        let fits = bytes.len() <= LABEL_MAX
+        let fits = bytes.len() <= MAX_LABEL_LEN
             && bytes.iter().all(|&b| plain(b))
             && bytes.first().is_some_and(|&b| letter(b))
             && bytes.last().is_some_and(|&b| b != b'-');

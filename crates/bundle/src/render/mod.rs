@@ -12,6 +12,7 @@ mod yaml;
 
 use std::collections::BTreeMap;
 
+use ferry_config::ValueError;
 use serde::Serialize;
 
 use crate::{
@@ -45,7 +46,7 @@ pub fn render(blueprint: &Blueprint, source: &str, keys: &Keys) -> Result<Bundle
         if site.pod.expose.is_some() && site.keys.token.is_none() {
             return Err(RenderError::Keys(site.pod.id.clone()));
         }
-        manifests(&mut bundle, site);
+        manifests(&mut bundle, site)?;
         app::add(&mut bundle, site);
     }
     scripts::add(&mut bundle, blueprint, &sites);
@@ -56,7 +57,7 @@ pub fn render(blueprint: &Blueprint, source: &str, keys: &Keys) -> Result<Bundle
     Ok(bundle)
 }
 
-fn manifests(bundle: &mut Bundle, site: &Site<'_>) {
+fn manifests(bundle: &mut Bundle, site: &Site<'_>) -> Result<(), RenderError> {
     let pod = &site.pod.id;
     let path = |file: &str| format!("{pod}/{file}");
     let namespace = yaml::document(&secrets::namespace(site));
@@ -66,7 +67,7 @@ fn manifests(bundle: &mut Bundle, site: &Site<'_>) {
     let secrets = [Some(yaml::document(&secrets::identity(site))), secrets::token(site).as_ref().map(yaml::document)];
     bundle.add(path(SECRETS_FILE), yaml::documents(&warning, secrets)).mode = 0o600;
 
-    let config = tunnel::config(site);
+    let config = yaml::plain(&tunnel::config(site)?);
     let workload = [
         Some(yaml::document(&workload::config_map(site, config))),
         Some(yaml::document(&workload::volume_claim(site))),
@@ -95,6 +96,7 @@ fn manifests(bundle: &mut Bundle, site: &Site<'_>) {
         }],
     });
     bundle.add(path("kustomization.yaml"), yaml::documents(RENDERED, [Some(kustomization)]));
+    Ok(())
 }
 
 /// Kustomize's own file, which is no object of Kubernetes.
@@ -142,4 +144,7 @@ pub enum RenderError {
     /// The pod has no keys, or too few.
     #[error("pod `{0}` lacks keys")]
     Keys(Label),
+    /// Something cannot be said in a `tunnel.yaml`.
+    #[error("not possible in a tunnel.yaml: {0}")]
+    Tunnel(#[from] ValueError),
 }

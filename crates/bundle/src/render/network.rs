@@ -16,7 +16,7 @@ use k8s_openapi::{
     },
 };
 
-use super::site::{ADMIN_PORT, Far, Site, TUNNEL_PORT, WEB_APP_PORT, selector, tunnel_service};
+use super::site::{ADMIN_PORT, RemotePod, Site, TUNNEL_PORT, WEB_APP_PORT, selector, tunnel_service};
 use crate::{Cloud, Cluster, Label, Scope};
 
 const DNS_PORT: u16 = 53;
@@ -155,7 +155,7 @@ pub(super) fn policy(site: &Site<'_>) -> NetworkPolicy {
     }
 }
 
-fn dialling(site: &Site<'_>, far: &Far<'_>) -> NetworkPolicyEgressRule {
+fn dialling(site: &Site<'_>, far: &RemotePod<'_>) -> NetworkPolicyEgressRule {
     match site.blueprint.scope {
         Scope::MultiCluster => NetworkPolicyEgressRule { to: None, ports: Some(vec![tcp(far.port())]) },
         // Behind the Service, so by the port of the pod.

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use ferry_config::{Name, ValueError};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
+use super::tunnel::tunnel_name;
 use crate::{Blueprint, Cluster, Label, Pod, PodKeys, RenderError, Scope, Template, keys::Keys};
 
 /// Where a web-app serves HTTP.
@@ -22,13 +24,13 @@ pub(super) struct Site<'b> {
     pub(super) cluster: &'b Cluster,
     pub(super) keys: &'b PodKeys,
     /// The pods that it connects to.
-    pub(super) outgoing: Vec<Far<'b>>,
+    pub(super) outgoing: Vec<RemotePod<'b>>,
     /// The pods that connect to it.
-    pub(super) incoming: Vec<Far<'b>>,
+    pub(super) incoming: Vec<RemotePod<'b>>,
 }
 
 /// The other end of a connection.
-pub(super) struct Far<'b> {
+pub(super) struct RemotePod<'b> {
     pub(super) pod: &'b Pod,
     pub(super) cluster: &'b Cluster,
     pub(super) keys: &'b PodKeys,
@@ -37,19 +39,19 @@ pub(super) struct Far<'b> {
 impl<'b> Site<'b> {
     /// The sites of all pods, in the order of the blueprint.
     pub(super) fn all(blueprint: &'b Blueprint, keys: &'b Keys) -> Result<Vec<Self>, RenderError> {
-        let far = |id: &Label| {
+        let remote = |id: &Label| -> Result<RemotePod<'b>, RenderError> {
             let pod = blueprint.pods.iter().find(|pod| pod.id == *id).ok_or(RenderError::Pod(id.clone()))?;
             let cluster = blueprint.clusters.iter().find(|cluster| cluster.id == pod.cluster);
-            Ok(Far {
+            Ok(RemotePod {
                 pod,
                 cluster: cluster.ok_or(RenderError::Cluster(pod.cluster.clone()))?,
                 keys: keys.of(id).ok_or(RenderError::Keys(id.clone()))?,
             })
         };
-        let site = |pod: &'b Pod| {
-            let Far { pod, cluster, keys } = far(&pod.id)?;
-            let outgoing = blueprint.connections.iter().filter(|way| way.from == pod.id).map(|way| far(&way.to));
-            let incoming = blueprint.connections.iter().filter(|way| way.to == pod.id).map(|way| far(&way.from));
+        let site = |pod: &'b Pod| -> Result<Self, RenderError> {
+            let RemotePod { pod, cluster, keys } = remote(&pod.id)?;
+            let outgoing = blueprint.connections.iter().filter(|way| way.from == pod.id).map(|way| remote(&way.to));
+            let incoming = blueprint.connections.iter().filter(|way| way.to == pod.id).map(|way| remote(&way.from));
             Ok(Self {
                 blueprint,
                 pod,
@@ -67,8 +69,8 @@ impl<'b> Site<'b> {
     }
 
     /// The name of this pod's tunnel.
-    pub(super) fn tunnel_name(&self) -> String {
-        format!("{}/{}", self.cluster.id, self.pod.id)
+    pub(super) fn tunnel_name(&self) -> Result<Name, ValueError> {
+        tunnel_name(&self.cluster.id, &self.pod.id)
     }
 
     /// The command of ferry that its web-app is.
@@ -111,10 +113,10 @@ impl<'b> Site<'b> {
     }
 }
 
-impl Far<'_> {
+impl RemotePod<'_> {
     /// The name of that pod's tunnel.
-    pub(super) fn tunnel_name(&self) -> String {
-        format!("{}/{}", self.cluster.id, self.pod.id)
+    pub(super) fn tunnel_name(&self) -> Result<Name, ValueError> {
+        tunnel_name(&self.cluster.id, &self.pod.id)
     }
 
     /// The port by which its cluster is dialled.

@@ -1,13 +1,14 @@
 //! `tunnel.yaml`.
 
-use ferry_config::{render_duration, render_size};
-use serde::Serialize;
-
-use super::{
-    site::{ADMIN_PORT, EGRESS_PORT, Far, Site, TUNNEL_PORT, WEB_APP_PORT, tunnel_service},
-    yaml,
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
 };
-use crate::Scope;
+
+use ferry_config::{Address, Egress, HostPort, Ingress, Name, Peer, ServiceName, Tunnel, ValueError};
+
+use super::site::{ADMIN_PORT, EGRESS_PORT, RemotePod, Site, TUNNEL_PORT, WEB_APP_PORT, tunnel_service};
+use crate::{Label, Scope};
 
 /// The directory of `tunnel.yaml`.
 pub(super) const CONFIG_DIR: &str = "/etc/ferry/config";
@@ -19,135 +20,62 @@ pub(super) const ADDRESSES_DIR: &str = "/etc/ferry/addresses";
 /// The directory of what outlives a pod; the web-app and the tunnel have a part each.
 pub(super) const DATA_DIR: &str = "/data";
 
-#[derive(Serialize)]
-struct TunnelYaml {
-    name: String,
-    identity: String,
-    state: String,
-    admin: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    listen: Option<String>,
-    peers: Vec<Peer>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    egress: Vec<Egress>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    ingress: Vec<Ingress>,
-    rotation: Rotation,
-    resume: Resume,
-    liveness: String,
-    open_timeout: String,
-    drain: String,
-    limits: Limits,
-    warm_links: WarmLinks,
-}
-
-#[derive(Serialize)]
-struct Peer {
-    name: String,
-    keys: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    addresses: Vec<String>,
-}
-
-#[derive(Serialize)]
-struct Egress {
-    listen: String,
-    peer: String,
-    service: String,
-}
-
-#[derive(Serialize)]
-struct Ingress {
-    service: String,
-    forward: String,
-    allow: Vec<String>,
-}
-
-#[derive(Serialize)]
-struct Rotation {
-    every: String,
-    bytes: String,
-    max_per_second: u32,
-}
-
-#[derive(Serialize)]
-struct Resume {
-    window: String,
-    buffer: String,
-}
-
-#[derive(Serialize)]
-struct Limits {
-    sessions: u32,
-    memory: String,
-    handshakes: u32,
-}
-
-#[derive(Serialize)]
-struct WarmLinks {
-    own: u32,
-    offered: u32,
-}
-
-/// The configuration of a pod's tunnel.
-pub(super) fn config(site: &Site<'_>) -> String {
-    let settings = &site.blueprint.tunnel;
+/// The configuration of a pod's tunnel, with the path of its identity.
+pub(super) fn config(site: &Site<'_>) -> Result<Tunnel<PathBuf>, ValueError> {
     let dialled = site.outgoing.iter().map(|far| far.peer(vec![address(site, far)]));
     let dialling = site.incoming.iter().map(|far| far.peer(Vec::new()));
-    let egress = site.outgoing.iter().zip(EGRESS_PORT..).map(|(far, port)| Egress {
-        listen: format!("127.0.0.1:{port}"),
-        peer: far.tunnel_name(),
-        service: far.pod.id.to_string(),
+    let egress = site.outgoing.iter().zip(EGRESS_PORT..).map(|(far, port)| {
+        let listen = (Ipv4Addr::LOCALHOST, port).into();
+        Ok(Egress { listen, peer: far.tunnel_name()?, service: service(&far.pod.id)? })
     });
     let accepts = !site.incoming.is_empty();
-    let ingress = accepts.then(|| Ingress {
-        service: site.pod.id.to_string(),
-        forward: format!("127.0.0.1:{WEB_APP_PORT}"),
-        allow: site.incoming.iter().map(Far::tunnel_name).collect(),
+    let ingress = accepts.then(|| {
+        let forward = HostPort { host: Ipv4Addr::LOCALHOST.to_string(), port: WEB_APP_PORT };
+        let allow = site.incoming.iter().map(RemotePod::tunnel_name).collect::<Result<_, _>>()?;
+        Ok(Ingress { service: service(&site.pod.id)?, forward, allow })
     });
-    yaml::plain(&TunnelYaml {
-        name: site.tunnel_name(),
-        identity: format!("{IDENTITY_DIR}/{}", crate::keys::IDENTITY_KEY),
-        state: format!("{DATA_DIR}/tunnel"),
+    Ok(Tunnel {
+        name: site.tunnel_name()?,
+        identity: format!("{IDENTITY_DIR}/{}", crate::keys::IDENTITY_KEY).into(),
+        state: Some(format!("{DATA_DIR}/tunnel").into()),
         // The kubelet's probes come from outside the pod.
-        admin: format!("0.0.0.0:{ADMIN_PORT}"),
-        listen: accepts.then(|| format!("0.0.0.0:{TUNNEL_PORT}")),
-        peers: dialled.chain(dialling).collect(),
-        egress: egress.collect(),
-        ingress: ingress.into_iter().collect(),
-        rotation: Rotation {
-            every: render_duration(settings.rotation.every),
-            bytes: render_size(settings.rotation.bytes),
-            max_per_second: settings.rotation.max_per_second,
-        },
-        resume: Resume { window: render_duration(settings.resume.window), buffer: render_size(settings.resume.buffer) },
-        liveness: render_duration(settings.liveness),
-        open_timeout: render_duration(settings.open_timeout),
-        drain: render_duration(settings.drain),
-        limits: Limits {
-            sessions: settings.limits.sessions,
-            memory: render_size(settings.limits.memory),
-            handshakes: settings.limits.handshakes,
-        },
-        warm_links: WarmLinks { own: settings.warm_links.own, offered: settings.warm_links.offered },
+        admin: Some(everywhere(ADMIN_PORT)),
+        listen: accepts.then(|| everywhere(TUNNEL_PORT)),
+        peers: dialled.chain(dialling).collect::<Result<_, _>>()?,
+        egress: egress.collect::<Result<_, ValueError>>()?,
+        ingress: ingress.into_iter().collect::<Result<_, ValueError>>()?,
+        settings: site.blueprint.tunnel.clone(),
     })
 }
 
+/// The name of the tunnel of a pod.
+pub(super) fn tunnel_name(cluster: &Label, pod: &Label) -> Result<Name, ValueError> {
+    format!("{cluster}/{pod}").parse()
+}
+
+fn service(label: &Label) -> Result<ServiceName, ValueError> {
+    label.as_str().parse()
+}
+
+fn everywhere(port: u16) -> SocketAddr {
+    (Ipv4Addr::UNSPECIFIED, port).into()
+}
+
 /// Where a pod is dialled: in the same cluster by name, in another at what the deploy script finds out.
-fn address(site: &Site<'_>, far: &Far<'_>) -> String {
+fn address(site: &Site<'_>, far: &RemotePod<'_>) -> Address {
     match site.blueprint.scope {
         Scope::SingleCluster => {
             let (service, namespace) = (tunnel_service(&far.pod.id), site.blueprint.namespace(&far.pod.id));
             // Whatever the cluster's domain is: the pod's search list has it.
-            format!("{service}.{namespace}.svc:{}", far.cluster.port)
+            Address::HostPort(HostPort { host: format!("{service}.{namespace}.svc"), port: far.cluster.port })
         }
-        Scope::MultiCluster => format!("file:{ADDRESSES_DIR}/{}", far.pod.id),
+        Scope::MultiCluster => Address::File(format!("{ADDRESSES_DIR}/{}", far.pod.id).into()),
     }
 }
 
-impl Far<'_> {
-    fn peer(&self, addresses: Vec<String>) -> Peer {
-        let keys = vec![self.keys.identity.public_key().to_string()];
-        Peer { name: self.tunnel_name(), keys, addresses }
+impl RemotePod<'_> {
+    fn peer(&self, addresses: Vec<Address>) -> Result<Peer, ValueError> {
+        let keys = [self.keys.identity.public_key()].into();
+        Ok(Peer { name: self.tunnel_name()?, keys, addresses })
     }
 }

@@ -152,7 +152,7 @@ fn one_initiator_and_one_terminator_are_what_there_is() {
 fn the_tunnel_is_checked_like_a_tunnel_yaml() {
     let tunnel = |text: &str| format!("connections:\n  - {{from: initiator, to: terminator}}\ntunnel: {text}\n");
     let from = "connections:\n  - {from: initiator, to: terminator}\n";
-    mistake(from, &tunnel("{liveness: 1}"), "tunnel.liveness", "not a duration", "`30s`");
+    mistake(from, &tunnel("{liveness: soon}"), "tunnel.liveness", "not a duration", "`30s`");
     mistake(from, &tunnel("{rotation: {evry: 1s}}"), "tunnel.rotation.evry", "unknown key", "`every`");
     let buffer = "{resume: {buffer: 1GiB}}";
     mistake(from, &tunnel(buffer), "tunnel.resume.buffer", "does not fit into a `limits.memory`", "lower");

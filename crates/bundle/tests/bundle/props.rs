@@ -111,9 +111,7 @@ proptest! {
                     let parsed = ferry_config::parse(config, Path::new("/etc/ferry/config"));
                     let parsed = parsed.unwrap_or_else(|report| panic!("{report}\n{config}"));
                     prop_assert_eq!(&parsed.warnings, &[]);
-                    let tunnel = parsed.tunnel;
-                    prop_assert_eq!(&tunnel.limits, &blueprint.tunnel.limits);
-                    prop_assert_eq!((&tunnel.resume, tunnel.drain), (&blueprint.tunnel.resume, blueprint.tunnel.drain));
+                    prop_assert_eq!(&parsed.tunnel.settings, &blueprint.tunnel);
                     tunnels += 1;
                 }
             }

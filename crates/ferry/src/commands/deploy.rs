@@ -48,9 +48,9 @@ pub(crate) struct Args {
     /// Stay, and pass the address of the load balancer on whenever it has moved. Nothing else is applied again.
     #[arg(long, conflicts_with = "dry_run")]
     watch: bool,
-    /// How long to wait until the message is delivered, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value = "120")]
-    wait: u64,
+    /// How long to wait until the message is delivered, such as 30s or 5m.
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = super::duration)]
+    wait: Duration,
     /// The message: a JSON object that the hooks of both pods accept.
     #[arg(long, value_name = "JSON", default_value = r#"{"sent_by": "ferry deploy"}"#)]
     message: String,
@@ -82,7 +82,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         return Ok(());
     }
     if let Some(proof) = &steps.proof {
-        prove(proof, &args.message, Duration::from_secs(args.wait)).await?;
+        prove(proof, &args.message, args.wait).await?;
     }
     match &steps.address {
         Some(watched) if args.watch => watch(&args.dir, &steps, watched).await,
@@ -138,7 +138,7 @@ async fn prove(proof: &Proof, message: &str, wait: Duration) -> anyhow::Result<(
     spinner.set_message(format!("a message is on its way from {from} to {to}"));
     spinner.enable_steady_tick(Duration::from_millis(100));
     let mut send = proof.send.clone();
-    send.extend(["--message".into(), message.into(), "--wait".into(), format!("{}s", wait.as_secs())]);
+    send.extend(["--message".into(), message.into(), "--wait".into(), ferry_units::render_duration(wait)]);
     let sent = tokio::time::timeout(wait + KUBECTL_TIMEOUT, kubectl(&send)).await;
     spinner.finish_and_clear();
     let answer = match sent {

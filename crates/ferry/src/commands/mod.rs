@@ -12,3 +12,8 @@ pub(crate) mod send;
 pub(crate) mod terminator;
 pub(crate) mod tunnel;
 mod webapp;
+
+/// Reads a duration on the command line, in the grammar of `tunnel.yaml`.
+fn duration(text: &str) -> Result<std::time::Duration, &'static str> {
+    ferry_units::parse_duration(text).ok_or(ferry_units::DURATION_HINT)
+}

@@ -69,7 +69,7 @@ pub(crate) struct Shared {
     tunnel_user: Option<u32>,
 }
 
-/// A time above zero; a number without a unit is seconds.
+/// A time above zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct HookTimeout(Duration);
 
@@ -80,12 +80,13 @@ impl From<HookTimeout> for Duration {
 }
 
 impl std::str::FromStr for HookTimeout {
-    type Err = String;
+    type Err = &'static str;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let seconds = text.parse::<u32>().map(|seconds| Duration::from_secs(seconds.into()));
-        let time = seconds.or_else(|_| humantime::parse_duration(text)).map_err(|error| error.to_string())?;
-        if time.is_zero() { Err("it must be more than nothing".into()) } else { Ok(Self(time)) }
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match super::duration(text)? {
+            Duration::ZERO => Err("it must be more than nothing"),
+            time => Ok(Self(time)),
+        }
     }
 }
 

@@ -3,9 +3,9 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use ferry_config::render_duration;
 use ferry_session::{Epoch, Event, Intent, Outcome, RejectCode, Release, ResetCode, Side, Time};
 use ferry_text::Foreign;
+use ferry_units::render_duration;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info};
 
@@ -40,7 +40,7 @@ impl Driver {
     /// Where keys are to last less long than before, those in use are, too.
     pub(super) fn recheck(&mut self) {
         let plan = self.shared.plan();
-        self.key_bytes = plan.config.rotation.bytes;
+        self.key_bytes = plan.config.settings.rotation.bytes;
         if let (Some(at), Some(link)) = (self.rotate_at, self.newest_link()) {
             self.rotate_at = Some(at.min(self.keys_due(link)));
         }
@@ -126,7 +126,7 @@ impl Driver {
 
     /// When the keys of a link are to be replaced.
     fn keys_due(&self, link: &Link) -> Time {
-        let every = self.shared.plan().config.rotation.every;
+        let every = self.shared.plan().config.settings.rotation.every;
         self.shared.now() + jittered(every).saturating_sub(link.age())
     }
 
@@ -170,7 +170,7 @@ impl Driver {
 
     pub(super) fn rotation_failed(&mut self) {
         self.count_failed_rotation();
-        let every = self.shared.plan().config.rotation.every;
+        let every = self.shared.plan().config.settings.rotation.every;
         self.rotate_at = Some(self.shared.now() + jittered(ROTATE_AGAIN.min(every / 4)));
     }
 

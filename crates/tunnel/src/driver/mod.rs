@@ -95,7 +95,7 @@ impl Driver {
         let Admitted { place, peer, entry, lease } = admitted;
         let counters = shared.metrics.counters();
         let config = &shared.plan().config;
-        let (most, key_bytes) = (config.resume.buffer, config.rotation.bytes);
+        let (most, key_bytes) = (config.settings.resume.buffer, config.settings.rotation.bytes);
         Self {
             shared,
             place,
@@ -323,7 +323,7 @@ impl Driver {
             _ => false,
         };
         let forgotten = known && self.last_open <= FIRST;
-        let window = self.shared.plan().config.resume.window;
+        let window = self.shared.plan().config.settings.resume.window;
         self.shared.sessions.remove(&self.entry.key, self.session.received(), forgotten, window);
         self.peer.sessions.fetch_sub(1, Ordering::Relaxed);
         let (metrics, side) = (&self.shared.metrics, self.end());

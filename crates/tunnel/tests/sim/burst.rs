@@ -15,7 +15,7 @@ const COARSE: Duration = Duration::from_millis(4);
 /// A hundred sessions a second over a path of 80 ms: how long the first bytes of each took to arrive.
 fn arrivals(warm: u32, lasting: Duration) -> Vec<(Duration, Duration)> {
     live(async move {
-        let mut world = World::start(line(40), [false, true], |config| config.warm_links.own = warm).await;
+        let mut world = World::start(line(40), [false, true], |config| config.settings.warm_links.own = warm).await;
         sleep(Duration::from_secs(2)).await;
         let start = Instant::now();
         let mut due = interval(Duration::from_millis(10));

@@ -36,8 +36,8 @@ async fn drain(end: &mut End, mut count: usize) {
 fn two_full_directions_do_not_deadlock_and_a_slow_application_is_not_given_up() {
     live(async {
         let mut world = World::start(line(40), [false, true], |config| {
-            config.resume.buffer = 256 * 1024;
-            config.rotation.every = Duration::from_secs(3600);
+            config.settings.resume.buffer = 256 * 1024;
+            config.settings.rotation.every = Duration::from_secs(3600);
         })
         .await;
         let [mut near, mut far] = world.apps.play(world.connect(NEAR).await).await;
@@ -111,7 +111,7 @@ fn pings_are_not_blocked_by_data() {
         // A megabyte waits seconds for its turn: more than suspicion waits for.
         let slow = Line { rate: 100_000, ..line(40) };
         let mut world = World::start(slow, [false, true], |config| {
-            config.rotation.every = Duration::from_secs(3600);
+            config.settings.rotation.every = Duration::from_secs(3600);
         })
         .await;
         sleep(Duration::from_secs(5)).await;
@@ -146,8 +146,8 @@ async fn crowd(world: &World) -> Vec<[End; 2]> {
 fn sessions_beyond_the_memory_are_refused_and_those_that_live_make_progress() {
     live(async {
         let mut world = World::start(line(5), [false, true], |config| {
-            config.limits.memory = 512 * 1024;
-            config.resume.buffer = 64 * 1024;
+            config.settings.limits.memory = 512 * 1024;
+            config.settings.resume.buffer = 64 * 1024;
         })
         .await;
         sleep(Duration::from_secs(1)).await;
@@ -192,10 +192,10 @@ fn one_peer_cannot_take_the_others_share() {
         let key = other.public_key();
         let name: ferry_config::Name = "c/other".parse().unwrap();
         let mut world = World::start(line(5), [false, true], |config| {
-            config.rotation.every = Duration::from_secs(3600);
+            config.settings.rotation.every = Duration::from_secs(3600);
             if config.listen.is_some() {
-                config.limits.memory = 4 << 20;
-                config.resume.buffer = 4 << 20;
+                config.settings.limits.memory = 4 << 20;
+                config.settings.resume.buffer = 4 << 20;
                 let peer = ferry_config::Peer { name: name.clone(), keys: [key].into(), addresses: Vec::new() };
                 config.peers.push(peer);
                 config.ingress[0].allow.insert(name.clone());

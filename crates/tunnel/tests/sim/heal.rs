@@ -65,7 +65,7 @@ fn after_a_heal_a_dial_starts_within_a_second_and_is_what_the_first_bytes_wait_f
 fn black_hole(wait: Duration, rotates: bool) -> [Duration; 2] {
     live(async move {
         let mut world = World::start(line(40), [false, true], |config| {
-            config.rotation.every = Duration::from_secs(3600);
+            config.settings.rotation.every = Duration::from_secs(3600);
         })
         .await;
         let [mut near, mut far] = pair(&world).await;
@@ -108,7 +108,7 @@ fn a_black_hole_in_the_middle_of_a_rotation_is_left_behind_as_fast() {
 fn an_open_hopes_for_no_link_that_a_resume_has_taken() {
     live(async {
         let mut world = World::start(line(40), [false, true], |config| {
-            (config.warm_links.own, config.warm_links.offered) = (0, 0);
+            (config.settings.warm_links.own, config.settings.warm_links.offered) = (0, 0);
         })
         .await;
         let first = pair(&world).await;
@@ -154,7 +154,7 @@ fn a_session_whose_key_is_refused_tries_on_once_a_second_and_goes_on_when_it_is_
 fn when_the_resume_window_is_over_both_applications_are_reset() {
     live(async {
         let mut world = World::start(line(40), [false, true], |config| {
-            config.resume.window = Duration::from_secs(60);
+            config.settings.resume.window = Duration::from_secs(60);
         })
         .await;
         let [mut near, mut far] = pair(&world).await;

@@ -43,9 +43,9 @@ async fn passes(from: &mut End, to: &mut End) {
 fn a_session_whose_link_only_the_far_end_has_lost_resumes_with_the_next_rotation() {
     let waited = live(async {
         let mut world = World::start(line(40), [false, true], |config| {
-            config.rotation.every = Duration::from_secs(10);
-            config.liveness = Duration::from_secs(60);
-            (config.warm_links.own, config.warm_links.offered) = (0, 0);
+            config.settings.rotation.every = Duration::from_secs(10);
+            config.settings.liveness = Duration::from_secs(60);
+            (config.settings.warm_links.own, config.settings.warm_links.offered) = (0, 0);
         })
         .await;
         let [mut near, mut far] = pair(&world).await;

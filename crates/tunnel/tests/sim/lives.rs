@@ -60,13 +60,13 @@ impl Life {
         let memory = rng.pick(&[4 << 20, 512 << 20]);
         let liveness = rng.pick(&[5, 15]);
         let world = World::start(line, dialled, |config| {
-            config.rotation.every = Duration::from_secs(every);
-            config.rotation.bytes = bytes;
-            config.resume.buffer = buffer.min(memory);
-            config.limits.memory = memory;
-            config.liveness = Duration::from_secs(liveness);
+            config.settings.rotation.every = Duration::from_secs(every);
+            config.settings.rotation.bytes = bytes;
+            config.settings.resume.buffer = buffer.min(memory);
+            config.settings.limits.memory = memory;
+            config.settings.liveness = Duration::from_secs(liveness);
             // The path may be gone for minutes before the first link: no session is to be given up for that.
-            config.open_timeout = LONGEST;
+            config.settings.open_timeout = LONGEST;
         })
         .await;
         Self { rng, world, fate, talks: Vec::new(), next_key: 0, addresses: [1, 2] }

@@ -19,7 +19,8 @@ fn path(latency: u64) -> Line {
 }
 
 async fn world(latency: u64) -> World {
-    World::start(path(latency), [false, true], |config| config.rotation.every = Duration::from_secs(3600)).await
+    World::start(path(latency), [false, true], |config| config.settings.rotation.every = Duration::from_secs(3600))
+        .await
 }
 
 /// How long this many bytes take, one way.
@@ -85,13 +86,13 @@ fn one_handshake_that_took_long_does_not_make_buffers_large() {
     let held = live(async {
         let wide = |latency| Line { rate: 0, ..path(latency) };
         let mut world = World::start(wide(100), [false, true], |config| {
-            config.rotation.every = Duration::from_secs(3600);
-            (config.warm_links.own, config.warm_links.offered) = (1, 0);
+            config.settings.rotation.every = Duration::from_secs(3600);
+            (config.settings.warm_links.own, config.settings.warm_links.offered) = (1, 0);
         })
         .await;
         let [mut near, mut far] = world.apps.play(world.connect(NEAR).await).await;
         world.net.set_line(wide(1));
-        world.reload(NEAR, |config| config.warm_links.own = 2).await;
+        world.reload(NEAR, |config| config.settings.warm_links.own = 2).await;
         sleep(Duration::from_secs(5)).await;
         carry(&mut near, &mut far, 50_000_000).await;
         let mut held = 0;

@@ -59,7 +59,7 @@ fn links_of_a_process_that_is_known_to_be_gone_carry_no_new_session() {
     live(async {
         let state = tempfile::tempdir().unwrap();
         let mut world = World::start(line(40), [false, true], |config| {
-            config.rotation.every = Duration::from_secs(24 * 3600);
+            config.settings.rotation.every = Duration::from_secs(24 * 3600);
         })
         .await;
         world.stop_tunnel(FAR).await;

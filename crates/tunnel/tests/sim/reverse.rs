@@ -26,7 +26,7 @@ fn a_black_hole_that_swallows_the_offered_links_too_is_left_behind() {
     live(async {
         let mut world = World::start(line(40), [false, true], |config| {
             // So long that nothing comes from the rotation.
-            config.rotation.every = Duration::from_secs(24 * 3600);
+            config.settings.rotation.every = Duration::from_secs(24 * 3600);
         })
         .await;
         let took = back_after(&world, async |world| world.net.heal(Heal::Silent)).await;

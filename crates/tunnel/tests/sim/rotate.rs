@@ -17,8 +17,8 @@ const ROUND_TRIP: Duration = Duration::from_millis(80);
 fn the_keys_of_an_idle_session_become_no_older_than_was_asked_for() {
     let gaps: Vec<Duration> = live(async {
         let mut world = World::start(line(40), [false, true], |config| {
-            config.rotation.every = EVERY;
-            (config.warm_links.own, config.warm_links.offered) = (0, 0);
+            config.settings.rotation.every = EVERY;
+            (config.settings.warm_links.own, config.settings.warm_links.offered) = (0, 0);
         })
         .await;
         let ends = world.apps.play(world.connect(NEAR).await).await;
@@ -41,15 +41,15 @@ fn a_shorter_life_of_keys_holds_for_sessions_that_are_open() {
     const LONG: Duration = Duration::from_secs(24 * 3600);
     let after: Duration = live(async {
         let mut world = World::start(line(40), [false, true], |config| {
-            config.rotation.every = LONG;
-            (config.warm_links.own, config.warm_links.offered) = (0, 0);
+            config.settings.rotation.every = LONG;
+            (config.settings.warm_links.own, config.settings.warm_links.offered) = (0, 0);
         })
         .await;
         let ends = world.apps.play(world.connect(NEAR).await).await;
         sleep(EVERY / 2).await;
         world.net.reset_dials();
         let reloaded = Instant::now();
-        world.reload(NEAR, |config| config.rotation.every = EVERY).await;
+        world.reload(NEAR, |config| config.settings.rotation.every = EVERY).await;
         sleep(EVERY).await;
         let dials = world.net.dials().started;
         drop(ends);
@@ -69,13 +69,13 @@ fn a_key_protects_hardly_more_bytes_than_it_may_in_either_direction() {
         let dials = live(async {
             let slow = Line { rate: 10_000_000, ..line(1) };
             let mut world = World::start(slow, [false, true], |config| {
-                config.rotation.every = Duration::from_secs(3600);
-                config.rotation.bytes = if reloaded { u64::MAX } else { MOST };
-                (config.warm_links.own, config.warm_links.offered) = (0, 0);
+                config.settings.rotation.every = Duration::from_secs(3600);
+                config.settings.rotation.bytes = if reloaded { u64::MAX } else { MOST };
+                (config.settings.warm_links.own, config.settings.warm_links.offered) = (0, 0);
             })
             .await;
             let [near, far] = world.apps.play(world.connect(NEAR).await).await;
-            world.reload(NEAR, |config| config.rotation.bytes = MOST).await;
+            world.reload(NEAR, |config| config.settings.rotation.bytes = MOST).await;
             world.net.reset_dials();
             let (mut from, mut to) = if up { (near, far) } else { (far, near) };
             let (stream, mut received) = (vec![7; BYTES], vec![0; BYTES]);
@@ -98,8 +98,8 @@ fn links_that_were_made_together_are_not_renewed_together() {
     const LINKS: usize = 12;
     let starts: Vec<Instant> = live(async {
         let mut world = World::start(line(40), [false, true], |config| {
-            config.rotation.every = EVERY;
-            (config.warm_links.own, config.warm_links.offered) = (8, 4);
+            config.settings.rotation.every = EVERY;
+            (config.settings.warm_links.own, config.settings.warm_links.offered) = (8, 4);
         })
         .await;
         sleep(EVERY * 10).await;
@@ -120,8 +120,8 @@ fn keys_that_last_a_second_are_made_for_one_ready_link_of_each_kind() {
     const SECONDS: u32 = 60;
     let starts: Vec<Instant> = live(async {
         let mut world = World::start(line(1), [false, true], |config| {
-            config.rotation.every = Duration::from_secs(1);
-            (config.warm_links.own, config.warm_links.offered) = (4, 2);
+            config.settings.rotation.every = Duration::from_secs(1);
+            (config.settings.warm_links.own, config.settings.warm_links.offered) = (4, 2);
         })
         .await;
         sleep(Duration::from_secs(1) * SECONDS).await;

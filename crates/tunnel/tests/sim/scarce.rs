@@ -23,8 +23,9 @@ fn a_session_that_has_lost_its_link_gets_the_next_one_before_those_that_have_wai
 fn first_comes_the_open_session(opener: usize) {
     let (dialled, back) = live(async move {
         let mut world = World::start(line(40), [false, true], |config| {
-            (config.warm_links.own, config.warm_links.offered) = (0, if opener == FAR { 1 } else { 0 });
-            config.open_timeout = Duration::from_secs(60);
+            (config.settings.warm_links.own, config.settings.warm_links.offered) =
+                (0, if opener == FAR { 1 } else { 0 });
+            config.settings.open_timeout = Duration::from_secs(60);
         })
         .await;
         let [mut near, mut far] = world.apps.play(world.connect(opener).await).await;

@@ -31,8 +31,8 @@ async fn exchange(pair: &mut [End; 2]) -> Instant {
 fn storm(count: usize, end: usize, outage: Duration) -> (usize, Duration, Duration) {
     live(async move {
         let mut world = World::start(line(20), [false, true], |config| {
-            config.rotation.every = Duration::from_secs(24 * 3600);
-            config.limits.memory = 4 << 30;
+            config.settings.rotation.every = Duration::from_secs(24 * 3600);
+            config.settings.limits.memory = 4 << 30;
         })
         .await;
         let mut pairs = Vec::new();

@@ -108,13 +108,13 @@ impl World {
     pub async fn rest(&mut self) {
         for end in BOTH {
             self.reload(end, |config| {
-                config.warm_links = config::WarmLinks { own: 0, offered: 0 };
-                config.drain = Duration::from_secs(3600);
+                config.settings.warm_links = config::WarmLinks { own: 0, offered: 0 };
+                config.settings.drain = Duration::from_secs(3600);
             })
             .await;
         }
         // An end that missed the other's last word keeps the session for that long.
-        tokio::time::sleep(self.configs[NEAR].resume.window + Duration::from_secs(60)).await;
+        tokio::time::sleep(self.configs[NEAR].settings.resume.window + Duration::from_secs(60)).await;
         for end in BOTH {
             let before = tokio::time::Instant::now();
             self.stop_tunnel(end).await;
@@ -146,12 +146,10 @@ fn template(end: usize, identity: &Identity, keys: &[PublicKey], dialled: [bool;
             forward: format!("127.0.0.1:{APP}").parse().unwrap(),
             allow: [peer].into(),
         }],
-        rotation: config::Rotation::default(),
-        resume: config::Resume::default(),
-        liveness: Duration::from_secs(15),
-        open_timeout: Duration::from_secs(10),
-        drain: Duration::ZERO,
-        limits: config::Limits::default(),
-        warm_links: config::WarmLinks { own: 1, offered: 1 },
+        settings: config::Settings {
+            drain: Duration::ZERO,
+            warm_links: config::WarmLinks { own: 1, offered: 1 },
+            ..config::Settings::default()
+        },
     }
 }

@@ -25,7 +25,7 @@ pub(super) struct Single {
     #[arg(long, value_name = "JSON")]
     pub(super) message: Option<String>,
     /// How long to wait until the far side has the message, such as 500ms or 2m.
-    #[arg(long, value_name = "TIME", default_value = "30s", requires = "message", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "30s", requires = "message", value_parser = super::super::duration)]
     wait: Duration,
     /// The Idempotency-Key of the message, or a name for the input: what is sent again under it is the same messages
     /// [default: one of its own].
@@ -85,7 +85,7 @@ pub(super) async fn run(base: &Base, message: &str, args: &Single) -> anyhow::Re
             Err(_) => last = last.context(format!("{base} does not answer")),
         }
         if Instant::now() + RETRY_DELAY >= deadline {
-            bail!("not delivered within {}: {last:#}", humantime::format_duration(args.wait));
+            bail!("not delivered within {}: {last:#}", ferry_units::render_duration(args.wait));
         }
         eprintln!("{last:#}; trying again");
         sleep(RETRY_DELAY).await;

@@ -56,16 +56,16 @@ state: run
     assert_eq!(ingress.forward, "localhost:8000".parse().unwrap());
     assert_eq!(ingress.allow, BTreeSet::from([peer.name.clone()]));
     let rotation = Rotation { every: Duration::from_secs(90), bytes: 1 << 30, max_per_second: 7 };
-    assert_eq!(tunnel.rotation, rotation);
+    assert_eq!(tunnel.settings.rotation, rotation);
     let resume = Resume { window: Duration::from_secs(1200), buffer: 1 << 20 };
-    assert_eq!(tunnel.resume, resume);
-    assert_eq!(tunnel.liveness, Duration::from_secs(20));
-    assert_eq!(tunnel.open_timeout, Duration::from_millis(1500));
-    assert_eq!(tunnel.drain, Duration::ZERO);
+    assert_eq!(tunnel.settings.resume, resume);
+    assert_eq!(tunnel.settings.liveness, Duration::from_secs(20));
+    assert_eq!(tunnel.settings.open_timeout, Duration::from_millis(1500));
+    assert_eq!(tunnel.settings.drain, Duration::ZERO);
     let limits = Limits { sessions: 10, memory: 64_000_000, handshakes: 5 };
-    assert_eq!(tunnel.limits, limits);
+    assert_eq!(tunnel.settings.limits, limits);
     let warm_links = WarmLinks { own: 0, offered: 256 };
-    assert_eq!(tunnel.warm_links, warm_links);
+    assert_eq!(tunnel.settings.warm_links, warm_links);
     assert!(tunnel.state.is_some_and(|state| state.is_absolute() && state.ends_with("run")), "relative to the file");
 }
 
@@ -75,23 +75,34 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!((tunnel.admin, tunnel.listen), (None, None));
     assert!(tunnel.peers.is_empty() && tunnel.egress.is_empty() && tunnel.ingress.is_empty());
     let rotation = Rotation { every: Duration::from_secs(30), bytes: 64 << 30, max_per_second: 200 };
-    assert_eq!(tunnel.rotation, rotation);
+    assert_eq!(tunnel.settings.rotation, rotation);
     let resume = Resume { window: Duration::from_secs(600), buffer: 16 << 20 };
-    assert_eq!(tunnel.resume, resume);
-    assert_eq!(tunnel.liveness, Duration::from_secs(15));
-    assert_eq!(tunnel.open_timeout, Duration::from_secs(10));
-    assert_eq!(tunnel.drain, Duration::from_secs(15));
+    assert_eq!(tunnel.settings.resume, resume);
+    assert_eq!(tunnel.settings.liveness, Duration::from_secs(15));
+    assert_eq!(tunnel.settings.open_timeout, Duration::from_secs(10));
+    assert_eq!(tunnel.settings.drain, Duration::from_secs(15));
     let limits = Limits { sessions: 20_000, memory: 512 << 20, handshakes: 256 };
-    assert_eq!(tunnel.limits, limits);
-    assert_eq!(tunnel.warm_links, WarmLinks { own: 4, offered: 2 });
+    assert_eq!(tunnel.settings.limits, limits);
+    assert_eq!(tunnel.settings.warm_links, WarmLinks { own: 4, offered: 2 });
     assert_eq!(tunnel.state, None);
+}
+
+#[test]
+fn a_configuration_that_is_written_reads_back() {
+    let everything = fine()
+        + "state: run\ndrain: 1\nrotation: {every: 1h 30m, bytes: 3MB}\nlimits: {memory: 100000}\nresume: {buffer: 100000}\n";
+    for text in ["{name: us, identity: key}", &fine(), &everything] {
+        let tunnel = accepted(text).tunnel;
+        let written = serde_saphyr::to_string(&tunnel).unwrap();
+        assert_eq!(accepted(&written).tunnel, tunnel, "{written}");
+    }
 }
 
 #[test]
 fn a_part_of_a_section_leaves_the_rest_at_its_defaults() {
     let tunnel = accepted(&(fine() + "rotation: {every: 1s}\nlimits: {sessions: 1}\n")).tunnel;
-    assert_eq!(tunnel.rotation.bytes, Rotation::default().bytes);
-    assert_eq!(tunnel.limits.memory, Limits::default().memory);
+    assert_eq!(tunnel.settings.rotation.bytes, Rotation::default().bytes);
+    assert_eq!(tunnel.settings.limits.memory, Limits::default().memory);
 }
 
 #[test]

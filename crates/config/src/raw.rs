@@ -7,102 +7,95 @@ use std::{
 
 use crate::{
     address::{Address, HostPort, parse_listen},
-    fields::{Field, Fields, Place, Sink, Spot},
+    fields::{Field, Fields, Located, Position, Problems},
     key::PublicKey,
     name::{Name, ServiceName},
     report::ValueError,
-    settings::{DraftSettings, Settings},
+    settings::{RawSettings, Settings},
     tunnel::{Egress, Ingress, Peer, Tunnel},
     yaml::Value,
 };
 
-/// What was read. A value that must be there is `None` if it is not, and then the sink has a problem.
-pub(crate) struct Draft {
-    pub(crate) name: Option<Spot<Name>>,
-    pub(crate) identity: Option<Spot<PathBuf>>,
+/// What was read. A value that must be there is `None` if it is not, and then there is a problem.
+pub(crate) struct RawTunnel {
+    pub(crate) name: Option<Located<Name>>,
+    pub(crate) identity: Option<Located<PathBuf>>,
     state: Option<PathBuf>,
-    pub(crate) admin: Option<Spot<SocketAddr>>,
-    pub(crate) listen: Option<Spot<SocketAddr>>,
-    pub(crate) peers: Vec<DraftPeer>,
-    pub(crate) egress: Vec<DraftEgress>,
-    pub(crate) ingress: Vec<DraftIngress>,
-    pub(crate) settings: DraftSettings,
+    pub(crate) admin: Option<Located<SocketAddr>>,
+    pub(crate) listen: Option<Located<SocketAddr>>,
+    pub(crate) peers: Vec<RawPeer>,
+    pub(crate) egress: Vec<RawEgress>,
+    pub(crate) ingress: Vec<RawIngress>,
+    pub(crate) settings: RawSettings,
 }
 
-pub(crate) struct DraftPeer {
-    pub(crate) place: Place,
-    pub(crate) name: Option<Spot<Name>>,
-    pub(crate) keys: Vec<Spot<PublicKey>>,
+pub(crate) struct RawPeer {
+    pub(crate) position: Position,
+    pub(crate) name: Option<Located<Name>>,
+    pub(crate) keys: Vec<Located<PublicKey>>,
     pub(crate) addresses: Vec<Address>,
 }
 
-pub(crate) struct DraftEgress {
-    pub(crate) listen: Option<Spot<SocketAddr>>,
-    pub(crate) peer: Option<Spot<Name>>,
+pub(crate) struct RawEgress {
+    pub(crate) listen: Option<Located<SocketAddr>>,
+    pub(crate) peer: Option<Located<Name>>,
     service: Option<ServiceName>,
 }
 
-pub(crate) struct DraftIngress {
-    pub(crate) service: Option<Spot<ServiceName>>,
+pub(crate) struct RawIngress {
+    pub(crate) service: Option<Located<ServiceName>>,
     forward: Option<HostPort>,
-    pub(crate) allow: Vec<Spot<Name>>,
+    pub(crate) allow: Vec<Located<Name>>,
 }
 
-impl Draft {
+impl RawTunnel {
     /// Reads a document. `None` only if it is not a mapping at all.
-    pub(crate) fn read(document: &Value, dir: &Path, sink: &Sink) -> Option<Self> {
-        let mut fields = Field::root(document, sink).fields()?;
+    pub(crate) fn read(document: &Value, dir: &Path, problems: &Problems) -> Option<Self> {
+        let mut fields = Field::root(document, problems).fields()?;
         let top = &mut fields;
-        let draft = Self {
+        let raw = Self {
             name: top.required("name", "name this tunnel, such as `cluster-a/initiator`").and_then(name),
             identity: top
                 .required("identity", "name the key file that `ferry keygen --out FILE` wrote")
                 .and_then(|field| path(&field, dir)),
-            state: top.optional("state").and_then(|field| path(&field, dir)).map(|spot| spot.value),
+            state: top.optional("state").and_then(|field| path(&field, dir)).map(|located| located.value),
             admin: top.optional("admin").and_then(listen),
             listen: top.optional("listen").and_then(listen),
-            peers: list(top, "peers", |field| DraftPeer::read(&field, dir)),
-            egress: list(top, "egress", |field| DraftEgress::read(&field)),
-            ingress: list(top, "ingress", |field| DraftIngress::read(&field)),
+            peers: list(top, "peers", |field| RawPeer::read(&field, dir)),
+            egress: list(top, "egress", |field| RawEgress::read(&field)),
+            ingress: list(top, "ingress", |field| RawIngress::read(&field)),
             settings: Settings::read(top),
         };
         fields.finish();
-        Some(draft)
+        Some(raw)
     }
 
-    /// The tunnel, with `identity` in it. `None` only if something was missing, which the sink knows.
+    /// The tunnel, with `identity` in it. `None` only if something was missing, which is a problem.
     pub(crate) fn build<I>(self, identity: I) -> Option<Tunnel<I>> {
-        let settings = self.settings.settings;
         Some(Tunnel {
             name: self.name?.value,
             identity,
             state: self.state,
-            admin: self.admin.map(|spot| spot.value),
-            listen: self.listen.map(|spot| spot.value),
-            peers: self.peers.into_iter().map(DraftPeer::build).collect::<Option<_>>()?,
-            egress: self.egress.into_iter().map(DraftEgress::build).collect::<Option<_>>()?,
-            ingress: self.ingress.into_iter().map(DraftIngress::build).collect::<Option<_>>()?,
-            rotation: settings.rotation,
-            resume: settings.resume,
-            liveness: settings.liveness,
-            open_timeout: settings.open_timeout,
-            drain: settings.drain,
-            limits: settings.limits,
-            warm_links: settings.warm_links,
+            admin: self.admin.map(|located| located.value),
+            listen: self.listen.map(|located| located.value),
+            peers: self.peers.into_iter().map(RawPeer::build).collect::<Option<_>>()?,
+            egress: self.egress.into_iter().map(RawEgress::build).collect::<Option<_>>()?,
+            ingress: self.ingress.into_iter().map(RawIngress::build).collect::<Option<_>>()?,
+            settings: self.settings.settings,
         })
     }
 }
 
-impl DraftPeer {
+impl RawPeer {
     fn read(field: &Field<'_>, dir: &Path) -> Option<Self> {
         let mut fields = field.fields()?;
         let keys_hint = "list the public keys of the peer: `keys: [\"ferry:pub:…\"]`";
         let keys = fields.required("keys", keys_hint);
         let peer = Self {
-            place: field.place.clone(),
+            position: field.position.clone(),
             name: fields.required("name", "write the `name` of the peer's own tunnel.yaml").and_then(name),
             keys: keys
-                .map(|field| filled(&field, "keys", keys_hint))
+                .map(|field| non_empty_list(&field, "keys", keys_hint))
                 .unwrap_or_default()
                 .iter()
                 .filter_map(|field| field.scalar(str::parse))
@@ -116,13 +109,13 @@ impl DraftPeer {
     fn build(self) -> Option<Peer> {
         Some(Peer {
             name: self.name?.value,
-            keys: self.keys.into_iter().map(|spot| spot.value).collect(),
+            keys: self.keys.into_iter().map(|located| located.value).collect(),
             addresses: self.addresses,
         })
     }
 }
 
-impl DraftEgress {
+impl RawEgress {
     fn read(field: &Field<'_>) -> Option<Self> {
         let mut fields = field.fields()?;
         let egress = Self {
@@ -133,7 +126,7 @@ impl DraftEgress {
             service: fields
                 .required("service", "write the name of a service in the peer's `ingress`")
                 .and_then(|field| field.text(str::parse))
-                .map(|spot| spot.value),
+                .map(|located| located.value),
         };
         fields.finish();
         Some(egress)
@@ -144,7 +137,7 @@ impl DraftEgress {
     }
 }
 
-impl DraftIngress {
+impl RawIngress {
     fn read(field: &Field<'_>) -> Option<Self> {
         let mut fields = field.fields()?;
         let allow_hint = "list the names of the peers that may reach the service";
@@ -155,10 +148,10 @@ impl DraftIngress {
             forward: fields
                 .required("forward", "write where the app listens, such as `127.0.0.1:8000`")
                 .and_then(|field| field.scalar(str::parse))
-                .map(|spot| spot.value),
+                .map(|located| located.value),
             allow: fields
                 .required("allow", allow_hint)
-                .map(|field| filled(&field, "peers", allow_hint))
+                .map(|field| non_empty_list(&field, "peers", allow_hint))
                 .unwrap_or_default()
                 .into_iter()
                 .filter_map(name)
@@ -172,7 +165,7 @@ impl DraftIngress {
         Some(Ingress {
             service: self.service?.value,
             forward: self.forward?,
-            allow: self.allow.into_iter().map(|spot| spot.value).collect(),
+            allow: self.allow.into_iter().map(|located| located.value).collect(),
         })
     }
 }
@@ -183,22 +176,22 @@ fn list<'d, T>(fields: &mut Fields<'d>, key: &'static str, read: impl FnMut(Fiel
 }
 
 /// The items of a list that must have some.
-fn filled<'d>(field: &Field<'d>, what: &str, hint: &str) -> Vec<Field<'d>> {
+fn non_empty_list<'d>(field: &Field<'d>, what: &str, hint: &str) -> Vec<Field<'d>> {
     if field.is_empty_list() {
         field.problem::<()>(format!("no {what}"), hint);
     }
     field.items()
 }
 
-fn name(field: Field<'_>) -> Option<Spot<Name>> {
+fn name(field: Field<'_>) -> Option<Located<Name>> {
     field.text(str::parse)
 }
 
-fn listen(field: Field<'_>) -> Option<Spot<SocketAddr>> {
+fn listen(field: Field<'_>) -> Option<Located<SocketAddr>> {
     field.scalar(parse_listen)
 }
 
-fn path(field: &Field<'_>, dir: &Path) -> Option<Spot<PathBuf>> {
+fn path(field: &Field<'_>, dir: &Path) -> Option<Located<PathBuf>> {
     field.text(|text| match text {
         "" => Err(ValueError::new("an empty path", "write the path of a file")),
         _ => Ok(dir.join(text)),
@@ -206,10 +199,10 @@ fn path(field: &Field<'_>, dir: &Path) -> Option<Spot<PathBuf>> {
 }
 
 fn address(field: &Field<'_>, dir: &Path) -> Option<Address> {
-    let spot = field.scalar(|text| match text.strip_prefix("file:") {
+    let located = field.scalar(|text| match text.strip_prefix("file:") {
         Some("") => Err(ValueError::new("`file:` without a path", "write the path of a file behind it")),
         Some(path) => Ok(Address::File(dir.join(path))),
         None => text.parse().map(Address::HostPort),
     });
-    spot.map(|spot| spot.value)
+    located.map(|located| located.value)
 }

@@ -247,7 +247,7 @@ fn loading_reads_the_identity_beside_the_file() {
 #[test]
 fn the_identity_is_reported_together_with_everything_else() {
     let dir = Dir::new();
-    let report = dir.load(&(fine() + "liveness: 5\n")).unwrap_err();
+    let report = dir.load(&(fine() + "liveness: soon\n")).unwrap_err();
     let paths: Vec<_> = report.problems().iter().map(|problem| problem.path.as_str()).collect();
     assert_eq!(paths, ["identity", "liveness"]);
     let shown = report.to_string();

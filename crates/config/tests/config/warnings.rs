@@ -47,7 +47,7 @@ fn an_ingress_that_nobody_can_reach_is_pointed_out() {
         .replace("peer: east", "peer: west")
         .replace("egress:", "    addresses: [\"west.example.com:1\"]\negress:");
     // Of the peers that may reach `web`, west can be dialled; `db` allows east alone.
-    assert_one(&warnings(&text), "ingress[1].service", "nobody can reach service `db`");
+    assert_one(&warnings(&text), "ingress[1].service", "no peer can reach service `db`");
 }
 
 #[test]

@@ -11,7 +11,8 @@ fn durations_are_held_to_their_range() {
     added("liveness: 900ms", "liveness", "out of range", "from 1s");
     added("open_timeout: 0s", "open_timeout", "out of range", "from 1ms");
     added("drain: -1s", "drain", "not a duration", "`30s`");
-    added("drain: 30", "drain", "`30` is not a duration", "a unit, such as `500ms`, `30s`");
+    added("drain: 30x", "drain", "`30x` is not a duration", "a unit, such as `500ms`, `30s`");
+    added("liveness: 0", "liveness", "out of range", "from 1s");
     added("drain: true", "drain", "`true` is not a duration", "");
 }
 

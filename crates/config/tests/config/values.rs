@@ -1,89 +1,17 @@
 //! The values that have a text form of their own.
 
-use std::time::Duration;
-
-use ferry_config::{
-    HostPort, Identity, NAME_MAX, Name, PublicKey, Secret, ServiceName, parse_duration, parse_size, render_duration,
-    render_size,
-};
+use ferry_config::{HostPort, Identity, MAX_NAME_LEN, Name, PublicKey, Secret, ServiceName};
 
 use crate::support::{KEY_1, KEY_2};
 
 #[test]
-fn durations_have_units() {
-    let good = [
-        ("500ms", 500),
-        ("30s", 30_000),
-        ("10m", 600_000),
-        ("1h30m", 5_400_000),
-        ("1h1m1s1ms", 3_661_001),
-        ("0s", 0),
-        ("90m", 5_400_000),
-    ];
-    for (text, millis) in good {
-        assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
-    }
-    let bad = [
-        "",
-        "30",
-        "s",
-        "1.5s",
-        "1 s",
-        " 1s",
-        "1s ",
-        "+1s",
-        "-1s",
-        "1d",
-        "1S",
-        "1m1h",
-        "1s1s",
-        "1m5",
-        "5124095576030431h16m",
-        "99999999999999999999s",
-        "١s",
-    ];
-    for text in bad {
-        let error = parse_duration(text).expect_err(text);
-        assert!(error.hint.contains("`1h30m`"), "{error}");
-    }
-    assert_eq!(render_duration(Duration::from_millis(5_400_500)), "1h30m500ms");
-    assert_eq!(render_duration(Duration::from_nanos(1)), "0s");
-}
-
-#[test]
-fn sizes_have_binary_and_decimal_units() {
-    let good = [
-        ("1024", 1024),
-        ("0", 0),
-        ("7B", 7),
-        ("512KiB", 512 << 10),
-        ("16MiB", 16 << 20),
-        ("64GiB", 64 << 30),
-        ("2TiB", 2 << 40),
-        ("3kB", 3_000),
-        ("3MB", 3_000_000),
-        ("3GB", 3_000_000_000),
-    ];
-    for (text, bytes) in good {
-        assert_eq!(parse_size(text), Ok(bytes), "{text}");
-    }
-    for text in ["", "KiB", "1K", "1k", "1kb", "1KB", "1mb", "1 MiB", "1.5GiB", "-1", "+1", "16777216TiB", "1MiB1"] {
-        let error = parse_size(text).expect_err(text);
-        assert!(error.hint.contains("kB"), "{error}");
-    }
-    assert_eq!(render_size(512 << 20), "512MiB");
-    assert_eq!(render_size(1_000), "1000");
-    assert_eq!(render_size(0), "0");
-}
-
-#[test]
 fn names_are_lower_case_paths() {
-    let longest = "a".repeat(NAME_MAX);
+    let longest = "a".repeat(MAX_NAME_LEN);
     for text in ["a", "0", "cluster-a/initiator", "b.example.com", "a//b-", longest.as_str()] {
         assert_eq!(text.parse::<Name>().unwrap().to_string(), text);
         assert_eq!(text.parse::<ServiceName>().unwrap().as_str(), text);
     }
-    let too_long = "a".repeat(NAME_MAX + 1);
+    let too_long = "a".repeat(MAX_NAME_LEN + 1);
     for text in ["", "-a", "/a", ".a", "A", "a_b", "a b", "a\n", "ä", too_long.as_str()] {
         let error = text.parse::<Name>().expect_err(text);
         assert_eq!(text.parse::<ServiceName>(), Err(error.clone()));

@@ -1,8 +1,8 @@
 //! What holds for any text and any value.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
-use ferry_config::{HostPort, Name, PublicKey, parse, parse_duration, parse_size, render_duration, render_size};
+use ferry_config::{HostPort, Name, PublicKey, parse};
 use proptest::prelude::*;
 
 use crate::support::fine;
@@ -82,19 +82,6 @@ proptest! {
         let end = (at + cut).min(text.len());
         text.splice(at..end, put.chars());
         assert_answered(&text.into_iter().collect::<String>())?;
-    }
-
-    #[test]
-    fn durations_round_trip(millis in any::<u64>()) {
-        let duration = Duration::from_millis(millis);
-        prop_assert_eq!(parse_duration(&render_duration(duration)), Ok(duration));
-    }
-
-    #[test]
-    fn sizes_round_trip(bytes in any::<u64>(), shift in 0..64_u32) {
-        for bytes in [bytes, bytes << shift, bytes >> shift] {
-            prop_assert_eq!(parse_size(&render_size(bytes)), Ok(bytes));
-        }
     }
 
     #[test]

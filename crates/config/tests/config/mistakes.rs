@@ -29,7 +29,7 @@ fn every_problem_is_reported_at_once() {
         .replace("peer: west", "peer: north")
         .replace(KEY_2, KEY_1)
         .replace("allow: [east, west]", "allow: [east]")
-        + "liveness: 15\n";
+        + "liveness: soon\n";
     let report = refused(&text);
     let expected = "\
 tunnel.yaml: lissten: unknown key; did you mean `listen`?
@@ -38,8 +38,8 @@ letter or digit
 tunnel.yaml: peers[1].keys[0]: the key of both peer `east` and `peers[1]`; a key tells peers apart, so each needs its \
 own
 tunnel.yaml: egress[1].peer: `north` is not a listed peer; list it under `peers`, where there is east
-tunnel.yaml: liveness: `15` is not a duration; write a whole number with a unit, such as `500ms`, `30s`, `10m` or \
-`1h30m`";
+tunnel.yaml: liveness: `soon` is not a duration; write a number with a unit, such as `500ms`, `30s`, `10m` or \
+`1h30m`; without a unit it is seconds";
     assert_eq!(report.to_string(), expected);
     let places: Vec<_> = report.problems().iter().map(|p| (p.line.unwrap(), p.column.unwrap())).collect();
     assert_eq!(places, [(4, 10), (9, 11), (10, 12), (13, 39), (17, 11)]);

@@ -2,9 +2,9 @@
 
 use ferry_config::{
     Settings, ValueError,
-    fields::{Field, Fields, Place, Sink, Spot},
+    fields::{Field, Fields, Located, Position, Problems},
     quoted,
-    settings::{DraftSettings, size},
+    settings::{RawSettings, size},
     yaml::Value,
 };
 
@@ -12,83 +12,83 @@ use super::{Blueprint, Cidr, Cloud, Cluster, Connection, Host, ImageName, Label,
 
 const MIB: u64 = 1 << 20;
 
-/// What was read. A value that must be there is `None` if it is not, and then the sink has a problem.
-pub(super) struct Draft {
-    pub(super) network: Option<DraftNetwork>,
-    pub(super) clusters: Vec<DraftCluster>,
-    pub(super) clusters_place: Option<Place>,
+/// What was read. A value that must be there is `None` if it is not, and then there is a problem.
+pub(super) struct RawBlueprint {
+    pub(super) network: Option<RawNetwork>,
+    pub(super) clusters: Vec<RawCluster>,
+    pub(super) clusters_position: Option<Position>,
     image: Option<(ImageName, Tag)>,
-    pub(super) pods: Vec<DraftPod>,
-    pub(super) pods_place: Option<Place>,
-    pub(super) connections: Vec<DraftConnection>,
-    pub(super) tunnel: DraftSettings,
+    pub(super) pods: Vec<RawPod>,
+    pub(super) pods_position: Option<Position>,
+    pub(super) connections: Vec<RawConnection>,
+    pub(super) tunnel: RawSettings,
     storage: Storage,
     metrics: Option<Label>,
 }
 
-pub(super) struct DraftNetwork {
-    pub(super) id: Option<Spot<Label>>,
+pub(super) struct RawNetwork {
+    pub(super) id: Option<Located<Label>>,
     name: Option<String>,
-    pub(super) scope: Option<Spot<Scope>>,
+    pub(super) scope: Option<Located<Scope>>,
 }
 
-pub(super) struct DraftCluster {
-    pub(super) place: Place,
-    pub(super) id: Option<Spot<Label>>,
-    pub(super) context: Option<Spot<String>>,
+pub(super) struct RawCluster {
+    pub(super) position: Position,
+    pub(super) id: Option<Located<Label>>,
+    pub(super) context: Option<Located<String>>,
     port: Option<u16>,
-    pub(super) address: Option<Spot<Host>>,
+    pub(super) address: Option<Located<Host>>,
     pub(super) cloud: Cloud,
     source_ranges: Vec<Cidr>,
-    pub(super) static_address: Option<Spot<String>>,
+    pub(super) static_address: Option<Located<String>>,
     tcp_sysctls: bool,
 }
 
-pub(super) struct DraftPod {
-    pub(super) id: Option<Spot<Label>>,
-    pub(super) template: Option<Spot<Template>>,
-    pub(super) cluster: Option<Spot<Label>>,
+pub(super) struct RawPod {
+    pub(super) id: Option<Located<Label>>,
+    pub(super) template: Option<Located<Template>>,
+    pub(super) cluster: Option<Located<Label>>,
     expose: Option<Label>,
-    pub(super) auto_trigger: Option<Spot<u32>>,
+    pub(super) auto_trigger: Option<Located<u32>>,
 }
 
-pub(super) struct DraftConnection {
-    pub(super) place: Place,
-    pub(super) from: Option<Spot<Label>>,
-    pub(super) to: Option<Spot<Label>>,
+pub(super) struct RawConnection {
+    pub(super) position: Position,
+    pub(super) from: Option<Located<Label>>,
+    pub(super) to: Option<Located<Label>>,
 }
 
-impl Draft {
+impl RawBlueprint {
     /// Reads a document. `None` only if it is not a mapping at all.
-    pub(super) fn read(document: &Value, sink: &Sink) -> Option<Self> {
-        let mut fields = Field::root(document, sink).fields()?;
+    pub(super) fn read(document: &Value, problems: &Problems) -> Option<Self> {
+        let mut fields = Field::root(document, problems).fields()?;
         let top = &mut fields;
         if let Some(field) = top.required("schema_version", "write `schema_version: \"v2\"`") {
-            only(&field, "v2", "version of the schema");
+            expect_word(&field, "v2", "version of the schema");
         }
         let network = top.required("network", "say what the network is called: `network: {id: …}`");
-        let network = network.and_then(|field| DraftNetwork::read(&field));
-        let (clusters, clusters_place) = list(top, "clusters", "list the clusters", DraftCluster::read);
+        let network = network.and_then(|field| RawNetwork::read(&field));
+        let (clusters, clusters_position) = list(top, "clusters", "list the clusters", RawCluster::read);
         let image = top.required("app_registry", "say what the images are called: `app_registry: {image: …, tag: …}`");
-        let (pods, pods_place) = list(top, "pods", "list the pods", DraftPod::read);
-        let (connections, _) = list(top, "connections", "say who connects to whom", DraftConnection::read);
-        let draft = Self {
+        let (pods, pods_position) = list(top, "pods", "list the pods", RawPod::read);
+        let (connections, _) = list(top, "connections", "say who connects to whom", RawConnection::read);
+        let raw = Self {
             network,
             clusters,
-            clusters_place,
+            clusters_position,
             image: image.and_then(|field| read_image(&field)),
             pods,
-            pods_place,
+            pods_position,
             connections,
             tunnel: top.optional("tunnel").and_then(|field| read_tunnel(&field)).unwrap_or_default(),
             storage: top.optional("storage").and_then(|field| read_storage(&field)).unwrap_or_default(),
             metrics: top.optional("metrics").and_then(|field| read_namespace(&field)),
         };
         fields.finish();
-        Some(draft)
+        Some(raw)
     }
 
-    /// The blueprint. `None` only if something was missing, which the sink knows.
+    /// The blueprint. `None` only if something was missing, which is a problem.
     pub(super) fn build(self) -> Option<Blueprint> {
         let network = self.network?;
         let id = network.id?.value;
@@ -97,11 +97,11 @@ impl Draft {
             name: network.name.unwrap_or_else(|| id.to_string()),
             id,
             scope: network.scope?.value,
-            clusters: self.clusters.into_iter().map(DraftCluster::build).collect::<Option<_>>()?,
+            clusters: self.clusters.into_iter().map(RawCluster::build).collect::<Option<_>>()?,
             image,
             tag,
-            pods: self.pods.into_iter().map(DraftPod::build).collect::<Option<_>>()?,
-            connections: self.connections.into_iter().map(DraftConnection::build).collect::<Option<_>>()?,
+            pods: self.pods.into_iter().map(RawPod::build).collect::<Option<_>>()?,
+            connections: self.connections.into_iter().map(RawConnection::build).collect::<Option<_>>()?,
             tunnel: self.tunnel.settings,
             storage: self.storage,
             metrics: self.metrics,
@@ -109,13 +109,13 @@ impl Draft {
     }
 }
 
-impl DraftNetwork {
+impl RawNetwork {
     fn read(field: &Field<'_>) -> Option<Self> {
         let mut fields = field.fields()?;
         let id = fields.required("id", "name the network, such as `fast-international-ferry`").and_then(text);
-        let name = fields.optional("name").and_then(|field| one_line(&field)).map(|spot| spot.value);
+        let name = fields.optional("name").and_then(|field| one_line(&field)).map(|located| located.value);
         if let Some(field) = fields.optional("protocol") {
-            only(&field, "websocket", "protocol");
+            expect_word(&field, "websocket", "protocol");
         }
         let filter = fields.optional("wasm_filter");
         let mode = match filter.is_some() {
@@ -124,14 +124,14 @@ impl DraftNetwork {
             false => fields.required("mode", "write `mode: armored-tunnel`"),
         };
         if let Some(field) = filter {
-            only(&field, "xtra4", "filter");
+            expect_word(&field, "xtra4", "filter");
         }
         if let Some(field) = mode {
-            only(&field, "armored-tunnel", "mode");
+            expect_word(&field, "armored-tunnel", "mode");
         }
         let scope =
             fields.required("deployment_scope", "write `multi-cluster` or `single-cluster`").and_then(|field| {
-                choice(
+                one_of(
                     &field,
                     "scope",
                     &[("multi-cluster", Scope::MultiCluster), ("single-cluster", Scope::SingleCluster)],
@@ -142,7 +142,7 @@ impl DraftNetwork {
     }
 }
 
-impl DraftCluster {
+impl RawCluster {
     fn read(field: &Field<'_>) -> Option<Self> {
         const CLOUDS: [(&str, Cloud); 4] =
             [("aws", Cloud::Aws), ("gcp", Cloud::Gcp), ("azure", Cloud::Azure), ("none", Cloud::None)];
@@ -150,7 +150,7 @@ impl DraftCluster {
         let context_hint = "write the context that `kubectl config get-contexts` shows for the cluster";
         let ranges = fields.optional("source_ranges").map(|field| field.items()).unwrap_or_default();
         let cluster = Self {
-            place: field.place.clone(),
+            position: field.position.clone(),
             id: fields.required("id", "name the cluster, such as `cluster-a`").and_then(text),
             context: fields.required("context", context_hint).and_then(|field| one_line(&field)),
             port: fields
@@ -159,11 +159,15 @@ impl DraftCluster {
             address: fields.optional("address").and_then(|field| field.scalar(str::parse)),
             cloud: fields
                 .optional("cloud")
-                .and_then(|field| choice(&field, "cloud", &CLOUDS))
-                .map_or(Cloud::None, |spot| spot.value),
-            source_ranges: ranges.iter().filter_map(|field| field.scalar(str::parse)).map(|spot| spot.value).collect(),
+                .and_then(|field| one_of(&field, "cloud", &CLOUDS))
+                .map_or(Cloud::None, |located| located.value),
+            source_ranges: ranges
+                .iter()
+                .filter_map(|field| field.scalar(str::parse))
+                .map(|located| located.value)
+                .collect(),
             static_address: fields.optional("static_address").and_then(|field| one_line(&field)),
-            tcp_sysctls: fields.optional("tcp_sysctls").and_then(|field| truth(&field)).unwrap_or_default(),
+            tcp_sysctls: fields.optional("tcp_sysctls").and_then(|field| read_bool(&field)).unwrap_or_default(),
         };
         fields.finish();
         Some(cluster)
@@ -174,16 +178,16 @@ impl DraftCluster {
             id: self.id?.value,
             context: self.context?.value,
             port: self.port?,
-            address: self.address.map(|spot| spot.value),
+            address: self.address.map(|located| located.value),
             cloud: self.cloud,
             source_ranges: self.source_ranges,
-            static_address: self.static_address.map(|spot| spot.value),
+            static_address: self.static_address.map(|located| located.value),
             tcp_sysctls: self.tcp_sysctls,
         })
     }
 }
 
-impl DraftPod {
+impl RawPod {
     fn read(field: &Field<'_>) -> Option<Self> {
         const TEMPLATES: [(&str, Template); 2] =
             [("ws-initiator", Template::WsInitiator), ("ws-terminator", Template::WsTerminator)];
@@ -192,12 +196,12 @@ impl DraftPod {
             id: fields.required("id", "name the pod, such as `initiator`").and_then(text),
             template: fields
                 .required("template", "write `ws-initiator` or `ws-terminator`")
-                .and_then(|field| choice(&field, "template", &TEMPLATES)),
+                .and_then(|field| one_of(&field, "template", &TEMPLATES)),
             cluster: fields.required("cluster", "write the `id` of one of `clusters`").and_then(text),
             expose: fields.optional("expose").and_then(|field| read_namespace(&field)),
-            auto_trigger: fields
-                .optional("auto_trigger")
-                .and_then(|field| field.number(0..=1_000_000).map(|value| Spot { value, place: field.place.clone() })),
+            auto_trigger: fields.optional("auto_trigger").and_then(|field| {
+                field.number(0..=1_000_000).map(|value| Located { value, position: field.position.clone() })
+            }),
         };
         fields.finish();
         Some(pod)
@@ -209,16 +213,16 @@ impl DraftPod {
             template: self.template?.value,
             cluster: self.cluster?.value,
             expose: self.expose,
-            auto_trigger: self.auto_trigger.map_or(5, |spot| spot.value),
+            auto_trigger: self.auto_trigger.map_or(5, |located| located.value),
         })
     }
 }
 
-impl DraftConnection {
+impl RawConnection {
     fn read(field: &Field<'_>) -> Option<Self> {
         let mut fields = field.fields()?;
         let connection = Self {
-            place: field.place.clone(),
+            position: field.position.clone(),
             from: fields.required("from", "write the `id` of the pod that connects").and_then(text),
             to: fields.required("to", "write the `id` of the pod that is connected to").and_then(text),
         };
@@ -234,14 +238,14 @@ impl DraftConnection {
 fn read_image(field: &Field<'_>) -> Option<(ImageName, Tag)> {
     let mut fields = field.fields()?;
     let image = fields.required("image", "name the images, such as `fast-international-ferry`");
-    let image = image.and_then(|field| field.text(str::parse)).map(|spot| spot.value);
+    let image = image.and_then(|field| field.text(str::parse)).map(|located| located.value);
     let tag = fields.required("tag", "name the version of the images, such as `dev`");
-    let tag = tag.and_then(|field| field.text(str::parse)).map(|spot| spot.value);
+    let tag = tag.and_then(|field| field.text(str::parse)).map(|located| located.value);
     fields.finish();
     Some((image?, tag?))
 }
 
-fn read_tunnel(field: &Field<'_>) -> Option<DraftSettings> {
+fn read_tunnel(field: &Field<'_>) -> Option<RawSettings> {
     let mut fields = field.fields()?;
     let tunnel = Settings::read(&mut fields);
     fields.finish();
@@ -255,7 +259,7 @@ fn read_storage(field: &Field<'_>) -> Option<Storage> {
         size if size.is_multiple_of(MIB) => Some(size),
         _ => field.problem("not a whole number of MiB", "write a size such as `1GiB`"),
     });
-    storage.class = fields.optional("class").and_then(text).map(|spot| spot.value);
+    storage.class = fields.optional("class").and_then(text).map(|located| located.value);
     fields.finish();
     Some(storage)
 }
@@ -264,7 +268,7 @@ fn read_storage(field: &Field<'_>) -> Option<Storage> {
 fn read_namespace(field: &Field<'_>) -> Option<Label> {
     let mut fields = field.fields()?;
     let namespace = fields.required("namespace", "name the namespace that may come in, such as `monitoring`");
-    let namespace = namespace.and_then(text).map(|spot| spot.value);
+    let namespace = namespace.and_then(text).map(|located| located.value);
     fields.finish();
     namespace
 }
@@ -274,21 +278,21 @@ fn list<'d, T>(
     key: &'static str,
     hint: &str,
     read: impl FnMut(&Field<'d>) -> Option<T>,
-) -> (Vec<T>, Option<Place>) {
+) -> (Vec<T>, Option<Position>) {
     let Some(field) = fields.required(key, hint) else { return (Vec::new(), None) };
     if field.is_empty_list() {
         field.problem::<()>(format!("no {key}"), hint);
         return (Vec::new(), None);
     }
-    (field.items().iter().filter_map(read).collect(), Some(field.place.clone()))
+    (field.items().iter().filter_map(read).collect(), Some(field.position.clone()))
 }
 
-fn text(field: Field<'_>) -> Option<Spot<Label>> {
+fn text(field: Field<'_>) -> Option<Located<Label>> {
     field.text(str::parse)
 }
 
 /// Text that may stand in a comment or a quoted word of a script.
-fn one_line(field: &Field<'_>) -> Option<Spot<String>> {
+fn one_line(field: &Field<'_>) -> Option<Located<String>> {
     field.text(|text| match text.is_empty() || text.len() > 253 || text.chars().any(char::is_control) {
         false => Ok(text.to_owned()),
         true => Err(ValueError::new(format!("{} does not fit", quoted(text)), "write one line of up to 253 bytes")),
@@ -306,12 +310,12 @@ fn port(field: &Field<'_>) -> Option<u16> {
     }
 }
 
-fn truth(field: &Field<'_>) -> Option<bool> {
-    choice(field, "answer", &[("true", true), ("false", false)]).map(|spot| spot.value)
+fn read_bool(field: &Field<'_>) -> Option<bool> {
+    one_of(field, "answer", &[("true", true), ("false", false)]).map(|located| located.value)
 }
 
 /// Reads one of a few words.
-fn choice<T: Copy>(field: &Field<'_>, what: &str, words: &[(&str, T)]) -> Option<Spot<T>> {
+fn one_of<T: Copy>(field: &Field<'_>, what: &str, words: &[(&str, T)]) -> Option<Located<T>> {
     field.scalar(|text| {
         let known = words.iter().find(|(word, _)| *word == text);
         known.map(|(_, value)| *value).ok_or_else(|| {
@@ -327,6 +331,6 @@ fn choice<T: Copy>(field: &Field<'_>, what: &str, words: &[(&str, T)]) -> Option
 }
 
 /// Reads the only word that there is so far.
-fn only(field: &Field<'_>, word: &str, what: &str) {
-    choice(field, what, &[(word, ())]);
+fn expect_word(field: &Field<'_>, word: &str, what: &str) {
+    one_of(field, what, &[(word, ())]);
 }
