@@ -1,14 +1,14 @@
-//! Text that others wrote, made fit to be shown: in a log, in a status, on a terminal.
+//! Makes untrusted text safe to show in a log, in a status or on a terminal.
 
 use std::fmt::{self, Display, Write};
 
-/// Characters that are shown of a text; what is longer is cut.
+/// Characters shown of a text; a longer one is cut.
 pub const MAX_SHOWN: usize = 200;
 
-/// Shows a text of somebody else's on one line, bounded, with nothing in it that a terminal would obey.
+/// Shows untrusted text on one line, bounded, without anything that a terminal would interpret.
 ///
-/// What has no glyph is escaped as Rust does: control characters, line ends, ESC, marks that turn the direction of
-/// writing. A backslash is escaped too, so that an escape cannot be forged; quotes are not.
+/// Characters without a glyph are escaped as in Rust: control characters, line ends, ESC, marks that change the direction
+/// of writing. A backslash is escaped too, so that an escape cannot be forged; quotes are not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Foreign<'a>(pub &'a str);
 
