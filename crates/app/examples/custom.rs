@@ -1,7 +1,8 @@
 //! A terminator with hooks in Rust: it refuses readings without a sensor, and prints those that arrive.
 //! Try it: `cargo run -p ferry-app --example custom`
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ferry_app::{Access, BoxFuture, Config, HookError, Hooks, Payload, Role, Webapp};
 

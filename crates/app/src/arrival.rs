@@ -1,25 +1,36 @@
-//! Taking an arrived message through the receiving hook into the output, or to the dead.
+//! An arrived message's way through the receiving hook into the output, or to the dead messages.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 
-use crate::app::App;
-use crate::hooks::HookError;
-use crate::message::{Arrival, DeadMessage, Hop, MAX_HOPS, Place};
-use crate::outbox::Draft;
-use crate::output::{Change, Outcome, Source};
+use crate::app::{App, End};
+use crate::hooks::{HookError, RECEIVE_HOOK_TIMEOUT, catch_panics};
+use crate::message::{Arrival, DeadMessage, Hop, Location, MAX_HOPS, MessageId};
+use crate::metrics::HookName;
+use crate::outbox::NewMessage;
+use crate::output::{BeginRetryError, Change, Outcome, Source};
 use crate::payload::{Payload, PayloadError};
 use crate::wire::{MessageFrame, WireError};
 
-/// Takes a message that has arrived from `from`. When this returns, it has its place, and is stored soon. One that cannot be
-/// taken is dead at once: its sender would send it again for ever, and nothing behind it would arrive.
-pub(crate) async fn take(app: &App, from: &Place, source: Source, message: MessageFrame) -> Result<(), WireError> {
+const RECEIVE_HOOK_RETRY_DELAYS: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2)];
+
+/// Processes a message that has arrived from `from`. When this returns, the message has its position in the order, and is
+/// stored soon. One that cannot be processed is dead at once: its sender would send it again for ever, and nothing behind
+/// it would arrive.
+pub(crate) async fn process(
+    app: &App,
+    from: &Location,
+    source: Source,
+    message: MessageFrame,
+) -> Result<(), WireError> {
     let MessageFrame { id, payload: raw, trail, in_reply_to, .. } = message;
     let mut reasons = Vec::new();
     let (payload, raw) = match Payload::parse(raw.get()) {
         Ok(payload) => (payload, None),
-        // Beyond no bound, and sent by no version.
+        // Not a matter of bounds, which may differ: no version sends this.
         Err(error @ PayloadError::NotAnObject(_)) => {
             return Err(WireError::Syntax(format!("the payload of {id} is {error}")));
         }
@@ -32,32 +43,83 @@ pub(crate) async fn take(app: &App, from: &Place, source: Source, message: Messa
         reasons.push(format!("its trail {error}"));
         Vec::new()
     });
-    let arrival = Arrival { id, payload, trail: with_hop(trail, app.place.hop()), in_reply_to };
+    let arrival = Arrival { id, payload, trail: with_hop(trail, app.location.hop()), in_reply_to };
     if !reasons.is_empty() {
-        bury(app, from, source, DeadMessage::new(arrival, raw, reasons.join("; ")));
+        add_dead(app, from, source, DeadMessage::new(arrival, raw, reasons.join("; ")));
         return Ok(());
     }
-    match app.receive(&arrival.id, &arrival.payload).await {
+    match run_receive_hook(app, &arrival.id, &arrival.payload).await {
         Ok(reply) => {
             let id = &arrival.id;
-            let log = |suppressed| info!(%id, %from, at = %app.place, suppressed, "message received");
+            let log = |suppressed| info!(%id, %from, at = %app.location, suppressed, "message received");
             app.log_limits.received.log(log);
             app.metrics.received_messages.inc();
-            accept(app, source, arrival, reply).await;
+            add_result(app, source, arrival, reply).await;
         }
-        Err(error) => bury(app, from, source, DeadMessage::new(arrival, None, error.to_string())),
+        Err(error) => add_dead(app, from, source, DeadMessage::new(arrival, None, error.to_string())),
     }
     Ok(())
 }
 
-fn bury(app: &App, from: &Place, source: Source, dead: DeadMessage) {
+/// Runs the receiving hook until it succeeds or its attempts are used up. Returns the payload of the reply.
+async fn run_receive_hook(app: &App, id: &MessageId, payload: &Payload) -> Result<Option<Payload>, HookError> {
+    let deadline = Instant::now() + RECEIVE_HOOK_TIMEOUT;
+    let mut delays = RECEIVE_HOOK_RETRY_DELAYS.into_iter();
+    loop {
+        let payload = payload.clone();
+        let hook = catch_panics(async {
+            match app.end {
+                End::Initiator => app.hooks.on_receive_initiator(payload).await,
+                End::Terminator => app.hooks.on_receive_terminator(payload).await,
+            }
+        });
+        let result = if app.hooks.keeps_time() { Ok(hook.await) } else { timeout_at(deadline, hook).await };
+        let error = match result {
+            Ok(Ok(reply)) => return Ok(reply),
+            Ok(Err(error)) => error.truncate(),
+            Err(_) => HookError::Failed(format!("the hook took longer than {RECEIVE_HOOK_TIMEOUT:?}")),
+        };
+        app.metrics.hook_failure(HookName::OnReceive);
+        match delays.next() {
+            Some(delay) if Instant::now() + delay < deadline => {
+                let log = |suppressed| warn!(%id, %error, suppressed, "receiving hook failed, retrying");
+                app.log_limits.hook_retried.log(log);
+                sleep(delay).await;
+            }
+            _ => return Err(error),
+        }
+    }
+}
+
+async fn add_result(app: &App, source: Source, arrival: Arrival, reply: Option<Payload>) {
+    // Replies cause no replies.
+    let reply = reply.filter(|_| arrival.in_reply_to.is_none());
+    if reply.is_some() {
+        app.outbox.reply_room().await;
+    }
+    let reply =
+        reply.map(|payload| NewMessage { payload, hop: app.location.hop(), in_reply_to: Some(arrival.id.clone()) });
+    let arrival = Arc::new(arrival);
+    app.output.add(Change { source, outcome: Outcome::Result(arrival.clone()), reply });
+    resolve_reply(app, &arrival);
+}
+
+fn add_dead(app: &App, from: &Location, source: Source, dead: DeadMessage) {
     let (id, error) = (&dead.arrival.id, &dead.error);
-    app.log_limits.dead.log(|suppressed| warn!(%id, %from, error, suppressed, "message is dead"));
+    app.log_limits.dead_here.log(|suppressed| warn!(%id, %from, error, suppressed, "message is dead"));
     app.metrics.dead_messages.inc();
     let dead = Arc::new(dead);
-    app.output.take(Change { source, outcome: Outcome::Dead(dead.clone()), reply: None });
+    app.output.add(Change { source, outcome: Outcome::Dead(dead.clone()), reply: None });
     if dead.raw.is_none() {
-        answer(app, &dead.arrival);
+        resolve_reply(app, &dead.arrival);
+    }
+}
+
+/// If the message is a reply, gives it to the request that waits for it, whatever the hook here made of it. The output
+/// has the reply by then, so a request that comes later finds it there.
+fn resolve_reply(app: &App, arrival: &Arrival) {
+    if let Some(to) = &arrival.in_reply_to {
+        app.outbox.resolve_reply(to, &arrival.payload);
     }
 }
 
@@ -81,7 +143,7 @@ fn with_hop(mut trail: Vec<Hop>, hop: Hop) -> Vec<Hop> {
 
 /// Why a dead message stays dead.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum NotRaised {
+pub(crate) enum RetryError {
     #[error("there is no dead message {0}; GET /dead lists them")]
     Unknown(String),
     #[error("message {0} is being retried already; try again")]
@@ -90,54 +152,34 @@ pub(crate) enum NotRaised {
     Refused(String, HookError),
 }
 
-async fn accept(app: &App, source: Source, arrival: Arrival, reply: Option<Payload>) {
-    // Replies cause no replies.
-    let reply = reply.filter(|_| arrival.in_reply_to.is_none());
-    if reply.is_some() {
-        app.outbox.reply_room().await;
-    }
-    let reply = reply.map(|payload| Draft { payload, hop: app.place.hop(), in_reply_to: Some(arrival.id.clone()) });
-    let arrival = Arc::new(arrival);
-    app.output.take(Change { source, outcome: Outcome::Result(arrival.clone()), reply });
-    answer(app, &arrival);
-}
-
-/// If the message is a reply, whoever waits for it gets it now: what becomes of it here changes nothing about it. The output
-/// has it by then, so that whoever comes later finds it there.
-fn answer(app: &App, arrival: &Arrival) {
-    if let Some(to) = &arrival.in_reply_to {
-        app.outbox.replied(to, &arrival.payload);
-    }
-}
-
-/// Tries a dead message again, and returns once it is in the output.
-pub(crate) async fn raise(app: &App, id: &str) -> Result<(), NotRaised> {
-    use crate::output::{Grave, NoGrave};
-    let Grave { number, message } = app.output.open_grave(id).map_err(|why| match why {
-        NoGrave::Unknown => NotRaised::Unknown(id.to_owned()),
-        NoGrave::Open => NotRaised::UnderWay(id.to_owned()),
+/// Runs the hook on a dead message again. Returns once the message is in the output.
+pub(crate) async fn retry(app: &App, id: &str) -> Result<(), RetryError> {
+    let letter = app.output.begin_retry(id).map_err(|error| match error {
+        BeginRetryError::Unknown => RetryError::Unknown(id.to_owned()),
+        BeginRetryError::UnderWay => RetryError::UnderWay(id.to_owned()),
     })?;
-    let _closed = Closed { app, number };
-    let refused = |error| NotRaised::Refused(id.to_owned(), error);
-    // What was no payload, or was taken by an earlier version, is judged anew.
+    let (number, message) = (letter.number, letter.message);
+    let _lock = RetryLock { app, number };
+    let refused = |error| RetryError::Refused(id.to_owned(), error);
+    // What was not a payload when it came, or was taken by an earlier version, may be one by today's bounds.
     let text = message.raw.as_deref().unwrap_or(message.arrival.payload.as_str());
     let payload = Payload::parse(text).map_err(|error| refused(error.into()))?;
     let arrival = Arrival { payload, ..message.arrival.clone() };
-    let reply = app.receive(&arrival.id, &arrival.payload).await.map_err(refused)?;
-    info!(%id, at = %app.place, "message raised from the dead");
-    accept(app, Source::Grave(number), arrival, reply).await;
-    app.output.raised(number).await;
+    let reply = run_receive_hook(app, &arrival.id, &arrival.payload).await.map_err(refused)?;
+    info!(%id, at = %app.location, "dead message delivered on retry");
+    add_result(app, Source::DeadLetter(number), arrival, reply).await;
+    app.output.dead_removed(number).await;
     Ok(())
 }
 
-/// Closes a grave however its opening ends, unless it is empty by then.
-struct Closed<'a> {
+/// Ends a retry on every exit path. Without effect once the dead message has been removed.
+struct RetryLock<'a> {
     app: &'a App,
     number: u64,
 }
 
-impl Drop for Closed<'_> {
+impl Drop for RetryLock<'_> {
     fn drop(&mut self) {
-        self.app.output.close_grave(self.number);
+        self.app.output.end_retry(self.number);
     }
 }

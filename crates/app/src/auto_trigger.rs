@@ -1,4 +1,4 @@
-//! The messages that an initiator sends by itself, to show that the whole way works.
+//! The messages that an initiator sends by itself, to show that the whole path works.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +6,12 @@ use serde_json::json;
 use tracing::{info, warn};
 
 use crate::app::App;
-use crate::outbox::{Accepted, Verdict};
+use crate::outbox::{MessageHandle, Verdict};
 use crate::payload::{Payload, PayloadError};
+use crate::trigger::submit;
 
-/// Once the far side is connected, sends `count` messages and tells when all of them are delivered. The lines are
-/// part of the product's contract.
+/// Once the far side is connected, sends `count` messages and logs when all of them are delivered. The wording of these
+/// lines is part of the product's contract.
 pub(crate) async fn run(app: &App, count: u32) {
     tokio::select! {
         () = send(app, count) => {}
@@ -19,14 +20,14 @@ pub(crate) async fn run(app: &App, count: u32) {
 }
 
 async fn send(app: &App, count: u32) {
-    // An error would mean that the watch's sender is gone, which `app` owns.
+    // Fails only if the watch's sender is gone, which `app` owns.
     let _ = app.far.subscribe().wait_for(Option::is_some).await;
     info!("🔁 Auto-trigger starting — sending {count} messages");
-    let mut accepted: Vec<Accepted> = Vec::new();
+    let mut accepted: Vec<MessageHandle> = Vec::new();
     let mut failures: Vec<String> = Vec::new();
     for n in 1..=count {
         let message = match payload(app, n, count) {
-            Ok(payload) => app.trigger(payload, &BTreeMap::new()).await.map_err(|error| error.to_string()),
+            Ok(payload) => submit(app, payload, &BTreeMap::new()).await.map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
         match message {
@@ -52,5 +53,5 @@ async fn send(app: &App, count: u32) {
 }
 
 fn payload(app: &App, n: u32, count: u32) -> Result<Payload, PayloadError> {
-    Payload::parse(json!({"message": format!("Hello from {}", app.place.pod), "n": n, "of": count}).to_string())
+    Payload::parse(json!({"message": format!("Hello from {}", app.location.pod), "n": n, "of": count}).to_string())
 }

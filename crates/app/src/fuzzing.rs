@@ -1,10 +1,10 @@
-//! Doors for the fuzz targets into what is not public.
+//! Entry points of the fuzz targets into private code.
 
 use crate::arrival::read_trail;
 use crate::payload::Payload;
 use crate::wire::Frame;
 
-/// Reads a frame as it comes from the far side, and judges its message. What decodes encodes, and decodes again.
+/// Decodes a frame as it comes from the far side, and checks its message. What decodes must encode, and decode again.
 pub fn frame(text: &str) {
     let Ok(frame) = Frame::decode(text) else { return };
     if let Frame::Message(message) = &frame {

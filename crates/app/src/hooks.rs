@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 
+use crate::limits::MAX_ERROR_CHARS;
 use crate::payload::{Payload, PayloadError};
 
-/// A JSON object as a tree: what [`Payload::to_object`] reads.
-pub type Object = serde_json::Map<String, serde_json::Value>;
+/// How long a receiving hook may take, with all its attempts and the delays between them.
+pub(crate) const RECEIVE_HOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The functions a web-app calls on its messages. Each has a default that lets everything through unchanged.
 ///
@@ -42,7 +44,7 @@ pub trait Hooks: Send + Sync + 'static {
         ready(Ok(None)).boxed()
     }
 
-    /// Whether these hooks end a call that takes too long by themselves, so that the web-app need not.
+    /// Whether these hooks enforce the time limits themselves, so that the web-app need not.
     fn keeps_time(&self) -> bool {
         false
     }
@@ -54,7 +56,7 @@ pub struct PassThrough;
 
 impl Hooks for PassThrough {}
 
-/// Why a hook refused a message. The text goes to whoever sent the trigger.
+/// Why a hook refused a message. The text is sent back to the sender of the trigger.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HookError {
     /// The payload is wrong; HTTP 400.
@@ -71,7 +73,20 @@ pub enum HookError {
     TooLarge(String),
 }
 
-/// A payload that a hook cannot read as a tree, or what a hook made and is no payload.
+impl HookError {
+    /// The same error with its text cut to [`MAX_ERROR_CHARS`].
+    pub(crate) fn truncate(self) -> Self {
+        let cut = |text: String| text.chars().take(MAX_ERROR_CHARS).collect();
+        match self {
+            Self::Invalid(text) => Self::Invalid(cut(text)),
+            Self::Denied(text) => Self::Denied(cut(text)),
+            Self::Failed(text) => Self::Failed(cut(text)),
+            Self::TooLarge(text) => Self::TooLarge(cut(text)),
+        }
+    }
+}
+
+/// From a hook that cannot read a payload as a tree, or that returned something that is not a payload.
 impl From<PayloadError> for HookError {
     fn from(error: PayloadError) -> Self {
         let text = format!("the payload is {error}");
@@ -82,8 +97,8 @@ impl From<PayloadError> for HookError {
     }
 }
 
-/// Runs one hook, so that its panic costs this message an error and nothing else.
-pub(crate) async fn guarded<T>(hook: impl Future<Output = Result<T, HookError>>) -> Result<T, HookError> {
+/// Runs one hook and turns a panic into an error of this message.
+pub(crate) async fn catch_panics<T>(hook: impl Future<Output = Result<T, HookError>>) -> Result<T, HookError> {
     AssertUnwindSafe(hook)
         .catch_unwind()
         .await

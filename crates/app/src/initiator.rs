@@ -1,4 +1,4 @@
-//! The initiator's side of the WebSocket: it dials the terminator, and dials again whenever that ends.
+//! The initiator's side of the WebSocket: it dials the terminator, and dials again whenever the WebSocket ends.
 
 use std::time::Duration;
 
@@ -6,7 +6,8 @@ use axum::http::header::{AUTHORIZATION, HOST, SEC_WEBSOCKET_PROTOCOL};
 use axum::http::{HeaderValue, Uri};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
-use tokio_tungstenite::tungstenite::{self, client::IntoClientRequest};
+use tokio_tungstenite::tungstenite;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 use tracing::{debug, info, warn};
 
@@ -16,11 +17,11 @@ use crate::socket;
 use crate::token::Token;
 use crate::wire::SUBPROTOCOL;
 
-/// From connecting to the end of the WebSocket handshake. The tunnel takes the connection at once and answers once the
-/// far side does; giving up costs nothing, since nothing has been sent.
+/// From connecting to the end of the WebSocket handshake. The tunnel accepts the connection at once, but an answer takes
+/// the far side; giving up costs nothing, since nothing has been sent.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-const BACKOFF_MIN: Duration = Duration::from_millis(100);
-const BACKOFF_MAX: Duration = Duration::from_secs(2);
+const MIN_RETRY_DELAY: Duration = Duration::from_millis(100);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(2);
 
 /// A peer address that can be dialled.
 #[derive(Debug, Clone)]
@@ -41,7 +42,7 @@ impl PeerUrl {
 
 /// Keeps a WebSocket to `peer` until the web-app shuts down.
 pub(crate) async fn run(app: &App, peer: &PeerUrl) {
-    let mut backoff = BACKOFF_MIN;
+    let mut backoff = MIN_RETRY_DELAY;
     let mut quiet = false;
     while !app.phases.closing.is_cancelled() {
         let connected = tokio::select! {
@@ -51,22 +52,22 @@ pub(crate) async fn run(app: &App, peer: &PeerUrl) {
         match connected {
             Ok(websocket) => {
                 let before = app.metrics.far_connects.get();
-                let ended = delivery::run(app, websocket.into(), std::future::pending()).await;
-                info!(%ended, "disconnected from the far web-app");
-                // A far side that fails before or by its hello, or breaks the protocol, is not hurried.
-                if app.metrics.far_connects.get() > before && !ended.is_refusal() {
-                    (backoff, quiet) = (BACKOFF_MIN, false);
+                let reason = delivery::run(app, websocket.into(), std::future::pending()).await;
+                info!(ended = %reason, "disconnected from the far web-app");
+                // Keep the longer delay if the far side failed before or during its hello, or either end broke the protocol.
+                if app.metrics.far_connects.get() > before && !reason.is_refusal() {
+                    (backoff, quiet) = (MIN_RETRY_DELAY, false);
                 }
             }
-            // Said once per outage at warn: the next attempts fail in the same way.
+            // Warn once per outage: the next attempts fail in the same way.
             Err(error) if quiet => debug!(%error, peer = %peer.0, "still cannot connect to the far web-app"),
             Err(error) => {
-                warn!(%error, peer = %peer.0, "cannot connect to the far web-app yet, trying on");
+                warn!(%error, peer = %peer.0, "cannot connect to the far web-app yet, retrying");
                 quiet = true;
             }
         }
         tokio::select! {
-            () = sleep(jittered(backoff)) => backoff = (backoff * 2).min(BACKOFF_MAX),
+            () = sleep(jittered(backoff)) => backoff = (backoff * 2).min(MAX_RETRY_DELAY),
             () = app.phases.closing.cancelled() => return,
         }
     }
@@ -88,7 +89,7 @@ impl From<tungstenite::Error> for ConnectError {
         match error {
             tungstenite::Error::Http(response) => Self::Refused {
                 status: response.status().as_u16(),
-                body: response.body().as_deref().map(|body| text(body).to_string()).unwrap_or_default(),
+                body: response.body().as_deref().map(one_line).unwrap_or_default(),
             },
             error => Self::WebSocket(error),
         }
@@ -101,7 +102,7 @@ async fn connect(
 ) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>, ConnectError> {
     let mut request = peer.0.clone().into_client_request()?;
     request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
-    // Whatever the tunnel is called here: to the far web-app it is the neighbour.
+    // The name of the tunnel here means nothing there: the far web-app only accepts local names.
     request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
     // A token is visible ASCII.
     if let Some(bearer) = token.and_then(|token| HeaderValue::from_str(&token.bearer()).ok()) {
@@ -113,8 +114,8 @@ async fn connect(
     Ok(websocket)
 }
 
-/// The start of a refusal's body, fit for one log line.
-fn text(body: &[u8]) -> String {
+/// The start of an error's body, fit for one log line.
+fn one_line(body: &[u8]) -> String {
     String::from_utf8_lossy(body).chars().filter(|c| !c.is_control()).take(500).collect()
 }
 
@@ -141,8 +142,8 @@ mod tests {
     #[test]
     fn jitter_stays_within_the_pause() {
         for _ in 0..1000 {
-            let pause = jittered(BACKOFF_MAX);
-            assert!(pause >= BACKOFF_MAX / 2 && pause <= BACKOFF_MAX, "{pause:?}");
+            let pause = jittered(MAX_RETRY_DELAY);
+            assert!(pause >= MAX_RETRY_DELAY / 2 && pause <= MAX_RETRY_DELAY, "{pause:?}");
         }
     }
 }

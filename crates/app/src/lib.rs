@@ -3,7 +3,7 @@
 //! A web-app takes triggers (`POST /trigger`, `/stream`, the auto-trigger), runs the user's hook on each, keeps the
 //! message in its outbox until the far web-app has acknowledged it, and shows what the far side sent in its output.
 //! Both ends do both. Between them runs one WebSocket with the sub-protocol [`SUBPROTOCOL`]; it may be cut and
-//! replaced at any time, and either process killed and started again, without a message being lost, doubled or reordered.
+//! replaced at any time, and either process killed and restarted, without a message being lost, duplicated or reordered.
 //!
 //! ```no_run
 //! # use std::sync::Arc;
@@ -28,44 +28,51 @@
 //! # }
 //! ```
 //!
-//! From the outside in: `webapp` starts and ends everything; `http` is what local clients see; `delivery` is one
-//! conversation with the far web-app, which `initiator` dials and `terminator` admits; `outbox` and `output` hold the
-//! messages; `committer` puts what they take into the `store` before anyone is told of it.
+//! From the outside in: `webapp` starts and ends everything; `http` serves local clients and the WebSocket that the far
+//! `initiator` dials; `delivery` is one conversation with the far web-app; `trigger` and `arrival` take a message through
+//! its hook; `outbox` and `output` hold the messages; `committer` puts them into the `store` before they are confirmed.
 
 mod access;
 mod app;
 mod arrival;
 mod auto_trigger;
+mod commit_timer;
 mod committer;
+mod connection_slot;
 mod delivery;
+mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod hooks;
 mod http;
 mod initiator;
+mod limits;
 mod log_limits;
 mod message;
 mod metrics;
-mod neighbour;
 mod outbox;
 mod output;
 mod payload;
 mod python;
 mod socket;
+mod socket_owner;
 mod store;
-mod terminator;
+#[cfg(test)]
+mod testing;
 mod time;
 mod token;
+mod trigger;
 mod webapp;
 mod wire;
 
 pub use access::Access;
-pub use ferry_host::{Hosts, NoHost};
+pub use error::{StartError, StopError};
+pub use ferry_host::{Hosts, ParseHostError};
 pub use futures_util::future::BoxFuture;
-pub use hooks::{HookError, Hooks, Object, PassThrough};
-pub use payload::{MAX_NUMBER_LENGTH, MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH, Payload, PayloadError};
+pub use hooks::{HookError, Hooks, PassThrough};
+pub use payload::{MAX_NUMBER_LENGTH, MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH, Object, Payload, PayloadError};
 pub use python::{PythonConfig, PythonError, PythonHooks};
 pub use store::StoreError;
-pub use token::{NoToken, Token};
-pub use webapp::{Config, Role, StartError, StopError, Webapp};
+pub use token::{Token, TokenError};
+pub use webapp::{Config, Role, Webapp};
 pub use wire::SUBPROTOCOL;

@@ -9,9 +9,9 @@ use crate::payload::Payload;
 use crate::time;
 
 /// The longest pod or cluster name; what Kubernetes allows.
-const NAME_MAX: usize = 253;
-const ID_MAX: usize = 64;
-/// What a message that is kept counts in addition to its JSON: that holds it in memory.
+const MAX_NAME_BYTES: usize = 253;
+const MAX_ID_BYTES: usize = 64;
+/// What a kept message takes in memory in addition to its JSON.
 pub(crate) const KEPT_OVERHEAD: usize = 256;
 /// The most hops of a trail. A message passes two web-apps today.
 pub(crate) const MAX_HOPS: usize = 16;
@@ -80,13 +80,13 @@ impl TryFrom<String> for MessageId {
 
 /// Where a web-app runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Place {
+pub(crate) struct Location {
     pub(crate) pod: String,
     pub(crate) cluster: String,
 }
 
-impl Place {
-    /// This place, now.
+impl Location {
+    /// A hop through this location, now.
     pub(crate) fn hop(&self) -> Hop {
         Hop { pod: self.pod.clone(), cluster: self.cluster.clone(), at: time::now() }
     }
@@ -98,7 +98,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.cluster, self.pod)
     }
@@ -196,16 +196,16 @@ fn stored_payload<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<P
 fn checked_id(text: String) -> Result<String, String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     match text.len() {
-        1..=ID_MAX if text.bytes().all(allowed) => Ok(text),
-        _ => Err(format!("not an id: {:?}", text.chars().take(ID_MAX).collect::<String>())),
+        1..=MAX_ID_BYTES if text.bytes().all(allowed) => Ok(text),
+        _ => Err(format!("not an id: {:?}", text.chars().take(MAX_ID_BYTES).collect::<String>())),
     }
 }
 
 fn check_name(what: &str, name: &str) -> Result<(), String> {
     if name.is_empty() {
         Err(format!("{what} is empty"))
-    } else if name.len() > NAME_MAX {
-        Err(format!("{what} is longer than {NAME_MAX} bytes"))
+    } else if name.len() > MAX_NAME_BYTES {
+        Err(format!("{what} is longer than {MAX_NAME_BYTES} bytes"))
     } else if name.chars().any(char::is_control) {
         Err(format!("{what} holds control characters"))
     } else {

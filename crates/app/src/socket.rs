@@ -10,17 +10,17 @@ use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite;
 
-use crate::wire::FRAME_MAX;
+use crate::wire::MAX_FRAME_BYTES;
 
 /// An idle WebSocket sends a ping this often.
-pub(crate) const PING_EVERY: Duration = Duration::from_secs(30);
+pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// A WebSocket is given up after this much silence: longer than a tunnel's resume window of 10 minutes, so that a cut
 /// which the tunnel survives is no more than a pause here.
-pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(15 * 60);
+pub(crate) const SILENCE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// How long a close may take to reach the other end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Smaller than the libraries' 128 KiB: many `/stream` clients are idle.
-const BUFFER: usize = 16 * 1024;
+const BUFFER_BYTES: usize = 16 * 1024;
 
 /// What a WebSocket brings.
 #[derive(Debug)]
@@ -71,18 +71,18 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Says goodbye, and reads to the end so that nothing unread makes the kernel reset the connection before the
-    /// goodbye is there.
+    /// Closes the WebSocket. Reads to the end, because unread data would make the kernel reset the connection before the
+    /// close frame has arrived.
     pub(crate) async fn close(mut self, code: u16, reason: &str) {
         // RFC 6455 5.5: a control frame holds 125 bytes, two of them the code.
         let reason = reason.chars().scan(0, |bytes, c| {
             *bytes += c.len_utf8();
             (*bytes <= 123).then_some(c)
         });
-        let goodbye = Outgoing::Close { code, reason: reason.collect() };
-        // A peer that is gone, or does not answer, is what this is prepared for.
+        let close = Outgoing::Close { code, reason: reason.collect() };
+        // The peer may be gone or not answer.
         let _ = timeout(CLOSE_TIMEOUT, async {
-            if self.writer.send(goodbye).await.is_ok() {
+            if self.writer.send(close).await.is_ok() {
                 while let Some(Ok(_)) = self.reader.next().await {}
             }
         })
@@ -92,16 +92,20 @@ impl Socket {
 
 /// Limits for a WebSocket that arrives.
 pub(crate) fn limited(upgrade: ws::WebSocketUpgrade) -> ws::WebSocketUpgrade {
-    upgrade.read_buffer_size(BUFFER).write_buffer_size(BUFFER).max_message_size(FRAME_MAX).max_frame_size(FRAME_MAX)
+    upgrade
+        .read_buffer_size(BUFFER_BYTES)
+        .write_buffer_size(BUFFER_BYTES)
+        .max_message_size(MAX_FRAME_BYTES)
+        .max_frame_size(MAX_FRAME_BYTES)
 }
 
 /// Limits for a WebSocket that is dialled.
 pub(crate) fn config() -> tungstenite::protocol::WebSocketConfig {
     tungstenite::protocol::WebSocketConfig::default()
-        .read_buffer_size(BUFFER)
-        .write_buffer_size(BUFFER)
-        .max_message_size(Some(FRAME_MAX))
-        .max_frame_size(Some(FRAME_MAX))
+        .read_buffer_size(BUFFER_BYTES)
+        .write_buffer_size(BUFFER_BYTES)
+        .max_message_size(Some(MAX_FRAME_BYTES))
+        .max_frame_size(Some(MAX_FRAME_BYTES))
 }
 
 impl From<ws::WebSocket> for Socket {

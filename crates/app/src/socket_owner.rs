@@ -8,35 +8,35 @@ const TABLES: [&str; 2] = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
 /// State of established connections in these tables.
 const ESTABLISHED: &str = "01";
 
-/// The owner is not the expected user.
+/// The socket is not owned by the expected user.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Other {
+pub(crate) enum WrongOwner {
     User { found: u32, expected: u32 },
     Unknown,
 }
 
-impl fmt::Display for Other {
+impl fmt::Display for WrongOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::User { found, expected } => write!(f, "user {found} and not of user {expected}"),
-            Self::Unknown => f.write_str("nobody that the system knows"),
+            Self::User { found, expected } => write!(f, "user {found}, not to user {expected}"),
+            Self::Unknown => f.write_str("no user that the system knows"),
         }
     }
 }
 
 /// Checks who owns the connection from `address` to `local`. Returns `None` if it is the user `expected`, by default the user of
 /// this process, or if the system has no such tables.
-pub(crate) async fn other_user(address: SocketAddr, local: SocketAddr, expected: Option<u32>) -> Option<Other> {
+pub(crate) async fn check_owner(address: SocketAddr, local: SocketAddr, expected: Option<u32>) -> Option<WrongOwner> {
     let mut is_known = false;
     for table in TABLES {
         let Ok(text) = tokio::fs::read_to_string(table).await else { continue };
         is_known = true;
         if let Some(found) = user_of(&text, address, local) {
             let expected = expected.unwrap_or_else(|| rustix::process::geteuid().as_raw());
-            return (found != expected).then_some(Other::User { found, expected });
+            return (found != expected).then_some(WrongOwner::User { found, expected });
         }
     }
-    is_known.then_some(Other::Unknown)
+    is_known.then_some(WrongOwner::Unknown)
 }
 
 fn user_of(table: &str, address: SocketAddr, peer: SocketAddr) -> Option<u32> {
@@ -102,10 +102,10 @@ mod tests {
                 let (accepted, address) = listener.accept().await.unwrap();
                 let local = accepted.local_addr().unwrap();
                 let own = rustix::process::geteuid().as_raw();
-                assert_eq!(other_user(address, local, None).await, None, "{listen} {host}");
+                assert_eq!(check_owner(address, local, None).await, None, "{listen} {host}");
                 let expected = own + 1;
-                let other = other_user(address, local, Some(expected)).await;
-                assert_eq!(other, Some(Other::User { found: own, expected }), "{listen} {host}");
+                let other = check_owner(address, local, Some(expected)).await;
+                assert_eq!(other, Some(WrongOwner::User { found: own, expected }), "{listen} {host}");
             }
         }
     }
@@ -113,6 +113,6 @@ mod tests {
     #[tokio::test]
     async fn a_connection_that_is_not_there_is_nobodys() {
         let [address, local] = ["127.0.0.1:1", "127.0.0.1:2"].map(|end| end.parse().unwrap());
-        assert_eq!(other_user(address, local, None).await, Some(Other::Unknown));
+        assert_eq!(check_owner(address, local, None).await, Some(WrongOwner::Unknown));
     }
 }

@@ -2,49 +2,20 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use humantime::format_rfc3339_millis;
+
+/// The last second that RFC 3339 can express, since 1970.
+const LAST_SECOND: Duration = Duration::from_secs(253_402_300_799);
+
 /// Now, in UTC with milliseconds: `2025-06-01T12:00:00.000Z`.
 pub(crate) fn now() -> String {
-    // A clock before 1970 is shown as 1970: a trail is for reading, and nothing is ordered by it.
-    rfc3339(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+    rfc3339(SystemTime::now())
 }
 
-fn rfc3339(since_epoch: Duration) -> String {
-    let seconds = since_epoch.as_secs();
-    let (mut day, mut year) = (seconds / 86_400, 1970);
-    while day >= days_in_year(year) {
-        day -= days_in_year(year);
-        year += 1;
-    }
-    let mut month = 1;
-    while day >= days_in_month(year, month) {
-        day -= days_in_month(year, month);
-        month += 1;
-    }
-    format!(
-        "{year:04}-{month:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
-        day + 1,
-        seconds / 3600 % 24,
-        seconds / 60 % 60,
-        seconds % 60,
-        since_epoch.subsec_millis(),
-    )
-}
-
-fn is_leap(year: u64) -> bool {
-    year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
-}
-
-fn days_in_year(year: u64) -> u64 {
-    if is_leap(year) { 366 } else { 365 }
-}
-
-fn days_in_month(year: u64, month: u64) -> u64 {
-    match month {
-        2 if is_leap(year) => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
+/// A clock outside of the years that can be written is shown at their edge: a trail is for reading, and nothing is ordered
+/// by it.
+fn rfc3339(time: SystemTime) -> String {
+    format_rfc3339_millis(time.clamp(UNIX_EPOCH, UNIX_EPOCH + LAST_SECOND)).to_string()
 }
 
 #[cfg(test)]
@@ -62,7 +33,13 @@ mod tests {
             (1_735_689_600, 0, "2025-01-01T00:00:00.000Z"),
             (4_107_542_400, 0, "2100-03-01T00:00:00.000Z"),
         ] {
-            assert_eq!(rfc3339(Duration::from_millis(seconds * 1000 + millis)), text);
+            assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_millis(seconds * 1000 + millis)), text);
         }
+    }
+
+    #[test]
+    fn a_clock_that_is_far_off_costs_no_message() {
+        assert_eq!(rfc3339(UNIX_EPOCH - Duration::from_secs(1)), "1970-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339(UNIX_EPOCH + 2 * LAST_SECOND), "9999-12-31T23:59:59.000Z");
     }
 }

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// Shortest token that is accepted, in bytes: less can be guessed.
-const SHORTEST: usize = 16;
+/// The shortest token accepted, in bytes: a shorter one can be guessed.
+const MIN_TOKEN_BYTES: usize = 16;
 
 /// What clients have to present as `Authorization: Bearer …` (RFC 6750) where a web-app is exposed.
 #[derive(Clone)]
@@ -11,8 +11,8 @@ pub struct Token(Box<str>);
 
 /// Why a text is no token.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a token has at least {SHORTEST} bytes of visible ASCII, and nothing else")]
-pub struct NoToken;
+#[error("a token has at least {MIN_TOKEN_BYTES} bytes of visible ASCII, and nothing else")]
+pub struct TokenError;
 
 impl Token {
     /// Takes the text of a token file; white space around it does not count.
@@ -20,10 +20,10 @@ impl Token {
     /// # Errors
     ///
     /// It is too short, or has characters that do not belong into a header.
-    pub fn new(text: &str) -> Result<Self, NoToken> {
+    pub fn new(text: &str) -> Result<Self, TokenError> {
         let text = text.trim_start_matches('\u{feff}').trim();
-        let fits = text.len() >= SHORTEST && text.bytes().all(|byte| byte.is_ascii_graphic());
-        fits.then(|| Self(text.into())).ok_or(NoToken)
+        let fits = text.len() >= MIN_TOKEN_BYTES && text.bytes().all(|byte| byte.is_ascii_graphic());
+        fits.then(|| Self(text.into())).ok_or(TokenError)
     }
 
     /// The value of an `Authorization` header that presents it.

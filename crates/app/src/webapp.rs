@@ -16,30 +16,31 @@ use tracing::{info, warn};
 
 use crate::access::Access;
 use crate::app::{App, End, Phases};
-use crate::committer::Committing;
+use crate::commit_timer::CommitTimer;
+use crate::connection_slot::ConnectionSlot;
+use crate::error::{StartError, StopError};
 use crate::hooks::Hooks;
 use crate::initiator::PeerUrl;
 use crate::log_limits::LogLimits;
-use crate::message::Place;
+use crate::message::Location;
 use crate::metrics::Metrics;
 use crate::outbox::{Limits, Outbox};
-use crate::output::{Output, Stored};
-use crate::store::{self, Loaded, StoreError};
-use crate::terminator::Seat;
+use crate::output::{Output, StoredOutput};
+use crate::store::{self, StoredState};
 use crate::{auto_trigger, committer, http, initiator};
 
 /// Connections that the kernel holds before they are accepted.
-const BACKLOG: u32 = 1024;
+const LISTEN_BACKLOG: u32 = 1024;
 
 /// Which end a web-app is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Role {
     /// Connects to the terminator.
     Initiator {
-        /// Where the terminator's `/ws` is reached: `ws://host:port/path`, usually the tunnel beside the web-app.
+        /// Where the terminator's `/ws` is reached: `ws://host:port/path`, usually that of the tunnel next to the web-app.
         peer: String,
     },
-    /// Is connected to, on `/ws`.
+    /// Accepts the initiator on `/ws`.
     Terminator,
 }
 
@@ -50,62 +51,18 @@ pub struct Config {
     pub role: Role,
     /// Where it listens for HTTP; port 0 for any.
     pub listen: SocketAddr,
-    /// The pod's name, as it stands in trails.
+    /// The pod's name, as shown in trails.
     pub pod: String,
-    /// The cluster's name, as it stands in trails.
+    /// The cluster's name, as shown in trails.
     pub cluster: String,
     /// How many messages an initiator sends by itself once it is connected; 0 for none. A terminator sends none.
     pub auto_trigger: u32,
     /// How many results the output keeps, at least 1.
     pub output_max: usize,
-    /// The directory of everything that outlives the process; made if it is not there. One web-app only can use it.
+    /// The directory of everything that outlives the process, created if it is missing. Only one web-app can use it.
     pub data: PathBuf,
     /// Who may use it.
     pub access: Access,
-}
-
-/// Why a web-app did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The peer cannot be dialled.
-    #[error("peer {url:?} cannot be used: {reason}; give it as ws://127.0.0.1:18001/ws")]
-    Peer {
-        /// As configured.
-        url: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The pod's or the cluster's name cannot stand in a trail.
-    #[error("{0}; give a name of at most 253 bytes without control characters")]
-    Name(String),
-    /// An output of no messages.
-    #[error("the output must keep at least 1 message")]
-    OutputMax,
-    /// The listener could not be opened.
-    #[error("cannot listen on {listen}: {source}; choose a free port and an address of this machine")]
-    Listen {
-        /// As configured.
-        listen: SocketAddr,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The store cannot be used.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// Why a running web-app stopped by itself.
-#[derive(Debug, thiserror::Error)]
-pub enum StopError {
-    /// The listener accepts no more.
-    #[error("the listener failed: {0}")]
-    Accept(std::io::Error),
-    /// What is on the disk is not known any more, so that going on would risk what is accepted.
-    #[error(transparent)]
-    Store(StoreError),
-    /// A task panicked, which is a fault in Ferry.
-    #[error("a task of the web-app panicked: {0}")]
-    Panicked(String),
 }
 
 /// A running web-app. Dropping it ends it at once; [`Webapp::drain`] ends it in good order.
@@ -125,8 +82,8 @@ impl Webapp {
     /// The configuration cannot be used, or the listener cannot be opened.
     pub fn start(config: Config, hooks: Arc<dyn Hooks>) -> Result<Self, StartError> {
         let Config { role, listen, pod, cluster, auto_trigger, output_max, data, access } = config;
-        let place = Place { pod, cluster };
-        place.check().map_err(StartError::Name)?;
+        let location = Location { pod, cluster };
+        location.check().map_err(StartError::Name)?;
         if output_max == 0 {
             return Err(StartError::OutputMax);
         }
@@ -137,23 +94,23 @@ impl Webapp {
                 Err(reason) => return Err(StartError::Peer { url, reason }),
             },
         };
-        let (store, loaded) = store::open(&data)?;
+        let (store, state) = store::open(&data)?;
         let (listener, local_addr) = bind(listen).map_err(|source| StartError::Listen { listen, source })?;
         info!(
-            at = %place, address = %local_addr, data = %data.display(),
-            outbox = loaded.outbox.len(), output = loaded.output.len(), dead = loaded.dead.len(),
+            at = %location, address = %local_addr, data = %data.display(),
+            outbox = state.outbox.len(), output = state.output.len(), dead = state.dead.len(),
             "web-app listening"
         );
 
         let phases = Phases::new();
         let guard = phases.ended.clone().drop_guard();
-        let Loaded { sender, acked, outbox, output: results, watermarks, dead, keys } = loaded;
+        let StoredState { sender, acked, outbox, output: results, watermarks, dead, keys } = state;
         let replied: Vec<_> = outbox.iter().filter_map(|(message, _)| message.in_reply_to.clone()).collect();
-        let output = Output::new(output_max, Stored { results, watermarks, dead }, &replied);
-        let outbox = Outbox::new(sender, Limits::with(&place.hop()), acked, outbox, keys);
+        let output = Output::new(output_max, StoredOutput { results, watermarks, dead }, &replied);
+        let outbox = Outbox::new(sender, Limits::for_hop(&location.hop()), acked, outbox, keys);
         let app = Arc::new(App {
             end,
-            place,
+            location,
             hooks,
             outbox,
             output,
@@ -161,17 +118,17 @@ impl Webapp {
             phases,
             tasks: TaskTracker::new(),
             far: watch::Sender::new(None),
-            seat: Seat::default(),
-            shares: Arc::new(Semaphore::new(http::MAX_LARGE_MESSAGES)),
+            far_slot: ConnectionSlot::default(),
+            large_messages: Arc::new(Semaphore::new(http::MAX_LARGE_MESSAGES)),
             access,
             log_limits: LogLimits::default(),
-            committing: Committing::default(),
-            full: AtomicBool::new(false),
-            keys: watch::Sender::default(),
+            commit_timer: CommitTimer::default(),
+            disk_full: AtomicBool::new(false),
+            busy_keys: watch::Sender::default(),
         });
         let committer = tokio::spawn(committer::run(app.clone(), store, Some(data)));
         let mut tasks = JoinSet::new();
-        tasks.spawn(http::accept(app.clone(), listener));
+        tasks.spawn(http::serve_connections(app.clone(), listener));
         if let Some(peer) = peer {
             let dialling = app.clone();
             tasks.spawn(async move {
@@ -195,7 +152,7 @@ impl Webapp {
     }
 
     /// Waits until the web-app has stopped by itself, which it only does when something is wrong. Cancel-safe, so it
-    /// can stand in a `select!` beside the signal that leads to [`Webapp::drain`].
+    /// can be used in a `select!` with the signal that leads to [`Webapp::drain`].
     ///
     /// # Errors
     ///
@@ -207,7 +164,7 @@ impl Webapp {
                 joined = &mut self.committer, if !self.committer.is_finished() => joined,
                 else => return Ok(()),
             };
-            flattened(joined)?;
+            flatten(joined)?;
         }
     }
 
@@ -218,7 +175,7 @@ impl Webapp {
         let end = Instant::now() + deadline;
         let phases = self.app.phases.clone();
         phases.draining.cancel();
-        // The last quarter is for saying goodbye.
+        // The last quarter is for closing the WebSockets.
         if timeout(deadline.mul_f64(0.75), self.app.outbox.empty()).await.is_err() {
             let undelivered = self.app.outbox.depth().messages;
             warn!(undelivered, "drain: the far side has not acknowledged every message in time");
@@ -227,21 +184,21 @@ impl Webapp {
         self.app.tasks.close();
         let finished = async {
             while let Some(joined) = self.tasks.join_next().await {
-                if let Err(error) = flattened(joined) {
+                if let Err(error) = flatten(joined) {
                     warn!(%error, "drain: a task had failed");
                 }
             }
             self.app.tasks.wait().await;
-            // Now nothing changes any more.
+            // Nothing changes from here on.
             phases.committing.cancel();
             if !self.committer.is_finished()
-                && let Err(error) = flattened((&mut self.committer).await)
+                && let Err(error) = flatten((&mut self.committer).await)
             {
                 warn!(%error, "drain: the store had failed");
             }
         };
         if timeout_at(end, finished).await.is_err() {
-            warn!("drain: the time is up, ending what is still under way");
+            warn!("drain: timed out, ending what is still under way");
         }
         phases.ended.cancel();
         self.tasks.shutdown().await;
@@ -249,7 +206,7 @@ impl Webapp {
     }
 }
 
-fn flattened(joined: Result<Result<(), StopError>, JoinError>) -> Result<(), StopError> {
+fn flatten(joined: Result<Result<(), StopError>, JoinError>) -> Result<(), StopError> {
     match joined {
         Ok(result) => result,
         Err(error) if error.is_panic() => Err(StopError::Panicked(error.to_string())),
@@ -259,10 +216,10 @@ fn flattened(joined: Result<Result<(), StopError>, JoinError>) -> Result<(), Sto
 
 fn bind(listen: SocketAddr) -> std::io::Result<(TcpListener, SocketAddr)> {
     let socket = if listen.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A restart must not wait for the old process's connections to be forgotten by the kernel.
+    // A restart must not have to wait until the kernel has forgotten the old process's connections.
     socket.set_reuseaddr(true)?;
     socket.bind(listen)?;
-    let listener = socket.listen(BACKLOG)?;
+    let listener = socket.listen(LISTEN_BACKLOG)?;
     let local_addr = listener.local_addr()?;
     Ok((listener, local_addr))
 }

@@ -1,8 +1,8 @@
 //! The sub-protocol between two web-apps, version 1: JSON text frames over one WebSocket.
 //!
-//! Both ends do the same once the WebSocket is up:
+//! Once the WebSocket is up, both ends do the same:
 //!
-//! 1. each sends `hello`: who it is, and how far it knows its own messages to be acknowledged;
+//! 1. each sends `hello`: who it is, and up to where its own messages are acknowledged;
 //! 2. each answers the other's `hello` with an `ack` of the watermark that it holds for that sender;
 //! 3. each sends its messages after that watermark, and acknowledges what it receives.
 //!
@@ -13,17 +13,15 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::message::{MessageId, Place, SenderId};
+use crate::limits::MAX_ERROR_CHARS;
+use crate::message::{Location, MessageId, SenderId};
 use crate::payload::MAX_PAYLOAD_BYTES;
 
 /// The name in `Sec-WebSocket-Protocol`; an end that speaks another is refused.
 pub const SUBPROTOCOL: &str = "ferry.app.v1";
 
 /// The largest WebSocket message: a payload with its envelope.
-pub(crate) const FRAME_MAX: usize = MAX_PAYLOAD_BYTES + 64 * 1024;
-
-/// How much of a hook's error is kept and sent, in characters.
-pub(crate) const MAX_ERROR_CHARS: usize = 1000;
+pub(crate) const MAX_FRAME_BYTES: usize = MAX_PAYLOAD_BYTES + 64 * 1024;
 
 /// One frame.
 #[derive(Debug, Serialize, Deserialize)]
@@ -47,7 +45,7 @@ pub(crate) struct Hello {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Ack {
-    /// The receiver's watermark: every message up to here has been taken.
+    /// The receiver's watermark: every message up to here has been processed.
     pub(crate) seq: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) dead: Vec<Dead>,
@@ -56,8 +54,8 @@ pub(crate) struct Ack {
     pub(crate) replied: Vec<u64>,
 }
 
-/// A message as it comes. What is in it is judged by whoever takes it: a message with a number can be answered, whatever
-/// else is wrong with it.
+/// A message as it arrives. Its content is checked later: a message with a number can be acknowledged, whatever else is
+/// wrong with it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MessageFrame {
@@ -70,7 +68,7 @@ pub(crate) struct MessageFrame {
     pub(crate) in_reply_to: Option<MessageId>,
 }
 
-/// A message that was taken, but that the receiving hook kept refusing.
+/// A message that was received, but that the receiving hook kept refusing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Dead {
@@ -90,7 +88,7 @@ pub(crate) enum WireError {
     Binary,
     #[error("message {got} follows message {last}: a gap")]
     Gap { last: u64, got: u64 },
-    #[error("{acked} acknowledged in this sender's name, but {last} taken from it here")]
+    #[error("{acked} acknowledged in this sender's name, but only {last} received here")]
     Ahead { acked: u64, last: u64 },
     #[error("an ack of {got}, but messages {acked} to {sent} are on their way")]
     Ack { got: u64, acked: u64, sent: u64 },
@@ -109,15 +107,15 @@ impl Frame {
     pub(crate) fn decode(text: &str) -> Result<Self, WireError> {
         let frame = serde_json::from_str(text).map_err(|error| WireError::Syntax(error.to_string()))?;
         let checked = match &frame {
-            Self::Hello(hello) => hello.place().check(),
+            Self::Hello(hello) => hello.location().check(),
             Self::Message(_) | Self::Ack(_) => Ok(()),
         };
         checked.map_err(WireError::Syntax)?;
-        Ok(frame.shortened())
+        Ok(frame.truncate_errors())
     }
 
-    /// The frame with errors no longer than those of this version.
-    fn shortened(mut self) -> Self {
+    /// Cuts errors to the length that this version keeps.
+    fn truncate_errors(mut self) -> Self {
         if let Self::Ack(ack) = &mut self {
             for row in &mut ack.dead {
                 if let Some((end, _)) = row.error.char_indices().nth(MAX_ERROR_CHARS) {
@@ -139,18 +137,60 @@ impl Frame {
 }
 
 impl MessageFrame {
-    /// What it holds in memory, nearly.
+    /// Roughly what it takes in memory.
     pub(crate) fn bytes(&self) -> usize {
         self.payload.get().len() + self.trail.get().len()
     }
 }
 
 impl Hello {
-    pub(crate) fn place(&self) -> Place {
-        Place { pod: self.pod.clone(), cluster: self.cluster.clone() }
+    pub(crate) fn location(&self) -> Location {
+        Location { pod: self.pod.clone(), cluster: self.cluster.clone() }
     }
 }
 
 #[cfg(test)]
-#[path = "wire_tests.rs"]
-mod tests;
+mod tests {
+    use super::*;
+
+    /// One frame of each kind, as `ferry.app.v1` has it for ever.
+    const FROZEN: [&str; 4] = [
+        r#"{"hello":{"sender":"0123456789abcdef01234567","pod":"initiator-0","cluster":"cluster-a","acked":7}}"#,
+        r#"{"message":{"seq":8,"id":"0123456789abcdef01234567-8","payload":{"n": 1.50},"trail":[{"pod":"initiator-0","cluster":"cluster-a","at":"2025-06-01T12:00:00.000Z"}]}}"#,
+        r#"{"ack":{"seq":8}}"#,
+        r#"{"ack":{"seq":9,"dead":[{"seq":9,"id":"0123456789abcdef01234567-9","error":"no"}]}}"#,
+    ];
+
+    #[test]
+    fn frames_are_written_as_they_have_always_been_and_read_back() {
+        for text in FROZEN {
+            let frame = Frame::decode(text).unwrap();
+            assert_eq!(frame.encode().unwrap(), text);
+        }
+        let names: Vec<_> = FROZEN.iter().map(|text| Frame::decode(text).unwrap().name()).collect();
+        assert_eq!(names, ["hello", "message", "ack", "ack"]);
+    }
+
+    #[test]
+    fn what_is_not_a_frame_is_refused_with_the_reason() {
+        let long = "x".repeat(254);
+        for (text, says) in [
+            ("", "EOF"),
+            ("{}", "expected"),
+            (r#"{"ack":{"seq":1},"hello":{}}"#, "expected"),
+            (r#"{"ack":{"seq":-1}}"#, "integer"),
+            (r#"{"ack":{"seq":18446744073709551616}}"#, "expected u64"),
+            (r#"{"ack":{"seq":1,"more":2}}"#, "unknown field `more`"),
+            (r#"{"reply":{}}"#, "unknown variant `reply`"),
+            (&FROZEN[0].replace("initiator-0", ""), "pod is empty"),
+            (&FROZEN[0].replace("cluster-a", &long), "longer than 253 bytes"),
+            (&FROZEN[1].replace("4567-8", "4567/8"), "not an id"),
+            (&FROZEN[0].replace("0123456789abcdef01234567", ""), "not an id"),
+        ] {
+            match Frame::decode(text) {
+                Err(WireError::Syntax(reason)) => assert!(reason.contains(says), "{text}: {reason:?}, not {says:?}"),
+                other => panic!("{text}: {other:?}"),
+            }
+        }
+    }
+}

@@ -36,7 +36,7 @@ pub struct Hosts(BTreeSet<String>);
 
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Foreign {
+pub enum HostError {
     /// `Host` is not a name of this endpoint.
     #[error("this endpoint is not called {0}; call it localhost, or by its address")]
     Host(String),
@@ -48,7 +48,7 @@ pub enum Foreign {
 /// The text is not a host name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0} is not a host name; give a name or an address without a port, such as ferry.example.com")]
-pub struct NoHost(String);
+pub struct ParseHostError(String);
 
 impl Hosts {
     /// Names or addresses without a port; they are accepted with any port.
@@ -56,10 +56,10 @@ impl Hosts {
     /// # Errors
     ///
     /// The first that is neither a name nor an address.
-    pub fn new<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Result<Self, NoHost> {
+    pub fn new<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Result<Self, ParseHostError> {
         let name = |name: S| match Authority::parse(name.as_ref().as_bytes()) {
             Some(authority) if !authority.has_port => Ok(authority.host),
-            _ => Err(NoHost(quoted(name.as_ref().as_bytes()))),
+            _ => Err(ParseHostError(quoted(name.as_ref().as_bytes()))),
         };
         names.into_iter().map(name).collect::<Result<_, _>>().map(Self)
     }
@@ -69,13 +69,13 @@ impl Hosts {
     /// # Errors
     ///
     /// `Host` or `Origin` is not acceptable.
-    pub fn check(&self, uri: &Uri, headers: &HeaderMap, local: IpAddr) -> Result<(), Foreign> {
+    pub fn check(&self, uri: &Uri, headers: &HeaderMap, local: IpAddr) -> Result<(), HostError> {
         let target = uri.authority().map(|authority| authority.as_str().as_bytes());
         // Browsers always send `Host`.
         for host in target.into_iter().chain(headers.get_all(HOST).iter().map(|host| host.as_bytes())) {
             let known = Authority::parse(host).is_some_and(|authority| self.knows(&authority, local.to_canonical()));
             if !known {
-                return Err(Foreign::Host(quoted(host)));
+                return Err(HostError::Host(quoted(host)));
             }
         }
         same_origin(headers)
@@ -97,13 +97,13 @@ impl Hosts {
 /// # Errors
 ///
 /// `Origin` is present and differs from `Host`.
-pub fn same_origin(headers: &HeaderMap) -> Result<(), Foreign> {
+pub fn same_origin(headers: &HeaderMap) -> Result<(), HostError> {
     let host = headers.get(HOST).and_then(|host| Authority::parse(host.as_bytes()));
     for origin in headers.get_all(ORIGIN) {
         let page = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
         let page = page.and_then(|(_, page)| Authority::parse(page.as_bytes()));
         if page.is_none() || page != host {
-            return Err(Foreign::Origin(quoted(origin.as_bytes())));
+            return Err(HostError::Origin(quoted(origin.as_bytes())));
         }
     }
     Ok(())

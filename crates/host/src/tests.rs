@@ -4,7 +4,7 @@ use super::*;
 
 const LOCAL: &str = "10.1.2.3";
 
-fn judge(hosts: &Hosts, uri: &str, headers: &[(&'static str, &str)]) -> Result<(), Foreign> {
+fn judge(hosts: &Hosts, uri: &str, headers: &[(&'static str, &str)]) -> Result<(), HostError> {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         map.append(*name, HeaderValue::from_str(value).unwrap());
@@ -88,7 +88,7 @@ fn a_page_from_another_origin_is_refused_whatever_it_asks_for() {
     assert!(from("127.0.0.1", "https://127.0.0.1").is_ok());
     for origin in ["http://evil.example", "http://localhost", "http://localhost:8001", "null", "", "localhost:8000"] {
         let refused = from("localhost:8000", origin).unwrap_err();
-        assert_eq!(refused, Foreign::Origin(format!("{origin:?}")));
+        assert_eq!(refused, HostError::Origin(format!("{origin:?}")));
     }
     assert!(judge(&Hosts::default(), "/", &[("origin", "http://localhost")]).is_err());
 }

@@ -1,13 +1,15 @@
 //! A rate limit for log lines whose rate clients or peers control.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// Lines of one kind that are logged per interval.
 const MAX_LINES: u32 = 20;
-const INTERVAL: Duration = Duration::from_secs(10);
+const LIMIT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Decides which lines of one kind are logged.
+/// Limits the lines of one kind: the first ones of each interval are logged, and the next one after that says how many were
+/// suppressed. Cheap enough for one call per message.
 #[derive(Debug, Default)]
 pub struct LineLimiter(Mutex<State>);
 
@@ -19,10 +21,17 @@ struct State {
 }
 
 impl LineLimiter {
+    /// Calls `log`, unless the limit is reached, with the number of lines suppressed since the last call, if there are any.
+    pub fn log(&self, log: impl FnOnce(Option<u64>)) {
+        if let Some(suppressed) = self.admit(Instant::now()) {
+            log((suppressed > 0).then_some(suppressed));
+        }
+    }
+
     /// Whether a line may be logged now; if so, how many were suppressed since the last one.
-    pub fn admit(&self, now: Instant) -> Option<u64> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.begun.is_none_or(|begun| now.saturating_duration_since(begun) >= INTERVAL) {
+    fn admit(&self, now: Instant) -> Option<u64> {
+        let mut state = self.0.lock();
+        if state.begun.is_none_or(|begun| now.saturating_duration_since(begun) >= LIMIT_INTERVAL) {
             (state.begun, state.logged) = (Some(now), 0);
         }
         if state.logged == MAX_LINES {
@@ -43,8 +52,8 @@ mod tests {
         let (limiter, start) = (LineLimiter::default(), Instant::now());
         let burst = |at: Duration| (0..1000).filter_map(|_| limiter.admit(start + at)).collect::<Vec<_>>();
         assert_eq!(burst(Duration::ZERO), [0; MAX_LINES as usize]);
-        assert_eq!(burst(INTERVAL / 2), []);
-        let next = burst(INTERVAL);
+        assert_eq!(burst(LIMIT_INTERVAL / 2), []);
+        let next = burst(LIMIT_INTERVAL);
         assert_eq!((next.len(), next[0], next[1]), (MAX_LINES as usize, 1980, 0));
     }
 }

@@ -1,8 +1,8 @@
 //! One conversation with the far web-app over one WebSocket, from hello to goodbye.
 //!
 //! Three loops share the caller's task: one reads frames, one writes them, one takes received messages through the
-//! hook into the output. They are separate so that a slow hook holds up neither acknowledgements nor sending, and so
-//! that two ends with full sockets cannot wait for each other. The first loop to end, ends the conversation.
+//! hook into the output. They are separate so that a slow hook delays neither acknowledgements nor sending, and so that two
+//! ends with full sockets cannot wait for each other. The first loop to end ends the conversation.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,28 +14,29 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use crate::app::App;
-use crate::arrival::take;
-use crate::message::{Place, SenderId};
-use crate::outbox::{Numbered, Settled, WINDOW};
+use crate::arrival;
+use crate::limits::WINDOW_MESSAGES;
+use crate::message::{Location, SenderId};
+use crate::outbox::{AckedMessage, NumberedMessage};
 use crate::output::Source;
-use crate::socket::{Incoming, Outgoing, PING_EVERY, Reader, SILENCE_MAX, Socket, SocketError, Writer};
+use crate::socket::{Incoming, Outgoing, PING_INTERVAL, Reader, SILENCE_TIMEOUT, Socket, SocketError, Writer};
 use crate::wire::{Ack, Frame, Hello, MessageFrame, WireError};
 
 /// How long the other end may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What may have arrived and not been taken, in KiB: more than a far side's window, which counts in bytes as well.
-const INBOX_KIB: usize = 12 * 1024;
+/// What may have arrived and not been processed, in KiB: more than a far side's window, which is bounded in bytes as well.
+const MAX_INBOX_KIB: usize = 12 * 1024;
 
-/// How long a goodbye waits for the store.
+/// How long the closing of a conversation waits for the store.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a conversation ended.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Ended {
+pub(crate) enum Disconnect {
     #[error("this web-app is shutting down")]
     Draining,
-    #[error("a newer WebSocket took its place")]
+    #[error("a newer WebSocket replaced it")]
     Replaced,
     #[error("the far web-app closed it with code {code}: {reason:?}")]
     Closed { code: u16, reason: String },
@@ -45,17 +46,17 @@ pub(crate) enum Ended {
     Eof,
     #[error("the far web-app was silent for {0:?}")]
     Silent(Duration),
-    #[error("the far web-app misbehaved: {0}")]
-    Misbehaved(#[from] WireError),
+    #[error("the far web-app broke the protocol: {0}")]
+    Violation(#[from] WireError),
     #[error("a frame could not be encoded: {0}")]
     Encode(#[from] serde_json::Error),
 }
 
-impl Ended {
-    /// Whether one end refuses what the other says, which a new WebSocket does not change.
+impl Disconnect {
+    /// Whether one end rejects what the other sends, which a new WebSocket does not change.
     pub(crate) fn is_refusal(&self) -> bool {
         match self {
-            Self::Misbehaved(_) => true,
+            Self::Violation(_) => true,
             Self::Closed { code, .. } => matches!(code, 1002 | 1003 | 1007 | 1008 | 1009 | 1011),
             _ => false,
         }
@@ -65,7 +66,7 @@ impl Ended {
     fn code(&self) -> u16 {
         match self {
             Self::Draining | Self::Closed { .. } | Self::Lost(_) | Self::Eof => 1001,
-            Self::Misbehaved(_) => 1002,
+            Self::Violation(_) => 1002,
             Self::Silent(_) => 1008,
             Self::Encode(_) => 1011,
             Self::Replaced => 4001,
@@ -73,80 +74,80 @@ impl Ended {
     }
 }
 
-/// The far web-app, as its hello told.
-struct Far {
+/// The far web-app, from its hello.
+struct FarEnd {
     sender: SenderId,
-    place: Place,
+    location: Location,
     acked: u64,
 }
 
 /// Converses until the WebSocket ends, a newer one replaces it, or the web-app shuts down.
-pub(crate) async fn run(app: &App, mut socket: Socket, replaced: impl Future<Output = ()>) -> Ended {
+pub(crate) async fn run(app: &App, mut socket: Socket, replaced: impl Future<Output = ()>) -> Disconnect {
     let talk = async {
         let far = tokio::select! {
             far = hello(app, &mut socket) => far?,
-            () = app.phases.closing.cancelled() => return Err(Ended::Draining),
+            () = app.phases.closing.cancelled() => return Err(Disconnect::Draining),
         };
         converse(app, &far, &mut socket).await
     };
     let ended = tokio::select! {
         Err(ended) = talk => ended,
-        () = replaced => Ended::Replaced,
-        () = app.phases.ended.cancelled() => Ended::Draining,
+        () = replaced => Disconnect::Replaced,
+        () = app.phases.ended.cancelled() => Disconnect::Draining,
     };
     socket.close(ended.code(), &ended.to_string()).await;
     ended
 }
 
-/// A message that waits for its turn, and its part of the inbox.
-type Held = (MessageFrame, OwnedSemaphorePermit);
+/// A message that waits to be processed, and its share of the inbox.
+type QueuedArrival = (MessageFrame, OwnedSemaphorePermit);
 
-/// Nothing but an end comes out of a loop.
+/// The loops return nothing but the reason why they ended.
 type Never = std::convert::Infallible;
 
-async fn hello(app: &App, socket: &mut Socket) -> Result<Far, Ended> {
-    let Place { pod, cluster } = app.place.clone();
+async fn hello(app: &App, socket: &mut Socket) -> Result<FarEnd, Disconnect> {
+    let Location { pod, cluster } = app.location.clone();
     let ours = Hello { sender: app.outbox.sender().clone(), pod, cluster, acked: app.outbox.acked() };
-    socket.writer.send(text(&Frame::Hello(ours))?).await?;
+    socket.writer.send(encode(&Frame::Hello(ours))?).await?;
     let theirs = timeout(HELLO_TIMEOUT, next_frame(&mut socket.reader)).await;
-    match theirs.map_err(|_| Ended::Silent(HELLO_TIMEOUT))?? {
-        Frame::Hello(hello) => Ok(Far { place: hello.place(), sender: hello.sender, acked: hello.acked }),
+    match theirs.map_err(|_| Disconnect::Silent(HELLO_TIMEOUT))?? {
+        Frame::Hello(hello) => Ok(FarEnd { location: hello.location(), sender: hello.sender, acked: hello.acked }),
         other => Err(WireError::Unexpected { frame: other.name(), expected: "hello" }.into()),
     }
 }
 
-async fn converse(app: &App, far: &Far, socket: &mut Socket) -> Result<Never, Ended> {
+async fn converse(app: &App, far: &FarEnd, socket: &mut Socket) -> Result<Never, Disconnect> {
     let Socket { reader, writer } = socket;
-    let watermark = app.output.meet(&far.sender, far.acked)?;
-    let _connected = Connected::new(app, far);
-    let (inbox, arrivals) = mpsc::channel(WINDOW);
+    let watermark = app.output.register_sender(&far.sender, far.acked)?;
+    let _connected = ConnectedGuard::new(app, far);
+    let (inbox, arrivals) = mpsc::channel(WINDOW_MESSAGES);
     let (resume, resumed) = oneshot::channel();
-    let mut told = far.acked;
+    let mut reported = far.acked;
     let ended = tokio::select! {
         ended = read(app, watermark, reader, inbox, resume) => ended,
-        ended = write(app, far, writer, &mut told, resumed) => ended,
-        ended = receive(app, far, arrivals) => ended,
+        ended = write(app, far, writer, &mut reported, resumed) => ended,
+        ended = process_arrivals(app, far, arrivals) => ended,
     };
-    // What was taken last is acknowledged before a goodbye, so that it need not be sent again.
-    if let Err(Ended::Draining) = ended
+    // Acknowledge what was processed last before closing, so that it need not be sent again.
+    if let Err(Disconnect::Draining) = ended
         && timeout(STORE_TIMEOUT, app.output.all_stored()).await.is_ok()
-        && let Some(ack) = app.output.receipt(&far.sender, told).now_or_never()
+        && let Some(ack) = app.output.next_ack(&far.sender, reported).now_or_never()
     {
-        writer.feed(text(&Frame::Ack(ack))?).await?;
+        writer.feed(encode(&Frame::Ack(ack))?).await?;
     }
     ended
 }
 
-/// Reads frames: messages go on to `inbox`, acks to the outbox; the first ack starts the writer through `resume`.
+/// Reads frames: messages go to `inbox`, acks to the outbox; the first ack starts the writer through `resume`.
 async fn read(
     app: &App,
     watermark: u64,
     reader: &mut Reader,
-    inbox: mpsc::Sender<Held>,
+    inbox: mpsc::Sender<QueuedArrival>,
     resume: oneshot::Sender<u64>,
-) -> Result<Never, Ended> {
+) -> Result<Never, Disconnect> {
     let (mut last, mut resume) = (watermark, Some(resume));
-    let room = Arc::new(Semaphore::new(INBOX_KIB));
+    let room = Arc::new(Semaphore::new(MAX_INBOX_KIB));
     loop {
         match next_frame(reader).await? {
             Frame::Hello(_) => return Err(WireError::Unexpected { frame: "hello", expected: "message or ack" }.into()),
@@ -167,7 +168,7 @@ async fn read(
             }
             Frame::Ack(ack) => {
                 let seq = ack.seq;
-                settle(app, ack)?;
+                apply_ack(app, ack)?;
                 if let Some(resume) = resume.take() {
                     let _ = resume.send(seq);
                 }
@@ -176,8 +177,8 @@ async fn read(
     }
 }
 
-fn settle(app: &App, ack: Ack) -> Result<(), WireError> {
-    for Settled { id, dead, age } in app.outbox.ack(ack)? {
+fn apply_ack(app: &App, ack: Ack) -> Result<(), WireError> {
+    for AckedMessage { id, dead, age } in app.outbox.ack(ack)? {
         app.metrics.delivery(age);
         match dead {
             None => {
@@ -188,7 +189,7 @@ fn settle(app: &App, ack: Ack) -> Result<(), WireError> {
                 app.metrics.refused_messages.inc();
                 let error = Foreign(&error);
                 let log = |suppressed| warn!(%id, %error, suppressed, "message is dead: the far hook kept refusing it");
-                app.log_limits.refused.log(log);
+                app.log_limits.dead_at_far_side.log(log);
             }
         }
     }
@@ -198,127 +199,132 @@ fn settle(app: &App, ack: Ack) -> Result<(), WireError> {
 /// Writes acks, messages and pings. Frames are buffered while there are more, and flushed when there are none.
 async fn write(
     app: &App,
-    far: &Far,
+    far: &FarEnd,
     writer: &mut Writer,
-    told: &mut u64,
+    reported: &mut u64,
     mut resumed: oneshot::Receiver<u64>,
-) -> Result<Never, Ended> {
-    let first = app.output.first_receipt(&far.sender, far.acked);
-    *told = first.seq;
-    writer.send(text(&Frame::Ack(first))?).await?;
+) -> Result<Never, Disconnect> {
+    let first = app.output.first_ack(&far.sender, far.acked);
+    *reported = first.seq;
+    writer.send(encode(&Frame::Ack(first))?).await?;
     let mut sent = None;
     loop {
-        let idle = Instant::now() + PING_EVERY;
-        let due = match next_due(app, far, *told, sent, &mut resumed, idle).now_or_never() {
-            Some(due) => due,
+        let idle = Instant::now() + PING_INTERVAL;
+        let next = match next_write_item(app, far, *reported, sent, &mut resumed, idle).now_or_never() {
+            Some(next) => next,
             None => {
-                timeout(SILENCE_MAX, writer.flush()).await.map_err(|_| Ended::Silent(SILENCE_MAX))??;
-                next_due(app, far, *told, sent, &mut resumed, idle).await
+                timeout(SILENCE_TIMEOUT, writer.flush()).await.map_err(|_| Disconnect::Silent(SILENCE_TIMEOUT))??;
+                next_write_item(app, far, *reported, sent, &mut resumed, idle).await
             }
         };
-        let item = match due {
-            Due::Resume(seq) => {
+        let item = match next {
+            WriteItem::Resume(seq) => {
                 sent = Some(seq);
                 continue;
             }
-            Due::Ack(ack) => {
-                *told = ack.seq;
-                text(&Frame::Ack(ack))?
+            WriteItem::Ack(ack) => {
+                *reported = ack.seq;
+                encode(&Frame::Ack(ack))?
             }
-            Due::Message(message, again) => {
+            WriteItem::Message(message, again) => {
                 sent = Some(message.seq);
                 log_sent(app, far, &message, again);
                 Outgoing::Text(Frame::of_message(&message.text))
             }
-            Due::Ping => Outgoing::Ping,
+            WriteItem::Ping => Outgoing::Ping,
         };
-        timeout(SILENCE_MAX, writer.feed(item)).await.map_err(|_| Ended::Silent(SILENCE_MAX))??;
+        timeout(SILENCE_TIMEOUT, writer.feed(item)).await.map_err(|_| Disconnect::Silent(SILENCE_TIMEOUT))??;
     }
 }
 
 /// The next thing to write.
-enum Due {
+enum WriteItem {
     Resume(u64),
     Ack(Ack),
-    Message(Numbered, bool),
+    Message(NumberedMessage, bool),
     Ping,
 }
 
-async fn next_due(
+async fn next_write_item(
     app: &App,
-    far: &Far,
-    told: u64,
+    far: &FarEnd,
+    reported: u64,
     sent: Option<u64>,
     resumed: &mut oneshot::Receiver<u64>,
     idle: Instant,
-) -> Due {
+) -> WriteItem {
     tokio::select! {
-        Ok(seq) = resumed, if sent.is_none() => Due::Resume(seq),
-        ack = app.output.receipt(&far.sender, told) => Due::Ack(ack),
-        (message, again) = app.outbox.next(sent.unwrap_or_default()), if sent.is_some() => Due::Message(message, again),
-        () = sleep_until(idle) => Due::Ping,
+        Ok(seq) = resumed, if sent.is_none() => WriteItem::Resume(seq),
+        ack = app.output.next_ack(&far.sender, reported) => WriteItem::Ack(ack),
+        (message, again) = app.outbox.next(sent.unwrap_or_default()), if sent.is_some() => WriteItem::Message(message, again),
+        () = sleep_until(idle) => WriteItem::Ping,
     }
 }
 
-fn log_sent(app: &App, far: &Far, message: &Numbered, again: bool) {
+fn log_sent(app: &App, far: &FarEnd, message: &NumberedMessage, again: bool) {
     if again {
         app.metrics.resent_messages.inc();
-        debug!(id = %message.id, to = %far.place, "message sent again");
+        debug!(id = %message.id, to = %far.location, "message sent again");
     } else {
         app.metrics.sent_messages.inc();
-        let log = |suppressed| info!(id = %message.id, from = %app.place, to = %far.place, suppressed, "message sent");
+        let log =
+            |suppressed| info!(id = %message.id, from = %app.location, to = %far.location, suppressed, "message sent");
         app.log_limits.sent.log(log);
     }
 }
 
-/// Takes messages through the hook into the output, one after the other. When the web-app shuts down it finishes the
-/// one that it is at.
-async fn receive(app: &App, far: &Far, mut arrivals: mpsc::Receiver<Held>) -> Result<Never, Ended> {
+/// Takes messages through the hook into the output, one after the other. When the web-app shuts down, it finishes the
+/// current one.
+async fn process_arrivals(
+    app: &App,
+    far: &FarEnd,
+    mut arrivals: mpsc::Receiver<QueuedArrival>,
+) -> Result<Never, Disconnect> {
     loop {
         let (message, _room) = tokio::select! {
             biased;
-            () = app.phases.closing.cancelled() => return Err(Ended::Draining),
-            Some(held) = arrivals.recv() => held,
-            // The reader is gone, and its end is the conversation's.
+            () = app.phases.closing.cancelled() => return Err(Disconnect::Draining),
+            Some(queued) = arrivals.recv() => queued,
+            // The reader has ended, which ends the conversation.
             else => return std::future::pending().await,
         };
         app.output.room().await;
-        take(app, &far.place, Source::Message(far.sender.clone(), message.seq), message).await?;
+        arrival::process(app, &far.location, Source::Message(far.sender.clone(), message.seq), message).await?;
     }
 }
 
-async fn next_frame(reader: &mut Reader) -> Result<Frame, Ended> {
+async fn next_frame(reader: &mut Reader) -> Result<Frame, Disconnect> {
     loop {
-        match timeout(SILENCE_MAX, reader.next()).await {
-            Err(_) => return Err(Ended::Silent(SILENCE_MAX)),
-            Ok(None) => return Err(Ended::Eof),
+        match timeout(SILENCE_TIMEOUT, reader.next()).await {
+            Err(_) => return Err(Disconnect::Silent(SILENCE_TIMEOUT)),
+            Ok(None) => return Err(Disconnect::Eof),
             Ok(Some(Err(error))) => return Err(error.into()),
             Ok(Some(Ok(Incoming::Alive))) => {}
             Ok(Some(Ok(Incoming::Binary))) => return Err(WireError::Binary.into()),
-            Ok(Some(Ok(Incoming::Closed { code, reason }))) => return Err(Ended::Closed { code, reason }),
+            Ok(Some(Ok(Incoming::Closed { code, reason }))) => return Err(Disconnect::Closed { code, reason }),
             Ok(Some(Ok(Incoming::Text(text)))) => return Ok(Frame::decode(&text)?),
         }
     }
 }
 
-fn text(frame: &Frame) -> Result<Outgoing, serde_json::Error> {
+fn encode(frame: &Frame) -> Result<Outgoing, serde_json::Error> {
     frame.encode().map(Outgoing::Text)
 }
 
 /// The far side counts as connected while this lives.
-struct Connected<'a>(&'a App);
+struct ConnectedGuard<'a>(&'a App);
 
-impl<'a> Connected<'a> {
-    fn new(app: &'a App, far: &Far) -> Self {
-        info!(far = %far.place, "connected to the far web-app");
+impl<'a> ConnectedGuard<'a> {
+    fn new(app: &'a App, far: &FarEnd) -> Self {
+        info!(far = %far.location, "connected to the far web-app");
         app.metrics.far_connects.inc();
         app.metrics.far_websockets.set(1);
-        app.far.send_replace(Some(far.place.clone()));
+        app.far.send_replace(Some(far.location.clone()));
         Self(app)
     }
 }
 
-impl Drop for Connected<'_> {
+impl Drop for ConnectedGuard<'_> {
     fn drop(&mut self) {
         self.0.metrics.far_websockets.set(0);
         self.0.far.send_replace(None);
@@ -326,5 +332,4 @@ impl Drop for Connected<'_> {
 }
 
 #[cfg(test)]
-#[path = "delivery_tests.rs"]
 mod tests;

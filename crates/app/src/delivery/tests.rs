@@ -13,13 +13,15 @@ use crate::hooks::{HookError, Hooks, PassThrough};
 use crate::outbox::Verdict;
 use crate::payload::Payload;
 use crate::socket;
+use crate::testing::bare_app;
+use crate::trigger;
 
 type Far = WebSocketStream<DuplexStream>;
 
 /// A conversation of a terminator with the far side that the test plays; both have said hello and acknowledged
 /// nothing.
-async fn conversation(hooks: impl Hooks) -> (Arc<App>, tokio::task::JoinHandle<Ended>, Far) {
-    let app = App::bare(End::Terminator, hooks);
+async fn conversation(hooks: impl Hooks) -> (Arc<App>, tokio::task::JoinHandle<Disconnect>, Far) {
+    let app = bare_app(End::Terminator, hooks);
     let (near, far) = tokio::io::duplex(1 << 20);
     let near = WebSocketStream::from_raw_socket(near, Role::Server, Some(socket::config())).await;
     let mut far = WebSocketStream::from_raw_socket(far, Role::Client, None).await;
@@ -45,9 +47,9 @@ async fn next_text(far: &mut Far) -> Value {
 async fn a_cut_of_ten_minutes_is_no_more_than_a_pause_but_silence_for_ever_ends() {
     let (_app, ended, far) = conversation(PassThrough).await;
     let start = Instant::now();
-    // The far side is there, but nothing comes from it: not even pongs, since nobody polls it.
+    // The far side is connected but sends nothing, not even pongs, because it is not polled.
     let ended = ended.await.unwrap();
-    assert!(matches!(ended, Ended::Silent(_)), "{ended}");
+    assert!(matches!(ended, Disconnect::Silent(_)), "{ended}");
     assert!(start.elapsed() > Duration::from_secs(11 * 60) && start.elapsed() < Duration::from_secs(20 * 60));
     drop(far);
 }
@@ -67,11 +69,11 @@ async fn an_idle_websocket_is_kept_alive_by_pings() {
 
 #[tokio::test(start_paused = true)]
 async fn a_far_side_that_says_nothing_is_not_waited_for() {
-    let app = App::bare(End::Terminator, PassThrough);
+    let app = bare_app(End::Terminator, PassThrough);
     let (near, _far) = tokio::io::duplex(1 << 20);
     let near = WebSocketStream::from_raw_socket(near, Role::Server, Some(socket::config())).await;
     let start = Instant::now();
-    assert!(matches!(run(&app, near.into(), pending()).await, Ended::Silent(HELLO_TIMEOUT)));
+    assert!(matches!(run(&app, near.into(), pending()).await, Disconnect::Silent(HELLO_TIMEOUT)));
     assert!(start.elapsed() < 2 * HELLO_TIMEOUT);
 }
 
@@ -94,10 +96,10 @@ async fn a_receiving_hook_that_hangs_costs_one_message_and_holds_up_no_sending()
     assert_eq!(next_text(&mut far).await, json!({"ack": {"seq": 0}}));
 
     // While the hook hangs, a message goes the other way and its ack comes back.
-    let mut accepted = app.trigger(Payload::parse("{}").unwrap(), &Default::default()).await.unwrap();
+    let mut message = trigger::submit(&app, Payload::parse("{}").unwrap(), &Default::default()).await.unwrap();
     assert_eq!(next_text(&mut far).await["message"]["seq"], 1);
     far.send(WsMessage::text(json!({"ack": {"seq": 1}}).to_string())).await.unwrap();
-    assert!(matches!(accepted.verdict().await, Verdict::Delivered(None)));
+    assert!(matches!(message.verdict().await, Verdict::Delivered(None)));
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
 
     let ack = next_text(&mut far).await;

@@ -11,9 +11,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::ApiError;
-use super::page::{PageQuery, Wanted, answer, json};
+use super::page::{PageQuery, PageRequest, answer, json};
 use crate::app::App;
-use crate::arrival::{NotRaised, raise};
+use crate::arrival::{self, RetryError};
 use crate::message::{Arrival, DeadMessage};
 
 /// A dead message as `/dead` shows it.
@@ -38,29 +38,29 @@ pub(super) async fn dead(
     State(app): State<Arc<App>>,
     query: Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<Response, ApiError> {
-    let Wanted { after, limit } = Wanted::parse(query)?;
+    let PageRequest { after, limit } = PageRequest::parse(query)?;
     let (count, messages) = app.output.dead(after.as_deref(), limit)?;
     Ok(answer(count, messages, |message: &DeadMessage| json(&DeadRow::from(message))))
 }
 
 pub(super) async fn retry(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
-    // Not ended by a client that leaves: between hook and output there is no good place to stop.
-    let (retrying, raised) = (app.clone(), id.clone());
-    let result = app.tasks.spawn(async move { raise(&retrying, &raised).await }).await;
+    // A task of its own, so that a client that leaves does not cancel the retry between hook and output.
+    let (task_app, task_id) = (app.clone(), id.clone());
+    let result = app.tasks.spawn(async move { arrival::retry(&task_app, &task_id).await }).await;
     match result {
         Ok(Ok(())) => Ok(Json(serde_json::json!({"id": id, "delivered": true}))),
-        Ok(Err(why)) => Err(why.into()),
+        Ok(Err(error)) => Err(error.into()),
         Err(error) => Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
     }
 }
 
-impl From<NotRaised> for ApiError {
-    fn from(why: NotRaised) -> Self {
-        let status = match &why {
-            NotRaised::Unknown(_) => StatusCode::NOT_FOUND,
-            NotRaised::UnderWay(_) => StatusCode::CONFLICT,
-            NotRaised::Refused(..) => StatusCode::INTERNAL_SERVER_ERROR,
+impl From<RetryError> for ApiError {
+    fn from(error: RetryError) -> Self {
+        let status = match &error {
+            RetryError::Unknown(_) => StatusCode::NOT_FOUND,
+            RetryError::UnderWay(_) => StatusCode::CONFLICT,
+            RetryError::Refused(..) => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Self::new(status, why.to_string())
+        Self::new(status, error.to_string())
     }
 }

@@ -7,37 +7,37 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use crate::app::TriggerError;
 use crate::hooks::HookError;
-use crate::output::Gone;
+use crate::output::UnknownCursor;
+use crate::trigger::TriggerError;
 
 /// An answer `{"error": …}` that says what is wrong and what to do.
 #[derive(Debug)]
-pub(crate) struct ApiError {
+pub(super) struct ApiError {
     status: StatusCode,
     message: String,
 }
 
 impl ApiError {
-    pub(crate) fn new(status: StatusCode, message: String) -> Self {
+    pub(super) fn new(status: StatusCode, message: String) -> Self {
         Self { status, message }
     }
 
-    pub(crate) fn bad_request(message: String) -> Self {
+    pub(super) fn bad_request(message: String) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 
-    pub(crate) fn not_a_websocket(rejection: WebSocketUpgradeRejection) -> Self {
+    pub(super) fn not_a_websocket(rejection: WebSocketUpgradeRejection) -> Self {
         Self::new(rejection.status(), format!("{}; connect with a WebSocket client", rejection.body_text()))
     }
 
     #[cfg(test)]
-    pub(crate) fn status(&self) -> StatusCode {
+    pub(super) fn status(&self) -> StatusCode {
         self.status
     }
 
     /// The same as a JSON text frame on `/stream`.
-    pub(crate) fn frame(&self) -> String {
+    pub(super) fn frame(&self) -> String {
         json!({"error": self.message}).to_string()
     }
 }
@@ -69,8 +69,8 @@ impl From<TriggerError> for ApiError {
     }
 }
 
-impl From<Gone> for ApiError {
-    fn from(gone: Gone) -> Self {
-        Self::new(StatusCode::GONE, gone.to_string())
+impl From<UnknownCursor> for ApiError {
+    fn from(error: UnknownCursor) -> Self {
+        Self::new(StatusCode::GONE, error.to_string())
     }
 }

@@ -1,15 +1,15 @@
-//! What requests and frames under way hold in memory, over all connections.
+//! Bounds the memory of requests and frames under way, over all connections.
 //!
-//! A connection may bring a little at any time. What brings more needs a share of the room that all of them have, large
-//! enough for the largest message, so that whoever has one can finish. The others are not read meanwhile: they wait in
-//! the kernel. A share is held until the message is in the outbox, because a hook's copies of it are worth more than the
-//! message itself.
+//! A connection may always send a little. To send more it needs a share, which is enough for the largest message, so that
+//! a connection that has one can finish. The others are not read meanwhile: their data waits in the kernel. A share is
+//! held until the message is in the outbox, because a hook's copies of it take more than the message itself.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -17,10 +17,10 @@ use tokio_util::sync::PollSemaphore;
 
 /// Shares: large messages under way at once.
 pub(crate) const MAX_LARGE_MESSAGES: usize = 15;
-/// What a connection may bring without a share, in bytes: a request's head and a small body.
-const FREE: usize = 16 * 1024;
+/// Bytes that a connection may send without a share: a request's head and a small body.
+const FREE_BYTES: usize = 16 * 1024;
 
-/// Counts what one connection has brought for the request or frame that it is at.
+/// Counts what one connection has sent of its current request or frame.
 #[derive(Debug)]
 pub(crate) struct Meter {
     shares: Arc<Semaphore>,
@@ -41,13 +41,13 @@ impl Meter {
         Self { shares, state: Mutex::default() }
     }
 
-    /// The request or frame is dealt with; the next begins.
-    pub(crate) fn settle(&self) {
+    /// Call when the request or frame has been dealt with; the next one begins.
+    pub(crate) fn finish_message(&self) {
         let mut state = self.state();
         *state = State { exempt: state.exempt, ..State::default() };
     }
 
-    /// Counts no more: the connection is bounded elsewhere.
+    /// Stops counting: the connection is bounded elsewhere.
     pub(crate) fn exempt(&self) {
         *self.state() = State { exempt: true, ..State::default() };
     }
@@ -58,36 +58,36 @@ impl Meter {
         state.large_since.is_some() && state.share.is_none()
     }
 
-    /// Since when the connection has been at a large message.
+    /// Since when the connection has been sending a large message.
     pub(crate) fn large_since(&self) -> Option<Instant> {
         self.state().large_since
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
-/// A connection that is read within its meter.
+/// A connection that is read as its meter allows.
 #[derive(Debug)]
-pub(super) struct Metered<S> {
+pub(super) struct MeteredStream<S> {
     inner: S,
     meter: Arc<Meter>,
     shares: PollSemaphore,
 }
 
-impl<S> Metered<S> {
+impl<S> MeteredStream<S> {
     pub(super) fn new(inner: S, meter: Arc<Meter>) -> Self {
         let shares = PollSemaphore::new(meter.shares.clone());
         Self { inner, meter, shares }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for MeteredStream<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let mut state = this.meter.state();
-        if state.share.is_none() && state.read >= FREE && !state.exempt {
+        if state.share.is_none() && state.read >= FREE_BYTES && !state.exempt {
             state.large_since.get_or_insert_with(Instant::now);
             state.share = ready!(this.shares.poll_acquire(cx));
         }
@@ -98,7 +98,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for MeteredStream<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().inner).poll_write(cx, bytes)
     }

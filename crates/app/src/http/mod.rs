@@ -1,6 +1,7 @@
 //! The web-app as its local clients see it: HTTP and the `/stream` WebSocket.
 
 mod accept;
+mod access;
 mod dead;
 mod error;
 mod meter;
@@ -9,6 +10,7 @@ mod page;
 mod probes;
 mod stream;
 mod trigger;
+mod ws;
 
 use std::sync::Arc;
 
@@ -17,12 +19,12 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 
-pub(crate) use accept::{Client, accept};
-pub(crate) use error::ApiError;
+use accept::Client;
+pub(crate) use accept::serve_connections;
+use error::ApiError;
 pub(crate) use meter::MAX_LARGE_MESSAGES;
 
 use crate::app::{App, End};
-use crate::{access, terminator};
 
 fn router(app: Arc<App>) -> Router {
     let mut router = Router::new()
@@ -31,16 +33,16 @@ fn router(app: Arc<App>) -> Router {
         .route("/stream", get(stream::stream))
         .route("/dead", get(dead::dead))
         .route("/dead/{id}/retry", post(dead::retry))
-        .route_layer(from_fn_with_state(app.clone(), access::by_token))
+        .route_layer(from_fn_with_state(app.clone(), access::require_token))
         .route("/openapi.json", get(probes::openapi))
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))
         .route("/metrics", get(probes::metrics));
     if app.end == End::Terminator {
-        router = router.route("/ws", get(terminator::ws));
+        router = router.route("/ws", get(ws::ws));
     }
-    let by_host = from_fn_with_state(app.clone(), access::by_host);
-    router.method_not_allowed_fallback(wrong_method).fallback(not_found).layer(by_host).with_state(app)
+    let require_host = from_fn_with_state(app.clone(), access::require_host);
+    router.method_not_allowed_fallback(wrong_method).fallback(not_found).layer(require_host).with_state(app)
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> ApiError {
@@ -58,7 +60,7 @@ async fn not_found(uri: Uri) -> ApiError {
     )
 }
 
-/// Refuses a WebSocket that a foreign web page opens, also where there is a token: a browser may have stored it.
-pub(crate) fn same_origin(headers: &HeaderMap) -> Result<(), ApiError> {
-    ferry_host::same_origin(headers).map_err(|foreign| ApiError::new(StatusCode::FORBIDDEN, foreign.to_string()))
+/// Refuses a WebSocket that a web page of another origin opens, even where there is a token: a browser may have stored it.
+fn same_origin(headers: &HeaderMap) -> Result<(), ApiError> {
+    ferry_host::same_origin(headers).map_err(|error| ApiError::new(StatusCode::FORBIDDEN, error.to_string()))
 }

@@ -7,7 +7,7 @@ use axum::extract::{Query, State};
 use axum::response::Response;
 
 use super::ApiError;
-use super::page::{PageQuery, Wanted, answer, json};
+use super::page::{PageQuery, PageRequest, answer, json};
 use crate::app::App;
 use crate::message::Arrival;
 
@@ -15,7 +15,7 @@ pub(super) async fn output(
     State(app): State<Arc<App>>,
     query: Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<Response, ApiError> {
-    let Wanted { after, limit } = Wanted::parse(query)?;
+    let PageRequest { after, limit } = PageRequest::parse(query)?;
     let page = app.output.page(after.as_deref(), limit)?;
     Ok(answer(page.count, page.results, |arrival: &Arrival| json(arrival)))
 }

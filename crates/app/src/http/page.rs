@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::ApiError;
 
-const LIMIT_DEFAULT: usize = 100;
-const LIMIT_MAX: usize = 1000;
+const DEFAULT_LIMIT: usize = 100;
+const MAX_LIMIT: usize = 1000;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct PageQuery {
@@ -22,24 +22,24 @@ pub(super) struct PageQuery {
     limit: Option<String>,
 }
 
-/// The id after which the page begins, and the most that it holds.
+/// The part of a list that a client asks for: after which id, and how many.
 #[derive(Debug)]
-pub(super) struct Wanted {
+pub(super) struct PageRequest {
     pub(super) after: Option<String>,
     pub(super) limit: usize,
 }
 
-impl Wanted {
+impl PageRequest {
     pub(super) fn parse(query: Result<Query<PageQuery>, QueryRejection>) -> Result<Self, ApiError> {
         let Query(PageQuery { after, limit }) =
             query.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
         let limit = match limit.as_deref() {
-            None => LIMIT_DEFAULT,
+            None => DEFAULT_LIMIT,
             Some(text) => match text.parse() {
-                Ok(limit @ 1..=LIMIT_MAX) => limit,
+                Ok(limit @ 1..=MAX_LIMIT) => limit,
                 _ => {
                     return Err(ApiError::bad_request(format!(
-                        "limit={text} cannot be used; give a number from 1 to {LIMIT_MAX}"
+                        "limit={text} cannot be used; give a number from 1 to {MAX_LIMIT}"
                     )));
                 }
             },
@@ -48,7 +48,7 @@ impl Wanted {
     }
 }
 
-/// Answers with a page, a row at a time as the client takes it: a page is never in memory as text.
+/// Answers with a page, encoding a row at a time as the client reads it: a page is never in memory as text.
 pub(super) fn answer<T: Send + Sync + 'static>(
     count: usize,
     rows: Vec<Arc<T>>,
@@ -64,7 +64,7 @@ pub(super) fn answer<T: Send + Sync + 'static>(
     ([(CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-/// The JSON of a row. What is kept was JSON when it came, so this cannot fail.
+/// The JSON of a row. This cannot fail, because what is kept was JSON when it came.
 pub(super) fn json(row: &impl Serialize) -> String {
     serde_json::to_string(row).unwrap_or_else(|_| "null".into())
 }

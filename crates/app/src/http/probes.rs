@@ -9,31 +9,32 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 
 use super::ApiError;
-use crate::app::{App, TriggerError};
+use crate::app::App;
 use crate::store::StoreError;
+use crate::trigger::TriggerError;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The API as a file for tools. No token is asked for: there is no secret in it.
+/// The API as a file for tools. Needs no token: there is no secret in it.
 pub(super) async fn openapi() -> impl IntoResponse {
     ([(CONTENT_TYPE, "application/json")], include_str!("openapi.json"))
 }
 
-/// The runtime answers. A store that is stuck is a matter of readiness: no restart would help its disk.
+/// The runtime responds. A stuck store is a matter of readiness: a restart would not help its disk.
 pub(super) async fn livez() -> &'static str {
     "ok\n"
 }
 
-/// Local only: whether this web-app takes triggers, never whether the far side is there. While that is away, the
-/// outbox keeps what is accepted.
+/// Whether this web-app accepts triggers, never whether the far side is connected: while it is away, the outbox keeps what
+/// is accepted.
 pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, ApiError> {
     if app.phases.draining.is_cancelled() {
         return Err(TriggerError::Draining.into());
     }
-    if app.full.load(Ordering::Relaxed) {
+    if app.disk_full.load(Ordering::Relaxed) {
         return Err(TriggerError::Store(StoreError::Full).into());
     }
-    if let Some(stuck) = app.committing.stuck() {
+    if let Some(stuck) = app.commit_timer.stuck_for() {
         let what = format!("the store has not answered for {} s: the disk under --data is stuck", stuck.as_secs());
         return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, what));
     }

@@ -4,15 +4,14 @@
 //! `{"error"}` if it cannot be one; `{"id", "delivered", …}` once the far side has it; every result that arrives, as in
 //! `/output`; `{"missed": n}` when the output dropped results before this client read them.
 //!
-//! With `?key=K` the triggers are a series: the first has the idempotency key `K-N`, with N from `?from=`, or else 1, and each further
-//! one the next number. A client that has lost its connection goes on with the number of the first trigger that it
-//! knows nothing of; what was stored already is answered by its id, and not stored again.
+//! With `?key=K` the triggers are a series: the first has the idempotency key `K-N`, with N from `?from=`, or else
+//! 1, and each further one the next number. A client that has lost its connection continues with the number of the first
+//! trigger that it has no answer for; what was stored already is answered by its id, and not stored again.
 //!
-//! One task does it all and waits for the client's socket before anything else, so a client that does not read is not
-//! read from either, and costs no memory but what it has sent.
+//! A single task does all of it and waits for the client's socket before anything else, so a client that does not read
+//! is not read from either, and takes no memory but for what it has sent.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,20 +29,21 @@ use tracing::debug;
 
 use super::trigger::{Notice, digest, parse_payload};
 use super::{ApiError, Client, same_origin};
-use crate::app::{App, Prepared, TriggerError, Turn};
+use crate::app::App;
 use crate::message::MessageId;
-use crate::outbox::{Accepted, GivenKey, Verdict};
+use crate::outbox::{IdempotencyKey, MessageHandle, Verdict};
 use crate::output::Batch;
-use crate::socket::{self, Incoming, Outgoing, PING_EVERY, Reader, SILENCE_MAX, Socket, SocketError, Writer};
+use crate::socket::{self, Incoming, Outgoing, PING_INTERVAL, Reader, SILENCE_TIMEOUT, Socket, SocketError, Writer};
+use crate::trigger::{KeyGuard, PreparedTrigger, TriggerError, enqueue, find_accepted, lock_key, prepare};
 
 /// Triggers that have not been answered yet.
-const MAX_OWED: usize = 1024;
+const MAX_UNANSWERED: usize = 1024;
 /// The name of a series, in characters.
 const MAX_SERIES_NAME: usize = 200;
-/// How long a client may take for a large frame, its wait for room included.
+/// How long a client may take for a large frame, its wait for a share included.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(60);
 /// Results written at a time.
-const BATCH: usize = 64;
+const MAX_BATCH: usize = 64;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -74,24 +74,24 @@ pub(super) async fn stream(
 
 async fn serve(app: &App, client: &Client, mut socket: Socket, position: u64, series: Option<Series>) {
     app.metrics.stream_websockets.inc();
-    let mut desk = Desk { app, client, position, series, owed: VecDeque::new(), pending: VecDeque::new(), held: None };
-    let parting = tokio::select! {
-        parting = desk.run(&mut socket) => parting,
-        () = app.phases.closing.cancelled() => Parting::Draining,
+    let mut stream = StreamClient::new(app, client, position, series);
+    let disconnect = tokio::select! {
+        disconnect = stream.run(&mut socket) => disconnect,
+        () = app.phases.closing.cancelled() => Disconnect::Draining,
     };
     app.metrics.stream_websockets.dec();
-    debug!(%parting, "stream client left");
-    let code = match parting {
-        Parting::Draining | Parting::Left => 1001,
-        Parting::Failed(_) => 1002,
-        Parting::Silent | Parting::Slow => 1008,
+    debug!(reason = %disconnect, "stream client left");
+    let code = match disconnect {
+        Disconnect::Draining | Disconnect::Left => 1001,
+        Disconnect::Failed(_) => 1002,
+        Disconnect::Silent | Disconnect::Slow => 1008,
     };
-    let reason = parting.to_string();
+    let reason = disconnect.to_string();
     tokio::select! {
         () = socket.close(code, &reason) => {}
         () = app.phases.ended.cancelled() => {}
     }
-    desk.leave().await;
+    stream.wait_until_stored().await;
 }
 
 /// A numbered series of triggers that can continue on another connection.
@@ -124,28 +124,28 @@ impl Series {
     }
 }
 
-/// The answer owed for a trigger.
-struct Owed<'a> {
+/// The answer that a trigger has yet to get.
+struct OwedAnswer<'a> {
     answer: Answer,
     /// Keeps other triggers with this key waiting until this one is stored.
-    _turn: Option<Turn<'a>>,
+    _guard: Option<KeyGuard<'a>>,
 }
 
 enum Answer {
-    Accepted(Accepted),
+    Accepted(MessageHandle),
     /// The frame with the reason.
     Refused(String),
 }
 
 /// A trigger that has passed its hook and is not in the outbox yet.
-struct Waiting<'a> {
-    prepared: Prepared,
-    key: Option<(GivenKey, Turn<'a>)>,
+struct StreamTrigger<'a> {
+    prepared: PreparedTrigger,
+    key: Option<(IdempotencyKey, KeyGuard<'a>)>,
 }
 
-/// Why a stream client is no longer served.
+/// Why a client is no longer served.
 #[derive(Debug, thiserror::Error)]
-enum Parting {
+enum Disconnect {
     #[error("the web-app is shutting down")]
     Draining,
     #[error("the client left")]
@@ -154,12 +154,12 @@ enum Parting {
     Slow,
     #[error("{0}")]
     Failed(#[from] SocketError),
-    #[error("nothing read or written for {SILENCE_MAX:?}")]
+    #[error("nothing read or written for {SILENCE_TIMEOUT:?}")]
     Silent,
 }
 
-/// One client's state.
-struct Desk<'a> {
+/// One client.
+struct StreamClient<'a> {
     app: &'a App,
     client: &'a Client,
     /// How far into the output the client has seen.
@@ -167,17 +167,17 @@ struct Desk<'a> {
     /// If the client asked for one.
     series: Option<Series>,
     /// Answers to triggers, in their order.
-    owed: VecDeque<Owed<'a>>,
-    /// Triggers whose notice is owed. No longer than the outbox, because none is added while one cannot be written.
-    pending: VecDeque<(MessageId, Accepted)>,
+    answers: VecDeque<OwedAnswer<'a>>,
+    /// Triggers whose verdict is yet to come. No longer than the outbox, because none is added while one cannot be written.
+    pending: VecDeque<(MessageId, MessageHandle)>,
     /// A trigger that waits for room in the outbox; no other is read meanwhile.
-    held: Option<Waiting<'a>>,
+    blocked: Option<StreamTrigger<'a>>,
 }
 
 enum Event {
     Frame(Option<Result<Incoming, SocketError>>),
     Answered(Result<MessageId, String>),
-    Settled(Verdict),
+    Verdict(Verdict),
     Arrived(Batch),
     Room,
     Idle,
@@ -185,39 +185,43 @@ enum Event {
     Slow,
 }
 
-impl<'a> Desk<'a> {
-    async fn run(&mut self, socket: &mut Socket) -> Parting {
+impl<'a> StreamClient<'a> {
+    fn new(app: &'a App, client: &'a Client, position: u64, series: Option<Series>) -> Self {
+        Self { app, client, position, series, answers: VecDeque::new(), pending: VecDeque::new(), blocked: None }
+    }
+
+    async fn run(&mut self, socket: &mut Socket) -> Disconnect {
         let mut heard = Instant::now();
         loop {
             match self.step(socket, &mut heard).await {
                 Ok(()) => {}
-                Err(parting) => return parting,
+                Err(disconnect) => return disconnect,
             }
         }
     }
 
-    async fn step(&mut self, socket: &mut Socket, heard: &mut Instant) -> Result<(), Parting> {
+    async fn step(&mut self, socket: &mut Socket, heard: &mut Instant) -> Result<(), Disconnect> {
         let Socket { reader, writer } = socket;
-        let idle = Instant::now() + PING_EVERY;
-        let event = match self.next_event(reader, idle, *heard + SILENCE_MAX).now_or_never() {
+        let idle = Instant::now() + PING_INTERVAL;
+        let event = match self.next_event(reader, idle, *heard + SILENCE_TIMEOUT).now_or_never() {
             Some(event) => event,
             None => {
-                timeout(self.patience(), writer.flush()).await.map_err(|_| Parting::Silent)??;
-                self.next_event(reader, idle, *heard + SILENCE_MAX).await
+                timeout(self.patience(), writer.flush()).await.map_err(|_| Disconnect::Silent)??;
+                self.next_event(reader, idle, *heard + SILENCE_TIMEOUT).await
             }
         };
         match event {
             Event::Frame(frame) => {
                 *heard = Instant::now();
-                self.take(frame.ok_or(Parting::Left)??).await
+                self.on_frame(frame.ok_or(Disconnect::Left)??).await
             }
             Event::Answered(result) => {
-                let owed = self.owed.pop_front();
+                let answered = self.answers.pop_front();
                 let answer = match result {
                     Ok(id) => {
                         let answer = json!({"id": id}).to_string();
-                        if let Some(Owed { answer: Answer::Accepted(accepted), .. }) = owed {
-                            self.pending.push_back((id, accepted));
+                        if let Some(OwedAnswer { answer: Answer::Accepted(message), .. }) = answered {
+                            self.pending.push_back((id, message));
                         }
                         answer
                     }
@@ -225,55 +229,55 @@ impl<'a> Desk<'a> {
                 };
                 feed(writer, self.patience(), Outgoing::Text(answer)).await
             }
-            Event::Settled(verdict) => match self.pending.pop_front() {
-                Some((id, _)) => feed(writer, self.patience(), text(&Notice::new(&id, &verdict))).await,
+            Event::Verdict(verdict) => match self.pending.pop_front() {
+                Some((id, _)) => feed(writer, self.patience(), encode(&Notice::new(&id, &verdict))).await,
                 None => Ok(()),
             },
-            Event::Arrived(batch) => self.show(batch, writer).await,
-            Event::Room => match self.held.take() {
-                Some(waiting) => {
-                    self.accept(waiting);
+            Event::Arrived(batch) => self.write_results(batch, writer).await,
+            Event::Room => match self.blocked.take() {
+                Some(trigger) => {
+                    self.enqueue_or_block(trigger);
                     Ok(())
                 }
                 None => Ok(()),
             },
             Event::Idle => feed(writer, self.patience(), Outgoing::Ping).await,
-            Event::Silent => Err(Parting::Silent),
-            Event::Slow => Err(Parting::Slow),
+            Event::Silent => Err(Disconnect::Silent),
+            Event::Slow => Err(Disconnect::Slow),
         }
     }
 
     /// Every branch is cancel-safe: an event that is not returned is not lost.
     async fn next_event(&mut self, reader: &mut Reader, idle: Instant, silent: Instant) -> Event {
-        let Self { app, client, position, owed, pending: settling, held, series: _ } = self;
-        let reading = held.is_none() && owed.len() < MAX_OWED;
+        let Self { app, client, position, answers, pending, blocked, series: _ } = self;
+        let reading = blocked.is_none() && answers.len() < MAX_UNANSWERED;
         let slow = client.meter.large_since().map(|since| since + FRAME_TIMEOUT);
         let answered = async {
-            match owed.front_mut().map(|owed| &mut owed.answer) {
-                Some(Answer::Accepted(accepted)) => {
-                    accepted.stored().await.map_err(|error| ApiError::from(TriggerError::from(error)).frame())
+            match answers.front_mut().map(|owed| &mut owed.answer) {
+                Some(Answer::Accepted(message)) => {
+                    message.stored().await.map_err(|error| ApiError::from(TriggerError::from(error)).frame())
                 }
                 Some(Answer::Refused(error)) => Err(error.clone()),
-                None => pending().await,
+                None => std::future::pending().await,
             }
         };
-        let settled = async {
-            match settling.front_mut() {
-                Some((_, accepted)) => accepted.verdict().await,
-                None => pending().await,
+        let verdict = async {
+            match pending.front_mut() {
+                Some((_, message)) => message.verdict().await,
+                None => std::future::pending().await,
             }
         };
         let room = async {
-            match held {
-                Some(waiting) => app.outbox.room(waiting.prepared.bytes()).await,
-                None => pending().await,
+            match blocked {
+                Some(trigger) => app.outbox.room(trigger.prepared.bytes()).await,
+                None => std::future::pending().await,
             }
         };
         tokio::select! {
             frame = reader.next(), if reading => Event::Frame(frame),
             result = answered => Event::Answered(result),
-            verdict = settled => Event::Settled(verdict),
-            batch = app.output.since(*position, BATCH) => Event::Arrived(batch),
+            verdict = verdict => Event::Verdict(verdict),
+            batch = app.output.since(*position, MAX_BATCH) => Event::Arrived(batch),
             () = room => Event::Room,
             () = sleep_until(idle) => Event::Idle,
             () = sleep_until(silent), if reading => Event::Silent,
@@ -283,14 +287,13 @@ impl<'a> Desk<'a> {
 
     /// How long the client may take to read: less while a large frame of its own is under way.
     fn patience(&self) -> Duration {
-        if self.client.meter.large_since().is_some() { FRAME_TIMEOUT } else { SILENCE_MAX }
+        if self.client.meter.large_since().is_some() { FRAME_TIMEOUT } else { SILENCE_TIMEOUT }
     }
 
-    /// Takes what the client sent.
-    async fn take(&mut self, incoming: Incoming) -> Result<(), Parting> {
+    async fn on_frame(&mut self, incoming: Incoming) -> Result<(), Disconnect> {
         let text = match incoming {
             Incoming::Alive => return Ok(()),
-            Incoming::Closed { .. } => return Err(Parting::Left),
+            Incoming::Closed { .. } => return Err(Disconnect::Left),
             Incoming::Binary => Err(ApiError::bad_request("a trigger is a text frame, not a binary one".into())),
             Incoming::Text(text) => Ok(text),
         };
@@ -300,86 +303,86 @@ impl<'a> Desk<'a> {
             Err(error) => Err(error),
         };
         match answer {
-            Ok(Some(waiting)) => self.accept(waiting),
-            Ok(None) => self.client.meter.settle(),
-            Err(error) => self.refuse(&error),
+            Ok(Some(trigger)) => self.enqueue_or_block(trigger),
+            Ok(None) => self.client.meter.finish_message(),
+            Err(error) => self.answer_error(&error),
         }
         Ok(())
     }
 
-    /// Prepares a trigger, unless it is known by its key: then its answer is owed already.
-    async fn trigger(&mut self, text: String, key: Option<String>) -> Result<Option<Waiting<'a>>, ApiError> {
+    /// Prepares a trigger, unless it was accepted before under its key: then only its answer is owed.
+    async fn trigger(&mut self, text: String, key: Option<String>) -> Result<Option<StreamTrigger<'a>>, ApiError> {
         let app = self.app;
         let digest = digest(text.as_bytes());
         let payload = parse_payload(text)?;
         let key = match key {
             Some(key) => {
-                let turn = app.turn(&key).await;
-                let key = (key, digest);
-                if let Some(accepted) = app.known(&key)? {
-                    self.owed.push_back(Owed { answer: Answer::Accepted(accepted), _turn: None });
+                let guard = lock_key(app, &key).await;
+                let key = IdempotencyKey { text: key, digest };
+                if let Some(message) = find_accepted(app, &key)? {
+                    self.answers.push_back(OwedAnswer { answer: Answer::Accepted(message), _guard: None });
                     return Ok(None);
                 }
-                Some((key, turn))
+                Some((key, guard))
             }
             None => None,
         };
-        let prepared = app.prepare(payload, &BTreeMap::new()).await?;
-        Ok(Some(Waiting { prepared, key }))
+        let prepared = prepare(app, payload, &BTreeMap::new()).await?;
+        Ok(Some(StreamTrigger { prepared, key }))
     }
 
-    /// Puts a trigger into the outbox, or holds it until there is room: the client is slowed, and nothing is refused.
-    fn accept(&mut self, waiting: Waiting<'a>) {
-        if !self.app.outbox.has_room(waiting.prepared.bytes()) {
-            self.held = Some(waiting);
+    /// Puts a trigger into the outbox, or blocks the client until there is room: it is slowed down rather than refused.
+    fn enqueue_or_block(&mut self, trigger: StreamTrigger<'a>) {
+        if !self.app.outbox.has_room(trigger.prepared.bytes()) {
+            self.blocked = Some(trigger);
             return;
         }
-        let key = waiting.key.as_ref().map(|(key, _)| key.clone());
-        match self.app.accept(&waiting.prepared, key) {
-            Ok(accepted) => {
-                self.client.meter.settle();
-                let turn = waiting.key.map(|(_, turn)| turn);
-                self.owed.push_back(Owed { answer: Answer::Accepted(accepted), _turn: turn });
+        let key = trigger.key.as_ref().map(|(key, _)| key.clone());
+        match enqueue(self.app, &trigger.prepared, key) {
+            Ok(message) => {
+                self.client.meter.finish_message();
+                let guard = trigger.key.map(|(_, guard)| guard);
+                self.answers.push_back(OwedAnswer { answer: Answer::Accepted(message), _guard: guard });
             }
             // Another client was faster.
-            Err(TriggerError::Full(_)) => self.held = Some(waiting),
-            Err(error) => self.refuse(&error.into()),
+            Err(TriggerError::Full(_)) => self.blocked = Some(trigger),
+            Err(error) => self.answer_error(&error.into()),
         }
     }
 
-    fn refuse(&mut self, error: &ApiError) {
-        self.client.meter.settle();
-        self.owed.push_back(Owed { answer: Answer::Refused(error.frame()), _turn: None });
+    fn answer_error(&mut self, error: &ApiError) {
+        self.client.meter.finish_message();
+        self.answers.push_back(OwedAnswer { answer: Answer::Refused(error.frame()), _guard: None });
     }
 
     /// Waits until all triggers are stored, so that a retry on another connection finds them by their keys.
-    async fn leave(self) {
-        for mut owed in self.owed {
-            if let Answer::Accepted(accepted) = &mut owed.answer {
-                // If storing failed, a retry starts over.
-                let _ = accepted.stored().await;
+    async fn wait_until_stored(self) {
+        for mut owed in self.answers {
+            if let Answer::Accepted(message) = &mut owed.answer {
+                // If storing fails, the client's retry is a new trigger.
+                let _ = message.stored().await;
             }
         }
     }
 
-    async fn show(&mut self, batch: Batch, writer: &mut Writer) -> Result<(), Parting> {
+    async fn write_results(&mut self, batch: Batch, writer: &mut Writer) -> Result<(), Disconnect> {
         self.position = batch.end;
         if batch.missed > 0 {
             feed(writer, self.patience(), Outgoing::Text(json!({"missed": batch.missed}).to_string())).await?;
         }
         for arrival in batch.results {
-            feed(writer, self.patience(), text(&*arrival)).await?;
+            feed(writer, self.patience(), encode(&*arrival)).await?;
         }
         Ok(())
     }
 }
 
-/// What is written here was JSON when it came, so this cannot fail; if it did, the client would be told.
-fn text(frame: &impl serde::Serialize) -> Outgoing {
+/// What is written here was JSON when it came, so this cannot fail; if it did, the client would get the error.
+fn encode(frame: &impl serde::Serialize) -> Outgoing {
     let text = serde_json::to_string(frame).unwrap_or_else(|error| json!({"error": error.to_string()}).to_string());
     Outgoing::Text(text)
 }
 
-async fn feed(writer: &mut Writer, patience: Duration, item: Outgoing) -> Result<(), Parting> {
-    Ok(timeout(patience, writer.feed(item)).await.map_err(|_| Parting::Silent)??)
+async fn feed(writer: &mut Writer, patience: Duration, item: Outgoing) -> Result<(), Disconnect> {
+    Ok(timeout(patience, writer.feed(item)).await.map_err(|_| Disconnect::Silent)??)
 }

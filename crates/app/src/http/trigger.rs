@@ -17,20 +17,21 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::{ApiError, Client};
-use crate::app::{App, TriggerError};
+use crate::app::App;
 use crate::message::MessageId;
-use crate::outbox::{Accepted, GivenKey, Verdict};
+use crate::outbox::{IdempotencyKey, MessageHandle, Verdict};
 use crate::payload::{MAX_PAYLOAD_BYTES, Payload, PayloadError};
+use crate::trigger::{TriggerError, submit, submit_once};
 
-/// How long a client may pause within a body: it may hold room that others wait for.
-const PAUSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may pause within a body: it may hold a share that others wait for.
+const BODY_PAUSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client may take for a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much of a body that is too large is read before it is refused. Most clients only look for an answer once they
 /// have sent everything, and a connection closed under them loses it.
-const BODY_DISCARD_MAX: usize = 16 * MAX_PAYLOAD_BYTES;
-const KEY_MAX: usize = 255;
-const WAIT_MAX: Duration = Duration::from_secs(5 * 60);
+const MAX_DISCARDED_BODY: usize = 16 * MAX_PAYLOAD_BYTES;
+const MAX_KEY_LENGTH: usize = 255;
+const MAX_WAIT_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 #[derive(Debug, Deserialize)]
 pub(super) struct TriggerQuery {
@@ -44,7 +45,7 @@ pub(super) async fn trigger(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let body = timeout(BODY_TIMEOUT, read(body, &client)).await.map_err(|_| too_slow(&client))??;
+    let body = timeout(BODY_TIMEOUT, read_body(body, &client)).await.map_err(|_| too_slow(&client))??;
     let Query(query) = query.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
     let wait = query.wait.as_deref().map(parse_wait).transpose()?;
     if !is_json(&headers) {
@@ -53,18 +54,18 @@ pub(super) async fn trigger(
             "a trigger is JSON; send it with the header content-type: application/json".into(),
         ));
     }
-    let key = idempotency_key(&headers)?.map(|key| (key, digest(&body)));
+    let key = idempotency_key(&headers)?.map(|text| IdempotencyKey { text, digest: digest(&body) });
     let payload = parse_payload(body)?;
-    let mut accepted = match key {
-        None => app.trigger(payload, &for_hook(&headers)).await?,
-        Some(key) => once(&app, payload, for_hook(&headers), key).await?,
+    let mut message = match key {
+        None => submit(&app, payload, &hook_headers(&headers)).await?,
+        Some(key) => submit_detached(&app, payload, hook_headers(&headers), key).await?,
     };
-    let id = accepted.stored().await.map_err(TriggerError::from)?;
+    let id = message.stored().await.map_err(TriggerError::from)?;
     // From here on the outbox bounds it.
-    client.meter.settle();
+    client.meter.finish_message();
     let verdict = async {
         match wait {
-            Some(wait) => timeout(wait, accepted.verdict()).await.ok(),
+            Some(wait) => timeout(wait, message.verdict()).await.ok(),
             None => None,
         }
     };
@@ -77,7 +78,7 @@ pub(super) async fn trigger(
         Some(verdict) => {
             let status = match &verdict {
                 Verdict::Delivered(_) => StatusCode::OK,
-                // Not for a client to try again by itself: the same message would be refused again.
+                // A client must not retry by itself: the same message would be refused again.
                 Verdict::Dead(_) => StatusCode::FAILED_DEPENDENCY,
             };
             (status, Json(Notice::new(&id, &verdict))).into_response()
@@ -85,22 +86,22 @@ pub(super) async fn trigger(
     })
 }
 
-/// Takes a trigger with an idempotency key. A task of its own, so that a client that leaves does not cancel it.
-async fn once(
+/// Submits a trigger with an idempotency key, in a task of its own so that a client that leaves does not cancel it.
+async fn submit_detached(
     app: &Arc<App>,
     payload: Payload,
     headers: BTreeMap<String, String>,
-    key: GivenKey,
-) -> Result<Accepted, ApiError> {
-    let triggering = app.clone();
-    let task = app.tasks.spawn(async move { triggering.trigger_once(payload, &headers, key).await });
+    key: IdempotencyKey,
+) -> Result<MessageHandle, ApiError> {
+    let task_app = app.clone();
+    let task = app.tasks.spawn(async move { submit_once(&task_app, payload, &headers, key).await });
     match task.await {
         Ok(result) => Ok(result?),
         Err(error) => Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
     }
 }
 
-/// What became of a message, as `?wait=` and `/stream` tell it.
+/// What became of a message, as `?wait=` and `/stream` report it.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(super) enum Notice<'a> {
@@ -125,11 +126,11 @@ pub(super) fn parse_payload(text: impl Into<Vec<u8>>) -> Result<Payload, ApiErro
     })
 }
 
-async fn read(body: Body, client: &Client) -> Result<Vec<u8>, ApiError> {
+async fn read_body(body: Body, client: &Client) -> Result<Vec<u8>, ApiError> {
     let mut stream = body.into_data_stream();
     let (mut bytes, mut length) = (Vec::new(), 0);
     loop {
-        let chunk = match timeout(PAUSE_TIMEOUT, stream.next()).await {
+        let chunk = match timeout(BODY_PAUSE_TIMEOUT, stream.next()).await {
             Ok(Some(chunk)) => chunk,
             Ok(None) => break,
             Err(_) if client.meter.waits() => continue,
@@ -137,7 +138,7 @@ async fn read(body: Body, client: &Client) -> Result<Vec<u8>, ApiError> {
         };
         let chunk = chunk.map_err(|error| ApiError::bad_request(format!("the body ended early: {error}")))?;
         length += chunk.len();
-        if length > BODY_DISCARD_MAX {
+        if length > MAX_DISCARDED_BODY {
             break;
         }
         match length {
@@ -155,7 +156,7 @@ fn too_slow(client: &Client) -> ApiError {
     }
     ApiError::new(
         StatusCode::REQUEST_TIMEOUT,
-        format!("the body took longer than {BODY_TIMEOUT:?}, or paused for longer than {PAUSE_TIMEOUT:?}"),
+        format!("the body took longer than {BODY_TIMEOUT:?}, or paused for longer than {BODY_PAUSE_TIMEOUT:?}"),
     )
 }
 
@@ -176,12 +177,12 @@ fn parse_wait(text: &str) -> Result<Duration, ApiError> {
         _ => 0,
     };
     match number.parse::<u32>() {
-        Ok(number) if millis > 0 && Duration::from_millis(u64::from(number) * millis) <= WAIT_MAX => {
+        Ok(number) if millis > 0 && Duration::from_millis(u64::from(number) * millis) <= MAX_WAIT_TIMEOUT => {
             Ok(Duration::from_millis(u64::from(number) * millis))
         }
         _ => Err(ApiError::bad_request(format!(
             "wait={text} cannot be used; give a time such as 500ms or 5s, at most {}m",
-            WAIT_MAX.as_secs() / 60
+            MAX_WAIT_TIMEOUT.as_secs() / 60
         ))),
     }
 }
@@ -192,8 +193,10 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let text = value.to_str().unwrap_or_default();
     let key = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
     match key.len() {
-        1..=KEY_MAX => Ok(Some(key.to_owned())),
-        _ => Err(ApiError::bad_request(format!("an idempotency-key is 1 to {KEY_MAX} characters of visible ASCII"))),
+        1..=MAX_KEY_LENGTH => Ok(Some(key.to_owned())),
+        _ => Err(ApiError::bad_request(format!(
+            "an idempotency-key is 1 to {MAX_KEY_LENGTH} characters of visible ASCII"
+        ))),
     }
 }
 
@@ -209,8 +212,8 @@ fn is_json(headers: &HeaderMap) -> bool {
     media == "application/json" || (media.starts_with("application/") && media.ends_with("+json"))
 }
 
-/// Headers as the hook sees them: names in lower case, several of one name joined as RFC 9110 5.3 allows.
-fn for_hook(headers: &HeaderMap) -> BTreeMap<String, String> {
+/// The headers that the hook sees: names in lower case, several of one name joined as RFC 9110 5.3 allows.
+fn hook_headers(headers: &HeaderMap) -> BTreeMap<String, String> {
     let mut map = BTreeMap::<String, String>::new();
     for (name, value) in headers {
         let value = String::from_utf8_lossy(value.as_bytes());
@@ -232,7 +235,7 @@ mod tests {
     fn waits_are_read_with_their_unit_and_bounded() {
         assert_eq!(parse_wait("500ms").unwrap(), Duration::from_millis(500));
         assert_eq!(parse_wait("5s").unwrap(), Duration::from_secs(5));
-        assert_eq!(parse_wait("5m").unwrap(), WAIT_MAX);
+        assert_eq!(parse_wait("5m").unwrap(), MAX_WAIT_TIMEOUT);
         for wrong in ["", "5", "s", "-1s", "6m", "301s", "5h", "1.5s", "99999999999s"] {
             assert_eq!(parse_wait(wrong).unwrap_err().status(), StatusCode::BAD_REQUEST, "{wrong:?}");
         }
@@ -243,6 +246,6 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append("X-Tag", "a".parse().unwrap());
         headers.append("x-tag", "b".parse().unwrap());
-        assert_eq!(for_hook(&headers), BTreeMap::from([("x-tag".to_owned(), "a, b".to_owned())]));
+        assert_eq!(hook_headers(&headers), BTreeMap::from([("x-tag".to_owned(), "a, b".to_owned())]));
     }
 }

@@ -1,4 +1,4 @@
-//! The terminator's side of the WebSocket: `GET /ws`, where the initiator arrives through the tunnel.
+//! `GET /ws`: where the initiator's WebSocket arrives at the terminator, through the tunnel.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,50 +8,22 @@ use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use tokio::sync::{Mutex, watch};
 use tracing::{info, warn};
 
-use crate::access::by_the_tunnel;
+use super::access::require_tunnel;
+use super::{ApiError, Client};
 use crate::app::App;
 use crate::delivery;
-use crate::http::{ApiError, Client};
 use crate::socket::{self, Socket};
 use crate::wire::SUBPROTOCOL;
 
-/// The one seat for a WebSocket from the far side. The newest to arrive gets it: when a second one comes, the first is
-/// most likely dead and has not been told.
-#[derive(Debug, Default)]
-pub(crate) struct Seat {
-    newest: watch::Sender<u64>,
-    turn: Mutex<()>,
-}
-
-impl Seat {
-    /// Takes a number, which tells all earlier ones to go.
-    fn number(&self) -> u64 {
-        let mut number = 0;
-        self.newest.send_modify(|newest| {
-            *newest += 1;
-            number = *newest;
-        });
-        number
-    }
-
-    /// Waits until a newer one has come.
-    async fn replaced(&self, number: u64) {
-        // An error would mean that the watch's sender is gone, which `self` owns.
-        let _ = self.newest.subscribe().wait_for(|newest| *newest > number).await;
-    }
-}
-
-/// `GET /ws`.
-pub(crate) async fn ws(
+pub(super) async fn ws(
     State(app): State<Arc<App>>,
     Extension(client): Extension<Client>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
-    by_the_tunnel(&app.access, &client, &headers).await?;
+    require_tunnel(&app.access, &client, &headers).await?;
     let upgrade = upgrade.map_err(ApiError::not_a_websocket)?.protocols([SUBPROTOCOL]);
     if upgrade.selected_protocol().is_none() {
         return Err(ApiError::new(
@@ -64,7 +36,7 @@ pub(crate) async fn ws(
     }
     // The far side is bounded by its inbox.
     client.meter.exempt();
-    // Held until the WebSocket has ended, also while the upgrade is still under way.
+    // Held until the WebSocket has ended, and while the upgrade is still under way.
     let (token, client) = (app.tasks.token(), client.clone());
     Ok(socket::limited(upgrade).on_upgrade(async move |socket| {
         serve(&app, socket.into(), client.address).await;
@@ -73,20 +45,21 @@ pub(crate) async fn ws(
 }
 
 async fn serve(app: &App, socket: Socket, address: SocketAddr) {
-    let number = app.seat.number();
-    let replaced = app.seat.replaced(number);
-    tokio::pin!(replaced);
-    let _turn = match app.seat.turn.try_lock() {
-        Ok(turn) => turn,
-        Err(_) => {
+    let slot = &app.far_slot;
+    let number = slot.announce();
+    let superseded = slot.superseded(number);
+    tokio::pin!(superseded);
+    let _occupied = match slot.try_occupy() {
+        Some(occupied) => occupied,
+        None => {
             warn!(%address, "a second WebSocket arrived at /ws: it replaces the first");
             tokio::select! {
-                turn = app.seat.turn.lock() => turn,
-                () = &mut replaced => return,
+                occupied = slot.occupy() => occupied,
+                () = &mut superseded => return,
                 () = app.phases.ended.cancelled() => return,
             }
         }
     };
-    let ended = delivery::run(app, socket, replaced).await;
-    info!(%ended, "disconnected from the far web-app");
+    let reason = delivery::run(app, socket, superseded).await;
+    info!(ended = %reason, "disconnected from the far web-app");
 }

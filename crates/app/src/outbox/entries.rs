@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::{Depth, Limits, Numbered, Verdict};
+use super::{Depth, Limits, NumberedMessage, Verdict};
 use crate::message::MessageId;
 use crate::payload::Payload;
 use crate::wire::WireError;
@@ -52,8 +52,13 @@ impl Entries {
         self.acked + self.queue.len() as u64
     }
 
-    pub(super) fn push(&mut self, numbered: Numbered, accepted: Instant, waiters: Vec<oneshot::Sender<Verdict>>) {
-        let Numbered { seq, id, text, bytes, .. } = numbered;
+    pub(super) fn push(
+        &mut self,
+        numbered: NumberedMessage,
+        accepted: Instant,
+        waiters: Vec<oneshot::Sender<Verdict>>,
+    ) {
+        let NumberedMessage { seq, id, text, bytes, .. } = numbered;
         self.bytes_in += bytes;
         let bytes_end = self.bytes_in;
         self.queue.push_back(Entry { seq, id, text, bytes, bytes_end, accepted, waiters, reply: None });
@@ -77,31 +82,31 @@ impl Entries {
     }
 
     /// As [`Self::sendable`]; the flag tells whether it has been handed out before.
-    pub(super) fn hand_out(&mut self, sent: u64, limits: &Limits) -> Option<(Numbered, bool)> {
+    pub(super) fn hand_out(&mut self, sent: u64, limits: &Limits) -> Option<(NumberedMessage, bool)> {
         let Entry { seq, id, text, bytes, .. } = self.sendable(sent, limits)?;
         let (seq, bytes) = (*seq, *bytes);
-        let numbered = Numbered { seq, id: id.clone(), text: text.clone(), bytes, key: None };
+        let numbered = NumberedMessage { seq, id: id.clone(), text: text.clone(), bytes, key: None };
         let again = seq <= self.sent;
         self.sent = self.sent.max(seq);
         Some((numbered, again))
     }
 
-    /// Counts all of them as handed out: who knows what was sent before a restart.
+    /// Counts all of them as handed out: what was sent before a restart is unknown.
     pub(super) fn mark_sent(&mut self) {
         self.sent = self.last();
     }
 
-    /// Takes out what the far side's watermark covers.
+    /// Removes what the far side's watermark covers.
     pub(super) fn ack(&mut self, seq: u64) -> Result<Vec<Entry>, WireError> {
         if seq < self.acked || seq > self.sent {
             return Err(WireError::Ack { got: seq, acked: self.acked, sent: self.sent });
         }
         let count = usize::try_from(seq - self.acked).unwrap_or(usize::MAX);
-        let gone: Vec<_> = self.queue.drain(..count.min(self.queue.len())).collect();
-        if let Some(last) = gone.last() {
+        let acked: Vec<_> = self.queue.drain(..count.min(self.queue.len())).collect();
+        if let Some(last) = acked.last() {
             self.bytes_out = last.bytes_end;
         }
         self.acked = seq;
-        Ok(gone)
+        Ok(acked)
     }
 }

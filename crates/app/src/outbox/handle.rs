@@ -1,4 +1,4 @@
-//! What a sender of a trigger waits for.
+//! What the sender of a trigger waits for.
 
 use tokio::sync::oneshot;
 
@@ -6,15 +6,15 @@ use super::Verdict;
 use crate::message::MessageId;
 use crate::store::StoreError;
 
-/// A message that the outbox has taken.
+/// A message that the outbox has accepted.
 #[derive(Debug)]
-pub(crate) struct Accepted {
+pub(crate) struct MessageHandle {
     pub(super) id: Option<MessageId>,
     pub(super) stored: oneshot::Receiver<Result<MessageId, StoreError>>,
     pub(super) verdict: oneshot::Receiver<Verdict>,
 }
 
-impl Accepted {
+impl MessageHandle {
     /// The message's id, if it is known to be stored.
     pub(crate) fn id(&self) -> Option<&MessageId> {
         self.id.as_ref()
@@ -30,7 +30,7 @@ impl Accepted {
         Ok(id)
     }
 
-    /// Waits for the far side; without end where nobody will know. Cancel-safe until it has returned.
+    /// Waits for the far side's verdict, for ever if it will never be known. Cancel-safe until it has returned.
     pub(crate) async fn verdict(&mut self) -> Verdict {
         match (&mut self.verdict).await {
             Ok(verdict) => verdict,

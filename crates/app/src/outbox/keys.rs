@@ -1,32 +1,32 @@
-//! Idempotency keys, and what they stand for.
+//! Idempotency keys and the messages they stand for.
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::store::{Fate, Key};
+use crate::store::{Fate, KeyRecord};
 
 /// Keys remembered; beyond that the oldest are forgotten.
-const KEYS_MAX: usize = 100_000;
+const MAX_KEYS: usize = 100_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Keys {
-    known: HashMap<String, Key>,
+    known: HashMap<String, KeyRecord>,
     /// In the order of their messages.
     order: VecDeque<(u64, String)>,
     /// The message of the last key forgotten.
     start: u64,
     /// Keys whose fate is not stored yet.
-    unstored: VecDeque<(String, Key)>,
+    unstored: VecDeque<(String, KeyRecord)>,
 }
 
 impl Keys {
     /// Keys in the order of their messages.
-    pub(super) fn new(keys: Vec<(String, Key)>) -> Self {
+    pub(super) fn new(keys: Vec<(String, KeyRecord)>) -> Self {
         let mut all = Self::default();
         all.extend(keys);
         all
     }
 
-    pub(super) fn find(&self, key: &str) -> Option<Key> {
+    pub(super) fn find(&self, key: &str) -> Option<KeyRecord> {
         self.known.get(key).copied()
     }
 
@@ -34,7 +34,7 @@ impl Keys {
         self.start
     }
 
-    /// Notes what became of a message, if it has a key.
+    /// Records what became of a message, if it has a key.
     pub(super) fn mark(&mut self, seq: u64, fate: Fate) {
         let Ok(at) = self.order.binary_search_by_key(&seq, |(seq, _)| *seq) else { return };
         let key = &self.order[at].1;
@@ -45,20 +45,20 @@ impl Keys {
     }
 
     /// Keys whose fate is to be stored.
-    pub(super) fn unstored(&self) -> impl Iterator<Item = &(String, Key)> {
+    pub(super) fn unstored(&self) -> impl Iterator<Item = &(String, KeyRecord)> {
         self.unstored.iter()
     }
 
-    /// So many of them are.
-    pub(super) fn marked(&mut self, count: usize) {
+    /// Call when the first `count` of [`Self::unstored`] are stored.
+    pub(super) fn mark_stored(&mut self, count: usize) {
         self.unstored.drain(..count);
     }
 
-    pub(super) fn extend(&mut self, keys: impl IntoIterator<Item = (String, Key)>) {
+    pub(super) fn extend(&mut self, keys: impl IntoIterator<Item = (String, KeyRecord)>) {
         for (key, row) in keys {
             self.order.push_back((row.seq, key.clone()));
             self.known.insert(key, row);
-            if self.order.len() > KEYS_MAX
+            if self.order.len() > MAX_KEYS
                 && let Some((seq, oldest)) = self.order.pop_front()
             {
                 self.known.remove(&oldest);

@@ -1,10 +1,10 @@
 //! Messages accepted here and not yet acknowledged by the far web-app.
 //!
-//! This is the outbox in memory; the committer stores it. A message *waits* from [`Outbox::accept`] until it is stored,
-//! then gets its number and may be confirmed and sent: nothing leaves this outbox that a restart would not bring back.
+//! This is the outbox in memory; the committer stores it. A message *waits* from [`Outbox::enqueue`] until it is
+//! stored, then gets its number and may be confirmed and sent: nothing leaves this outbox that a restart would not restore.
 
-mod accepted;
 mod entries;
+mod handle;
 mod keys;
 
 use std::collections::{HashMap, VecDeque};
@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
 
+use crate::limits::{WINDOW_MESSAGES, take_bounded};
 use crate::message::{Hop, KEPT_OVERHEAD, Message, MessageId, SenderId};
 use crate::payload::Payload;
-use crate::store::{Fate, Key, StoreError};
+use crate::store::{Fate, KeyRecord, StoreError};
 use crate::wire::{Ack, WireError};
-pub(crate) use accepted::Accepted;
 use entries::{Entries, Entry};
+pub(crate) use handle::MessageHandle;
 use keys::Keys;
 
 /// How much an outbox holds, and how much of it may be on its way unacknowledged.
@@ -33,30 +34,28 @@ pub(crate) struct Limits {
     /// Bytes sent and not acknowledged; one message may always be sent.
     pub(crate) window_bytes: usize,
     /// What each message counts in addition to its payload.
-    pub(crate) beside: usize,
+    pub(crate) overhead: usize,
 }
 
 impl Limits {
-    /// Those of a web-app whose messages begin with `hop`.
-    pub(crate) fn with(hop: &Hop) -> Self {
+    /// The limits of a web-app whose messages begin with `hop`.
+    pub(crate) fn for_hop(hop: &Hop) -> Self {
         const NAMES: usize = r#"{"seq":,"id":"","payload":,"trail":[],"in_reply_to":""}"#.len();
         // Two ids and a number, at their longest.
         const IDS: usize = 3 * 48;
-        let beside = KEPT_OVERHEAD + NAMES + IDS + hop.bytes();
-        Self { messages: 100_000, bytes: 64 << 20, window_messages: WINDOW, window_bytes: 8 << 20, beside }
+        let overhead = KEPT_OVERHEAD + NAMES + IDS + hop.bytes();
+        Self { messages: 100_000, bytes: 64 << 20, window_messages: WINDOW_MESSAGES, window_bytes: 8 << 20, overhead }
     }
 }
 
-/// The default for [`Limits::window_messages`]: enough for 10,000 messages a second over 100 ms there and back.
-pub(crate) const WINDOW: usize = 1024;
 /// Replies may fill the outbox to this many times its limits, so that two full ends cannot wait for each other: triggers
 /// are only taken below the limits, and what a reply adds here, its message took away there.
-const REPLIES: usize = 3;
+const REPLY_FACTOR: usize = 3;
 
 /// The outbox is full: the far side is not taking messages as fast as they come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the outbox is full: the far side takes messages more slowly than they come, or is away; try again")]
-pub(crate) struct Full;
+pub(crate) struct OutboxFull;
 
 /// What became of a message at the far side.
 #[derive(Debug, Clone)]
@@ -69,13 +68,13 @@ pub(crate) enum Verdict {
 
 /// A message before it has a number.
 #[derive(Debug)]
-pub(crate) struct Draft {
+pub(crate) struct NewMessage {
     pub(crate) payload: Payload,
     pub(crate) hop: Hop,
     pub(crate) in_reply_to: Option<MessageId>,
 }
 
-impl Draft {
+impl NewMessage {
     /// What it counts where it waits.
     pub(crate) fn bytes(&self) -> usize {
         KEPT_OVERHEAD + self.payload.len() + self.hop.bytes()
@@ -84,22 +83,27 @@ impl Draft {
 
 /// A message with its number, as it is stored and sent.
 #[derive(Debug, Clone)]
-pub(crate) struct Numbered {
+pub(crate) struct NumberedMessage {
     pub(crate) seq: u64,
     pub(crate) id: MessageId,
     /// The message as JSON.
     pub(crate) text: Arc<str>,
     /// What it counts.
     bytes: usize,
-    pub(crate) key: Option<(String, Key)>,
+    pub(crate) key: Option<(String, KeyRecord)>,
 }
 
-/// An idempotency key as a client gave it, with a digest of its trigger.
-pub(crate) type GivenKey = (String, u64);
+/// An idempotency key as a client gave it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct IdempotencyKey {
+    pub(crate) text: String,
+    /// Of the trigger, to tell a retry from another trigger under the same key.
+    pub(crate) digest: u64,
+}
 
-/// A message that has left the outbox.
+/// A message that the far side has acknowledged, and that has left the outbox.
 #[derive(Debug)]
-pub(crate) struct Settled {
+pub(crate) struct AckedMessage {
     pub(crate) id: MessageId,
     /// What the far hook said if it kept refusing the message.
     pub(crate) dead: Option<String>,
@@ -125,18 +129,18 @@ pub(crate) struct Outbox {
 #[derive(Debug, Default)]
 struct State {
     entries: Entries,
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<WaitingMessage>,
     waiting_bytes: usize,
     keys: Keys,
-    /// Who waits for the reply to a message that is acknowledged.
+    /// Requests that wait for the reply to a message that is acknowledged.
     replies: HashMap<u64, Vec<oneshot::Sender<Verdict>>>,
 }
 
 /// A message that is not stored yet.
 #[derive(Debug)]
-struct Waiting {
-    draft: Arc<Draft>,
-    key: Option<GivenKey>,
+struct WaitingMessage {
+    message: Arc<NewMessage>,
+    key: Option<IdempotencyKey>,
     accepted: Instant,
     stored: oneshot::Sender<Result<MessageId, StoreError>>,
     verdict: oneshot::Sender<Verdict>,
@@ -149,12 +153,12 @@ impl Outbox {
         limits: Limits,
         acked: u64,
         stored: Vec<(Message, String)>,
-        keys: Vec<(String, Key)>,
+        keys: Vec<(String, KeyRecord)>,
     ) -> Self {
         let mut state = State { entries: Entries::after(acked), keys: Keys::new(keys), ..State::default() };
         for (message, text) in stored {
-            let bytes = message.payload.len() + limits.beside;
-            let numbered = Numbered { seq: message.seq, id: message.id, text: text.into(), bytes, key: None };
+            let bytes = message.payload.len() + limits.overhead;
+            let numbered = NumberedMessage { seq: message.seq, id: message.id, text: text.into(), bytes, key: None };
             state.entries.push(numbered, Instant::now(), Vec::new());
         }
         state.entries.mark_sent();
@@ -165,11 +169,15 @@ impl Outbox {
         &self.sender
     }
 
-    /// Takes a message, to be stored after those taken before.
-    pub(crate) fn accept(&self, draft: Draft, key: Option<GivenKey>) -> Result<Accepted, Full> {
-        let mut result = Err(Full);
+    /// Adds a message, to be stored after those added before.
+    pub(crate) fn enqueue(
+        &self,
+        message: NewMessage,
+        key: Option<IdempotencyKey>,
+    ) -> Result<MessageHandle, OutboxFull> {
+        let mut result = Err(OutboxFull);
         self.state.send_if_modified(|state| {
-            let bytes = draft.payload.len() + self.limits.beside;
+            let bytes = message.payload.len() + self.limits.overhead;
             if !state.has_room(bytes, &self.limits) {
                 return false;
             }
@@ -177,28 +185,28 @@ impl Outbox {
             let (verdict, verdict_receiver) = oneshot::channel();
             state.waiting_bytes += bytes;
             let accepted = Instant::now();
-            state.waiting.push_back(Waiting { draft: Arc::new(draft), key, accepted, stored, verdict });
-            result = Ok(Accepted { id: None, stored: stored_receiver, verdict: verdict_receiver });
+            state.waiting.push_back(WaitingMessage { message: Arc::new(message), key, accepted, stored, verdict });
+            result = Ok(MessageHandle { id: None, stored: stored_receiver, verdict: verdict_receiver });
             true
         });
         result
     }
 
-    /// Whether a payload of so many bytes would be taken now.
+    /// Whether a payload of this size would be accepted now.
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
-        self.state.borrow().has_room(bytes + self.limits.beside, &self.limits)
+        self.state.borrow().has_room(bytes + self.limits.overhead, &self.limits)
     }
 
     /// Waits until [`Self::has_room`].
     pub(crate) async fn room(&self, bytes: usize) {
-        self.wait_for(|state| state.has_room(bytes + self.limits.beside, &self.limits)).await;
+        self.wait_for(|state| state.has_room(bytes + self.limits.overhead, &self.limits)).await;
     }
 
     /// Waits until a reply may be added.
     pub(crate) async fn reply_room(&self) {
         self.wait_for(|state| {
             let held = state.depth();
-            held.messages < REPLIES * self.limits.messages && held.bytes < REPLIES * self.limits.bytes
+            held.messages < REPLY_FACTOR * self.limits.messages && held.bytes < REPLY_FACTOR * self.limits.bytes
         })
         .await;
     }
@@ -220,33 +228,35 @@ impl Outbox {
     }
 
     /// Numbers these replies and then messages that wait, without changing anything.
-    pub(crate) fn number(&self, replies: &[&Draft], messages_max: usize, bytes_max: usize) -> Vec<Numbered> {
+    pub(crate) fn number(
+        &self,
+        replies: &[&NewMessage],
+        max_messages: usize,
+        max_bytes: usize,
+    ) -> Vec<NumberedMessage> {
         let state = self.state.borrow();
-        let mut bytes = 0;
-        let waiting = state.waiting.iter().take(messages_max).take_while(|waiting| {
-            let first = bytes == 0;
-            bytes += waiting.draft.payload.len() + self.limits.beside;
-            first || bytes <= bytes_max
-        });
-        let drafts = replies.iter().map(|draft| (*draft, None)).chain(waiting.map(|w| (&*w.draft, w.key.as_ref())));
+        let bytes = |waiting: &&WaitingMessage| waiting.message.payload.len() + self.limits.overhead;
+        let waiting = take_bounded(state.waiting.iter(), max_messages, max_bytes, bytes);
+        let waiting = waiting.map(|waiting| (&*waiting.message, waiting.key.as_ref()));
+        let all = replies.iter().map(|reply| (*reply, None)).chain(waiting);
         let first = state.entries.last() + 1;
-        (first..).zip(drafts).map(|(seq, (draft, key))| self.numbered(seq, draft, key)).collect()
+        (first..).zip(all).map(|(seq, (message, key))| self.numbered(seq, message, key)).collect()
     }
 
-    fn numbered(&self, seq: u64, draft: &Draft, key: Option<&GivenKey>) -> Numbered {
+    fn numbered(&self, seq: u64, message: &NewMessage, key: Option<&IdempotencyKey>) -> NumberedMessage {
         let id = self.sender.message(seq);
-        let Draft { payload, hop, in_reply_to } = draft;
-        let (bytes, trail) = (payload.len() + self.limits.beside, vec![hop.clone()]);
+        let NewMessage { payload, hop, in_reply_to } = message;
+        let (bytes, trail) = (payload.len() + self.limits.overhead, vec![hop.clone()]);
         let message =
             Message { seq, id: id.clone(), payload: payload.clone(), trail, in_reply_to: in_reply_to.clone() };
         // Nothing in a message can fail to be JSON: its payload is already, and its maps have text for keys.
         let text = serde_json::to_string(&message).unwrap_or_default().into();
-        let key = key.map(|(key, digest)| (key.clone(), Key { seq, digest: *digest, fate: Fate::Plain }));
-        Numbered { seq, id, text, bytes, key }
+        let key = key.map(|key| (key.text.clone(), KeyRecord { seq, digest: key.digest, fate: Fate::Plain }));
+        NumberedMessage { seq, id, text, bytes, key }
     }
 
-    /// Takes note that these are stored, the first so many of them being replies.
-    pub(crate) fn stored(&self, numbered: Vec<Numbered>, replies: usize) {
+    /// Call when these are stored; the first `replies` of them are replies.
+    pub(crate) fn mark_stored(&self, numbered: Vec<NumberedMessage>, replies: usize) {
         if numbered.is_empty() {
             return;
         }
@@ -254,12 +264,12 @@ impl Outbox {
             for (i, mut numbered) in numbered.into_iter().enumerate() {
                 let waiting = if i < replies { None } else { state.waiting.pop_front() };
                 state.keys.extend(numbered.key.take());
-                let Some(Waiting { draft, accepted, stored, verdict, .. }) = waiting else {
+                let Some(WaitingMessage { message, accepted, stored, verdict, .. }) = waiting else {
                     state.entries.push(numbered, Instant::now(), Vec::new());
                     continue;
                 };
-                state.waiting_bytes -= draft.payload.len() + self.limits.beside;
-                // Nobody may be waiting any more.
+                state.waiting_bytes -= message.payload.len() + self.limits.overhead;
+                // The receiver may be gone.
                 let _ = stored.send(Ok(numbered.id.clone()));
                 state.entries.push(numbered, accepted, vec![verdict]);
             }
@@ -267,7 +277,7 @@ impl Outbox {
     }
 
     /// Drops everything that waits, because it cannot be stored.
-    pub(crate) fn refuse(&self, error: &StoreError) {
+    pub(crate) fn reject_waiting(&self, error: &StoreError) {
         self.state.send_modify(|state| {
             state.waiting_bytes = 0;
             for waiting in state.waiting.drain(..) {
@@ -278,7 +288,7 @@ impl Outbox {
 
     /// Waits for the message after `sent`, once the window has room for it. The flag tells whether it has been handed
     /// out before. Cancel-safe.
-    pub(crate) async fn next(&self, sent: u64) -> (Numbered, bool) {
+    pub(crate) async fn next(&self, sent: u64) -> (NumberedMessage, bool) {
         loop {
             self.wait_for(|state| state.entries.sendable(sent, &self.limits).is_some()).await;
             let mut next = None;
@@ -292,18 +302,18 @@ impl Outbox {
         }
     }
 
-    /// Takes the far side's watermark, and drops what it covers.
-    pub(crate) fn ack(&self, ack: Ack) -> Result<Vec<Settled>, WireError> {
+    /// Applies the far side's watermark, and drops what it covers.
+    pub(crate) fn ack(&self, ack: Ack) -> Result<Vec<AckedMessage>, WireError> {
         let mut result = Ok(Vec::new());
         self.state.send_if_modified(|state| {
             result = state.ack(ack);
-            result.as_ref().is_ok_and(|settled| !settled.is_empty())
+            result.as_ref().is_ok_and(|acked| !acked.is_empty())
         });
         result
     }
 
-    /// Takes the reply to a message of ours.
-    pub(crate) fn replied(&self, to: &MessageId, payload: &Payload) {
+    /// Gives the reply to a message of ours to the requests that wait for it.
+    pub(crate) fn resolve_reply(&self, to: &MessageId, payload: &Payload) {
         let Some((sender, seq)) = to.split() else { return };
         if sender != self.sender.as_str() {
             return;
@@ -319,8 +329,8 @@ impl Outbox {
         });
     }
 
-    /// What an idempotency key stands for, and its message to wait for: not for long, if it is delivered or dead already.
-    pub(crate) fn keyed(&self, key: &str) -> Option<(Key, Accepted)> {
+    /// What an idempotency key stands for, and its message. If that is delivered or dead already, its verdict is there soon.
+    pub(crate) fn find_key(&self, key: &str) -> Option<(KeyRecord, MessageHandle)> {
         let mut found = None;
         self.state.send_if_modified(|state| {
             let Some(key) = state.keys.find(key) else { return false };
@@ -328,34 +338,34 @@ impl Outbox {
             match state.entries.entry_mut(key.seq) {
                 Some(entry) => entry.waiters.push(waiter),
                 None => match key.fate {
-                    // Its receiver is still here.
+                    // This cannot fail: the receiver is below.
                     Fate::Plain => drop(waiter.send(Verdict::Delivered(None))),
                     Fate::Dead => drop(waiter.send(Verdict::Dead("the far hook kept refusing it".into()))),
-                    // It may be in the output, or still come. Once the output has dropped it, the waiter waits in vain.
+                    // The reply is in the output or will come. If the output has dropped it, the waiter waits in vain.
                     Fate::Replied => state.replies.entry(key.seq).or_default().push(waiter),
                 },
             }
             let (_, stored) = oneshot::channel();
-            found = Some((key, Accepted { id: Some(self.sender.message(key.seq)), stored, verdict }));
+            found = Some((key, MessageHandle { id: Some(self.sender.message(key.seq)), stored, verdict }));
             false
         });
         found
     }
 
     /// Keys whose fate is to be stored.
-    pub(crate) fn fates(&self) -> Vec<(String, Key)> {
+    pub(crate) fn fates(&self) -> Vec<(String, KeyRecord)> {
         self.state.borrow().keys.unstored().cloned().collect()
     }
 
-    /// So many of them are.
-    pub(crate) fn fates_stored(&self, count: usize) {
+    /// Call when the first `count` of [`Self::fates`] are stored.
+    pub(crate) fn mark_fates_stored(&self, count: usize) {
         self.state.send_if_modified(|state| {
-            state.keys.marked(count);
+            state.keys.mark_stored(count);
             false
         });
     }
 
-    /// Messages up to here need no key any more.
+    /// The keys of messages up to here are forgotten.
     pub(crate) fn keys_start(&self) -> u64 {
         self.state.borrow().keys.start()
     }
@@ -370,7 +380,7 @@ impl Outbox {
     }
 
     async fn wait_for(&self, ready: impl FnMut(&State) -> bool) {
-        // An error would mean that the watch's sender is gone, which `self` owns.
+        // Fails only if the watch's sender is gone, which `self` owns.
         let _ = self.state.subscribe().wait_for(ready).await;
     }
 }
@@ -386,10 +396,10 @@ impl State {
         held.messages < limits.messages && held.bytes + bytes <= limits.bytes
     }
 
-    fn ack(&mut self, ack: Ack) -> Result<Vec<Settled>, WireError> {
+    fn ack(&mut self, ack: Ack) -> Result<Vec<AckedMessage>, WireError> {
         self.replies.retain(|_, waiters| waiters.iter().any(|waiter| !waiter.is_closed()));
         let Ack { mut dead, replied, .. } = ack;
-        let mut settled = Vec::new();
+        let mut acked = Vec::new();
         for Entry { seq, id, accepted, waiters, reply, .. } in self.entries.ack(ack.seq)? {
             let error = dead.iter().position(|row| row.seq == seq).map(|row| dead.swap_remove(row).error);
             match &error {
@@ -401,7 +411,7 @@ impl State {
                 Some(error) => Verdict::Dead(error.clone()),
                 None if reply.is_none() && replied.contains(&seq) => {
                     self.replies.entry(seq).or_default().extend(waiters);
-                    settled.push(Settled { id, dead: None, age: accepted.elapsed() });
+                    acked.push(AckedMessage { id, dead: None, age: accepted.elapsed() });
                     continue;
                 }
                 None => Verdict::Delivered(reply),
@@ -409,12 +419,11 @@ impl State {
             for waiter in waiters {
                 let _ = waiter.send(verdict.clone());
             }
-            settled.push(Settled { id, dead: error, age: accepted.elapsed() });
+            acked.push(AckedMessage { id, dead: error, age: accepted.elapsed() });
         }
-        Ok(settled)
+        Ok(acked)
     }
 }
 
 #[cfg(test)]
-#[path = "outbox_tests.rs"]
 mod tests;

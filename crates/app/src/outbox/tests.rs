@@ -2,32 +2,32 @@ use futures_util::FutureExt;
 use serde_json::value::to_raw_value;
 
 use super::*;
-use crate::message::Place;
+use crate::message::Location;
 use crate::wire::Dead;
 
 /// Three messages or 20 bytes held, two messages or 12 bytes on their way.
 fn small() -> Outbox {
-    let limits = Limits { messages: 3, bytes: 20, window_messages: 2, window_bytes: 12, beside: 0 };
+    let limits = Limits { messages: 3, bytes: 20, window_messages: 2, window_bytes: 12, overhead: 0 };
     Outbox::new(SenderId::random().unwrap(), limits, 0, Vec::new(), Vec::new())
 }
 
-fn draft(payload: &str) -> Draft {
-    let place = Place { pod: "p".into(), cluster: "c".into() };
+fn message(payload: &str) -> NewMessage {
+    let location = Location { pod: "p".into(), cluster: "c".into() };
     // As JSON, a text of n letters takes n + 2 bytes.
-    Draft { payload: Payload::stored(to_raw_value(payload).unwrap()), hop: place.hop(), in_reply_to: None }
+    NewMessage { payload: Payload::stored(to_raw_value(payload).unwrap()), hop: location.hop(), in_reply_to: None }
 }
 
-fn accept(outbox: &Outbox, payload: &str) -> Result<Accepted, Full> {
-    let accepted = outbox.accept(draft(payload), None)?;
+fn enqueue(outbox: &Outbox, payload: &str) -> Result<MessageHandle, OutboxFull> {
+    let accepted = outbox.enqueue(message(payload), None)?;
     store(outbox);
     Ok(accepted)
 }
 
 fn store(outbox: &Outbox) {
-    outbox.stored(outbox.number(&[], 100, 1000), 0);
+    outbox.mark_stored(outbox.number(&[], 100, 1000), 0);
 }
 
-fn ack(outbox: &Outbox, seq: u64) -> Result<Vec<Settled>, WireError> {
+fn ack(outbox: &Outbox, seq: u64) -> Result<Vec<AckedMessage>, WireError> {
     outbox.ack(Ack { seq, dead: Vec::new(), replied: Vec::new() })
 }
 
@@ -39,20 +39,20 @@ fn next(outbox: &Outbox, sent: u64) -> Option<(u64, bool)> {
 fn a_full_outbox_refuses_by_count_and_by_bytes_and_has_room_again_after_an_ack() {
     let outbox = small();
     for _ in 0..3 {
-        accept(&outbox, "").unwrap();
+        enqueue(&outbox, "").unwrap();
     }
-    assert_eq!(accept(&outbox, "").unwrap_err(), Full);
+    assert_eq!(enqueue(&outbox, "").unwrap_err(), OutboxFull);
     assert!(outbox.room(0).now_or_never().is_none());
     assert_eq!(next(&outbox, 0), Some((1, false)));
     ack(&outbox, 1).unwrap();
     assert!(outbox.room(0).now_or_never().is_some());
-    accept(&outbox, "").unwrap();
+    enqueue(&outbox, "").unwrap();
 
     let outbox = small();
-    accept(&outbox, "0123456789").unwrap();
-    assert_eq!(accept(&outbox, "0123456").unwrap_err(), Full);
+    enqueue(&outbox, "0123456789").unwrap();
+    assert_eq!(enqueue(&outbox, "0123456").unwrap_err(), OutboxFull);
     assert!(!outbox.has_room(9) && outbox.has_room(8));
-    accept(&outbox, "012345").unwrap();
+    enqueue(&outbox, "012345").unwrap();
     assert_eq!(outbox.depth(), Depth { messages: 2, bytes: 20 });
 }
 
@@ -60,7 +60,7 @@ fn a_full_outbox_refuses_by_count_and_by_bytes_and_has_room_again_after_an_ack()
 fn no_more_is_sent_than_the_window_holds() {
     let outbox = small();
     for _ in 0..3 {
-        accept(&outbox, "").unwrap();
+        enqueue(&outbox, "").unwrap();
     }
     assert_eq!(next(&outbox, 0), Some((1, false)));
     assert_eq!(next(&outbox, 1), Some((2, false)));
@@ -69,8 +69,8 @@ fn no_more_is_sent_than_the_window_holds() {
     assert_eq!(next(&outbox, 2), Some((3, false)));
 
     let outbox = small();
-    accept(&outbox, "0123456").unwrap();
-    accept(&outbox, "01").unwrap();
+    enqueue(&outbox, "0123456").unwrap();
+    enqueue(&outbox, "01").unwrap();
     assert_eq!(next(&outbox, 0), Some((1, false)));
     assert_eq!(next(&outbox, 1), None, "13 bytes");
     ack(&outbox, 1).unwrap();
@@ -80,7 +80,7 @@ fn no_more_is_sent_than_the_window_holds() {
 #[test]
 fn a_message_larger_than_the_window_is_sent_alone() {
     let outbox = small();
-    accept(&outbox, "0123456789abcdef").unwrap();
+    enqueue(&outbox, "0123456789abcdef").unwrap();
     assert_eq!(next(&outbox, 0), Some((1, false)));
 }
 
@@ -88,7 +88,7 @@ fn a_message_larger_than_the_window_is_sent_alone() {
 fn sending_starts_again_after_any_watermark_and_says_so() {
     let outbox = small();
     for _ in 0..3 {
-        accept(&outbox, "").unwrap();
+        enqueue(&outbox, "").unwrap();
     }
     assert_eq!((next(&outbox, 0), next(&outbox, 1)), (Some((1, false)), Some((2, false))));
     assert_eq!((next(&outbox, 0), next(&outbox, 1)), (Some((1, true)), Some((2, true))));
@@ -101,7 +101,7 @@ fn sending_starts_again_after_any_watermark_and_says_so() {
 fn an_ack_of_what_was_never_sent_or_backwards_is_refused_and_changes_nothing() {
     let outbox = small();
     for _ in 0..3 {
-        accept(&outbox, "").unwrap();
+        enqueue(&outbox, "").unwrap();
     }
     next(&outbox, 0);
     next(&outbox, 1);
@@ -116,7 +116,7 @@ fn an_ack_of_what_was_never_sent_or_backwards_is_refused_and_changes_nothing() {
 #[test]
 fn every_message_under_an_ack_gets_its_own_verdict() {
     let outbox = small();
-    let mut accepted: Vec<_> = (0..3).map(|_| accept(&outbox, "").unwrap()).collect();
+    let mut accepted: Vec<_> = (0..3).map(|_| enqueue(&outbox, "").unwrap()).collect();
     for sent in 0..2 {
         next(&outbox, sent);
     }
@@ -132,7 +132,7 @@ fn every_message_under_an_ack_gets_its_own_verdict() {
 #[test]
 fn nothing_is_confirmed_or_sent_before_it_is_stored() {
     let outbox = small();
-    let mut accepted = outbox.accept(draft("a"), None).unwrap();
+    let mut accepted = outbox.enqueue(message("a"), None).unwrap();
     assert!(accepted.stored().now_or_never().is_none());
     assert_eq!(next(&outbox, 0), None);
     assert_eq!(outbox.depth(), Depth { messages: 1, bytes: 3 });
@@ -145,12 +145,12 @@ fn nothing_is_confirmed_or_sent_before_it_is_stored() {
 #[test]
 fn what_cannot_be_stored_is_refused_and_leaves_no_gap() {
     let outbox = small();
-    accept(&outbox, "").unwrap();
-    let mut accepted = outbox.accept(draft(""), None).unwrap();
-    outbox.refuse(&StoreError::Full);
+    enqueue(&outbox, "").unwrap();
+    let mut accepted = outbox.enqueue(message(""), None).unwrap();
+    outbox.reject_waiting(&StoreError::Full);
     assert_eq!(accepted.stored().now_or_never().unwrap().unwrap_err(), StoreError::Full);
     assert_eq!(outbox.depth(), Depth { messages: 1, bytes: 2 });
-    let mut accepted = accept(&outbox, "").unwrap();
+    let mut accepted = enqueue(&outbox, "").unwrap();
     assert_eq!(accepted.stored().now_or_never().unwrap().unwrap(), outbox.sender().message(2));
 }
 
@@ -158,16 +158,16 @@ fn what_cannot_be_stored_is_refused_and_leaves_no_gap() {
 fn a_verdict_waits_for_the_reply_whichever_comes_first() {
     for reply_first in [false, true] {
         let outbox = small();
-        let mut accepted = accept(&outbox, "").unwrap();
+        let mut accepted = enqueue(&outbox, "").unwrap();
         next(&outbox, 0);
         let (id, reply) = (outbox.sender().message(1), Payload::stored(to_raw_value("pong").unwrap()));
         if reply_first {
-            outbox.replied(&id, &reply);
+            outbox.resolve_reply(&id, &reply);
         }
         outbox.ack(Ack { seq: 1, dead: Vec::new(), replied: vec![1] }).unwrap();
         if !reply_first {
             assert!(accepted.verdict().now_or_never().is_none());
-            outbox.replied(&id, &reply);
+            outbox.resolve_reply(&id, &reply);
         }
         let verdict = accepted.verdict().now_or_never().unwrap();
         assert!(matches!(verdict, Verdict::Delivered(Some(payload)) if payload.as_str() == "\"pong\""));
@@ -177,9 +177,9 @@ fn a_verdict_waits_for_the_reply_whichever_comes_first() {
 #[test]
 fn a_restart_goes_on_with_the_number_after_the_last() {
     let before = small();
-    accept(&before, "a").unwrap();
-    accept(&before, "b").unwrap();
-    let stored: Vec<_> = before.number(&[&draft("c")], 0, 0).into_iter().map(|numbered| numbered.seq).collect();
+    enqueue(&before, "a").unwrap();
+    enqueue(&before, "b").unwrap();
+    let stored: Vec<_> = before.number(&[&message("c")], 0, 0).into_iter().map(|numbered| numbered.seq).collect();
     assert_eq!(stored, [3]);
     let text = |seq| {
         let message = Message {
@@ -196,6 +196,6 @@ fn a_restart_goes_on_with_the_number_after_the_last() {
     assert_eq!((after.acked(), after.depth().messages), (4, 2));
     assert_eq!((next(&after, 4), next(&after, 5)), (Some((5, true)), Some((6, true))));
     ack(&after, 6).unwrap();
-    accept(&after, "d").unwrap();
+    enqueue(&after, "d").unwrap();
     assert_eq!(next(&after, 6), Some((7, false)));
 }

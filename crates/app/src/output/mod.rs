@@ -1,9 +1,9 @@
 //! Messages that have arrived, and how far each sender's have been taken.
 //!
-//! This is the output in memory; the committer stores it. A change *waits* from [`Output::take`] until it is stored, and
+//! This is the output in memory; the committer stores it. A change *waits* from [`Output::add`] until it is stored, and
 //! only then is it shown or acknowledged. A result, its sender's watermark and its reply are one change.
 
-mod dead;
+mod dead_letters;
 mod results;
 mod senders;
 
@@ -12,23 +12,22 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::limits::{MAX_OUTPUT_BYTES, WINDOW_MESSAGES};
 use crate::message::{Arrival, DeadMessage, MessageId, SenderId};
-use crate::outbox::{Draft, WINDOW};
+use crate::outbox::NewMessage;
 use crate::payload::Payload;
 use crate::wire::{Ack, WireError};
-use dead::Graveyard;
-pub(crate) use dead::{Grave, MAX_DEAD_BYTES, NoGrave};
+pub(crate) use dead_letters::BeginRetryError;
+use dead_letters::{DeadLetter, DeadLetters};
 use results::Results;
-pub(crate) use results::{Batch, Gone, Page};
+pub(crate) use results::{Batch, Page, UnknownCursor};
 use senders::Senders;
 
-/// Bytes kept, beside the number of messages that the user chose.
-pub(crate) const MAX_OUTPUT_BYTES: usize = 144 << 20;
 /// A page ends before it holds more bytes than this, but holds at least one result.
 const MAX_PAGE_BYTES: usize = 4 << 20;
-/// Changes that wait to be stored before no more are taken.
-const WAITING_MAX: usize = 2 * WINDOW;
-const WAITING_BYTES_MAX: usize = 16 << 20;
+/// Changes that wait to be stored before no more are added.
+const MAX_WAITING_CHANGES: usize = 2 * WINDOW_MESSAGES;
+const MAX_WAITING_BYTES: usize = 16 << 20;
 
 /// How much an output holds and shows at a time.
 #[derive(Debug, Clone, Copy)]
@@ -49,25 +48,25 @@ pub(crate) struct Output {
 struct State {
     results: Results,
     senders: Senders,
-    dead: Graveyard,
+    dead: DeadLetters,
     waiting: VecDeque<Arc<Change>>,
     waiting_bytes: usize,
 }
 
 /// What the store holds of an output.
 #[derive(Debug, Default)]
-pub(crate) struct Stored {
+pub(crate) struct StoredOutput {
     pub(crate) results: Vec<(u64, Arrival)>,
     pub(crate) watermarks: Vec<(SenderId, u64)>,
     pub(crate) dead: Vec<(u64, DeadMessage)>,
 }
 
-/// One message taken, or raised from the dead.
+/// One message processed, or one dead message retried.
 #[derive(Debug)]
 pub(crate) struct Change {
     pub(crate) source: Source,
     pub(crate) outcome: Outcome,
-    pub(crate) reply: Option<Draft>,
+    pub(crate) reply: Option<NewMessage>,
 }
 
 /// Where a change comes from.
@@ -76,7 +75,7 @@ pub(crate) enum Source {
     /// This message of a sender.
     Message(SenderId, u64),
     /// The dead message with this number.
-    Grave(u64),
+    DeadLetter(u64),
 }
 
 /// What became of the message.
@@ -95,7 +94,7 @@ impl Change {
     }
 
     fn bytes(&self) -> usize {
-        let reply = self.reply.as_ref().map_or(0, Draft::bytes);
+        let reply = self.reply.as_ref().map_or(0, NewMessage::bytes);
         let kept = match &self.outcome {
             Outcome::Result(arrival) => arrival.bytes(),
             Outcome::Dead(dead) => dead.bytes(),
@@ -105,44 +104,49 @@ impl Change {
 }
 
 impl Output {
-    /// An output that keeps the newest `messages_max` results, with what the store holds of it. `replied` are the messages
+    /// An output that keeps the newest `max_messages` results, with what the store holds of it. `replied` are the messages
     /// whose replies are still in the outbox.
-    pub(crate) fn new(messages_max: usize, stored: Stored, replied: &[MessageId]) -> Self {
+    pub(crate) fn new(max_messages: usize, stored: StoredOutput, replied: &[MessageId]) -> Self {
         Self::limited(
-            Limits { messages: messages_max, bytes: MAX_OUTPUT_BYTES, page_bytes: MAX_PAGE_BYTES },
+            Limits { messages: max_messages, bytes: MAX_OUTPUT_BYTES, page_bytes: MAX_PAGE_BYTES },
             stored,
             replied,
         )
     }
 
-    fn limited(limits: Limits, stored: Stored, replied: &[MessageId]) -> Self {
-        let Stored { results, watermarks, dead } = stored;
+    fn limited(limits: Limits, stored: StoredOutput, replied: &[MessageId]) -> Self {
+        let StoredOutput { results, watermarks, dead } = stored;
         let senders = Senders::new(watermarks, &dead, replied);
-        let state =
-            State { results: Results::new(results, &limits), senders, dead: Graveyard::new(dead), ..State::default() };
+        let state = State {
+            results: Results::new(results, &limits),
+            senders,
+            dead: DeadLetters::new(dead),
+            ..State::default()
+        };
         Self { limits, state: watch::Sender::new(state) }
     }
 
-    /// Meets a sender whose messages up to `acked` have been acknowledged, and returns the number of the last message
-    /// taken from it. A sender that is new here may be at any number, because what was taken from it before may be forgotten.
-    /// One that is known cannot be ahead of what was taken: somebody else says hello in its name, or this store is an old copy.
-    pub(crate) fn meet(&self, sender: &SenderId, acked: u64) -> Result<u64, WireError> {
+    /// Registers a sender whose messages up to `acked` have been acknowledged, and returns the number of the last message
+    /// processed for it. A new sender may be at any number, because this end may have forgotten what it processed before.
+    /// A known one cannot be ahead: another web-app uses its id, or this store is an old copy.
+    pub(crate) fn register_sender(&self, sender: &SenderId, acked: u64) -> Result<u64, WireError> {
         let mut last = Ok(0);
-        self.state.send_modify(|state| last = state.senders.meet(sender, acked));
+        self.state.send_modify(|state| last = state.senders.register(sender, acked));
         last
     }
 
     /// Waits until another change may be added.
     pub(crate) async fn room(&self) {
-        self.wait_for(|state| state.waiting.len() < WAITING_MAX && state.waiting_bytes < WAITING_BYTES_MAX).await;
+        self.wait_for(|state| state.waiting.len() < MAX_WAITING_CHANGES && state.waiting_bytes < MAX_WAITING_BYTES)
+            .await;
     }
 
-    /// Adds a change, unless its message has been taken before. It is stored after those added before.
-    pub(crate) fn take(&self, change: Change) {
+    /// Adds a change, unless its message has been processed before. It is stored after those added before.
+    pub(crate) fn add(&self, change: Change) {
         self.state.send_if_modified(|state| {
             let fresh = match &change.source {
-                Source::Message(sender, seq) => state.senders.take(sender, *seq),
-                Source::Grave(_) => true,
+                Source::Message(sender, seq) => state.senders.advance(sender, *seq),
+                Source::DeadLetter(_) => true,
             };
             if fresh {
                 state.waiting_bytes += change.bytes();
@@ -162,7 +166,7 @@ impl Output {
         self.wait_for(|state| state.waiting.is_empty()).await;
     }
 
-    /// What waits to be stored, at most so many changes, and the positions of the oldest result to keep and of the next.
+    /// At most `max` changes that wait to be stored, and the positions of the oldest result to keep and of the next.
     pub(crate) fn waiting(&self, max: usize) -> (Vec<Arc<Change>>, u64, u64) {
         let state = self.state.borrow();
         (state.waiting.iter().take(max).cloned().collect(), state.results.start(), state.results.end())
@@ -174,13 +178,13 @@ impl Output {
     }
 
     /// The number of the next dead message.
-    pub(crate) fn next_grave(&self) -> u64 {
+    pub(crate) fn next_dead(&self) -> u64 {
         self.state.borrow().dead.next()
     }
 
-    /// Takes note that the first so many changes that waited are stored. Returns how many old results and dead messages
-    /// they pushed out.
-    pub(crate) fn stored(&self, count: usize) -> (u64, Vec<u64>) {
+    /// Call when the first `count` waiting changes are stored. Returns how many old results, and which dead messages, they
+    /// displaced.
+    pub(crate) fn mark_stored(&self, count: usize) -> (u64, Vec<u64>) {
         let mut dropped = (0, Vec::new());
         if count == 0 {
             return dropped;
@@ -188,8 +192,8 @@ impl Output {
         self.state.send_modify(|state| {
             for change in state.waiting.drain(..count).collect::<Vec<_>>() {
                 state.waiting_bytes -= change.bytes();
-                state.senders.stored(&change);
-                if let Source::Grave(number) = &change.source {
+                state.senders.mark_stored(&change);
+                if let Source::DeadLetter(number) = &change.source {
                     state.dead.remove(*number);
                 }
                 match &change.outcome {
@@ -201,11 +205,11 @@ impl Output {
         dropped
     }
 
-    /// Waits until the sender's watermark is above `told`, and returns what to tell it. Cancel-safe.
-    pub(crate) async fn receipt(&self, sender: &SenderId, told: u64) -> Ack {
-        let mut ack = Ack { seq: told, dead: Vec::new(), replied: Vec::new() };
-        self.wait_for(|state| match state.senders.receipt(sender, told) {
-            Some(news) if news.seq > told => {
+    /// Waits until the sender's watermark is above `reported`, and returns the next ack for it. Cancel-safe.
+    pub(crate) async fn next_ack(&self, sender: &SenderId, reported: u64) -> Ack {
+        let mut ack = Ack { seq: reported, dead: Vec::new(), replied: Vec::new() };
+        self.wait_for(|state| match state.senders.ack_after(sender, reported) {
+            Some(news) if news.seq > reported => {
                 ack = news;
                 true
             }
@@ -215,18 +219,18 @@ impl Output {
         ack
     }
 
-    /// What to tell the sender first on a new WebSocket: its watermark, and the dead that it may not know of.
-    pub(crate) fn first_receipt(&self, sender: &SenderId, acked: u64) -> Ack {
-        let ack = self.state.borrow().senders.receipt(sender, acked);
+    /// The first ack on a new WebSocket: the sender's watermark, and the dead messages that it may not know of.
+    pub(crate) fn first_ack(&self, sender: &SenderId, acked: u64) -> Ack {
+        let ack = self.state.borrow().senders.ack_after(sender, acked);
         ack.unwrap_or(Ack { seq: acked, dead: Vec::new(), replied: Vec::new() })
     }
 
     /// At most `limit` results after the one with id `after`, or from the oldest.
-    pub(crate) fn page(&self, after: Option<&str>, limit: usize) -> Result<Page, Gone> {
+    pub(crate) fn page(&self, after: Option<&str>, limit: usize) -> Result<Page, UnknownCursor> {
         self.state.borrow().results.page(after, limit, &self.limits)
     }
 
-    /// The payload of the reply to this message, whether the hook here took the reply or not.
+    /// The payload of the reply to this message, whether the hook here accepted the reply or not.
     pub(crate) fn reply_to(&self, id: &MessageId) -> Option<Payload> {
         let state = self.state.borrow();
         let waiting = state.waiting.iter().rev().map(|change| change.arrival());
@@ -251,40 +255,43 @@ impl Output {
     }
 
     /// How many dead messages are kept, and at most `limit` of them after the one with id `after`, or from the oldest.
-    pub(crate) fn dead(&self, after: Option<&str>, limit: usize) -> Result<(usize, Vec<Arc<DeadMessage>>), Gone> {
+    pub(crate) fn dead(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<(usize, Vec<Arc<DeadMessage>>), UnknownCursor> {
         let state = self.state.borrow();
         Ok((state.dead.kept(), state.dead.page(after, limit, self.limits.page_bytes)?))
     }
 
-    /// Opens the grave of a dead message, so that nobody else does until it is closed again or the message is raised.
-    pub(crate) fn open_grave(&self, id: &str) -> Result<Grave, NoGrave> {
-        let mut grave = Err(NoGrave::Unknown);
+    /// Starts a retry of a dead message. No other retry of it can start until this one ends.
+    pub(crate) fn begin_retry(&self, id: &str) -> Result<DeadLetter, BeginRetryError> {
+        let mut letter = Err(BeginRetryError::Unknown);
         self.state.send_if_modified(|state| {
-            grave = state.dead.open(id);
+            letter = state.dead.begin_retry(id);
             false
         });
-        grave
+        letter
     }
 
-    /// Closes a grave that was opened, its message still in it.
-    pub(crate) fn close_grave(&self, number: u64) {
+    /// Ends a retry. The dead message is kept, unless a change has removed it.
+    pub(crate) fn end_retry(&self, number: u64) {
         self.state.send_if_modified(|state| {
-            state.dead.close(number);
+            state.dead.end_retry(number);
             false
         });
     }
 
-    /// Waits until a grave is empty.
-    pub(crate) async fn raised(&self, number: u64) {
-        self.wait_for(|state| !state.dead.holds(number)).await;
+    /// Waits until a dead message has been removed.
+    pub(crate) async fn dead_removed(&self, number: u64) {
+        self.wait_for(|state| !state.dead.contains(number)).await;
     }
 
     async fn wait_for(&self, ready: impl FnMut(&State) -> bool) {
-        // An error would mean that the watch's sender is gone, which `self` owns.
+        // Fails only if the watch's sender is gone, which `self` owns.
         let _ = self.state.subscribe().wait_for(ready).await;
     }
 }
 
 #[cfg(test)]
-#[path = "output_tests.rs"]
 mod tests;

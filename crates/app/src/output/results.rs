@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::Limits;
+use crate::limits::take_bounded;
 use crate::message::{Arrival, MessageId};
 
 /// A slice of the output, oldest first.
@@ -24,12 +25,12 @@ pub(crate) struct Batch {
     pub(crate) end: u64,
 }
 
-/// The result asked for is not, or no longer, in the output.
+/// The message after which a page should begin is not, or no longer, kept.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("message {0:?} is unknown or no longer kept; read without `after`, from the oldest that is")]
-pub(crate) struct Gone(pub(crate) String);
+pub(crate) struct UnknownCursor(pub(crate) String);
 
-impl Gone {
+impl UnknownCursor {
     pub(super) fn new(id: &str) -> Self {
         Self(id.chars().take(100).collect())
     }
@@ -70,7 +71,7 @@ impl Results {
         self.queue.iter().rev().map(|arrival| &**arrival)
     }
 
-    /// Adds a result, and returns how many old ones it pushed out.
+    /// Adds a result, and returns how many old ones it displaced.
     pub(super) fn push(&mut self, arrival: Arc<Arrival>, limits: &Limits) -> u64 {
         self.positions.insert(arrival.id.clone(), self.end());
         self.bytes += arrival.bytes();
@@ -85,10 +86,10 @@ impl Results {
         self.start - before
     }
 
-    pub(super) fn page(&self, after: Option<&str>, limit: usize, limits: &Limits) -> Result<Page, Gone> {
+    pub(super) fn page(&self, after: Option<&str>, limit: usize, limits: &Limits) -> Result<Page, UnknownCursor> {
         let position = match after {
             None => self.start,
-            Some(id) => self.position(id).ok_or_else(|| Gone::new(id))? + 1,
+            Some(id) => self.position(id).ok_or_else(|| UnknownCursor::new(id))? + 1,
         };
         Ok(Page { count: self.queue.len(), results: self.slice(position, limit, limits) })
     }
@@ -105,16 +106,7 @@ impl Results {
 
     fn slice(&self, position: u64, limit: usize, limits: &Limits) -> Vec<Arc<Arrival>> {
         let skip = usize::try_from(position.saturating_sub(self.start)).unwrap_or(usize::MAX);
-        let mut bytes = 0;
-        self.queue
-            .range(skip.min(self.queue.len())..)
-            .take(limit)
-            .take_while(|arrival| {
-                let first = bytes == 0;
-                bytes += arrival.bytes();
-                first || bytes <= limits.page_bytes
-            })
-            .cloned()
-            .collect()
+        let from = self.queue.range(skip.min(self.queue.len())..);
+        take_bounded(from, limit, limits.page_bytes, |arrival| arrival.bytes()).cloned().collect()
     }
 }

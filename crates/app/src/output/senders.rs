@@ -1,116 +1,117 @@
-//! How far each sender's messages have been taken, and what became of the last of them.
+//! How far each sender's messages have been processed, and what became of the last of them.
 
 use std::collections::{HashMap, VecDeque};
 
 use super::{Change, Outcome, Source};
+use crate::limits::WINDOW_MESSAGES;
 use crate::message::{DeadMessage, MessageId, SenderId};
-use crate::outbox::WINDOW;
 use crate::wire::{Ack, Dead, WireError};
 
 /// Bytes of errors in one ack; as JSON they are six times as long at most.
 const MAX_ACK_ERRORS: usize = 128 * 1024;
 
 #[derive(Debug, Default)]
-pub(super) struct Senders(HashMap<SenderId, Taken>);
+pub(super) struct Senders(HashMap<SenderId, SenderProgress>);
 
-/// What has been taken from one sender.
+/// How far one sender's messages have been processed.
 #[derive(Debug, Default)]
-struct Taken {
-    /// A message of its has been taken, ever: from then on its numbers have no gap.
+struct SenderProgress {
+    /// At least one of its messages has been processed; from then on its numbers have no gap.
     begun: bool,
-    /// The last message taken, stored or not.
+    /// The last message processed, stored or not.
     last: u64,
     /// The last message stored.
     watermark: u64,
-    /// Kept until the sender must have been told.
+    /// Kept until the sender must know of it.
     dead: VecDeque<Dead>,
     replied: VecDeque<u64>,
 }
 
 impl Senders {
     pub(super) fn new(watermarks: Vec<(SenderId, u64)>, dead: &[(u64, DeadMessage)], replied: &[MessageId]) -> Self {
-        let taken = |watermark| Taken { begun: true, last: watermark, watermark, ..Taken::default() };
-        let mut senders = Self(watermarks.into_iter().map(|(sender, mark)| (sender, taken(mark))).collect());
+        let progress =
+            |watermark| SenderProgress { begun: true, last: watermark, watermark, ..SenderProgress::default() };
+        let mut senders = Self(watermarks.into_iter().map(|(sender, mark)| (sender, progress(mark))).collect());
         for (_, message) in dead {
-            if let Some((taken, seq)) = senders.of(&message.arrival.id) {
-                taken.dead.push_back(Dead { seq, id: message.arrival.id.clone(), error: message.error.clone() });
+            if let Some((progress, seq)) = senders.of(&message.arrival.id) {
+                progress.dead.push_back(Dead { seq, id: message.arrival.id.clone(), error: message.error.clone() });
             }
         }
         for id in replied {
-            if let Some((taken, seq)) = senders.of(id) {
-                taken.replied.push_back(seq);
+            if let Some((progress, seq)) = senders.of(id) {
+                progress.replied.push_back(seq);
             }
         }
-        senders.0.values_mut().for_each(Taken::forget);
+        senders.0.values_mut().for_each(SenderProgress::forget);
         senders
     }
 
-    fn of(&mut self, id: &MessageId) -> Option<(&mut Taken, u64)> {
+    fn of(&mut self, id: &MessageId) -> Option<(&mut SenderProgress, u64)> {
         let (sender, seq) = id.split()?;
         let sender = SenderId::try_from(sender.to_owned()).ok()?;
         Some((self.0.get_mut(&sender)?, seq))
     }
 
-    pub(super) fn meet(&mut self, sender: &SenderId, acked: u64) -> Result<u64, WireError> {
-        let taken = self.0.entry(sender.clone()).or_default();
-        if !taken.begun {
-            (taken.last, taken.watermark) = (acked, acked);
+    pub(super) fn register(&mut self, sender: &SenderId, acked: u64) -> Result<u64, WireError> {
+        let progress = self.0.entry(sender.clone()).or_default();
+        if !progress.begun {
+            (progress.last, progress.watermark) = (acked, acked);
         }
-        if acked > taken.last {
-            return Err(WireError::Ahead { acked, last: taken.last });
+        if acked > progress.last {
+            return Err(WireError::Ahead { acked, last: progress.last });
         }
-        taken.dead.retain(|row| row.seq > acked);
-        taken.replied.retain(|seq| *seq > acked);
-        Ok(taken.last)
+        progress.dead.retain(|row| row.seq > acked);
+        progress.replied.retain(|seq| *seq > acked);
+        Ok(progress.last)
     }
 
-    /// Moves on to message `seq` if that is the next one.
-    pub(super) fn take(&mut self, sender: &SenderId, seq: u64) -> bool {
-        let taken = self.0.entry(sender.clone()).or_default();
-        let next = seq == taken.last + 1;
+    /// Advances to message `seq` if that is the next one.
+    pub(super) fn advance(&mut self, sender: &SenderId, seq: u64) -> bool {
+        let progress = self.0.entry(sender.clone()).or_default();
+        let next = seq == progress.last + 1;
         if next {
-            (taken.begun, taken.last) = (true, seq);
+            (progress.begun, progress.last) = (true, seq);
         }
         next
     }
 
-    pub(super) fn stored(&mut self, change: &Change) {
+    pub(super) fn mark_stored(&mut self, change: &Change) {
         let Source::Message(sender, seq) = &change.source else { return };
-        let taken = self.0.entry(sender.clone()).or_default();
-        taken.watermark = taken.watermark.max(*seq);
+        let progress = self.0.entry(sender.clone()).or_default();
+        progress.watermark = progress.watermark.max(*seq);
         if let Outcome::Dead(message) = &change.outcome {
             let (id, error) = (message.arrival.id.clone(), message.error.clone());
-            taken.dead.push_back(Dead { seq: *seq, id, error });
+            progress.dead.push_back(Dead { seq: *seq, id, error });
         }
         if change.reply.is_some() {
-            taken.replied.push_back(*seq);
+            progress.replied.push_back(*seq);
         }
-        taken.forget();
+        progress.forget();
     }
 
-    /// What to tell a sender that knows of everything up to `told`.
-    pub(super) fn receipt(&self, sender: &SenderId, told: u64) -> Option<Ack> {
-        let taken = self.0.get(sender)?;
-        let mut news = taken.dead.iter().filter(|row| row.seq > told);
-        let (mut seq, mut bytes, mut dead) = (taken.watermark, 0, Vec::new());
+    /// The next ack for a sender that has the acks up to `reported`.
+    pub(super) fn ack_after(&self, sender: &SenderId, reported: u64) -> Option<Ack> {
+        let progress = self.0.get(sender)?;
+        let mut news = progress.dead.iter().filter(|row| row.seq > reported);
+        let (mut seq, mut bytes, mut dead) = (progress.watermark, 0, Vec::new());
         for row in news.by_ref() {
             bytes += row.error.len();
-            // A frame too large for the far side would come again for ever. What is left comes with the next.
+            // A frame too large for the far side would be sent again for ever. The rest goes into the next ack.
             if bytes > MAX_ACK_ERRORS && !dead.is_empty() {
                 seq = row.seq - 1;
                 break;
             }
             dead.push(row.clone());
         }
-        let replied = taken.replied.iter().filter(|reply| **reply > told && **reply <= seq).copied().collect();
+        let replied = progress.replied.iter().filter(|reply| **reply > reported && **reply <= seq).copied().collect();
         Some(Ack { seq, dead, replied })
     }
 }
 
-impl Taken {
+impl SenderProgress {
     /// A sender is at most its window ahead of what it knows to be acknowledged.
     fn forget(&mut self) {
-        let old = |seq: u64| seq + WINDOW as u64 <= self.watermark;
+        let old = |seq: u64| seq + WINDOW_MESSAGES as u64 <= self.watermark;
         while self.dead.front().is_some_and(|row| old(row.seq)) {
             self.dead.pop_front();
         }

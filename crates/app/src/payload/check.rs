@@ -4,8 +4,8 @@ use jiter::{Jiter, JiterError, JiterErrorType, JsonErrorType, Peek};
 
 use super::{MAX_NUMBER_LENGTH, MAX_PAYLOAD_DEPTH, MAX_QUOTED_KEY, PayloadError};
 
-/// What is open around the place that the pass is at.
-enum Open {
+/// An array or object that the pass is inside of.
+enum Container {
     Array,
     /// An object; its keys follow those of the objects around it, from here on.
     Object {
@@ -30,7 +30,7 @@ pub(super) fn check(text: &[u8]) -> Result<(), PayloadError> {
 
 struct Pass<'a> {
     json: Jiter<'a>,
-    open: Vec<Open>,
+    open: Vec<Container>,
     /// The keys so far of all the objects that are open, the innermost object's last.
     keys: Vec<Box<str>>,
 }
@@ -40,8 +40,8 @@ impl Pass<'_> {
         self.value(first)?;
         while let Some(innermost) = self.open.last() {
             let next = match innermost {
-                Open::Array => self.json.array_step(),
-                Open::Object { .. } => match self.json.next_key() {
+                Container::Array => self.json.array_step(),
+                Container::Object { .. } => match self.json.next_key() {
                     Ok(Some(key)) => {
                         self.keys.push(key.into());
                         self.json.peek().map(Some)
@@ -64,11 +64,11 @@ impl Pass<'_> {
         loop {
             let inner = match value {
                 Peek::Array => {
-                    self.enter(Open::Array)?;
+                    self.enter(Container::Array)?;
                     self.json.known_array()
                 }
                 Peek::Object => {
-                    self.enter(Open::Object { first_key: self.keys.len() })?;
+                    self.enter(Container::Object { first_key: self.keys.len() })?;
                     match self.json.known_object() {
                         Ok(Some(key)) => {
                             self.keys.push(key.into());
@@ -103,7 +103,7 @@ impl Pass<'_> {
         read.map_err(|error| self.not_json(&error))
     }
 
-    fn enter(&mut self, open: Open) -> Result<(), PayloadError> {
+    fn enter(&mut self, open: Container) -> Result<(), PayloadError> {
         if self.open.len() == MAX_PAYLOAD_DEPTH {
             return Err(PayloadError::TooDeep);
         }
@@ -113,7 +113,7 @@ impl Pass<'_> {
 
     /// Leaves an array or an object that has ended.
     fn close(&mut self) -> Result<(), PayloadError> {
-        let Some(Open::Object { first_key }) = self.open.pop() else { return Ok(()) };
+        let Some(Container::Object { first_key }) = self.open.pop() else { return Ok(()) };
         let keys = &mut self.keys[first_key..];
         keys.sort_unstable();
         if let Some(same) = keys.windows(2).find(|pair| pair[0] == pair[1]) {

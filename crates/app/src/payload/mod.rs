@@ -14,7 +14,8 @@ use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use crate::hooks::Object;
+/// A JSON object as a tree: what [`Payload::to_object`] reads.
+pub type Object = serde_json::Map<String, serde_json::Value>;
 
 /// The largest payload, in bytes of JSON.
 pub const MAX_PAYLOAD_BYTES: usize = 1024 * 1024;
@@ -148,5 +149,4 @@ impl Serialize for Payload {
 }
 
 #[cfg(test)]
-#[path = "payload_tests.rs"]
 mod tests;

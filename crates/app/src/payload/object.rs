@@ -6,8 +6,7 @@
 use jiter::{Jiter, JiterError, Peek};
 use serde_json::{Number, Value};
 
-use super::PayloadError;
-use crate::hooks::Object;
+use super::{Object, PayloadError};
 
 /// Reads a checked text; its depth bounds this function's.
 pub(super) fn read(text: &[u8]) -> Result<Object, PayloadError> {

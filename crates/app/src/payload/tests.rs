@@ -13,7 +13,7 @@ fn refused(text: impl Into<Vec<u8>>) -> String {
     Payload::parse(text).unwrap_err().to_string()
 }
 
-/// An object with so many levels, itself included.
+/// An object with this many levels, itself included.
 fn nested(levels: usize) -> String {
     format!("{{\"a\":{}{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1))
 }

@@ -1,4 +1,4 @@
-//! Logs what hooks and their child processes print, whatever bytes and however many.
+//! Logs what hooks and their child processes print, whatever and however much it is.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub(super) async fn log(mut pipe: impl AsyncRead + Unpin) {
     let mut buffer = vec![0; MAX_LINE];
     // Treat a read error as the end.
     while let Ok(length @ 1..) = pipe.read(&mut buffer).await {
-        for entries in lines.take(&buffer[..length], Instant::now()) {
+        for entries in lines.push(&buffer[..length], Instant::now()) {
             entries.log();
         }
     }
@@ -55,16 +55,16 @@ struct Lines {
     /// Bytes cut off the current line.
     cut: u64,
     allowance: usize,
-    counted: Instant,
+    count_error: Instant,
     dropped: u64,
 }
 
 impl Lines {
     fn new(now: Instant) -> Self {
-        Self { line: Vec::new(), cut: 0, allowance: MAX_BURST, counted: now, dropped: 0 }
+        Self { line: Vec::new(), cut: 0, allowance: MAX_BURST, count_error: now, dropped: 0 }
     }
 
-    fn take(&mut self, bytes: &[u8], now: Instant) -> Vec<Entry> {
+    fn push(&mut self, bytes: &[u8], now: Instant) -> Vec<Entry> {
         self.refill(now);
         let mut entries = Vec::new();
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -111,12 +111,12 @@ impl Lines {
     }
 
     fn refill(&mut self, now: Instant) {
-        let since = now.saturating_duration_since(self.counted);
+        let since = now.saturating_duration_since(self.count_error);
         let earned = (since.min(Duration::from_secs(60)).as_secs_f64() * MAX_RATE as f64) as usize;
         // Accumulate short intervals instead of rounding them down to nothing.
         if earned >= LINE_COST {
             self.allowance = (self.allowance + earned).min(MAX_BURST);
-            self.counted = now;
+            self.count_error = now;
         }
     }
 }
@@ -133,8 +133,8 @@ mod tests {
     fn lines_are_logged_as_they_are_and_what_is_not_utf8_is_replaced() {
         let now = Instant::now();
         let mut lines = Lines::new(now);
-        assert_eq!(lines.take(b"one\r\ntw", now), [line("one")]);
-        assert_eq!(lines.take(b"o\n\xff\xfe\n\nend", now), [line("two"), line("\u{fffd}\u{fffd}"), line("")]);
+        assert_eq!(lines.push(b"one\r\ntw", now), [line("one")]);
+        assert_eq!(lines.push(b"o\n\xff\xfe\n\nend", now), [line("two"), line("\u{fffd}\u{fffd}"), line("")]);
         assert_eq!(lines.end(), [line("end")]);
     }
 
@@ -143,10 +143,10 @@ mod tests {
         let now = Instant::now();
         let mut lines = Lines::new(now);
         for _ in 0..1000 {
-            assert_eq!(lines.take(&[b'x'; MAX_LINE], now), []);
+            assert_eq!(lines.push(&[b'x'; MAX_LINE], now), []);
             assert!(lines.line.capacity() <= 2 * MAX_LINE);
         }
-        let entries = lines.take(b"\nnext\n", now);
+        let entries = lines.push(b"\nnext\n", now);
         assert_eq!(entries, [Entry::Cut("x".repeat(MAX_LINE), 999 * MAX_LINE as u64), line("next")]);
     }
 
@@ -156,13 +156,13 @@ mod tests {
         let mut lines = Lines::new(start);
         let flood = b"\n".repeat(2 * MAX_BURST / LINE_COST);
         let fit = MAX_BURST / LINE_COST;
-        assert_eq!(lines.take(&flood, start).len(), fit);
-        let later = lines.take(b"later\n", start + Duration::from_secs(1));
+        assert_eq!(lines.push(&flood, start).len(), fit);
+        let later = lines.push(b"later\n", start + Duration::from_secs(1));
         assert_eq!(later, [Entry::Dropped(fit as u64), line("later")]);
         // Frequent small refills must add up to the same rate.
         let mut logged = 0;
         for millis in 1000..2000 {
-            let entries = lines.take(&b"\n".repeat(100), start + Duration::from_millis(millis));
+            let entries = lines.push(&b"\n".repeat(100), start + Duration::from_millis(millis));
             logged += entries.iter().filter(|entries| **entries == line("")).count();
         }
         let rate = MAX_RATE / LINE_COST;

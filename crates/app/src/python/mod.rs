@@ -1,7 +1,7 @@
 //! Hooks in Python: the user's `app.py`, run by worker processes.
 //!
 //! Each worker is a Python process that runs one call at a time. Whatever the user's code does, the worst is that its
-//! process is killed and started anew: that costs the message it was at, and never the network.
+//! process is killed and another one started: that costs the message it was processing, and never the network.
 
 mod hook_output;
 mod process;
@@ -22,14 +22,13 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{error, info};
 
-use crate::app::RECEIVE_HOOK_TIMEOUT;
-use crate::hooks::{HookError, Hooks};
+use crate::hooks::{HookError, Hooks, RECEIVE_HOOK_TIMEOUT};
 use crate::payload::Payload;
 use process::Process;
 use worker::Worker;
 
-/// How often the file is looked at for changes.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the file is checked for changes.
+const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How to run an `app.py`.
 #[derive(Debug, Clone)]
@@ -116,11 +115,11 @@ impl PythonHooks {
         self.workers[worker % self.workers.len()].call(request, limit).await
     }
 
-    async fn receive(&self, hook: &'static str, payload: Payload) -> Result<Option<Payload>, HookError> {
+    async fn call_receive_hook(&self, hook: &'static str, payload: Payload) -> Result<Option<Payload>, HookError> {
         if !self.defines(hook) {
             return Ok(None);
         }
-        // Always the same worker: one sender's messages stay in order, and are taken one after the other.
+        // Always the same worker: one sender's messages stay in order and run one after the other.
         let limit = self.config.timeout.min(RECEIVE_HOOK_TIMEOUT);
         self.call(self.workers.len() - 1, hook, &(payload,), limit).await
     }
@@ -148,14 +147,14 @@ impl Hooks for PythonHooks {
     }
 
     fn on_receive_terminator(&self, payload: Payload) -> BoxFuture<'_, Result<Option<Payload>, HookError>> {
-        self.receive("on_receive_terminator", payload).boxed()
+        self.call_receive_hook("on_receive_terminator", payload).boxed()
     }
 
     fn on_receive_initiator(&self, payload: Payload) -> BoxFuture<'_, Result<Option<Payload>, HookError>> {
-        self.receive("on_receive_initiator", payload).boxed()
+        self.call_receive_hook("on_receive_initiator", payload).boxed()
     }
 
-    /// A call's time starts when its worker takes it up: that one before it hangs is not its fault.
+    /// A call's time starts when its worker begins it: time spent queued behind a hung call does not count.
     fn keeps_time(&self) -> bool {
         true
     }
@@ -170,10 +169,10 @@ async fn version(file: &PathBuf) -> Version {
     Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
 }
 
-/// Has the workers load the file again whenever it has changed, if it can be loaded.
+/// Has the workers reload the file whenever it has changed, if it can be loaded.
 async fn watch_file(file: PathBuf, mut seen: Version, reload: watch::Sender<u64>, defined: watch::Sender<Vec<String>>) {
     loop {
-        sleep(LOOK_EVERY).await;
+        sleep(FILE_CHECK_INTERVAL).await;
         let now = version(&file).await;
         if now.is_none() || now == seen {
             continue;
@@ -181,11 +180,11 @@ async fn watch_file(file: PathBuf, mut seen: Version, reload: watch::Sender<u64>
         seen = now;
         match Process::start(&file).await {
             Ok(trial) => {
-                info!(file = %file.display(), hooks = trial.hooks.join(" "), "hooks loaded again, because the file has changed");
+                info!(file = %file.display(), hooks = trial.hooks.join(" "), "hooks reloaded because the file has changed");
                 defined.send_replace(trial.hooks.clone());
                 reload.send_modify(|generation| *generation += 1);
             }
-            Err(error) => error!(%error, "the hooks have changed and are not used: the former ones go on"),
+            Err(error) => error!(%error, "new hooks rejected; keeping the previous ones"),
         }
     }
 }

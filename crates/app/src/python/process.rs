@@ -50,7 +50,7 @@ struct Answer<'a> {
 }
 
 impl Process {
-    /// Starts Python and has it load the file.
+    /// Starts Python and waits until it has loaded the file.
     pub(super) async fn start(file: &Path) -> Result<Self, PythonError> {
         let no_python = |error: std::io::Error| PythonError::NoPython(error.to_string());
         let mut child = Command::new("python3")
@@ -96,20 +96,20 @@ impl Process {
         }
     }
 
-    /// Sends a request. A process that has ended is found out by its answers.
+    /// Sends a request. If the process has ended, [`Self::answer`] says so.
     pub(super) fn send(&self, request: &str) {
         let _ = self.requests.send(format!("{request}\n"));
     }
 
     /// The next answer, or `None` when the process has ended. Cancel-safe.
     pub(super) async fn answer(&mut self) -> Option<Result<Option<Payload>, HookError>> {
-        // Only something else than the runner writes what is no line of text.
+        // The runner only writes lines of text: anything else comes from user code, and counts as the end.
         let line = self.answers.next().await?.ok()?;
         Some(parse(&line).unwrap_or_else(|error| Err(HookError::Failed(format!("the hook's answer: {error}")))))
     }
 
     /// How the process ended.
-    pub(super) async fn obituary(&mut self) -> String {
+    pub(super) async fn exit_status_text(&mut self) -> String {
         match self.child.wait().await {
             Ok(status) => status.to_string(),
             Err(error) => error.to_string(),

@@ -1,4 +1,4 @@
-//! One worker: a Python process after the other, and the calls that wait for it.
+//! One worker: a Python process, its successors, and the calls that wait for it.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -13,12 +13,12 @@ use super::process::Process;
 use crate::hooks::HookError;
 use crate::payload::Payload;
 
-/// Calls that a process has, beside the one that it is at.
-const AHEAD: usize = 64;
-/// Calls that wait for a place there.
-const QUEUE: usize = 1024;
-const BACKOFF_MIN: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// Calls that a process has been sent and has not answered.
+const MAX_PIPELINED_CALLS: usize = 64;
+/// Calls that wait to be sent.
+const MAX_QUEUED_CALLS: usize = 1024;
+const MIN_RETRY_DELAY: Duration = Duration::from_millis(50);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 /// After this many processes in a row without an answered call, the hooks are broken rather than the calls.
 const MAX_FRUITLESS: u32 = 16;
 
@@ -44,30 +44,36 @@ impl Worker {
         process: Process,
         reload: watch::Receiver<u64>,
     ) -> Self {
-        let (calls, queue) = mpsc::channel(QUEUE);
-        let bench =
-            Bench { file, queue, reload, at: VecDeque::new(), since: Instant::now(), backoff: Backoff::default() };
-        tasks.spawn(bench.run(process));
+        let (calls, queue) = mpsc::channel(MAX_QUEUED_CALLS);
+        let worker = WorkerLoop {
+            file,
+            queue,
+            reload,
+            in_flight: VecDeque::new(),
+            front_since: Instant::now(),
+            backoff: Backoff::default(),
+        };
+        tasks.spawn(worker.run(process));
         Self { calls }
     }
 
-    /// Has the call run; its time starts when the process takes it up.
+    /// Runs a call. Its time starts when the process begins it.
     pub(super) async fn call(&self, request: String, limit: Duration) -> Answer {
-        let gone = || HookError::Failed("the hook's worker has ended".into());
+        let ended = || HookError::Failed("the hook's worker has ended".into());
         let (answer, answered) = oneshot::channel();
-        self.calls.send(Call { request, limit, answer }).await.map_err(|_| gone())?;
-        answered.await.unwrap_or_else(|_| Err(gone()))
+        self.calls.send(Call { request, limit, answer }).await.map_err(|_| ended())?;
+        answered.await.unwrap_or_else(|_| Err(ended()))
     }
 }
 
-struct Bench {
+struct WorkerLoop {
     file: PathBuf,
     queue: mpsc::Receiver<Call>,
     reload: watch::Receiver<u64>,
-    /// Calls that the process has; it is at the first.
-    at: VecDeque<Call>,
-    /// When it took up the first.
-    since: Instant,
+    /// Calls that the process has been sent; it is running the first.
+    in_flight: VecDeque<Call>,
+    /// When it began the first.
+    front_since: Instant,
     backoff: Backoff,
 }
 
@@ -89,7 +95,7 @@ impl Backoff {
         self.fruitless += 1;
         let free = if by_a_call { MAX_FRUITLESS } else { 0 };
         match self.fruitless.checked_sub(free + 1) {
-            Some(more) => BACKOFF_MIN.saturating_mul(1 << more.min(16)).min(BACKOFF_MAX),
+            Some(more) => MIN_RETRY_DELAY.saturating_mul(1 << more.min(16)).min(MAX_RETRY_DELAY),
             None => Duration::ZERO,
         }
     }
@@ -97,15 +103,15 @@ impl Backoff {
 
 /// Why a process is replaced.
 enum Stop {
-    /// Nobody calls any more.
+    /// The hooks have been dropped.
     Unused,
     /// The file has changed; no call is under way.
     Reload,
-    /// The call it was at cost the process.
+    /// The call that it was running ended the process.
     Lost(String),
 }
 
-impl Bench {
+impl WorkerLoop {
     async fn run(mut self, mut process: Process) {
         loop {
             match self.serve(&mut process).await {
@@ -114,7 +120,7 @@ impl Bench {
                 Stop::Lost(why) => {
                     // A process that does nothing wrong by itself may be hung in a call: it is killed here.
                     drop(process);
-                    let call = self.at.pop_front();
+                    let call = self.in_flight.pop_front();
                     let pause = self.backoff.lost(call.is_some());
                     match call {
                         Some(call) => {
@@ -128,8 +134,8 @@ impl Bench {
                 }
             }
             process = self.start().await;
-            self.since = Instant::now();
-            for call in &self.at {
+            self.front_since = Instant::now();
+            for call in &self.in_flight {
                 process.send(&call.request);
             }
         }
@@ -140,9 +146,9 @@ impl Bench {
             match Process::start(&self.file).await {
                 Ok(process) => return process,
                 Err(error) => {
-                    error!(%error, "hook worker cannot start, trying on");
+                    error!(%error, "hook worker cannot start, retrying");
                     let text = format!("the hooks cannot run: {error}");
-                    while let Some(call) = self.at.pop_front().or_else(|| self.queue.try_recv().ok()) {
+                    while let Some(call) = self.in_flight.pop_front().or_else(|| self.queue.try_recv().ok()) {
                         let _ = call.answer.send(Err(HookError::Failed(text.clone())));
                     }
                     sleep(self.backoff.lost(false)).await;
@@ -155,38 +161,38 @@ impl Bench {
         loop {
             // The reload waits until the calls under way are answered; new ones wait for it.
             let changed = self.reload.has_changed().unwrap_or(false);
-            if changed && self.at.is_empty() {
+            if changed && self.in_flight.is_empty() {
                 self.reload.mark_unchanged();
                 return Stop::Reload;
             }
-            let limit = self.at.front().map(|call| (self.since + call.limit, call.limit));
-            let (deadline, limit) = limit.unwrap_or((self.since, Duration::ZERO));
+            let limit = self.in_flight.front().map(|call| (self.front_since + call.limit, call.limit));
+            let (deadline, limit) = limit.unwrap_or((self.front_since, Duration::ZERO));
             tokio::select! {
-                call = self.queue.recv(), if !changed && self.at.len() < AHEAD => match call {
+                call = self.queue.recv(), if !changed && self.in_flight.len() < MAX_PIPELINED_CALLS => match call {
                     Some(call) => {
-                        if self.at.is_empty() {
-                            self.since = Instant::now();
+                        if self.in_flight.is_empty() {
+                            self.front_since = Instant::now();
                         }
                         process.send(&call.request);
-                        self.at.push_back(call);
+                        self.in_flight.push_back(call);
                     }
                     None => return Stop::Unused,
                 },
-                answer = process.answer() => match (answer, self.at.pop_front()) {
+                answer = process.answer() => match (answer, self.in_flight.pop_front()) {
                     (Some(answer), Some(call)) => {
                         let _ = call.answer.send(answer);
                         self.backoff.reset();
-                        self.since = Instant::now();
+                        self.front_since = Instant::now();
                     }
-                    (Some(_), None) => return Stop::Lost("it answered what was not asked".into()),
+                    (Some(_), None) => return Stop::Lost("it answered without a call".into()),
                     (None, call) => {
                         if let Some(call) = call {
-                            self.at.push_front(call);
+                            self.in_flight.push_front(call);
                         }
-                        return Stop::Lost(format!("the hook ended its Python process ({})", process.obituary().await));
+                        return Stop::Lost(format!("the hook ended its Python process ({})", process.exit_status_text().await));
                     }
                 },
-                () = sleep_until(deadline), if !self.at.is_empty() => {
+                () = sleep_until(deadline), if !self.in_flight.is_empty() => {
                     return Stop::Lost(format!("the hook took longer than {limit:?}"));
                 }
                 Ok(()) = self.reload.changed(), if !changed => self.reload.mark_changed(),
@@ -203,13 +209,13 @@ mod tests {
     fn calls_that_cost_their_process_make_nobody_wait_and_hooks_that_are_broken_do() {
         let mut backoff = Backoff::default();
         assert!((0..MAX_FRUITLESS).all(|_| backoff.lost(true) == Duration::ZERO));
-        assert_eq!(backoff.lost(true), BACKOFF_MIN);
+        assert_eq!(backoff.lost(true), MIN_RETRY_DELAY);
         backoff.reset();
         assert_eq!(backoff.lost(true), Duration::ZERO);
 
         let mut broken = Backoff::default();
         let pauses: Vec<_> = (0..10).map(|_| broken.lost(false)).collect();
-        assert_eq!(pauses[..3], [BACKOFF_MIN, 2 * BACKOFF_MIN, 4 * BACKOFF_MIN]);
-        assert_eq!(pauses[9], BACKOFF_MAX);
+        assert_eq!(pauses[..3], [MIN_RETRY_DELAY, 2 * MIN_RETRY_DELAY, 4 * MIN_RETRY_DELAY]);
+        assert_eq!(pauses[9], MAX_RETRY_DELAY);
     }
 }

@@ -1,5 +1,5 @@
-//! Moving the log's content into the database. It happens beside the commits, on a connection of its own: a commit waits
-//! for its own sync and not for those of a checkpoint.
+//! Moving the log's content into the database. This happens in a thread and on a connection of its own, so that a commit
+//! waits for its own sync and not for those of a checkpoint.
 
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
@@ -9,13 +9,13 @@ use rusqlite::Connection;
 
 use super::StoreError;
 
-/// A checkpoint begins when it has so many pages to move.
-const PENDING_MIN: u32 = 1000;
-/// The log only starts anew once all of it has been moved, which commits without a pause between them prevent. From this
-/// many pages on they wait for it.
-pub(super) const LOG_MAX: u32 = 8 * PENDING_MIN;
+/// A checkpoint begins when it has at least this many pages to move.
+const MIN_PENDING_PAGES: u32 = 1000;
+/// The log is reused from its start only when all of it has been moved, which back-to-back commits prevent. From this many
+/// pages on, a commit waits for that.
+pub(super) const MAX_LOG_PAGES: u32 = 8 * MIN_PENDING_PAGES;
 
-/// The thread that does it. Dropping this waits for its end.
+/// The thread that makes checkpoints. Dropping this waits for its end.
 #[derive(Debug)]
 pub(super) struct Checkpointer {
     /// Dropped to end the thread.
@@ -35,8 +35,8 @@ impl Checkpointer {
         Ok(Self { begin: Some(begin), done, under_way: false, thread: Some(thread) })
     }
 
-    /// Looks after the log once something has been committed on `connection`.
-    pub(super) fn tend(&mut self, connection: &Connection) -> Result<(), StoreError> {
+    /// Call after each commit on `connection`: starts a checkpoint if one is due.
+    pub(super) fn after_commit(&mut self, connection: &Connection) -> Result<(), StoreError> {
         if self.under_way {
             match self.done.try_recv() {
                 Ok(result) => {
@@ -48,10 +48,10 @@ impl Checkpointer {
             }
         }
         let log = Log::of(connection)?;
-        if log.pages >= LOG_MAX {
+        if log.pages >= MAX_LOG_PAGES {
             return self.finish(connection, "PASSIVE");
         }
-        if log.pending() >= PENDING_MIN
+        if log.pending() >= MIN_PENDING_PAGES
             && !self.under_way
             && let Some(begin) = &self.begin
         {
@@ -60,7 +60,7 @@ impl Checkpointer {
         Ok(())
     }
 
-    /// Moves all that is committed on `connection`, so that the log starts anew, if the disk has room for it.
+    /// Moves everything that is committed on `connection`, so that the log is reused from its start, if the disk has space.
     pub(super) fn finish(&mut self, connection: &Connection, mode: &str) -> Result<(), StoreError> {
         if self.under_way {
             self.under_way = false;
@@ -95,13 +95,13 @@ impl Drop for Checkpointer {
     fn drop(&mut self) {
         self.begin = None;
         if let Some(thread) = self.thread.take() {
-            // What it reports now is found at the next start: the log is whole.
+            // Its result does not matter now: the log is intact, and the next start moves it.
             let _ = thread.join();
         }
     }
 }
 
-/// Moves as much of the log into the database as can be. On a full disk it stays where it is.
+/// Moves as much of the log into the database as possible; nothing on a full disk.
 pub(super) fn checkpoint(connection: &Connection, mode: &str) -> Result<(), StoreError> {
     match connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(())) {
         Ok(()) => Ok(()),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use rusqlite::ErrorCode;
 
-/// Why what a web-app keeps on disk cannot be used.
+/// Why a web-app's store cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// Another process has the directory.
@@ -41,13 +41,13 @@ pub enum StoreError {
         /// The only one known here.
         known: u64,
     },
-    /// The disk is full. It passes when there is room again.
+    /// The disk is full. This passes when there is space again.
     #[error(
-        "the disk under the data directory is full: make room; what was accepted is kept, and nothing new is taken"
+        "the disk under the data directory is full: free some space; accepted messages are kept, and nothing new is accepted"
     )]
     Full,
-    /// The disk failed: what it holds is unknown, so the process must end.
-    #[error("the store failed: {0}; ending, because what is on the disk is not known any more")]
+    /// The disk failed: its content is unknown, so the process must end.
+    #[error("the store failed: {0}; ending, because the content of the disk is unknown")]
     Failed(String),
 }
 

@@ -3,13 +3,13 @@
 use rusqlite::Connection;
 use serde::de::DeserializeOwned;
 
-use super::{Key, StoreError, open, row};
+use super::{KeyRecord, StoreError, about, row};
+use crate::limits::{MAX_DEAD_BYTES, MAX_OUTPUT_BYTES};
 use crate::message::{Arrival, DeadMessage, Message, SenderId};
-use crate::output::{MAX_DEAD_BYTES, MAX_OUTPUT_BYTES};
 
 /// What a store holds.
 #[derive(Debug)]
-pub(crate) struct Loaded {
+pub(crate) struct StoredState {
     pub(crate) sender: SenderId,
     /// Messages up to here are acknowledged.
     pub(crate) acked: u64,
@@ -20,12 +20,11 @@ pub(crate) struct Loaded {
     pub(crate) watermarks: Vec<(SenderId, u64)>,
     pub(crate) dead: Vec<(u64, DeadMessage)>,
     /// In the order of their messages.
-    pub(crate) keys: Vec<(String, Key)>,
+    pub(crate) keys: Vec<(String, KeyRecord)>,
 }
 
-pub(super) fn load(connection: &Connection) -> Result<Loaded, StoreError> {
-    let (_, sender) = open::about(connection, "sender")?;
-    let acked = open::number(connection, "acked")?;
+pub(super) fn load(connection: &Connection) -> Result<StoredState, StoreError> {
+    let acked = about::number(connection, "acked")?;
     let outbox = rows(connection, "outbox", "SELECT seq, row FROM outbox ORDER BY seq", |_, text| {
         Ok((parse::<Message>("outbox", text)?, text.to_owned()))
     })?;
@@ -33,8 +32,8 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded, StoreError> {
     contiguous("outbox", acked + 1, outbox.iter().map(|(message, _)| message.seq))?;
     let output = newest(connection, "output", "position", MAX_OUTPUT_BYTES, |_, t| parse("output", t))?;
     contiguous("output", output.first().map_or(0, |(first, _)| *first), output.iter().map(|(position, _)| *position))?;
-    Ok(Loaded {
-        sender: SenderId::try_from(sender).map_err(StoreError::damaged)?,
+    Ok(StoredState {
+        sender: SenderId::try_from(about::sender(connection)?).map_err(StoreError::damaged)?,
         acked,
         outbox,
         output,
@@ -44,8 +43,7 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded, StoreError> {
     })
 }
 
-/// The newest rows of such a table that hold at most so many bytes. An earlier version may have kept more, which must not be
-/// read at once.
+/// The newest rows of a table that are within `max_bytes`. An earlier version may have kept more, too much to be read at once.
 fn newest<T>(
     connection: &Connection,
     table: &'static str,
@@ -66,7 +64,7 @@ fn newest<T>(
     rows(connection, table, &format!("SELECT {key}, row FROM {table} WHERE {key} >= {first} ORDER BY {key}"), decode)
 }
 
-/// The rows of a table that goes by number, checked.
+/// The rows of a table with numbered rows, checked.
 fn rows<T>(
     connection: &Connection,
     table: &'static str,
@@ -103,7 +101,7 @@ fn watermarks(connection: &Connection) -> Result<Vec<(SenderId, u64)>, StoreErro
     Ok(watermarks)
 }
 
-fn keys(connection: &Connection) -> Result<Vec<(String, Key)>, StoreError> {
+fn keys(connection: &Connection) -> Result<Vec<(String, KeyRecord)>, StoreError> {
     let mut statement = connection.prepare("SELECT key, row FROM keys ORDER BY seq")?;
     let mut found = statement.query([])?;
     let mut keys = Vec::new();
@@ -122,7 +120,7 @@ fn parse<T: DeserializeOwned>(table: &'static str, text: &str) -> Result<T, Stor
 fn contiguous(table: &'static str, first: u64, numbers: impl Iterator<Item = u64>) -> Result<(), StoreError> {
     for (expected, found) in (first..).zip(numbers) {
         if expected != found {
-            return Err(StoreError::damaged(format!("{table} goes on with {found} where {expected} should be")));
+            return Err(StoreError::damaged(format!("{table} has row {found} where {expected} should be")));
         }
     }
     Ok(())

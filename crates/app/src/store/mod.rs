@@ -1,9 +1,10 @@
 //! What a web-app keeps on disk: one SQLite database per `--data` directory, with one writer.
 //!
 //! Everything that changes together is one [`Commit`], one transaction with one fsync. Each row carries a checksum, and
-//! beside the database stands a *witness*: the number of the last commit, written once that commit is on disk. A store
-//! that is behind its witness has lost commits, which SQLite by itself takes for an ordinary crash.
+//! next to the database is a *witness*: the number of the last commit, written once that commit is on disk. A store that
+//! is behind its witness has lost commits, which SQLite alone would take for an ordinary crash.
 
+mod about;
 mod checkpoint;
 mod error;
 mod load;
@@ -17,11 +18,12 @@ use std::sync::Arc;
 use rusqlite::{Connection, Transaction, params};
 
 pub use error::StoreError;
-pub(crate) use load::Loaded;
+pub(crate) use load::StoredState;
 pub(crate) use open::open;
-pub(crate) use row::{Fate, Key};
+pub(crate) use row::{Fate, KeyRecord};
 
 use crate::message::SenderId;
+use about::set_number;
 use checkpoint::{Checkpointer, Log};
 use witness::Witness;
 
@@ -49,22 +51,22 @@ pub(crate) struct Commit {
     pub(crate) output: Vec<(u64, String)>,
     /// The position of the oldest result to keep.
     pub(crate) output_start: u64,
-    /// How far each of these senders has been taken.
+    /// How far the messages of each of these senders have been processed.
     pub(crate) watermarks: Vec<(SenderId, u64)>,
     /// Dead messages to keep, as JSON, by their number here.
-    pub(crate) buried: Vec<(u64, String)>,
+    pub(crate) dead: Vec<(u64, String)>,
     /// Dead messages before this number are not kept.
     pub(crate) dead_start: u64,
-    /// Dead messages to keep no longer.
-    pub(crate) raised: Vec<u64>,
+    /// Dead messages to remove.
+    pub(crate) removed_dead: Vec<u64>,
     /// Idempotency keys of the messages that enter the outbox, and of those whose fate has changed.
-    pub(crate) keys: Vec<(String, Key)>,
+    pub(crate) keys: Vec<(String, KeyRecord)>,
     /// Keys of messages up to here are forgotten.
     pub(crate) keys_start: u64,
 }
 
 impl Commit {
-    /// The part of it that only gives room back.
+    /// The part of it that only frees space.
     pub(crate) fn trim(self) -> Self {
         let Self { acked, output_start, dead_start, keys_start, .. } = self;
         Self { acked, output_start, dead_start, keys_start, ..Self::default() }
@@ -72,23 +74,23 @@ impl Commit {
 }
 
 impl Store {
-    /// Bytes that can be stored without taking more of the disk, less those that moving the log may take: trimming gives
-    /// room back here, and not to the disk.
-    pub(crate) fn spare(&self) -> Result<i64, StoreError> {
+    /// Bytes that can be stored before the files grow, minus those that a checkpoint may need: trimming frees space within
+    /// the database and not on the disk.
+    pub(crate) fn reusable_bytes(&self) -> Result<i64, StoreError> {
         let pragma = |name| self.connection.pragma_query_value::<i64, _>(None, name, |row| row.get(0));
         let pending = Log::of(&self.connection)?.pending();
         Ok((pragma("freelist_count")? - i64::from(pending)) * pragma("page_size")?)
     }
 
-    /// Moves the log into the database, and gives the disk its room back.
-    pub(crate) fn relieve(&mut self) -> Result<(), StoreError> {
+    /// Moves the log into the database, which frees its space on the disk.
+    pub(crate) fn checkpoint_now(&mut self) -> Result<(), StoreError> {
         match &mut self.checkpointer {
             Some(checkpointer) => checkpointer.finish(&self.connection, "TRUNCATE"),
             None => Ok(()),
         }
     }
 
-    /// Stores all of it: when this returns `Ok`, it survives any end of this process and of its machine.
+    /// Stores all of it. Once this has returned `Ok`, it survives a crash of the process and of the machine.
     pub(crate) fn commit(&mut self, commit: &Commit) -> Result<(), StoreError> {
         let number = self.commits + 1;
         let transaction = self.connection.transaction()?;
@@ -100,20 +102,20 @@ impl Store {
             witness.write(number)?;
         }
         match &mut self.checkpointer {
-            Some(checkpointer) => checkpointer.tend(&self.connection),
+            Some(checkpointer) => checkpointer.after_commit(&self.connection),
             None => Ok(()),
         }
     }
 }
 
 fn write(transaction: &Transaction<'_>, commit: &Commit) -> Result<(), StoreError> {
-    // Room is made before it is taken.
+    // Free space before using it.
     transaction.prepare_cached("DELETE FROM outbox WHERE seq <= ?")?.execute([signed(commit.acked)])?;
     transaction.prepare_cached("DELETE FROM output WHERE position < ?")?.execute([signed(commit.output_start)])?;
     transaction.prepare_cached("DELETE FROM keys WHERE seq <= ?")?.execute([signed(commit.keys_start)])?;
     transaction.prepare_cached("DELETE FROM dead WHERE number < ?")?.execute([signed(commit.dead_start)])?;
     set_number(transaction, "acked", commit.acked)?;
-    for number in &commit.raised {
+    for number in &commit.removed_dead {
         transaction.prepare_cached("DELETE FROM dead WHERE number = ?")?.execute([signed(*number)])?;
     }
     let mut insert = transaction.prepare_cached("INSERT INTO outbox VALUES (?, ?)")?;
@@ -125,7 +127,7 @@ fn write(transaction: &Transaction<'_>, commit: &Commit) -> Result<(), StoreErro
         insert.execute(params![signed(*position), row::seal(*position, text)])?;
     }
     let mut insert = transaction.prepare_cached("INSERT INTO dead VALUES (?, ?)")?;
-    for (number, text) in &commit.buried {
+    for (number, text) in &commit.dead {
         insert.execute(params![signed(*number), row::seal(*number, text)])?;
     }
     let mut insert = transaction.prepare_cached("INSERT OR REPLACE INTO senders VALUES (?, ?)")?;
@@ -139,18 +141,10 @@ fn write(transaction: &Transaction<'_>, commit: &Commit) -> Result<(), StoreErro
     Ok(())
 }
 
-/// Sets a number in the table of what there is one of.
-fn set_number(transaction: &Transaction<'_>, name: &str, number: u64) -> Result<(), StoreError> {
-    let mut insert = transaction.prepare_cached("INSERT OR REPLACE INTO about VALUES (?, ?)")?;
-    insert.execute(params![name, row::seal(number, name)])?;
-    Ok(())
-}
-
 /// SQLite's integers are signed. No number here gets near the limit: at a million a second it takes 290,000 years.
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
-#[path = "store_tests.rs"]
 mod tests;

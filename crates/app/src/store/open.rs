@@ -1,14 +1,15 @@
-//! Opening a store: its directory, its lock, its format, and whether it is whole.
+//! Opening a store: its directory, its lock, its format, and whether it is intact.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::Path;
 
+use rusqlite::Connection;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OptionalExtension};
 use tracing::warn;
 
+use super::about::{number, set_number, set_sender};
 use super::checkpoint::{Checkpointer, checkpoint};
-use super::{Loaded, Store, StoreError, Witness, load, row, set_number};
+use super::{Store, StoreError, StoredState, Witness, load};
 use crate::message::SenderId;
 
 /// The format of the tables below.
@@ -17,7 +18,7 @@ const DATABASE: &str = "store.sqlite";
 const WITNESS: &str = "witness";
 const LOCK: &str = "lock";
 
-/// `about` holds what there is one of: format, commits, acked, sender.
+/// `about` holds the values that a store has one of: format, commits, acked, sender.
 const TABLES: &str = "
     CREATE TABLE about (name TEXT PRIMARY KEY, row BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE outbox (seq INTEGER PRIMARY KEY, row BLOB NOT NULL);
@@ -28,47 +29,47 @@ const TABLES: &str = "
     CREATE INDEX keys_by_seq ON keys (seq);
 ";
 
-/// Opens the store in `dir`, or makes an empty one, and reads all that it holds.
-pub(crate) fn open(dir: &Path) -> Result<(Store, Loaded), StoreError> {
+/// Opens the store in `dir`, or creates an empty one, and reads everything in it.
+pub(crate) fn open(dir: &Path) -> Result<(Store, StoredState), StoreError> {
     let unusable = |error: std::io::Error| StoreError::Unusable { path: dir.to_owned(), reason: error.to_string() };
     fs::create_dir_all(dir).map_err(unusable)?;
     let lock = lock(dir)?;
     let path = dir.join(DATABASE);
-    let (witness, told) = Witness::open(&dir.join(WITNESS)).map_err(unusable)?;
-    let known = fs::metadata(&path).is_ok_and(|metadata| metadata.len() > 0) || told.is_some();
-    // A kernel that refuses the file is a matter of permissions; only what SQLite says about its content is damage.
+    let (witness, recorded) = Witness::open(&dir.join(WITNESS)).map_err(unusable)?;
+    let known = fs::metadata(&path).is_ok_and(|metadata| metadata.len() > 0) || recorded.is_some();
+    // If the kernel refuses the file, that is a matter of permissions. Only what SQLite says about its content is damage.
     drop(OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(unusable)?);
-    let (mut store, loaded) =
+    let (mut store, state) =
         read(&path, witness, known, lock).map_err(|error| error.within(dir)).map_err(|error| match error {
             StoreError::Version { found, known, .. } => StoreError::Version { path: dir.to_owned(), found, known },
             other => other,
         })?;
-    match told {
-        Some(told) if told > store.commits => {
-            let (ends, lost) = (store.commits, told - store.commits);
+    match recorded {
+        Some(recorded) if recorded > store.commits => {
+            let (ends, lost) = (store.commits, recorded - store.commits);
             let reason =
-                format!("it ends at commit {ends}, but commit {told} has been stored: the last {lost} are lost");
+                format!("it ends at commit {ends}, but commit {recorded} has been stored: the last {lost} are lost");
             return Err(StoreError::damaged(reason).within(dir));
         }
         None if store.commits > 1 => {
-            warn!(dir = %dir.display(), "the store's witness is missing or damaged, and made anew; the store is whole");
+            warn!(dir = %dir.display(), "the store's witness was missing or damaged and has been recreated; the store is intact");
         }
         _ => {}
     }
-    // After a failed sync the log may read well from memory and not be on the disk. So nothing is built on it: what it
-    // holds is written once more.
+    // After a failed sync, the log may be readable from memory without being on the disk. So it is not relied on: its
+    // content is written again.
     checkpoint(&store.connection, "TRUNCATE")?;
     store.checkpointer = Some(Checkpointer::start(connect(&path)?).map_err(unusable)?);
-    Ok((store, loaded))
+    Ok((store, state))
 }
 
-fn read(path: &Path, witness: Witness, known: bool, lock: File) -> Result<(Store, Loaded), StoreError> {
+fn read(path: &Path, witness: Witness, known: bool, lock: File) -> Result<(Store, StoredState), StoreError> {
     prepare(connect(path)?, Some(witness), known, Some(lock))
 }
 
 fn connect(path: &Path) -> Result<Connection, StoreError> {
     let connection = Connection::open(path)?;
-    // What a start finds wrong stays as it is; what is right, the next start moves.
+    // A damaged log stays as it was found; an intact one is moved by the next start.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     // FULL: a commit is synced before it returns.
     connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;")?;
@@ -80,15 +81,15 @@ fn prepare(
     witness: Option<Witness>,
     known: bool,
     lock: Option<File>,
-) -> Result<(Store, Loaded), StoreError> {
+) -> Result<(Store, StoredState), StoreError> {
     if known {
         check(&connection)?;
     } else {
         create(&mut connection)?;
     }
     let commits = number(&connection, "commits")?;
-    let loaded = load::load(&connection)?;
-    Ok((Store { connection, checkpointer: None, witness, commits, _lock: lock }, loaded))
+    let state = load::load(&connection)?;
+    Ok((Store { connection, checkpointer: None, witness, commits, _lock: lock }, state))
 }
 
 fn lock(dir: &Path) -> Result<File, StoreError> {
@@ -102,7 +103,7 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
     }
 }
 
-/// The tables and the sender id are born in one transaction: there is never one without the other.
+/// The tables and the sender id are created in one transaction, so that there is never one without the other.
 fn create(connection: &mut Connection) -> Result<(), StoreError> {
     let sender = SenderId::random().map_err(|error| StoreError::Failed(format!("no randomness: {error}")))?;
     let transaction = connection.transaction()?;
@@ -110,9 +111,7 @@ fn create(connection: &mut Connection) -> Result<(), StoreError> {
     for (name, number) in [("format", FORMAT), ("commits", 1), ("acked", 0)] {
         set_number(&transaction, name, number)?;
     }
-    let mut insert = transaction.prepare_cached("INSERT INTO about VALUES ('sender', ?)")?;
-    insert.execute([row::seal(0, sender.as_str())])?;
-    drop(insert);
+    set_sender(&transaction, sender.as_str())?;
     Ok(transaction.commit()?)
 }
 
@@ -127,24 +126,10 @@ fn check(connection: &Connection) -> Result<(), StoreError> {
     }
 }
 
-/// A number of the table `about`.
-pub(super) fn number(connection: &Connection, name: &'static str) -> Result<u64, StoreError> {
-    let (number, same) = about(connection, name)?;
-    if same == name { Ok(number) } else { Err(StoreError::damaged(format!("{name} is not what it says"))) }
-}
-
-/// A row of the table `about`.
-pub(super) fn about(connection: &Connection, name: &'static str) -> Result<(u64, String), StoreError> {
-    let query = connection.query_row("SELECT row FROM about WHERE name = ?", [name], |row| row.get::<_, Vec<u8>>(0));
-    let bytes = query.optional()?.ok_or_else(|| StoreError::damaged(format!("{name} is missing")))?;
-    let (number, text) = row::unseal("about", &bytes)?;
-    Ok((number, text.to_owned()))
-}
-
 #[cfg(test)]
 impl Store {
     /// A store that ends with the process.
-    pub(crate) fn in_memory() -> (Self, Loaded) {
+    pub(crate) fn in_memory() -> (Self, StoredState) {
         prepare(Connection::open_in_memory().unwrap(), None, false, None).unwrap()
     }
 }

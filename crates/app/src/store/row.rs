@@ -4,7 +4,7 @@ use super::StoreError;
 
 /// What an idempotency key stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Key {
+pub(crate) struct KeyRecord {
     /// The message that was accepted with it.
     pub(crate) seq: u64,
     /// A digest of the trigger, to tell a retry from another trigger under the same key.
@@ -12,20 +12,20 @@ pub(crate) struct Key {
     pub(crate) fate: Fate,
 }
 
-/// What became of a message, as far as it cannot be told by whether the outbox still has it.
+/// What became of a message, as far as that does not follow from its being in the outbox or not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// Under way, or delivered without a reply.
     #[default]
     Plain,
-    /// Delivered; its reply is in the output, or comes.
+    /// Delivered; its reply is in the output or will come.
     Replied,
     /// The far hook kept refusing it.
     Dead,
 }
 
 impl Fate {
-    /// What stands behind the digest.
+    /// What follows the digest in a row.
     fn mark(self) -> &'static str {
         match self {
             Self::Plain => "",
@@ -35,11 +35,12 @@ impl Fate {
     }
 }
 
-const HEAD: usize = 12;
+/// Bytes before the text: the checksum and the number.
+const HEADER_BYTES: usize = 12;
 
 /// A row of `number` and `text`.
 pub(super) fn seal(number: u64, text: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(HEAD + text.len());
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + text.len());
     bytes.extend_from_slice(&[0; 4]);
     bytes.extend_from_slice(&number.to_le_bytes());
     bytes.extend_from_slice(text.as_bytes());
@@ -59,15 +60,15 @@ pub(super) fn unseal<'a>(table: &'static str, bytes: &'a [u8]) -> Result<(u64, &
     Ok((u64::from_le_bytes(*number), std::str::from_utf8(text).map_err(|_| damaged())?))
 }
 
-pub(super) fn seal_key(key: &str, row: Key) -> Vec<u8> {
+pub(super) fn seal_key(key: &str, row: KeyRecord) -> Vec<u8> {
     seal(row.seq, &format!("{}{} {key}", row.digest, row.fate.mark()))
 }
 
-pub(super) fn unseal_key(key: &str, bytes: &[u8]) -> Result<Key, StoreError> {
+pub(super) fn unseal_key(key: &str, bytes: &[u8]) -> Result<KeyRecord, StoreError> {
     let (seq, text) = unseal("keys", bytes)?;
     match text.split_once(' ') {
         Some((digest, same)) if same == key => match marked(digest) {
-            Some((digest, fate)) => Ok(Key { seq, digest, fate }),
+            Some((digest, fate)) => Ok(KeyRecord { seq, digest, fate }),
             None => Err(StoreError::damaged("a digest is not a number".into())),
         },
         _ => Err(StoreError::damaged("a row of keys belongs to another key".into())),
@@ -81,53 +82,9 @@ fn marked(digest: &str) -> Option<(u64, Fate)> {
     Some((digest.parse().ok()?, fate))
 }
 
-/// CRC-32 as in IEEE 802.3, eight bytes at a time.
+/// CRC-32 as in IEEE 802.3. Stored databases depend on the polynomial.
 pub(super) fn checksum(bytes: &[u8]) -> u32 {
-    let mut crc = !0u32;
-    let mut chunks = bytes.chunks_exact(8);
-    for chunk in &mut chunks {
-        let low = crc ^ u32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]);
-        let at = |table: usize, byte: u32| TABLES[table][(byte & 0xff) as usize];
-        crc = at(7, low)
-            ^ at(6, low >> 8)
-            ^ at(5, low >> 16)
-            ^ at(4, low >> 24)
-            ^ at(3, chunk[4].into())
-            ^ at(2, chunk[5].into())
-            ^ at(1, chunk[6].into())
-            ^ at(0, chunk[7].into());
-    }
-    for byte in chunks.remainder() {
-        crc = (crc >> 8) ^ TABLES[0][((crc ^ u32::from(*byte)) & 0xff) as usize];
-    }
-    !crc
-}
-
-static TABLES: [[u32; 256]; 8] = tables();
-
-const fn tables() -> [[u32; 256]; 8] {
-    let mut tables = [[0; 256]; 8];
-    let mut i = 0;
-    while i < 256 {
-        let (mut crc, mut bit) = (i as u32, 0);
-        while bit < 8 {
-            crc = if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 };
-            bit += 1;
-        }
-        tables[0][i] = crc;
-        i += 1;
-    }
-    let mut table = 1;
-    while table < 8 {
-        let mut i = 0;
-        while i < 256 {
-            let before = tables[table - 1][i];
-            tables[table][i] = (before >> 8) ^ tables[0][(before & 0xff) as usize];
-            i += 1;
-        }
-        table += 1;
-    }
-    tables
+    crc32fast::hash(bytes)
 }
 
 #[cfg(test)]
@@ -142,9 +99,18 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_stored_databases_can_be_read() {
+        // As the first version wrote it: checksum, number, text, the integers in little-endian order.
+        const ROW: &[u8] = b"\xff\x07\xb0\x87\x07\x00\x00\x00\x00\x00\x00\x00{\"seq\":7,\"id\":\"0123456789abcdef01234567-7\",\"payload\":{\"n\":1},\"trail\":[]}";
+        const TEXT: &str = r#"{"seq":7,"id":"0123456789abcdef01234567-7","payload":{"n":1},"trail":[]}"#;
+        assert_eq!(unseal("outbox", ROW).unwrap(), (7, TEXT));
+        assert_eq!(seal(7, TEXT), ROW);
+    }
+
+    #[test]
     fn a_keys_row_tells_what_became_of_its_message() {
         for fate in [Fate::Plain, Fate::Replied, Fate::Dead] {
-            let key = Key { seq: 7, digest: u64::MAX, fate };
+            let key = KeyRecord { seq: 7, digest: u64::MAX, fate };
             assert_eq!(unseal_key("a key", &seal_key("a key", key)).unwrap(), key);
         }
     }

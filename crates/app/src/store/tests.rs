@@ -38,7 +38,7 @@ fn commit(sender: &SenderId, seqs: std::ops::RangeInclusive<u64>) -> Commit {
     }
 }
 
-fn seqs(loaded: &Loaded) -> Vec<u64> {
+fn seqs(loaded: &StoredState) -> Vec<u64> {
     loaded.outbox.iter().map(|(message, _)| message.seq).collect()
 }
 
@@ -66,9 +66,9 @@ fn what_is_committed_is_there_after_a_kill_and_after_an_end() {
     let more = Commit {
         acked: 1,
         output_start: 1,
-        buried: vec![(1, serde_json::to_string(&dead).unwrap())],
+        dead: vec![(1, serde_json::to_string(&dead).unwrap())],
         watermarks: vec![(far(), 4)],
-        keys: vec![("k".into(), Key { seq: 4, digest: u64::MAX, fate: Fate::Dead })],
+        keys: vec![("k".into(), KeyRecord { seq: 4, digest: u64::MAX, fate: Fate::Dead })],
         outbox: vec![message(&sender, 4)],
         ..Commit::default()
     };
@@ -81,7 +81,7 @@ fn what_is_committed_is_there_after_a_kill_and_after_an_end() {
         assert_eq!(loaded.output.iter().map(|(position, _)| *position).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(loaded.watermarks, [(far(), 4)]);
         assert_eq!((loaded.dead[0].0, loaded.dead[0].1.error.as_str()), (1, "no"));
-        assert_eq!(loaded.keys, [("k".into(), Key { seq: 4, digest: u64::MAX, fate: Fate::Dead })]);
+        assert_eq!(loaded.keys, [("k".into(), KeyRecord { seq: 4, digest: u64::MAX, fate: Fate::Dead })]);
     }
 }
 
@@ -197,7 +197,7 @@ fn log(dir: &Path) -> u64 {
 }
 
 #[test]
-fn a_log_that_could_not_be_moved_beside_the_commits_is_moved_by_one() {
+fn a_log_that_could_not_be_moved_in_the_background_is_moved_by_a_commit() {
     let dir = dir();
     let (mut store, _) = open(dir.path()).unwrap();
     // Somebody who reads what was there before keeps the log from being moved.
@@ -206,7 +206,7 @@ fn a_log_that_could_not_be_moved_beside_the_commits_is_moved_by_one() {
     let pages = |store: &Store| Log::of(&store.connection).map(|log| (log.pages, log.moved)).unwrap();
     let big = "x".repeat(1 << 20);
     let mut seq = 0;
-    while pages(&store).0 < checkpoint::LOG_MAX {
+    while pages(&store).0 < checkpoint::MAX_LOG_PAGES {
         seq += 1;
         store.commit(&Commit { outbox: vec![(seq, big.as_str().into())], ..Commit::default() }).unwrap();
     }
@@ -216,16 +216,16 @@ fn a_log_that_could_not_be_moved_beside_the_commits_is_moved_by_one() {
     let (log, moved) = pages(&store);
     assert_eq!(log, moved);
     store.commit(&Commit::default()).unwrap();
-    assert!(pages(&store).0 < 10, "it starts anew");
+    assert!(pages(&store).0 < 10, "it is reused from its start");
 }
 
 #[test]
-fn a_relieved_disk_has_the_logs_room_back() {
+fn a_checkpoint_on_demand_frees_the_space_of_the_log() {
     let dir = dir();
     let (mut store, loaded) = open(dir.path()).unwrap();
     store.commit(&commit(&loaded.sender, 1..=10)).unwrap();
     assert_ne!(log(dir.path()), 0);
-    store.relieve().unwrap();
+    store.checkpoint_now().unwrap();
     assert_eq!(log(dir.path()), 0);
     store.commit(&commit(&loaded.sender, 11..=20)).unwrap();
     drop(store);

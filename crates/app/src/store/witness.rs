@@ -10,28 +10,28 @@ use super::row::checksum;
 
 const LENGTH: usize = 12;
 
-/// Written after each commit and never synced: it is at most the number of what is on disk. After the end of a process it
-/// is exact, after the end of a machine it may be behind; both are what a check needs that must never cry wolf.
+/// Written after each commit and never synced, so it is never ahead of what is on disk. It is exact after a process has
+/// ended, and may be behind after a machine has; so the check has no false positives.
 #[derive(Debug)]
 pub(super) struct Witness(File);
 
 impl Witness {
-    /// Opens the witness, and returns the number that it tells. `None` if it is new or not readable, which proves nothing.
+    /// Opens the witness, and returns its number: `None` if it is new or unreadable, which proves nothing.
     pub(super) fn open(path: &Path) -> io::Result<(Self, Option<u64>)> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         let mut bytes = [0; LENGTH];
-        let told = match file.read_exact_at(&mut bytes, 0) {
+        let recorded = match file.read_exact_at(&mut bytes, 0) {
             Ok(()) => decode(&bytes),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
             Err(error) => return Err(error),
         };
-        Ok((Self(file), told))
+        Ok((Self(file), recorded))
     }
 
     pub(super) fn write(&mut self, number: u64) -> Result<(), StoreError> {
         match self.0.write_all_at(&encode(number), 0) {
             Ok(()) => Ok(()),
-            // The commit is stored; that its witness lags is no harm.
+            // The commit is stored. A witness that lags behind does no harm.
             Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),
             Err(error) => Err(StoreError::Failed(error.to_string())),
         }

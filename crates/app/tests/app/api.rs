@@ -19,7 +19,7 @@ const SEEN_ELSEWHERE: [(&str, &str); 7] = [
     ("POST /trigger 503", "a_full_disk_is_told_loses_nothing_accepted_and_passes_again_and_again"),
     ("GET /readyz 503", "a_full_disk_is_told_loses_nothing_accepted_and_passes_again_and_again"),
     ("GET /stream 101", "a_page_from_another_origin_is_refused"),
-    ("POST /dead/{id}/retry 409", "a_grave_is_opened_by_one_at_a_time_and_raised_once"),
+    ("POST /dead/{id}/retry 409", "a_dead_message_is_retried_by_one_at_a_time_and_delivered_once"),
     ("POST /dead/{id}/retry 500", "a_message_that_cannot_be_taken_is_dead_and_those_behind_it_arrive"),
     ("POST /dead/{id}/retry 200", "a_message_that_cannot_be_taken_is_dead_and_those_behind_it_arrive"),
 ];

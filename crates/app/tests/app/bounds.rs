@@ -14,7 +14,7 @@ use crate::hooks::Picky;
 use crate::pair::*;
 use crate::payloads::{Peer, message};
 
-/// A `POST /trigger` of so many bytes, all but the last, which goes on as far as it is read until this is dropped.
+/// A `POST /trigger` of this many bytes without the last one. It is sent as far as it is read, until this is dropped.
 struct HeldBody(JoinHandle<TcpStream>);
 
 impl HeldBody {
@@ -130,7 +130,7 @@ async fn nobody_takes_a_senders_numbers_by_a_hello_that_is_ahead() {
         }
     };
     assert_eq!(u16::from(closed.code), 1002);
-    assert!(closed.reason.contains("acknowledged in this sender's name, but 1 taken"), "{}", closed.reason);
+    assert!(closed.reason.contains("acknowledged in this sender's name, but only 1 received"), "{}", closed.reason);
     for n in 2..=3 {
         let (status, answer) = trigger(&initiator, "?wait=60s", &json!({"n": n})).await;
         assert_eq!((status, &answer["delivered"]), (200, &json!(true)));

@@ -219,7 +219,7 @@ async fn a_second_websocket_replaces_the_first_and_nothing_is_doubled() {
     let second = initiator(terminator.local_addr());
     connected(&second).await;
     assert_eq!(trigger(&second, "?wait=60s", &json!({"n": 2})).await.1["delivered"], json!(true));
-    // The first comes back by itself, so the two go on taking turns; all the same each message arrives once.
+    // The first comes back by itself, so the two keep replacing each other; each message still arrives once.
     for n in 3..=20 {
         trigger(if n % 2 == 0 { &first } else { &second }, "", &json!({"n": n})).await;
     }

@@ -53,7 +53,7 @@ async fn both_ends_dropped_without_a_goodbye_go_on_where_they_were() {
     let initiator = start(initiating(proxy.address), &a, Arc::new(PassThrough)).await;
     let all = results(&terminator, expected.len()).await;
     assert_eq!(numbers(&all), expected);
-    // Paging goes on across the restarts.
+    // Paging continues across the restarts.
     let after = all[9]["id"].as_str().unwrap();
     let page = get(&terminator, &format!("/output?after={after}&limit=2")).await.1;
     assert_eq!(numbers(page["results"].as_array().unwrap()), [10, 11]);

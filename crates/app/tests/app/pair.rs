@@ -60,7 +60,7 @@ pub(crate) fn initiator_with(peer: SocketAddr, hooks: Arc<dyn Hooks>) -> Webapp 
     Webapp::start(config(Role::Initiator { peer: format!("ws://{peer}/ws") }), hooks).unwrap()
 }
 
-/// An address on which nobody listens.
+/// An address without a listener.
 pub(crate) async fn nowhere() -> SocketAddr {
     tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }

@@ -17,7 +17,7 @@ pub(crate) async fn post(webapp: &Webapp, query: &str, text: &str) -> (u16, Valu
     answer(request.header("content-type", "application/json").body(text.to_owned()).send().await.unwrap()).await
 }
 
-/// Objects under `key`, each the text of the next: the innermost has so many levels.
+/// Objects under `key`, each the text of the next: the innermost has this many levels.
 fn nested_in_text(key: &str, levels: usize, times: usize) -> String {
     let mut text = format!("{}{}", "[".repeat(levels), "]".repeat(levels));
     for _ in 0..times {

@@ -171,7 +171,7 @@ async fn a_series_goes_on_over_another_connection_and_nothing_is_taken_twice() {
     let terminator = terminator();
     let initiator = initiator(terminator.local_addr());
     let mut sent = 0;
-    // Each connection is lost at another point, with answers that nobody has read.
+    // Each connection is lost at another point, with unread answers.
     for (from, to, read) in [(1, 40, 0), (1, 60, 30), (31, 61, 3), (20, 80, 61)] {
         let mut client = connect_to(&initiator, &format!("?key=import-7&from={from}")).await;
         for n in from..=to {

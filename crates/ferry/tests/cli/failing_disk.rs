@@ -55,7 +55,7 @@ impl OnDisk {
         assert_eq!(self.running.end().code(), Some(1));
         let said = fs::read_to_string(self.dir.join("stderr")).unwrap();
         let last = said.lines().last().unwrap();
-        assert!(last.contains("the store failed") && last.contains("not known any more"), "{said}");
+        assert!(last.contains("the store failed") && last.contains("the content of the disk is unknown"), "{said}");
     }
 
     /// Starts it again, its disk repaired.

@@ -1,9 +1,11 @@
 //! The queue of lines and the thread that writes them.
 
 use std::io::{self, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
 
 use crate::lost::count_lost;
 
@@ -59,7 +61,7 @@ impl Queue {
 
     /// Queues a line including its newline, or counts it as dropped.
     pub fn push(&self, line: &[u8]) {
-        let mut state = self.0.lock();
+        let mut state = self.0.state.lock();
         // After the first dropped line, drop all others until the writer has caught up: one gap instead of many.
         if state.lost > 0 || state.bytes.len() + line.len() > MAX_QUEUED {
             state.lost += 1;
@@ -74,8 +76,7 @@ impl Queue {
     /// Waits up to `timeout` until everything is written. Returns whether it was.
     pub fn flush(&self, timeout: Duration) -> bool {
         let is_behind = |state: &mut State| state.writing || !state.bytes.is_empty() || state.lost > 0;
-        let waited = self.0.written.wait_timeout_while(self.0.lock(), timeout, is_behind);
-        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+        !self.0.written.wait_while_for(&mut self.0.state.lock(), is_behind, timeout).timed_out()
     }
 
     /// The writer thread; runs until the process exits.
@@ -132,17 +133,13 @@ impl Drop for Flush {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Waits for lines and takes all of them. Returns how many were dropped after them.
     fn take(&self, batch: &mut Vec<u8>) -> u64 {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.writing = false;
         while state.bytes.is_empty() && state.lost == 0 {
             self.written.notify_all();
-            state = self.queued.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.queued.wait(&mut state);
         }
         state.writing = true;
         std::mem::swap(&mut state.bytes, batch);
@@ -164,5 +161,4 @@ fn write_all(file: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
 }
 
 #[cfg(test)]
-#[path = "queue_tests.rs"]
 mod tests;

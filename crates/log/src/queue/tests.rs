@@ -17,7 +17,7 @@ struct Held {
 impl Write for Held {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let _ = self.begun.send(());
-        // Without the test there is nobody to write for.
+        // The test has ended.
         self.turns.recv().map_err(|_| Error::from(ErrorKind::BrokenPipe))??;
         let _ = self.taken.send(bytes.to_vec());
         Ok(bytes.len())
@@ -67,7 +67,7 @@ fn a_file_that_takes_nothing_costs_lines_and_never_waiting_and_the_gap_is_report
     for _ in 0..fit + 500 {
         scene.queue.push(&line);
     }
-    // Shorter, and would fit: but there would be a gap before it that nobody is told of.
+    // Shorter, so it would fit, but the gap before it would not be reported.
     scene.queue.push(b"y\n");
     assert!(lost_lines() >= 501);
     for _ in 0..4 {

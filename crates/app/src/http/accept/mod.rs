@@ -1,4 +1,4 @@
-//! Taking connections and serving HTTP/1.1 on them.
+//! Accepting connections and serving HTTP/1.1 on them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,21 +18,22 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, warn};
 
-use super::meter::{Meter, Metered};
+use super::meter::{Meter, MeteredStream};
 use super::router;
 use crate::app::App;
-use crate::webapp::StopError;
+use crate::error::StopError;
 
-/// Connections open at once from outside this pod, and from within it: outsiders cannot take the places of the tunnel
-/// and of probes.
-const CONNECTIONS_MAX: usize = 4096;
+/// Connections open at once from outside this pod, and as many from within it: outsiders cannot crowd out the tunnel and
+/// probes.
+const MAX_CONNECTIONS: usize = 4096;
 /// How long a client may take for a request's head, and a connection may be idle between requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// A request's head, in bytes.
-const HEAD_MAX: usize = 32 * 1024;
-/// The pause after a failed accept, and how many in a row are too many: out of file descriptors passes, the rest not.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-const ACCEPT_FAILURES_MAX: u32 = 600;
+const MAX_HEAD_BYTES: usize = 32 * 1024;
+/// The delay after a failed accept, and the number of failures in a row that end the web-app: running out of file
+/// descriptors passes, other errors do not.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
+const MAX_ACCEPT_FAILURES: u32 = 600;
 
 /// Who made a request; every handler finds it among the request's extensions.
 #[derive(Debug, Clone)]
@@ -41,7 +42,7 @@ pub(crate) struct Client {
     /// Where it connected to.
     pub(crate) local: SocketAddr,
     pub(crate) meter: Arc<Meter>,
-    /// The connection's place under [`CONNECTIONS_MAX`]; a WebSocket goes on holding it.
+    /// The connection's permit under [`MAX_CONNECTIONS`]; a WebSocket keeps it.
     _permit: Arc<OwnedSemaphorePermit>,
 }
 
@@ -54,10 +55,10 @@ impl Client {
     }
 }
 
-/// Takes connections until the web-app drains.
-pub(crate) async fn accept(app: Arc<App>, listener: TcpListener) -> Result<(), StopError> {
-    let outside = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let within = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+/// Accepts connections and serves them until the web-app drains.
+pub(crate) async fn serve_connections(app: Arc<App>, listener: TcpListener) -> Result<(), StopError> {
+    let outside = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let within = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let router = router(app.clone());
     let mut failures = 0;
     loop {
@@ -74,19 +75,19 @@ pub(crate) async fn accept(app: Arc<App>, listener: TcpListener) -> Result<(), S
             }
         };
         failures = 0;
-        let places = if address.ip().to_canonical().is_loopback() { &within } else { &outside };
-        match places.clone().try_acquire_owned() {
+        let permits = if address.ip().to_canonical().is_loopback() { &within } else { &outside };
+        match permits.clone().try_acquire_owned() {
             Ok(permit) => {
                 no_delay(&stream);
-                // Gone already if it has no address.
+                // Closed already if it has no address.
                 let Ok(local) = stream.local_addr() else { continue };
-                let meter = Arc::new(Meter::new(app.shares.clone()));
+                let meter = Arc::new(Meter::new(app.large_messages.clone()));
                 let client = Client { address, local, meter, _permit: Arc::new(permit) };
                 app.tasks.spawn(serve(app.clone(), router.clone(), stream, client));
             }
             Err(_) => {
                 app.metrics.turned_away_connections.inc();
-                debug!(%address, "connection closed: {CONNECTIONS_MAX} are open already");
+                debug!(%address, "connection closed: {MAX_CONNECTIONS} are open already");
             }
         }
     }
@@ -96,13 +97,13 @@ async fn retry(error: io::Error, failures: u32) -> Result<(), StopError> {
     if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
         return Ok(());
     }
-    if failures >= ACCEPT_FAILURES_MAX {
+    if failures >= MAX_ACCEPT_FAILURES {
         return Err(StopError::Accept(error));
     }
     if failures == 1 {
-        warn!(%error, "cannot accept connections, trying on");
+        warn!(%error, "cannot accept connections, retrying");
     }
-    tokio::time::sleep(ACCEPT_PAUSE).await;
+    tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
     Ok(())
 }
 
@@ -112,23 +113,23 @@ fn no_delay(stream: &TcpStream) {
     }
 }
 
-/// Serves one connection. When the web-app drains, the request under way is finished and no further one is taken.
+/// Serves one connection. When the web-app drains, the request under way is finished and no other is accepted.
 async fn serve<S>(app: Arc<App>, router: Router, stream: S, client: Client)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let inner = TowerToHyperService::new(router);
-    let stream = Metered::new(stream, client.meter.clone());
+    let stream = MeteredStream::new(stream, client.meter.clone());
     let service = service_fn(move |mut request: Request<Incoming>| {
-        client.meter.settle();
+        client.meter.finish_message();
         request.extensions_mut().insert(client.clone());
         let (response, meter) = (inner.call(request), client.meter.clone());
-        response.inspect(move |_| meter.settle())
+        response.inspect(move |_| meter.finish_message())
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(HEAD_MAX)
+        .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     tokio::pin!(connection);
@@ -148,5 +149,4 @@ where
 }
 
 #[cfg(test)]
-#[path = "accept_tests.rs"]
 mod tests;

@@ -10,6 +10,7 @@ use super::*;
 use crate::app::End;
 use crate::hooks::{HookError, Hooks};
 use crate::payload::Payload;
+use crate::testing::bare_app;
 
 /// Its hook on triggers never ends.
 struct Hanging;
@@ -29,7 +30,7 @@ const LOCAL: &str = "10.1.2.1:8000";
 
 /// One connection to a terminator's HTTP, made from `address`.
 fn connect(address: &str) -> DuplexStream {
-    connect_to(&App::bare(End::Terminator, Hanging), address)
+    connect_to(&bare_app(End::Terminator, Hanging), address)
 }
 
 fn connect_to(app: &Arc<App>, address: &str) -> DuplexStream {
@@ -50,7 +51,7 @@ async fn ws_is_forbidden_to_all_but_loopback_and_the_rest_is_not() {
     for (address, path, status) in [
         ("10.1.2.3:999", "/ws", "403"),
         ("[2001:db8::1]:999", "/ws", "403"),
-        // No connection of the kernel's, so nobody's.
+        // The kernel has no such connection, so it has no owner.
         ("127.0.0.1:999", "/ws", "403"),
         ("10.1.2.3:999", "/output", "200"),
     ] {
@@ -59,7 +60,7 @@ async fn ws_is_forbidden_to_all_but_loopback_and_the_rest_is_not() {
         connection.write_all(request.as_bytes()).await.unwrap();
         let text = answer(connection).await;
         assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{address} {path}: {text}");
-        assert!(status != "403" || text.contains("{\"error\":\"/ws is for the tunnel beside this web-app"), "{text}");
+        assert!(status != "403" || text.contains("{\"error\":\"/ws is for the tunnel next to this web-app"), "{text}");
     }
 }
 
@@ -94,13 +95,13 @@ async fn a_web_app_whose_store_is_stuck_is_not_ready() {
         connection.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();
         answer(connection).await
     };
-    let app = App::bare(End::Terminator, Hanging);
-    app.committing.begin();
+    let app = bare_app(End::Terminator, Hanging);
+    app.commit_timer.start();
     assert!(ask(&app).await.starts_with("HTTP/1.1 200 "));
     tokio::time::advance(Duration::from_secs(11)).await;
     let text = ask(&app).await;
     assert!(text.starts_with("HTTP/1.1 503 ") && text.contains("has not answered for 11 s"), "{text}");
-    app.committing.end();
+    app.commit_timer.stop();
     assert!(ask(&app).await.starts_with("HTTP/1.1 200 "));
 }
 

@@ -1,0 +1,190 @@
+//! A trigger's way from its hook into the outbox.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tracing::warn;
+
+use crate::app::App;
+use crate::hooks::{HookError, catch_panics};
+use crate::metrics::{HookName, TriggerResult};
+use crate::outbox::{IdempotencyKey, MessageHandle, NewMessage, OutboxFull};
+use crate::payload::Payload;
+use crate::store::StoreError;
+
+/// How long `on_trigger` may take.
+const TRIGGER_HOOK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A payload that the hook has returned, ready for the outbox.
+#[derive(Debug)]
+pub(crate) struct PreparedTrigger(Payload);
+
+impl PreparedTrigger {
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// Why a trigger was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TriggerError {
+    #[error(transparent)]
+    Hook(#[from] HookError),
+    #[error(transparent)]
+    Full(#[from] OutboxFull),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the idempotency key {0:?} has been used for another payload; give each trigger its own")]
+    KeyReused(String),
+    #[error("the web-app is shutting down; try again")]
+    Draining,
+}
+
+impl TriggerError {
+    fn result(&self) -> TriggerResult {
+        match self {
+            Self::Hook(HookError::Invalid(_)) => TriggerResult::Invalid,
+            Self::Hook(HookError::Denied(_)) => TriggerResult::Denied,
+            Self::Hook(HookError::Failed(_)) => TriggerResult::Failed,
+            Self::Hook(HookError::TooLarge(_)) => TriggerResult::TooLarge,
+            Self::Full(_) => TriggerResult::Full,
+            Self::Store(_) => TriggerResult::Unstored,
+            Self::KeyReused(_) => TriggerResult::Invalid,
+            Self::Draining => TriggerResult::Draining,
+        }
+    }
+}
+
+/// Takes a trigger from its hook to the outbox. The caller confirms it only after [`MessageHandle::stored`].
+pub(crate) async fn submit(
+    app: &App,
+    payload: Payload,
+    headers: &BTreeMap<String, String>,
+) -> Result<MessageHandle, TriggerError> {
+    submit_with(app, payload, headers, None).await
+}
+
+/// Like [`submit`], at most once per idempotency key. Returns the message accepted under this key before, or else this
+/// trigger, already stored. Must not be cancelled, because a retry has to find what this has accepted.
+pub(crate) async fn submit_once(
+    app: &App,
+    payload: Payload,
+    headers: &BTreeMap<String, String>,
+    key: IdempotencyKey,
+) -> Result<MessageHandle, TriggerError> {
+    let _guard = lock_key(app, &key.text).await;
+    if let Some(message) = find_accepted(app, &key)? {
+        return Ok(message);
+    }
+    let mut message = submit_with(app, payload, headers, Some(key)).await?;
+    message.stored().await?;
+    Ok(message)
+}
+
+/// The message that was accepted under this key before, if it is the same.
+pub(crate) fn find_accepted(app: &App, key: &IdempotencyKey) -> Result<Option<MessageHandle>, TriggerError> {
+    match app.outbox.find_key(&key.text) {
+        Some((record, message)) if record.digest == key.digest => {
+            // The reply may have arrived before anything waited for it, or before a restart.
+            if let Some(id) = message.id()
+                && let Some(reply) = app.output.reply_to(id)
+            {
+                app.outbox.resolve_reply(id, &reply);
+            }
+            Ok(Some(message))
+        }
+        Some(_) => Err(count_error(app, TriggerError::KeyReused(key.text.clone()))),
+        None => Ok(None),
+    }
+}
+
+/// Waits until no other trigger with this key is under way.
+pub(crate) async fn lock_key<'a>(app: &'a App, key: &str) -> KeyGuard<'a> {
+    loop {
+        // Fails only if the watch's sender is gone, which `app` owns.
+        let _ = app.busy_keys.subscribe().wait_for(|keys| !keys.contains(key)).await;
+        if app.busy_keys.send_if_modified(|keys| keys.insert(key.to_owned())) {
+            return KeyGuard { app, key: key.to_owned() };
+        }
+    }
+}
+
+async fn submit_with(
+    app: &App,
+    payload: Payload,
+    headers: &BTreeMap<String, String>,
+    key: Option<IdempotencyKey>,
+) -> Result<MessageHandle, TriggerError> {
+    // Checked first, so that the hook does not run for a trigger that has no chance.
+    if !app.outbox.has_room(0) {
+        return Err(count_error(app, OutboxFull.into()));
+    }
+    let prepared = prepare(app, payload, headers).await?;
+    enqueue(app, &prepared, key)
+}
+
+/// Runs the hook on a trigger's payload.
+pub(crate) async fn prepare(
+    app: &App,
+    payload: Payload,
+    headers: &BTreeMap<String, String>,
+) -> Result<PreparedTrigger, TriggerError> {
+    run_trigger_hook(app, payload, headers).await.map_err(|error| count_error(app, error))
+}
+
+/// Puts a prepared payload into the outbox.
+pub(crate) fn enqueue(
+    app: &App,
+    prepared: &PreparedTrigger,
+    key: Option<IdempotencyKey>,
+) -> Result<MessageHandle, TriggerError> {
+    if app.disk_full.load(Ordering::Relaxed) {
+        return Err(count_error(app, StoreError::Full.into()));
+    }
+    let message = NewMessage { payload: prepared.0.clone(), hop: app.location.hop(), in_reply_to: None };
+    let handle = app.outbox.enqueue(message, key).map_err(|full| count_error(app, full.into()))?;
+    app.metrics.trigger(TriggerResult::Accepted);
+    Ok(handle)
+}
+
+async fn run_trigger_hook(
+    app: &App,
+    payload: Payload,
+    headers: &BTreeMap<String, String>,
+) -> Result<PreparedTrigger, TriggerError> {
+    if app.phases.draining.is_cancelled() {
+        return Err(TriggerError::Draining);
+    }
+    let hook = catch_panics(async { app.hooks.on_trigger(payload, headers).await });
+    let result = if app.hooks.keeps_time() { Ok(hook.await) } else { timeout(TRIGGER_HOOK_TIMEOUT, hook).await };
+    let payload = match result {
+        Ok(result) => result.map_err(HookError::truncate),
+        Err(_) => Err(HookError::Failed(format!("the hook took longer than {TRIGGER_HOOK_TIMEOUT:?}"))),
+    }
+    .inspect_err(|error| {
+        app.metrics.hook_failure(HookName::OnTrigger);
+        app.log_limits
+            .hook_failed
+            .log(|suppressed| warn!(%error, suppressed, "on_trigger failed: the trigger was refused"));
+    })?;
+    Ok(PreparedTrigger(payload))
+}
+
+fn count_error(app: &App, error: TriggerError) -> TriggerError {
+    app.metrics.trigger(error.result());
+    error
+}
+
+/// While this lives, no other trigger with its key is under way.
+pub(crate) struct KeyGuard<'a> {
+    app: &'a App,
+    key: String,
+}
+
+impl Drop for KeyGuard<'_> {
+    fn drop(&mut self) {
+        self.app.busy_keys.send_if_modified(|keys| keys.remove(&self.key));
+    }
+}
