@@ -27,7 +27,7 @@ fn the_readme_s_two_hosts_carry_a_connection_and_messages() {
     let path = |name: &str| dir.path().join(name);
     let [a_key, b_key] = ["a.key", "b.key"].map(|name| keygen(&path(name)));
     let hooks = root().join("examples/app.py");
-    let database = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut terminator = command(&["terminator", "--listen", "127.0.0.1:0", "--hooks"]);
     let (_terminator, ready) = Running::role(terminator.arg(&hooks));
     let app = address(&ready, "listen").to_string();
@@ -38,11 +38,11 @@ fn the_readme_s_two_hosts_carry_a_connection_and_messages() {
             text.replace(from, to)
         })
     };
-    let database_at = database.local_addr().unwrap().to_string();
+    let server_at = server.local_addr().unwrap().to_string();
     let b = [
         ("ferry:pub:KEY-OF-A", a_key.as_str()),
         ("0.0.0.0:18000", "127.0.0.1:0"),
-        ("127.0.0.1:5432", &database_at),
+        ("127.0.0.1:22", &server_at),
         ("127.0.0.1:8000", &app),
     ];
     fs::write(path("b.yaml"), swap(file("b.yaml"), &b)).unwrap();
@@ -51,7 +51,7 @@ fn the_readme_s_two_hosts_carry_a_connection_and_messages() {
     let a = [
         ("ferry:pub:KEY-OF-B", b_key.as_str()),
         ("b.example.com:18000", &listen),
-        ("127.0.0.1:15432", "127.0.0.1:0"),
+        ("127.0.0.1:2222", "127.0.0.1:0"),
         ("127.0.0.1:18001", "127.0.0.1:0"),
     ];
     fs::write(path("a.yaml"), swap(file("a.yaml"), &a)).unwrap();
@@ -63,7 +63,7 @@ fn the_readme_s_two_hosts_carry_a_connection_and_messages() {
     let mut client = TcpStream::connect(&egress[0]).unwrap();
     client.set_read_timeout(Some(DEADLINE)).unwrap();
     client.write_all(b"?").unwrap();
-    let (mut served, _) = database.accept().unwrap();
+    let (mut served, _) = server.accept().unwrap();
     served.read_exact(&mut [0]).unwrap();
     served.write_all(b"!").unwrap();
     client.read_exact(&mut [0]).unwrap();
