@@ -11,7 +11,7 @@ extern crate self as rustls;
 pub use tls::ConnectionTrafficSecrets;
 
 use crypto::Records;
-use ferry_session::{Block, Epoch, Frame, MAX_PAYLOAD, Session, SessionId, Settings, Time, decode};
+use ferry_session::{AckPoint, Block, Epoch, Frame, MAX_PAYLOAD, Session, SessionId, Settings, Time, decode};
 use std::error::Error;
 use std::hint::black_box;
 use std::io::Read;
@@ -81,6 +81,7 @@ impl Pair {
             receive_capacity: 1 << 20,
             liveness: Duration::from_secs(15),
             resume_window: Duration::from_secs(600),
+            ack_at: AckPoint::Arrival,
         };
         let now = Time::from_origin(Duration::from_secs(1));
         let mut opener = Session::opener(now, SessionId([7; 16]), "app", settings);

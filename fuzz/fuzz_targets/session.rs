@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use ferry_session::{
-    Accept, Epoch, Frame, Hello, Instance, Intent, LinkKind, Outcome, Preface, Reject, RejectCode, Reset, ResetCode,
+    Accept, AckPoint, Epoch, Frame, Hello, Instance, Intent, LinkKind, Outcome, Preface, Reject, RejectCode, Reset, ResetCode,
     SessionId, Settings, VERSION, decode,
 };
 use libfuzzer_sys::fuzz_target;
@@ -32,6 +32,8 @@ struct Life {
     delay: u16,
     link_capacity: u16,
     eager: u8,
+    /// Acks follow the application, and the processes at both ends may be killed.
+    delivery: bool,
     /// Which end meets a hostile peer.
     victim: bool,
     steps: Vec<Step>,
@@ -44,6 +46,7 @@ enum Step {
     Finish { end: bool },
     Rotate,
     Attach,
+    Restart { end: bool },
     Cut { link: u8, notice: u16 },
     BlackHole { link: u8 },
     Hold { link: u8, end: bool, held: bool },
@@ -168,6 +171,8 @@ impl Hostile {
 struct Seen {
     reset: bool,
     hostile: bool,
+    /// Sessions outlive their processes.
+    restarts: bool,
 }
 
 fn step(pair: &mut Pair, seen: &mut Seen, victim: usize, step: &Step) {
@@ -185,6 +190,7 @@ fn step(pair: &mut Pair, seen: &mut Seen, victim: usize, step: &Step) {
         Step::Attach => {
             pair.dial(false);
         }
+        Step::Restart { end } if seen.restarts => pair.restart(end_of(end)),
         Step::Cut { link, notice } if links > 0 => pair.cut(usize::from(link) % links, notice.into()),
         Step::BlackHole { link } if links > 0 => pair.black_hole(usize::from(link) % links),
         Step::Hold { link, end, held } if links > 0 => pair.hold(usize::from(link) % links, end_of(end), held),
@@ -232,18 +238,21 @@ fn read(pair: &mut Pair, seen: &Seen, victim: usize, end: usize, count: usize) {
 }
 
 fuzz_target!(|life: Life| {
+    let delivery = life.delivery;
     let settings = |replay: u16, receive: u16| Settings {
         replay_capacity: u64::from(replay).max(1),
         receive_capacity: receive.into(),
         liveness: Duration::from_secs(15),
         resume_window: Duration::from_secs(3_600),
+        ack_at: if delivery { AckPoint::Delivery } else { AckPoint::Arrival },
     };
     let [a, b, c, d] = life.capacities;
     let mut pair = Pair::with_settings(life.seed.into(), [settings(a, b), settings(c, d)]);
     pair.delay = life.delay.into();
     pair.link_capacity = usize::from(life.link_capacity).max(1);
     pair.eager = u64::from(life.eager % 30);
-    let (victim, mut seen) = (usize::from(life.victim), Seen::default());
+    let mut seen = Seen { restarts: delivery, ..Seen::default() };
+    let victim = usize::from(life.victim);
     pair.dial(false);
     for each in life.steps.iter().take(200) {
         step(&mut pair, &mut seen, victim, each);

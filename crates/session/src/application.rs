@@ -58,6 +58,11 @@ impl Session {
         self.receive.is_drained() && !self.failed
     }
 
+    /// The application was told the end, as [`is_drained`](Self::is_drained) asked for.
+    pub fn finish_delivered(&mut self) {
+        self.receive.finish_delivered();
+    }
+
     /// The application takes nothing more: what has arrived is dropped, and so is what comes, which is acknowledged as
     /// before. So the peer's application is not held up by one that is gone.
     pub fn discard_received(&mut self) {
@@ -106,7 +111,7 @@ impl Session {
         self.send.allocated() + self.receive.allocated()
     }
 
-    /// Everything below this offset, counting the Finish, has arrived here.
+    /// Everything below this offset, counting the Finish, has come as far as [`AckPoint`](crate::AckPoint) asks for.
     pub fn received(&self) -> u64 {
         self.receive.received()
     }

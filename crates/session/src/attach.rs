@@ -247,7 +247,7 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{SessionId, Settings};
+    use crate::{AckPoint, SessionId, Settings};
 
     fn exhausted() -> Session {
         let settings = Settings {
@@ -255,6 +255,7 @@ mod tests {
             receive_capacity: 1024,
             liveness: Duration::from_secs(15),
             resume_window: Duration::from_secs(600),
+            ack_at: AckPoint::Arrival,
         };
         let mut session = Session::opener(Time::ZERO, SessionId([1; 16]), "echo", settings);
         session.epoch = Epoch(u32::MAX - 1);

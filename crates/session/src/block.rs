@@ -12,18 +12,61 @@ pub(crate) const FULL: usize = Block::SIZE - DATA_HEADER - 1;
 
 /// Memory for the bytes of one record. The session borrows it from whoever drives it, and gives it back once it has no use for
 /// it, so that sessions that rest hold none.
-#[derive(Clone)]
-pub struct Block(Box<[u8; Self::SIZE]>);
+pub struct Block(Memory);
+
+enum Memory {
+    Heap(Box<[u8; Block::SIZE]>),
+    Slot(Box<dyn Slot>),
+}
+
+/// Memory for a [`Block`] that outlives this process. Dropping it gives it back.
+pub trait Slot: Send + Sync {
+    /// What is in it.
+    fn bytes(&self) -> &[u8; Block::SIZE];
+
+    /// What is in it, to be changed.
+    fn bytes_mut(&mut self) -> &mut [u8; Block::SIZE];
+
+    /// Notes, before anything is written, that its first byte is to be the one at `offset` of what the application sends,
+    /// or that it holds none.
+    fn place(&mut self, offset: Option<u64>);
+}
 
 impl Block {
     /// Its size in bytes.
     pub const SIZE: usize = MAX_FRAME;
+
+    /// Most application bytes that a read in place puts into one, from its beginning on.
+    pub const ROOM: usize = FULL;
+
+    /// One in memory that is kept elsewhere.
+    pub fn in_slot(slot: Box<dyn Slot>) -> Self {
+        Self(Memory::Slot(slot))
+    }
+
+    /// Whether its memory is kept elsewhere.
+    pub fn is_slot(&self) -> bool {
+        matches!(self.0, Memory::Slot(_))
+    }
+
+    pub(crate) fn place(&mut self, offset: Option<u64>) {
+        if let Memory::Slot(slot) = &mut self.0 {
+            slot.place(offset);
+        }
+    }
+}
+
+/// A copy of the contents, in memory of this process.
+impl Clone for Block {
+    fn clone(&self) -> Self {
+        Self(Memory::Heap(Box::new(**self)))
+    }
 }
 
 /// Cleared memory.
 impl Default for Block {
     fn default() -> Self {
-        Self(Box::new([0; Self::SIZE]))
+        Self(Memory::Heap(Box::new([0; Self::SIZE])))
     }
 }
 
@@ -31,13 +74,19 @@ impl Deref for Block {
     type Target = [u8; Self::SIZE];
 
     fn deref(&self) -> &Self::Target {
-        &self.0
+        match &self.0 {
+            Memory::Heap(bytes) => bytes,
+            Memory::Slot(slot) => slot.bytes(),
+        }
     }
 }
 
 impl DerefMut for Block {
     fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.0
+        match &mut self.0 {
+            Memory::Heap(bytes) => bytes,
+            Memory::Slot(slot) => slot.bytes_mut(),
+        }
     }
 }
 

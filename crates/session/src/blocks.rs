@@ -99,6 +99,21 @@ impl Piece {
 }
 
 impl Blocks {
+    /// Nothing yet; the first byte to be appended is the one at `offset`.
+    pub(crate) fn at(offset: u64) -> Self {
+        Self { base: offset, end: offset, ..Self::default() }
+    }
+
+    /// Appends the first `length` bytes of a block, where they are.
+    pub(crate) fn restore(&mut self, mut block: Block, length: usize) {
+        if let Some(behind) = block.get_mut(length) {
+            *behind = TRAILER;
+        }
+        let piece = Piece { start: self.end, room: Room::Whole(block, 0..length) };
+        self.end = piece.end();
+        self.pieces.push_back(piece);
+    }
+
     /// Offset of the first byte that is kept.
     pub(crate) fn base(&self) -> u64 {
         self.base
@@ -178,7 +193,8 @@ impl Blocks {
         let first = self.pieces.len() - usize::from(room > 0);
         self.trim_last();
         while room < want && self.pieces.len() - first < MAX_FILLED_PIECES {
-            let block = self.spent.pop().unwrap_or_else(&mut lend);
+            let mut block = self.spent.pop().unwrap_or_else(&mut lend);
+            block.place(Some(self.end + room as u64));
             self.pieces.push_back(Piece { start: self.end, room: Room::Whole(block, 0..0) });
             room += FULL;
         }
@@ -202,7 +218,10 @@ impl Blocks {
             self.end += count as u64;
             rest -= count;
         }
-        while let Some(unused) = self.pieces.pop_back_if(|last| last.len() == 0) {
+        while let Some(mut unused) = self.pieces.pop_back_if(|last| last.len() == 0) {
+            if let Room::Whole(block, _) = &mut unused.room {
+                block.place(None);
+            }
             self.spend_piece(unused);
         }
         self.tidy();

@@ -10,9 +10,9 @@ use crate::session::AckTimer;
 use crate::{Event, Frame, Outcome, Release, Reset, ResetCode, Session, Violation};
 
 impl Session {
-    /// Both directions have ended and each end holds everything of the other.
+    /// Both directions have ended, and everything that was sent is acknowledged, also by this end.
     pub(crate) fn is_complete(&self) -> bool {
-        self.send.is_complete() && self.receive.is_finished()
+        self.send.is_complete() && self.receive.is_complete()
     }
 
     /// The session is over; only [`readable`](Self::readable) bytes may be left.

@@ -53,7 +53,8 @@ impl Session {
         }
         let acked = self.send.acked();
         if let Some(link) = self.attachment.link_mut(epoch) {
-            link.liveness.on_heard(now, acked < link.next);
+            let owed = link.is_owed(acked);
+            link.liveness.on_heard(now, owed);
         }
     }
 
@@ -66,7 +67,7 @@ impl Session {
         }
         match frame {
             Frame::Ping { token } => link.pong = Some(token),
-            Frame::Pong { token } => link.liveness.on_pong(now, token),
+            Frame::Pong { token } => link.on_pong(now, token),
             Frame::Reset(reset) => self.on_reset(&reset),
             // "An end that is resetting the session takes any Done."
             Frame::Done if self.resetting.is_some() => self.done_received = true,
@@ -92,7 +93,7 @@ impl Session {
 
     pub(crate) fn on_retire(&mut self, now: Time, epoch: Epoch, end: u64) -> Result<(), Violation> {
         // "Nothing is missing when the old link ends." More may be here already, from before a resume.
-        let received = self.receive.received();
+        let received = self.receive.arrived();
         if end > received {
             return Err(Violation::Gap { offset: end, received });
         }
@@ -113,7 +114,8 @@ impl Session {
         self.attachment = match self.attachment.take() {
             Attachment::Draining { old, mut link } if old.is_retired() => {
                 self.events.push_back(Event::Released { epoch: old.epoch, release: Release::Finished });
-                link.liveness.on_heard(now, self.send.acked() < link.next);
+                let owed = link.is_owed(self.send.acked());
+                link.liveness.on_heard(now, owed);
                 Attachment::Attached { link }
             }
             other => other,

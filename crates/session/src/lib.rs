@@ -7,7 +7,8 @@
 //!
 //! The driver feeds the session (`attach`, `accept`, `detach`, `handle_frame`, `handle_violation`, `handle_timeout`,
 //! `write`, `consume`, `finish`, `reset`, `reset_after_sent`) and, after every mutation, drains it (`poll_transmit` for each link,
-//! `poll_event`, `poll_timeout`, `poll_spent`). `docs/protocol.md` is the specification; the sentences above each check come from it.
+//! `poll_event`, `poll_timeout`, `poll_spent`). For a session that outlives its process it stores a [`Snapshot`] before it sends
+//! anything, and the next process calls [`Session::adopt`]. `docs/protocol.md` is the specification; the sentences above each check come from it.
 //!
 //! ```text
 //!                 attach(Open)                     Accept
@@ -44,10 +45,11 @@ mod overdue;
 mod receive;
 mod send;
 mod session;
+mod snapshot;
 mod time;
 mod transmit;
 
-pub use block::{Block, Payload, TRAILER};
+pub use block::{Block, Payload, Slot, TRAILER};
 pub use codec::{DecodeError, HEADER, MAX_FRAME, decode};
 pub use error::{AttachError, Rejection, Violation};
 pub use event::{Event, Outcome, Release};
@@ -56,5 +58,6 @@ pub use frame::{
     ResetCode, VERSION,
 };
 pub use ident::{Epoch, Instance, SessionId};
-pub use session::{INITIAL_WINDOW, Session, Settings, Side};
+pub use session::{AckPoint, INITIAL_WINDOW, Session, Settings, Side};
+pub use snapshot::{AdoptError, Snapshot, Survivor};
 pub use time::Time;

@@ -9,6 +9,10 @@ pub(crate) struct Link {
     pub(crate) instance: Option<Instance>,
     /// Offset of what goes next on this link; counts the Finish.
     pub(crate) next: u64,
+    /// A Pong told that everything below this offset has arrived, whether or not it was acknowledged.
+    arrived: u64,
+    /// `next` when the last Ping was sent.
+    asked: u64,
     /// The first frame of the session on this link, until it is sent.
     pub(crate) greeting: Option<Greeting>,
     /// This end's Retire.
@@ -43,6 +47,8 @@ impl Link {
             epoch,
             instance: None,
             next,
+            arrived: next,
+            asked: next,
             greeting: Some(greeting),
             retire: Retire::No,
             leaving: false,
@@ -52,6 +58,25 @@ impl Link {
             reset_sent: false,
             liveness: Liveness::new(now),
         }
+    }
+
+    /// The Ping to send, if one is due.
+    pub(crate) fn poll_ping(&mut self, now: Time) -> Option<u64> {
+        let token = self.liveness.poll_ping(now)?;
+        self.asked = self.next;
+        Some(token)
+    }
+
+    pub(crate) fn on_pong(&mut self, now: Time, token: u64) {
+        if self.liveness.on_pong(now, token) {
+            self.arrived = self.arrived.max(self.asked);
+        }
+    }
+
+    /// Whether something is under way of which the peer has not shown that it is there. What its application does not
+    /// take may go unacknowledged for as long as it likes, but a link keeps its order: a Pong speaks for all before the Ping.
+    pub(crate) fn is_owed(&self, acked: u64) -> bool {
+        self.arrived.max(acked) < self.next
     }
 
     /// Both directions of this link have ended, and everything on it was read.

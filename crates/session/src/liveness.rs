@@ -78,13 +78,16 @@ impl Liveness {
         Some(token(now))
     }
 
-    pub(crate) fn on_pong(&mut self, now: Time, answered: u64) {
+    /// Says whether this answers the last Ping.
+    pub(crate) fn on_pong(&mut self, now: Time, answered: u64) -> bool {
         if let Ping::Sent(sent) = self.ping
             && token(sent) == answered
         {
             self.rtt = Some(now.since(sent));
             self.ping = Ping::No;
+            return true;
         }
+        false
     }
 
     pub(crate) fn rtt(&self) -> Option<Duration> {
@@ -92,8 +95,9 @@ impl Liveness {
     }
 
     fn ping_at(&self, liveness: Duration) -> Option<Time> {
-        let after = if self.busy { BUSY_PING_INTERVAL } else { IDLE_PING_INTERVAL };
-        (self.ping == Ping::No).then(|| self.heard + after.min(liveness / 2))
+        // Before the link is suspect for want of an answer.
+        let after = if self.busy { BUSY_PING_INTERVAL.min(liveness / 4) } else { IDLE_PING_INTERVAL.min(liveness / 2) };
+        (self.ping == Ping::No).then(|| self.heard + after)
     }
 
     fn suspect_at(&self, liveness: Duration) -> Option<Time> {

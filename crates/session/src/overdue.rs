@@ -34,7 +34,7 @@ impl Session {
         let link = self.attachment.write_link();
         let retire = match &self.attachment {
             Attachment::Draining { old, .. } if !old.peer_retired => {
-                Some(Awaited::Retire { received: self.receive.received() })
+                Some(Awaited::Retire { received: self.receive.arrived() })
             }
             _ => None,
         };

@@ -1,5 +1,5 @@
 use crate::blocks::Blocks;
-use crate::{Block, Payload, Violation};
+use crate::{AckPoint, Block, Payload, Violation};
 
 /// The direction to this end's application: what has arrived and was not yet taken.
 #[derive(Debug)]
@@ -10,6 +10,10 @@ pub(crate) struct ReceiveHalf {
     capacity: u64,
     /// The peer's Finish has arrived; it stands at the queue's end.
     finished: bool,
+    /// When bytes and the Finish are acknowledged.
+    ack_at: AckPoint,
+    /// The application was told the end.
+    finish_delivered: bool,
     /// The highest offset that the peer was told it may send.
     granted: u64,
     /// What the peer was last told that this end holds.
@@ -25,11 +29,13 @@ pub(crate) struct ReceiveHalf {
 }
 
 impl ReceiveHalf {
-    pub(crate) fn new(capacity: u64, granted: u64) -> Self {
+    pub(crate) fn new(ack_at: AckPoint, capacity: u64, granted: u64) -> Self {
         Self {
             queue: Blocks::default(),
             capacity,
             finished: false,
+            ack_at,
+            finish_delivered: false,
             granted,
             acked: 0,
             probe_window: granted,
@@ -39,9 +45,32 @@ impl ReceiveHalf {
         }
     }
 
-    /// Everything below this offset is held by this end; counts the Finish.
-    pub(crate) fn received(&self) -> u64 {
+    /// The direction as a process before this one left it: the application has everything below `taken`, and was told the
+    /// end behind it if `finished`.
+    pub(crate) fn adopted(ack_at: AckPoint, capacity: u64, granted: u64, taken: u64, finished: bool) -> Self {
+        let mut half = Self::new(ack_at, capacity, granted);
+        half.queue = Blocks::at(taken);
+        (half.finished, half.finish_delivered) = (finished, finished);
+        half.acked = half.received();
+        half
+    }
+
+    /// Everything below this offset has arrived; counts the Finish.
+    pub(crate) fn arrived(&self) -> u64 {
         self.queue.end() + u64::from(self.finished)
+    }
+
+    /// Everything below this offset is acknowledged, now or with the next ack; counts the Finish.
+    pub(crate) fn received(&self) -> u64 {
+        match self.ack_at {
+            AckPoint::Arrival => self.arrived(),
+            AckPoint::Delivery => self.queue.base() + u64::from(self.has_ended()),
+        }
+    }
+
+    /// The Finish is acknowledged, now or with the next ack.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.finished && (self.ack_at == AckPoint::Arrival || self.finish_delivered || self.discarding)
     }
 
     pub(crate) fn buffered(&self) -> u64 {
@@ -52,8 +81,13 @@ impl ReceiveHalf {
         self.queue.allocated()
     }
 
-    pub(crate) fn is_finished(&self) -> bool {
-        self.finished
+    /// The direction has ended, and all of it counts as received.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.finished && self.received() == self.arrived()
+    }
+
+    pub(crate) fn finish_delivered(&mut self) {
+        self.finish_delivered = self.finished;
     }
 
     /// The peer's Finish is what the application takes next.
@@ -78,6 +112,10 @@ impl ReceiveHalf {
         self.queue.poll_spent()
     }
 
+    pub(crate) fn is_discarding(&self) -> bool {
+        self.discarding
+    }
+
     /// Drops the bytes, and those that are still to come.
     pub(crate) fn discard(&mut self) {
         self.discarding = true;
@@ -85,7 +123,7 @@ impl ReceiveHalf {
     }
 
     /// How far the peer may send now. Never goes back.
-    fn window(&self) -> u64 {
+    pub(crate) fn window(&self) -> u64 {
         self.granted.max(self.queue.base().saturating_add(self.capacity))
     }
 
@@ -106,6 +144,11 @@ impl ReceiveHalf {
         (self.received(), window)
     }
 
+    /// Something has arrived that is acknowledged later.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.received() < self.arrived()
+    }
+
     /// Whether the window has held the peer up since this was asked last.
     pub(crate) fn take_window_limited(&mut self) -> bool {
         std::mem::take(&mut self.window_limited)
@@ -116,7 +159,7 @@ impl ReceiveHalf {
         self.grant_unconfirmed = true;
     }
 
-    /// Something has arrived that the peer does not know to be here.
+    /// Something counts as received that the peer does not know of.
     pub(crate) fn owes_ack(&self) -> bool {
         self.received() != self.acked
     }
@@ -127,7 +170,7 @@ impl ReceiveHalf {
         self.grant_unconfirmed
             || self.received() - self.acked >= quarter.min(128 * 1024)
             || self.window() - self.granted >= quarter
-            || (self.finished && self.owes_ack())
+            || (self.has_ended() && self.owes_ack())
     }
 
     /// Data at `offset`: drops what it has, keeps the rest. Says whether anything was new.

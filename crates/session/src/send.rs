@@ -1,5 +1,5 @@
 use crate::blocks::Blocks;
-use crate::{Payload, Violation};
+use crate::{Block, Payload, Violation};
 
 /// The direction from this end's application: the replay buffer and how far the peer has it.
 #[derive(Debug)]
@@ -21,6 +21,18 @@ pub(crate) struct SendHalf {
 impl SendHalf {
     pub(crate) fn new(capacity: u64, window: u64) -> Self {
         Self { replay: Blocks::default(), capacity, finished: false, acked: 0, window, sent: 0 }
+    }
+
+    /// The direction as a process before this one left it. Everything that is kept may have been sent, and may have been
+    /// acknowledged.
+    pub(crate) fn adopted(capacity: u64, window: u64, base: u64, kept: Vec<(Block, usize)>, finished: bool) -> Self {
+        let mut replay = Blocks::at(base);
+        for (block, length) in kept {
+            replay.restore(block, length);
+        }
+        let mut half = Self { replay, capacity, finished, acked: base, window, sent: 0 };
+        half.sent = half.end();
+        half
     }
 
     pub(crate) fn acked(&self) -> u64 {

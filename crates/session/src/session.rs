@@ -31,6 +31,15 @@ pub(crate) enum AckTimer {
     Due,
 }
 
+/// When received bytes, and the Finish behind them, are acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AckPoint {
+    /// As soon as they are here: they are lost with this process.
+    Arrival,
+    /// Once the application's kernel has them, so that they outlive this process. Until then the peer keeps them.
+    Delivery,
+}
+
 /// What a session is told at its birth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -42,6 +51,8 @@ pub struct Settings {
     pub liveness: Duration,
     /// How long the session may be without a link; the smaller one of both ends' counts.
     pub resume_window: Duration,
+    /// When what comes is acknowledged.
+    pub ack_at: AckPoint,
 }
 
 /// One application connection end to end. See the crate's documentation for how to drive it.
@@ -91,6 +102,21 @@ impl Session {
             Side::Opener => (INITIAL_WINDOW, 0),
             Side::Acceptor => (0, INITIAL_WINDOW),
         };
+        let send = SendHalf::new(settings.replay_capacity, send_window);
+        let capacity = settings.receive_capacity.max(INITIAL_WINDOW);
+        let receive = ReceiveHalf::new(settings.ack_at, capacity, granted);
+        Self::with_halves(now, side, id, service, settings, send, receive)
+    }
+
+    pub(crate) fn with_halves(
+        now: Time,
+        side: Side,
+        id: SessionId,
+        service: &str,
+        settings: Settings,
+        send: SendHalf,
+        receive: ReceiveHalf,
+    ) -> Self {
         Self {
             side,
             id,
@@ -102,8 +128,8 @@ impl Session {
             established: false,
             detached_since: Some(now),
             attachment: Attachment::Detached,
-            send: SendHalf::new(settings.replay_capacity, send_window),
-            receive: ReceiveHalf::new(settings.receive_capacity.max(INITIAL_WINDOW), granted),
+            send,
+            receive,
             ack: AckTimer::Idle,
             done_received: false,
             failed: false,
@@ -158,11 +184,11 @@ impl Session {
     }
 
     /// The Hello for the link of `epoch`, as it is being sent.
-    pub(crate) fn build_hello(&mut self, epoch: Epoch, intent: Intent) -> Hello<'_> {
+    pub(crate) fn build_hello(&mut self, now: Time, epoch: Epoch, intent: Intent) -> Hello<'_> {
         let (received, window) = if self.is_attached() {
             self.receive.advertise()
         } else {
-            self.ack = AckTimer::Idle;
+            self.on_ack_told(now);
             self.receive.advertise_and_record()
         };
         Hello {

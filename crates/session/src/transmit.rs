@@ -2,7 +2,7 @@ use std::borrow::Cow;
 
 use crate::attachment::{Attachment, Part};
 use crate::link::{Greeting, Retire};
-use crate::session::{AckTimer, INITIAL_WINDOW};
+use crate::session::{ACK_DELAY, AckTimer, INITIAL_WINDOW};
 use crate::{Accept, Epoch, Frame, Reset, Session, Time};
 
 /// What goes next on a link; made into a frame once nothing has to change any more.
@@ -41,15 +41,21 @@ impl Session {
                 if let Some(link) = self.attachment.link_mut(epoch) {
                     link.liveness.on_asked(now);
                 }
-                Frame::Hello(self.build_hello(epoch, intent))
+                Frame::Hello(self.build_hello(now, epoch, intent))
             }
             // Nothing has to answer it: the opener may have nothing to say.
             Greeting::Accept => {
-                self.ack = AckTimer::Idle;
+                self.on_ack_told(now);
                 let (received, window) = self.receive.advertise_and_record();
                 Frame::Accept(Accept { received, window, resume_window: self.settings.resume_window })
             }
         }
+    }
+
+    /// What the application takes later is acknowledged a little later, too.
+    pub(crate) fn on_ack_told(&mut self, now: Time) {
+        let more = self.receive.is_behind() && !self.is_closed();
+        self.ack = if more { AckTimer::At(now + ACK_DELAY) } else { AckTimer::Idle };
     }
 
     fn poll_retire(&mut self, now: Time, epoch: Epoch) -> Option<Frame<'_>> {
@@ -70,7 +76,7 @@ impl Session {
                 Frame::Reset(Reset { code: *code, reason: Cow::Borrowed(reason) })
             }
             Next::Ack => {
-                self.ack = AckTimer::Idle;
+                self.on_ack_told(now);
                 let (received, window) = self.receive.advertise_and_record();
                 Frame::Ack { received, window }
             }
@@ -92,7 +98,7 @@ impl Session {
         if let Some(token) = link.pong.take() {
             return Some(Next::Pong(token));
         }
-        if let Some(token) = link.liveness.poll_ping(now) {
+        if let Some(token) = link.poll_ping(now) {
             return Some(Next::Ping(token));
         }
         // After a resume the peer may turn out to hold more than its Hello or Accept said.

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use ferry_session::{Frame, Instance, LinkKind, Reject, Settings, Time};
+use ferry_session::{AckPoint, Frame, Instance, LinkKind, Reject, Settings, Time};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -143,6 +143,7 @@ impl Shared {
             receive_capacity: lease.held().receive,
             liveness: plan.config.settings.liveness,
             resume_window: plan.config.settings.resume.window,
+            ack_at: AckPoint::Arrival,
         }
     }
 

@@ -56,11 +56,15 @@ impl Pair {
         session.consume((taken - start) as usize);
         self.ends[end].taken = taken;
         self.ends[end].saw_finish = session.is_drained();
+        if session.is_drained() {
+            session.finish_delivered();
+        }
         (taken - start) as usize
     }
 
     pub fn finish(&mut self, end: usize) {
         self.session(end).finish();
+        self.ends[end].finished = true;
     }
 
     /// Both applications write `bytes` in full and close, reading everything meanwhile; both ends must finish.
@@ -101,7 +105,7 @@ impl Pair {
 
     /// Memory that a session holds once its driver has taken the blocks that it has no use for.
     pub fn allocated(&mut self, end: usize) -> usize {
-        let session = self.session(end);
+        let Some(session) = self.ends[end].session.as_mut() else { return 0 };
         while session.poll_spent().is_some() {}
         session.allocated()
     }

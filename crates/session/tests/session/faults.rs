@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use ferry_session::{Epoch, Frame, Hello, Intent, SessionId};
+use ferry_session::{AdoptError, Block, Epoch, Frame, Hello, Intent, Session, SessionId, Settings, Survivor};
 
-use crate::pair::{ACCEPTOR, OPENER, Pair};
+use crate::pair::{ACCEPTOR, OPENER, Pair, side};
+use crate::rng::pattern;
 
 /// A Hello for the pair's session that its opener did not send.
 pub fn hello(epoch: u32, intent: Intent, received: u64) -> Hello<'static> {
@@ -61,6 +62,61 @@ impl Pair {
             self.let_go(end, index, false);
         }
         self.acceptor_restarted |= end == ACCEPTOR;
+    }
+
+    /// The process at `end` is killed, and another one takes its session over: from what was stored, from what the
+    /// applications' kernel counts, and from bytes that were read and may not have been acknowledged.
+    pub fn restart(&mut self, end: usize) {
+        for (_, index) in std::mem::take(&mut self.ends[end].links) {
+            let flushed = self.rng.chance(50);
+            self.let_go(end, index, flushed);
+        }
+        let Some(old) = self.ends[end].session.take() else { return };
+        self.restarted = true;
+        let written = self.ends[end].written;
+        // A slot is given back once all of it was acknowledged.
+        let base = old.acked().min(written).saturating_sub(self.rng.below(Block::ROOM as u64));
+        let survivor = Survivor {
+            side: side(end),
+            id: old.id(),
+            service: old.service().into(),
+            snapshot: self.ends[end].stored.expect("it is stored before anything is sent"),
+            base,
+            kept: self.slots(end, base, written),
+            finished: self.ends[end].finished,
+            delivered: self.ends[end].taken,
+            finish_delivered: self.ends[end].saw_finish,
+        };
+        // It may be lent less memory than the one before.
+        let receive_capacity = 16 * 1024 * (1 + self.rng.below(3));
+        let settings = Settings { receive_capacity, ..self.settings[end] };
+        match Session::adopt(self.now, settings, survivor) {
+            Ok(session) => {
+                self.ends[end].session = Some(session);
+                self.ends[end].outcome = None;
+            }
+            Err(AdoptError::Ended) => {
+                assert!(self.ends[end].outcome.is_some(), "it has not ended");
+                self.ends[end].tombstone = Some(old.received());
+            }
+            Err(damage) => panic!("{damage}"),
+        }
+    }
+
+    /// Blocks as the process that was killed filled them.
+    fn slots(&mut self, end: usize, base: u64, written: u64) -> Vec<(Block, usize)> {
+        let (mut slots, mut start) = (Vec::new(), base);
+        while start < written {
+            let most = (written - start).min(Block::ROOM as u64);
+            let length = if self.rng.chance(80) { most } else { 1 + self.rng.below(most) };
+            let mut block = Block::default();
+            for (byte, offset) in block.iter_mut().zip(start..start + length) {
+                *byte = pattern(side(end), offset);
+            }
+            slots.push((block, length as usize));
+            start += length;
+        }
+        slots
     }
 
     /// The session at `end` is handed a frame of a peer that does not keep to the rules.

@@ -1,6 +1,7 @@
 //! The session protocol on a virtual clock.
 #![allow(clippy::expect_used, clippy::unwrap_used, unreachable_pub)]
 
+mod adopt;
 mod apps;
 mod close;
 mod faults;

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use ferry_session::{
-    Epoch, Event, Frame, Intent, Outcome, Reject, RejectCode, Release, Session, SessionId, Settings, Side, Time, decode,
+    AckPoint, Epoch, Event, Frame, Intent, Outcome, Reject, RejectCode, Release, Session, SessionId, Settings, Side,
+    Snapshot, Time, decode,
 };
 
 use crate::apps::kept_in_place;
@@ -27,12 +28,27 @@ pub struct End {
     pub links: Vec<(Epoch, usize)>,
     pub written: u64,
     pub taken: u64,
+    /// The application closed its direction.
+    pub finished: bool,
     /// The application saw the end of the other direction.
     pub saw_finish: bool,
     pub outcome: Option<Outcome>,
     pub attached: Vec<Intent>,
     pub released: Vec<Release>,
     pub suspects: usize,
+    /// What outlives the process, besides what the applications' own counts tell.
+    pub stored: Option<Snapshot>,
+    /// The session had ended before its process did: how much had arrived.
+    pub tombstone: Option<u64>,
+}
+
+impl End {
+    /// As a driver does before it sends anything.
+    fn store(&mut self) {
+        if let Some(session) = &self.session {
+            self.stored = Some(session.snapshot());
+        }
+    }
 }
 
 /// A frame that left an end.
@@ -66,7 +82,7 @@ pub struct Pair {
     pub rng: Rng,
     pub ends: [End; 2],
     pub links: Vec<Link>,
-    settings: [Settings; 2],
+    pub settings: [Settings; 2],
     /// Longest one-way delay of a frame, in microseconds.
     pub delay: u64,
     /// The opener dials again by itself.
@@ -75,6 +91,8 @@ pub struct Pair {
     /// Bytes that a link takes before it pushes back.
     pub link_capacity: usize,
     pub acceptor_restarted: bool,
+    /// A session was taken over at least once.
+    pub restarted: bool,
     /// In how many of 100 cases the opener attaches anew right after a frame, before it has answered it.
     pub eager: u64,
     /// Everything that was sent.
@@ -87,6 +105,7 @@ pub fn settings(replay: u64, receive: u64) -> Settings {
         receive_capacity: receive,
         liveness: Duration::from_secs(15),
         resume_window: Duration::from_secs(600),
+        ack_at: AckPoint::Arrival,
     }
 }
 
@@ -117,16 +136,21 @@ impl Pair {
             links: Vec::new(),
             written: 0,
             taken: 0,
+            finished: false,
             saw_finish: false,
             outcome: None,
             attached: Vec::new(),
             released: Vec::new(),
             suspects: 0,
+            stored: None,
+            tombstone: None,
         };
+        let mut ends = [end(Some(opener)), end(None)];
+        ends[OPENER].store();
         Self {
             now,
             rng: Rng::new(seed),
-            ends: [end(Some(opener)), end(None)],
+            ends,
             links: Vec::new(),
             settings,
             delay: 5_000,
@@ -134,6 +158,7 @@ impl Pair {
             next_dial: None,
             link_capacity: 40_000,
             acceptor_restarted: false,
+            restarted: false,
             eager: 0,
             sent: Vec::new(),
         }
@@ -148,7 +173,7 @@ impl Pair {
     /// A new link for the opener; `rotate` or an open or resume. False if the session does not attach now.
     pub fn dial(&mut self, rotate: bool) -> bool {
         let now = self.now;
-        let session = self.session(OPENER);
+        let Some(session) = self.ends[OPENER].session.as_mut() else { return false };
         let attached = if rotate { session.rotate(now) } else { session.attach(now) };
         let Ok(epoch) = attached else { return false };
         self.ends[OPENER].links.push((epoch, self.links.len()));
@@ -266,10 +291,14 @@ impl Pair {
         let settings = self.settings[ACCEPTOR];
         let end = &mut self.ends[ACCEPTOR];
         let refused = match end.session.as_mut() {
+            None if let Some(received) = end.tombstone => {
+                Some(Reject { code: RejectCode::Closed, received, reason: "it has ended".into() })
+            }
             None if hello.intent == Intent::Open && !self.acceptor_restarted => {
-                let mut session = Session::acceptor(self.now, hello, settings);
+                end.session = Some(Session::acceptor(self.now, hello, settings));
+                end.store();
+                let session = end.session.as_mut().unwrap();
                 session.accept(self.now, hello).expect("a new session accepts its first Hello");
-                end.session = Some(session);
                 None
             }
             None => Some(Reject { code: RejectCode::Unknown, received: 0, reason: "no such session".into() }),
@@ -290,6 +319,7 @@ impl Pair {
     pub fn drain(&mut self, end: usize) {
         let mut frames = 0;
         loop {
+            self.ends[end].store();
             let mut moved = false;
             let mut links = self.ends[end].links.clone();
             if self.rng.chance(50) {
@@ -388,7 +418,8 @@ impl Pair {
     /// A detached opener dials once in a while.
     fn redial(&mut self) {
         let Some(session) = self.ends[OPENER].session.as_ref() else { return };
-        let lost = !session.is_closed() && session.epoch() > Epoch::NONE && self.ends[OPENER].links.is_empty();
+        let begun = session.epoch() > Epoch::NONE || self.restarted;
+        let lost = !session.is_closed() && begun && self.ends[OPENER].links.is_empty();
         if !lost || !self.resumes {
             self.next_dial = None;
         } else if self.next_dial.is_some_and(|at| at <= self.now) {

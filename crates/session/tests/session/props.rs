@@ -8,18 +8,18 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use ferry_session::{Outcome, RejectCode, ResetCode};
+use ferry_session::{AckPoint, Outcome, RejectCode, ResetCode, Settings};
 
 use crate::pair::{ACCEPTOR, OPENER, Pair, settings};
 use crate::rng::Rng;
 
-const BOTH: [usize; 2] = [OPENER, ACCEPTOR];
+pub const BOTH: [usize; 2] = [OPENER, ACCEPTOR];
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().expect("a number"))
 }
 
-fn for_each_seed(default: u64, life: impl Fn(u64)) {
+pub fn for_each_seed(default: u64, life: impl Fn(u64)) {
     if let Some(seed) = number("FERRY_SEED") {
         return life(seed);
     }
@@ -30,9 +30,10 @@ fn for_each_seed(default: u64, life: impl Fn(u64)) {
 }
 
 /// A pair with buffers, delays and links of random sizes.
-fn random_pair(seed: u64, rng: &mut Rng) -> Pair {
+pub fn random_pair(seed: u64, rng: &mut Rng) -> Pair {
     let sizes = [1 << 10, 8 << 10, 64 << 10];
-    let mut pick = || settings(sizes[rng.below(3) as usize], 16 * 1024 * (1 + rng.below(3)));
+    let ack_at = if seed.is_multiple_of(2) { AckPoint::Arrival } else { AckPoint::Delivery };
+    let mut pick = || Settings { ack_at, ..settings(sizes[rng.below(3) as usize], 16 * 1024 * (1 + rng.below(3))) };
     let mut pair = Pair::with_settings(seed, [pick(), pick()]);
     pair.delay = [10, 1_000, 30_000, 300_000][rng.below(4) as usize];
     pair.link_capacity = [2_000, 20_000, 200_000][rng.below(3) as usize];
@@ -41,7 +42,7 @@ fn random_pair(seed: u64, rng: &mut Rng) -> Pair {
 }
 
 /// What happens to the links between two steps of the applications.
-fn trouble(pair: &mut Pair, rng: &mut Rng) {
+pub fn trouble(pair: &mut Pair, rng: &mut Rng) {
     let links = pair.open_links();
     let any = (!links.is_empty()).then(|| links[rng.below(links.len() as u64) as usize]);
     match (rng.below(100), any) {
@@ -64,7 +65,7 @@ fn trouble(pair: &mut Pair, rng: &mut Rng) {
 }
 
 /// Each application that is there writes and reads a little, or does nothing.
-fn applications(pair: &mut Pair, rng: &mut Rng, total: [u64; 2], reads: bool, finishes: bool) {
+pub fn applications(pair: &mut Pair, rng: &mut Rng, total: [u64; 2], reads: bool, finishes: bool) {
     for end in BOTH {
         if pair.ends[end].session.is_none() || rng.chance(30) {
             continue;

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::task::Waker;
 
-use ferry_session::{Block, Epoch, Payload, Session, SessionId, Settings, TRAILER, Time};
+use ferry_session::{AckPoint, Block, Epoch, Payload, Session, SessionId, Settings, TRAILER, Time};
 use proptest::prelude::*;
 use tokio::io::duplex;
 
@@ -63,6 +63,7 @@ fn sending() -> (Session, Time, Epoch) {
         receive_capacity: 1 << 24,
         liveness: Duration::from_secs(15),
         resume_window: Duration::from_secs(600),
+        ack_at: AckPoint::Arrival,
     };
     let now = Time::from_origin(Duration::ZERO);
     let mut session = Session::opener(now, SessionId([7; 16]), "app", settings);
