@@ -12,6 +12,7 @@ use crate::access::Access;
 use crate::commit_timer::CommitTimer;
 use crate::connection_slot::ConnectionSlot;
 use crate::hooks::Hooks;
+use crate::limits::MAX_LARGE_MESSAGES;
 use crate::log_limits::LogLimits;
 use crate::message::Location;
 use crate::metrics::Metrics;
@@ -39,7 +40,7 @@ pub(crate) struct Phases {
 }
 
 impl Phases {
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         let ended = CancellationToken::new();
         let closing = ended.child_token();
         Self { draining: closing.child_token(), closing, ended, committing: CancellationToken::new() }
@@ -71,4 +72,35 @@ pub(crate) struct App {
     pub(crate) commit_timer: CommitTimer,
     /// Idempotency keys of triggers under way: a retry waits for the outcome of the first attempt.
     pub(crate) busy_keys: watch::Sender<HashSet<String>>,
+}
+
+impl App {
+    /// The state of a web-app that is about to start.
+    pub(crate) fn new(
+        end: End,
+        location: Location,
+        hooks: Arc<dyn Hooks>,
+        access: Access,
+        outbox: Outbox,
+        output: Output,
+    ) -> Self {
+        Self {
+            end,
+            location,
+            hooks,
+            outbox,
+            output,
+            metrics: Metrics::new(),
+            phases: Phases::new(),
+            tasks: TaskTracker::new(),
+            far: watch::Sender::new(None),
+            far_slot: ConnectionSlot::default(),
+            disk_full: AtomicBool::new(false),
+            large_messages: Arc::new(Semaphore::new(MAX_LARGE_MESSAGES)),
+            access,
+            log_limits: LogLimits::default(),
+            commit_timer: CommitTimer::default(),
+            busy_keys: watch::Sender::default(),
+        }
+    }
 }

@@ -7,6 +7,8 @@ pub(crate) const WINDOW_MESSAGES: usize = 1024;
 pub(crate) const MAX_OUTPUT_BYTES: usize = 144 << 20;
 /// Bytes of dead messages kept.
 pub(crate) const MAX_DEAD_BYTES: usize = 16 << 20;
+/// Large messages that are being received at once.
+pub(crate) const MAX_LARGE_MESSAGES: usize = 15;
 /// Characters of a hook's error that are kept and sent.
 pub(crate) const MAX_ERROR_CHARS: usize = 1000;
 

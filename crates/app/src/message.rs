@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use crate::payload::Payload;
 use crate::time;
 
-/// The longest pod or cluster name; what Kubernetes allows.
+/// The longest pod or cluster name that Kubernetes allows.
 const MAX_NAME_BYTES: usize = 253;
 const MAX_ID_BYTES: usize = 64;
 /// What a kept message takes in memory in addition to its JSON.
@@ -57,7 +57,7 @@ impl MessageId {
         &self.0
     }
 
-    /// Whose message it is, and its number there.
+    /// The id of its sender, and its number there.
     pub(crate) fn split(&self) -> Option<(&str, u64)> {
         let (sender, seq) = self.0.rsplit_once('-')?;
         Some((sender, seq.parse().ok()?))
@@ -114,7 +114,7 @@ pub(crate) struct Hop {
 }
 
 impl Hop {
-    /// What it takes as JSON.
+    /// Its length as JSON.
     pub(crate) fn bytes(&self) -> usize {
         const NAMES: usize = r#"{"pod":"","cluster":"","at":""},"#.len();
         NAMES + self.pod.len() + self.cluster.len() + self.at.len()
@@ -158,7 +158,7 @@ pub(crate) struct Arrival {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct DeadMessage {
     pub(crate) arrival: Arrival,
-    /// What came, where that is no payload and the one in `arrival` is `null`.
+    /// The text that came, if it is not a payload; `arrival` then has `null`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) raw: Option<String>,
     /// What the hook said last.
@@ -168,7 +168,7 @@ pub(crate) struct DeadMessage {
 }
 
 impl Arrival {
-    /// What it counts where it is kept: all of its JSON, and [`KEPT_OVERHEAD`].
+    /// What it takes where it is kept: all of its JSON, and [`KEPT_OVERHEAD`].
     pub(crate) fn bytes(&self) -> usize {
         const NAMES: usize = r#"{"id":"","payload":,"trail":[],"in_reply_to":""}"#.len();
         let ids = self.id.as_str().len() + self.in_reply_to.as_ref().map_or(0, |id| id.as_str().len());

@@ -1,4 +1,4 @@
-//! What the web-app counts, in one place.
+//! The web-app's metrics.
 
 use std::time::Duration;
 

@@ -14,15 +14,15 @@ use crate::wire::MAX_FRAME_BYTES;
 
 /// An idle WebSocket sends a ping this often.
 pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(30);
-/// A WebSocket is given up after this much silence: longer than a tunnel's resume window of 10 minutes, so that a cut
-/// which the tunnel survives is no more than a pause here.
+/// A WebSocket is given up after this much silence: longer than a tunnel's resume window of 10 minutes, so that an outage
+/// which the tunnel survives is only a pause here.
 pub(crate) const SILENCE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// How long a close may take to reach the other end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Smaller than the libraries' 128 KiB: many `/stream` clients are idle.
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// What a WebSocket brings.
+/// What is received from a WebSocket.
 #[derive(Debug)]
 pub(crate) enum Incoming {
     Text(String),
@@ -35,7 +35,7 @@ pub(crate) enum Incoming {
     },
 }
 
-/// What a WebSocket takes.
+/// What is sent to a WebSocket.
 #[derive(Debug)]
 pub(crate) enum Outgoing {
     Text(String),
@@ -90,7 +90,7 @@ impl Socket {
     }
 }
 
-/// Limits for a WebSocket that arrives.
+/// Limits for an accepted WebSocket.
 pub(crate) fn limited(upgrade: ws::WebSocketUpgrade) -> ws::WebSocketUpgrade {
     upgrade
         .read_buffer_size(BUFFER_BYTES)
@@ -99,7 +99,7 @@ pub(crate) fn limited(upgrade: ws::WebSocketUpgrade) -> ws::WebSocketUpgrade {
         .max_frame_size(MAX_FRAME_BYTES)
 }
 
-/// Limits for a WebSocket that is dialled.
+/// Limits for a dialled WebSocket.
 pub(crate) fn config() -> tungstenite::protocol::WebSocketConfig {
     tungstenite::protocol::WebSocketConfig::default()
         .read_buffer_size(BUFFER_BYTES)

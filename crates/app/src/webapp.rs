@@ -3,27 +3,20 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::DropGuard;
-use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::access::Access;
-use crate::app::{App, End, Phases};
-use crate::commit_timer::CommitTimer;
-use crate::connection_slot::ConnectionSlot;
+use crate::app::{App, End};
 use crate::error::{StartError, StopError};
 use crate::hooks::Hooks;
 use crate::initiator::PeerUrl;
-use crate::log_limits::LogLimits;
 use crate::message::Location;
-use crate::metrics::Metrics;
 use crate::outbox::{Limits, Outbox};
 use crate::output::{Output, StoredOutput};
 use crate::store::{self, StoredState};
@@ -102,46 +95,17 @@ impl Webapp {
             "web-app listening"
         );
 
-        let phases = Phases::new();
-        let guard = phases.ended.clone().drop_guard();
         let StoredState { sender, acked, outbox, output: results, watermarks, dead, keys } = state;
         let replied: Vec<_> = outbox.iter().filter_map(|(message, _)| message.in_reply_to.clone()).collect();
         let output = Output::new(output_max, StoredOutput { results, watermarks, dead }, &replied);
         let outbox = Outbox::new(sender, Limits::for_hop(&location.hop()), acked, outbox, keys);
-        let app = Arc::new(App {
-            end,
-            location,
-            hooks,
-            outbox,
-            output,
-            metrics: Metrics::new(),
-            phases,
-            tasks: TaskTracker::new(),
-            far: watch::Sender::new(None),
-            far_slot: ConnectionSlot::default(),
-            large_messages: Arc::new(Semaphore::new(http::MAX_LARGE_MESSAGES)),
-            access,
-            log_limits: LogLimits::default(),
-            commit_timer: CommitTimer::default(),
-            disk_full: AtomicBool::new(false),
-            busy_keys: watch::Sender::default(),
-        });
+        let app = Arc::new(App::new(end, location, hooks, access, outbox, output));
+        let guard = app.phases.ended.clone().drop_guard();
         let committer = tokio::spawn(committer::run(app.clone(), store, Some(data)));
         let mut tasks = JoinSet::new();
         tasks.spawn(http::serve_connections(app.clone(), listener));
         if let Some(peer) = peer {
-            let dialling = app.clone();
-            tasks.spawn(async move {
-                initiator::run(&dialling, &peer).await;
-                Ok(())
-            });
-            if auto_trigger > 0 {
-                let triggering = app.clone();
-                tasks.spawn(async move {
-                    auto_trigger::run(&triggering, auto_trigger).await;
-                    Ok(())
-                });
-            }
+            spawn_initiator(&mut tasks, &app, peer, auto_trigger);
         }
         Ok(Self { app, local_addr, tasks, committer, _end: guard })
     }
@@ -203,6 +167,21 @@ impl Webapp {
         phases.ended.cancel();
         self.tasks.shutdown().await;
         self.app.tasks.wait().await;
+    }
+}
+
+fn spawn_initiator(tasks: &mut JoinSet<Result<(), StopError>>, app: &Arc<App>, peer: PeerUrl, auto_trigger: u32) {
+    let dialling = app.clone();
+    tasks.spawn(async move {
+        initiator::run(&dialling, &peer).await;
+        Ok(())
+    });
+    if auto_trigger > 0 {
+        let triggering = app.clone();
+        tasks.spawn(async move {
+            auto_trigger::run(&triggering, auto_trigger).await;
+            Ok(())
+        });
     }
 }
 

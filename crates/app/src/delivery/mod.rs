@@ -1,4 +1,4 @@
-//! One conversation with the far web-app over one WebSocket, from hello to goodbye.
+//! One conversation with the far web-app over one WebSocket, from hello to close.
 //!
 //! Three loops share the caller's task: one reads frames, one writes them, one takes received messages through the
 //! hook into the output. They are separate so that a slow hook delays neither acknowledgements nor sending, and so that two
@@ -28,7 +28,7 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
 /// What may have arrived and not been processed, in KiB: more than a far side's window, which is bounded in bytes as well.
 const MAX_INBOX_KIB: usize = 12 * 1024;
 
-/// How long the closing of a conversation waits for the store.
+/// How long closing a conversation waits for the store.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a conversation ended.

@@ -15,8 +15,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::PollSemaphore;
 
-/// Shares: large messages under way at once.
-pub(crate) const MAX_LARGE_MESSAGES: usize = 15;
 /// Bytes that a connection may send without a share: a request's head and a small body.
 const FREE_BYTES: usize = 16 * 1024;
 

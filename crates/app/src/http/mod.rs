@@ -1,4 +1,4 @@
-//! The web-app as its local clients see it: HTTP and the `/stream` WebSocket.
+//! The web-app's endpoints: HTTP, the `/stream` WebSocket of local clients, and `/ws` of the far initiator.
 
 mod accept;
 mod access;
@@ -22,7 +22,6 @@ use axum::routing::{get, post};
 use accept::Client;
 pub(crate) use accept::serve_connections;
 use error::ApiError;
-pub(crate) use meter::MAX_LARGE_MESSAGES;
 
 use crate::app::{App, End};
 

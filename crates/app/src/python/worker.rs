@@ -24,7 +24,7 @@ const MAX_FRUITLESS: u32 = 16;
 
 type Answer = Result<Option<Payload>, HookError>;
 
-/// Where to send calls.
+/// Takes calls for one worker.
 #[derive(Debug)]
 pub(super) struct Worker {
     calls: mpsc::Sender<Call>,
@@ -118,14 +118,14 @@ impl WorkerLoop {
                 Stop::Unused => return,
                 Stop::Reload => {}
                 Stop::Lost(why) => {
-                    // A process that does nothing wrong by itself may be hung in a call: it is killed here.
+                    // The process may hang in a call, so kill it.
                     drop(process);
                     let call = self.in_flight.pop_front();
                     let pause = self.backoff.lost(call.is_some());
                     match call {
                         Some(call) => {
-                            warn!(reason = why, ?pause, "a call cost its hook worker, starting another");
-                            // Nobody may be waiting any more.
+                            warn!(reason = why, ?pause, "a call ended its hook worker, starting another");
+                            // The receiver may be gone.
                             let _ = call.answer.send(Err(HookError::Failed(why)));
                         }
                         None => warn!(reason = why, ?pause, "hook worker lost, starting another"),
