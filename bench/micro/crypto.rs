@@ -1,12 +1,12 @@
 //! A send buffer whose records are opened as a link does.
 
-use crate::tls::{HEADER, Opened, Opener, SEAL, Sealer, TlsError, ends};
+use crate::tls::{HEADER, Opened, RecordDecryptor, RecordEncryptor, SEAL, TlsError, ends};
 use ferry_session::{Block, Frame, Payload};
 
 /// One direction's keys, and a buffer for one record.
 pub(crate) struct Records {
-    sealer: Sealer,
-    opener: Opener,
+    sealer: RecordEncryptor,
+    opener: RecordDecryptor,
     head: Vec<u8>,
     buffer: Vec<u8>,
 }

@@ -1,13 +1,13 @@
 //! What the tunnel's record layer needs around it, so that it can be compiled here alone: it is private to the tunnel,
 //! and stays so.
 
-#[path = "../../crates/tunnel/src/tls/cipher.rs"]
+#[path = "../../crates/tunnel/src/transport/tls/cipher.rs"]
 mod cipher;
 #[allow(dead_code, reason = "only what carries data is run")]
-#[path = "../../crates/tunnel/src/tls/record.rs"]
+#[path = "../../crates/tunnel/src/transport/tls/record.rs"]
 mod record;
 
-pub(crate) use record::{HEADER, Opened, Opener, SEAL, Sealer};
+pub(crate) use record::{HEADER, Opened, RecordDecryptor, RecordEncryptor, SEAL};
 
 /// Bytes of a key or an IV.
 pub struct Secret(Vec<u8>);
@@ -60,7 +60,7 @@ impl TlsError {
 }
 
 /// Both ends of one direction, under a key that is the same in every run.
-pub(crate) fn ends() -> Result<(Sealer, Opener), TlsError> {
+pub(crate) fn ends() -> Result<(RecordEncryptor, RecordDecryptor), TlsError> {
     let secrets = || ConnectionTrafficSecrets::Aes256Gcm { key: Secret(vec![7; 32]), iv: Secret(vec![1; 12]) };
-    Ok((Sealer::new(0, &secrets())?, Opener::new(0, &secrets())?))
+    Ok((RecordEncryptor::new(0, &secrets())?, RecordDecryptor::new(0, &secrets())?))
 }

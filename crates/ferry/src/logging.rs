@@ -58,7 +58,7 @@ pub(crate) fn start() -> anyhow::Result<Flush> {
         registry.with(fmt::layer().json().flatten_event(true).with_span_list(false).with_writer(writer)).init();
     } else {
         let ansi = io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        registry.with(fmt::layer().event_format(Text).with_ansi(ansi).with_writer(writer)).init();
+        registry.with(fmt::layer().event_format(Text).fmt_fields(Text).with_ansi(ansi).with_writer(writer)).init();
     }
     let _ = LOG.set(queue);
     // The default hook writes to stderr, which may block.

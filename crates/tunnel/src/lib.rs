@@ -5,45 +5,20 @@
 //! `peer` keeps a pool of warm links; `accept` lets peers in. The [`net`] traits stand for the network, so that
 //! all of it also runs on a simulated one.
 
-mod accept;
-mod admin;
-mod buffers;
-mod demand;
-mod dial;
-mod dials;
-mod driver;
-mod egress;
-mod egresses;
-mod files;
-mod idle;
-mod ingress;
-mod link;
-mod local;
-mod lookup;
-mod mailbox;
-mod memoir;
+mod application;
+mod config;
+mod instance;
+mod limits;
 mod memory;
-mod metrics;
 pub mod net;
-mod order;
-mod path;
 mod peer;
-mod plan;
-mod pool;
-mod ports;
-mod presence;
-mod refill;
-mod reload;
-mod repeats;
-mod rotation;
-mod scratch;
-mod segments;
 mod sessions;
 mod shared;
-mod shares;
-mod tls;
+mod supply;
+mod telemetry;
+mod transport;
 mod tunnel;
 mod workers;
 
-pub use tls::TlsError;
+pub use transport::tls::TlsError;
 pub use tunnel::{Addresses, StartError, Tunnel, TunnelError};

@@ -11,16 +11,20 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use crate::files::Budget;
-use crate::mailbox::Command;
-use crate::memoir::Memoir;
+use crate::config::ConfigSnapshot;
+use crate::config::reload;
+use crate::instance::InstanceFile;
+use crate::limits::files::Budget;
+use crate::memory::kernel_buffers;
 use crate::net::{Listener, Network, Tcp};
 use crate::peer::Peer;
-use crate::plan::Plan;
+use crate::sessions::mailbox::Command;
 use crate::shared::Shared;
-use crate::tls::TlsError;
+use crate::telemetry::admin;
+use crate::transport::accept;
+use crate::transport::tls::TlsError;
 use crate::workers::{Threads, Workers};
-use crate::{accept, admin, buffers, memoir, refill, reload};
+use crate::{instance, supply};
 
 /// A running tunnel.
 pub struct Tunnel {
@@ -80,7 +84,7 @@ impl Tunnel {
     /// # Errors
     /// When an address cannot be listened on or the identity cannot be used; nothing runs then.
     pub async fn start(config: ferry_config::Tunnel) -> Result<Self, StartError> {
-        buffers::check();
+        kernel_buffers::check();
         Self::start_with(Arc::new(Tcp), Workers::start().map_err(StartError::Threads)?, config).await
     }
 
@@ -97,7 +101,7 @@ impl Tunnel {
         (workers, threads): (Workers, Threads),
         config: ferry_config::Tunnel,
     ) -> Result<Self, StartError> {
-        let memoir = Memoir::open(config.state.as_deref()).map_err(StartError::Random)?;
+        let instance_file = InstanceFile::open(config.state.as_deref()).map_err(StartError::Random)?;
         let listeners = Listeners::bind(&*network, &config).await?;
         let addresses = listeners.addresses();
         let peers = config
@@ -106,11 +110,11 @@ impl Tunnel {
             .map(|peer| Peer::new(&config.identity, peer.clone()).map(|made| (peer.name.clone(), Arc::new(made))));
         let peers: BTreeMap<_, _> = peers.collect::<Result<_, _>>()?;
         let budget = Budget::of(&config);
-        let plan = Plan::new(config, peers)?;
-        let shared = Arc::new(Shared::new(network, workers, memoir, plan, budget));
+        let config = ConfigSnapshot::new(config, peers)?;
+        let shared = Arc::new(Shared::new(network, workers, instance_file, config, budget));
         shared.tasks.spawn(shared.repeats.clone().run(shared.stop.clone()));
         let services = listeners.serve(&shared).await;
-        let name = &shared.plan().config.name;
+        let name = &shared.config().tunnel.name;
         debug!(%name, instance = %shared.instance, "tunnel up: {addresses}");
         Ok(Self { shared, addresses, services, read_again: Arc::default(), _threads: threads })
     }
@@ -155,13 +159,13 @@ impl Tunnel {
     /// # Errors
     /// When the identity cannot be used; nothing has changed then.
     pub async fn reload(&self, config: ferry_config::Tunnel) -> Result<(), TlsError> {
-        self.shared.reload(config).await
+        reload::apply(&self.shared, config).await
     }
 
     /// Ends the tunnel: no new sessions; those that live may finish within the configured time, then they are reset.
     pub async fn drain(mut self) {
         let shared = &self.shared;
-        let drain = shared.plan().config.settings.drain;
+        let drain = shared.config().tunnel.settings.drain;
         shared.draining.cancel();
         info!(sessions = shared.sessions.len(), "draining, at most {drain:?}");
         if timeout(drain, shared.sessions_ended()).await.is_err() {
@@ -171,7 +175,7 @@ impl Tunnel {
                 let _ = entry.mailbox.send(Command::Reset(ResetCode::Draining, "the tunnel is shutting down"));
             }
             // Time for the resets to reach the peers; who cannot be reached finds out alone.
-            let _ = timeout(RESETS, shared.sessions_ended()).await;
+            let _ = timeout(RESET_FLUSH_TIMEOUT, shared.sessions_ended()).await;
         }
         shared.stop.cancel();
         shared.sessions_ended().await;
@@ -183,7 +187,7 @@ impl Tunnel {
 }
 
 /// How long resets may take to reach the peers.
-const RESETS: std::time::Duration = std::time::Duration::from_secs(1);
+const RESET_FLUSH_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Sockets bound before anything runs.
 struct Listeners {
@@ -226,14 +230,14 @@ impl Listeners {
     async fn serve(self, shared: &Arc<Shared>) -> JoinSet<Result<(), TunnelError>> {
         let mut services = JoinSet::new();
         for (listener, entry) in self.egress {
-            shared.egresses.serve(shared, entry, Ok(listener));
+            shared.app_listeners.serve(shared, entry, Ok(listener));
         }
-        shared.tasks.spawn(memoir::keep_claiming(shared.clone()));
+        shared.tasks.spawn(instance::keep_claiming(shared.clone()));
         if let Some(listener) = self.peers {
             shared.tasks.spawn(accept::listen(shared.clone(), listener));
         }
-        for peer in shared.plan().peers.values() {
-            shared.tasks.spawn(refill::keep_warm(shared.clone(), peer.clone()));
+        for peer in shared.config().peers.values() {
+            shared.tasks.spawn(supply::keep_warm(shared.clone(), peer.clone()));
         }
         if let Some(listener) = self.admin {
             let shared = shared.clone();

@@ -38,8 +38,8 @@ pub(crate) struct Threads {
     _ends: Vec<oneshot::Sender<()>>,
 }
 
-/// A session's place at a worker, counted there.
-pub(crate) struct Place(Arc<Worker>);
+/// A session's slot at a worker, counted there.
+pub(crate) struct WorkerSlot(Arc<Worker>);
 
 /// A worker does not get to anything: its sessions stand still.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -72,13 +72,13 @@ impl Workers {
         (Self { control, first, others: Vec::new() }, Threads { _ends: Vec::new() })
     }
 
-    /// A place where fewest sessions are: with the worker that asks, if that is one of them.
-    pub(crate) fn place(&self) -> Place {
+    /// A slot where fewest sessions are: with the worker that asks, if that is one of them.
+    pub(crate) fn slot(&self) -> WorkerSlot {
         let here = Handle::current().id();
         let rank = |worker: &&Arc<Worker>| (worker.sessions.load(Ordering::Relaxed), worker.handle.id() != here);
         let worker = once(&self.first).chain(&self.others).min_by_key(rank).unwrap_or(&self.first);
         worker.sessions.fetch_add(1, Ordering::Relaxed);
-        Place(worker.clone())
+        WorkerSlot(worker.clone())
     }
 
     /// Whether each worker gets to a task that it is given now, within this time.
@@ -99,7 +99,7 @@ impl Workers {
     }
 
     /// Runs what would keep sessions waiting.
-    pub(crate) fn spawn_apart<T: Send + 'static>(
+    pub(crate) fn spawn_on_control<T: Send + 'static>(
         &self,
         task: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<T> {
@@ -125,13 +125,13 @@ impl Worker {
     }
 }
 
-impl Place {
-    pub(crate) fn handle(&self) -> &Handle {
+impl WorkerSlot {
+    pub(crate) fn runtime(&self) -> &Handle {
         &self.0.handle
     }
 }
 
-impl Drop for Place {
+impl Drop for WorkerSlot {
     fn drop(&mut self) {
         self.0.sessions.fetch_sub(1, Ordering::Relaxed);
     }
@@ -157,14 +157,14 @@ mod tests {
     fn sessions_are_spread_evenly_and_a_place_that_is_left_is_taken_again() {
         let workers = two();
         let _control = workers.control.enter();
-        let mut places: Vec<_> = (0..8).map(|_| workers.place()).collect();
-        let at = |places: &[Place], worker: &Arc<Worker>| {
-            places.iter().filter(|place| Arc::ptr_eq(&place.0, worker)).count()
+        let mut slots: Vec<_> = (0..8).map(|_| workers.slot()).collect();
+        let at = |slots: &[WorkerSlot], worker: &Arc<Worker>| {
+            slots.iter().filter(|slot| Arc::ptr_eq(&slot.0, worker)).count()
         };
-        assert_eq!((at(&places, &workers.first), at(&places, &workers.others[0])), (4, 4));
-        places.retain(|place| !Arc::ptr_eq(&place.0, &workers.others[0]));
-        places.extend((0..4).map(|_| workers.place()));
-        assert_eq!((at(&places, &workers.first), at(&places, &workers.others[0])), (4, 4));
+        assert_eq!((at(&slots, &workers.first), at(&slots, &workers.others[0])), (4, 4));
+        slots.retain(|slot| !Arc::ptr_eq(&slot.0, &workers.others[0]));
+        slots.extend((0..4).map(|_| workers.slot()));
+        assert_eq!((at(&slots, &workers.first), at(&slots, &workers.others[0])), (4, 4));
     }
 
     #[test]
@@ -172,7 +172,7 @@ mod tests {
         let workers = two();
         let _here = workers.others[0].handle.enter();
         for _ in 0..4 {
-            assert!(Arc::ptr_eq(&workers.place().0, &workers.others[0]));
+            assert!(Arc::ptr_eq(&workers.slot().0, &workers.others[0]));
         }
     }
 

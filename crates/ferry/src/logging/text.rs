@@ -1,4 +1,5 @@
-//! Text format of log lines: time, level, message, fields. Each event is exactly one line.
+//! Text format of log lines: time, level, message, fields, those of the spans around it last. Each event is exactly one
+//! line.
 
 use std::fmt::{self, Debug, Write as _};
 
@@ -8,8 +9,9 @@ use tracing::{
     field::{Field, Visit},
 };
 use tracing_subscriber::{
+    field::RecordFields,
     fmt::{
-        FmtContext, FormatEvent, FormatFields,
+        FmtContext, FormatEvent, FormatFields, FormattedFields,
         format::Writer,
         time::{FormatTime as _, SystemTime},
     },
@@ -26,7 +28,7 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let colours = writer.has_ansi_escapes();
         let mut time = String::new();
         SystemTime.format_time(&mut Writer::new(&mut time))?;
@@ -43,7 +45,22 @@ where
         if metadata.target() == HOOK {
             write!(writer, "{} ", line.styled("hook:", Style::new().bold()))?;
         }
-        writeln!(writer, "{}{}", line.message, line.text)
+        write!(writer, "{}{}", line.message, line.text)?;
+        for span in context.event_scope().into_iter().flatten() {
+            if let Some(fields) = span.extensions().get::<FormattedFields<N>>() {
+                write!(writer, "{fields}")?;
+            }
+        }
+        writeln!(writer)
+    }
+}
+
+/// The fields of a span, in the form of an event's.
+impl<'w> FormatFields<'w> for Text {
+    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'w>, fields: R) -> fmt::Result {
+        let mut line = Line { text: String::new(), message: String::new(), colours: writer.has_ansi_escapes() };
+        fields.record(&mut line);
+        writer.write_str(&line.text)
     }
 }
 

@@ -27,17 +27,17 @@ pub trait Stream: Send + Sync + 'static {
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// The system takes about this many bytes ahead of what it has sent, so that what is written next is not far behind.
-    fn limit_unsent(&mut self, bytes: u32);
+    fn set_unsent_limit(&mut self, bytes: u32);
 
     /// The system takes this many received bytes before they are read, or as many as it may, from the beginning on:
     /// left to itself, it learns over many round trips that the stream has use for them.
-    fn make_room(&mut self, bytes: u32);
+    fn grow_receive_buffer(&mut self, bytes: u32);
 
     /// The stream is an application's. If that is on this host, there is no path to be gentle with.
-    fn be_local(&mut self);
+    fn tune_for_loopback(&mut self);
 
     /// The stream as one of the runtime that this is called on: it wakes nobody else.
-    fn settle(self: Box<Self>) -> Box<dyn Stream>;
+    fn register_here(self: Box<Self>) -> Box<dyn Stream>;
 
     /// About how many of the written bytes the other host has not acknowledged: a reset would overtake them. A stream
     /// whose resets overtake nothing says 0.
@@ -67,7 +67,7 @@ pub trait Listener: Send + Sync + 'static {
     fn local_addr(&self) -> io::Result<SocketAddr>;
 
     /// The listener as one of the runtime that this is called on.
-    fn settle(self: Box<Self>) -> Box<dyn Listener>;
+    fn register_here(self: Box<Self>) -> Box<dyn Listener>;
 }
 
 /// Where streams come from.

@@ -137,7 +137,7 @@ impl Listener for TcpListener {
         TcpListener::local_addr(self)
     }
 
-    fn settle(self: Box<Self>) -> Box<dyn Listener> {
+    fn register_here(self: Box<Self>) -> Box<dyn Listener> {
         match self.into_std().and_then(TcpListener::from_std) {
             Ok(listener) => Box::new(listener),
             Err(error) => Box::new(Lost(error.kind())),
@@ -212,7 +212,7 @@ impl Stream for Connection {
         AsyncWrite::poll_shutdown(Pin::new(&mut self.stream), cx)
     }
 
-    fn limit_unsent(&mut self, bytes: u32) {
+    fn set_unsent_limit(&mut self, bytes: u32) {
         // Without it control frames wait behind more data: slower, not wrong.
         #[cfg(any(target_os = "linux", target_os = "android"))]
         let _ = SockRef::from(&self.stream).set_tcp_notsent_lowat(bytes);
@@ -220,7 +220,7 @@ impl Stream for Connection {
         let _ = bytes;
     }
 
-    fn make_room(&mut self, bytes: u32) {
+    fn grow_receive_buffer(&mut self, bytes: u32) {
         // SO_RCVBUF would end the kernel's own growing, and is bounded lower. Asking to be woken for no less than `bytes`
         // makes the room for them, and it stays when that is taken back.
         #[cfg(target_os = "linux")]
@@ -232,7 +232,7 @@ impl Stream for Connection {
         let _ = bytes;
     }
 
-    fn be_local(&mut self) {
+    fn tune_for_loopback(&mut self) {
         self.is_local = true;
         // Without it the kernel tries for a quarter of an hour.
         #[cfg(target_os = "linux")]
@@ -244,7 +244,7 @@ impl Stream for Connection {
         }
     }
 
-    fn settle(self: Box<Self>) -> Box<dyn Stream> {
+    fn register_here(self: Box<Self>) -> Box<dyn Stream> {
         if self.home == Handle::current().id() {
             return self;
         }
@@ -303,7 +303,7 @@ impl Listener for Lost {
         Err(self.0.into())
     }
 
-    fn settle(self: Box<Self>) -> Box<dyn Listener> {
+    fn register_here(self: Box<Self>) -> Box<dyn Listener> {
         self
     }
 }
@@ -321,13 +321,13 @@ impl Stream for Lost {
         Poll::Ready(Err(self.0.into()))
     }
 
-    fn limit_unsent(&mut self, _: u32) {}
+    fn set_unsent_limit(&mut self, _: u32) {}
 
-    fn make_room(&mut self, _: u32) {}
+    fn grow_receive_buffer(&mut self, _: u32) {}
 
-    fn be_local(&mut self) {}
+    fn tune_for_loopback(&mut self) {}
 
-    fn settle(self: Box<Self>) -> Box<dyn Stream> {
+    fn register_here(self: Box<Self>) -> Box<dyn Stream> {
         self
     }
 
@@ -346,7 +346,7 @@ mod tests {
         let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.expect("a listener");
         let stream = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("a connection");
         let mut connection = Connection::new(stream);
-        connection.make_room(room);
+        connection.grow_receive_buffer(room);
         let size = SockRef::from(&connection.stream).recv_buffer_size().expect("its size");
         assert!(size >= room as usize, "{size} bytes");
         assert_eq!(getsockopt(&connection.stream, ReceiveLowWater), Ok(1));
@@ -370,7 +370,7 @@ mod tests {
         let (mut ours, mut other) = connection().await.expect("a connection");
         ours.reset_unless_ended();
         write(&mut *ours, b"half of it").await.expect("room");
-        drop(ours.settle());
+        drop(ours.register_here());
         let error = other.read_to_end(&mut Vec::new()).await.expect_err("no proper end");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     }

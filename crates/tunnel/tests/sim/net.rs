@@ -287,7 +287,7 @@ impl Drop for Listening {
 }
 
 impl Listener for Listening {
-    fn settle(self: Box<Self>) -> Box<dyn Listener> {
+    fn register_here(self: Box<Self>) -> Box<dyn Listener> {
         self
     }
 

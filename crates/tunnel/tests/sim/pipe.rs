@@ -86,7 +86,7 @@ impl Pipe {
         self.line = Line { buffer: self.line.buffer, ..line };
     }
 
-    pub fn limit_unsent(&mut self, bytes: usize) {
+    pub fn set_unsent_limit(&mut self, bytes: usize) {
         self.unsent_limit = bytes;
     }
 

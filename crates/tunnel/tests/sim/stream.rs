@@ -165,15 +165,15 @@ impl Stream for End {
         Poll::Ready(Ok(()))
     }
 
-    fn limit_unsent(&mut self, bytes: u32) {
-        self.connection.pipes()[self.index].limit_unsent(bytes as usize);
+    fn set_unsent_limit(&mut self, bytes: u32) {
+        self.connection.pipes()[self.index].set_unsent_limit(bytes as usize);
     }
 
-    fn make_room(&mut self, _: u32) {}
+    fn grow_receive_buffer(&mut self, _: u32) {}
 
-    fn be_local(&mut self) {}
+    fn tune_for_loopback(&mut self) {}
 
-    fn settle(self: Box<Self>) -> Box<dyn Stream> {
+    fn register_here(self: Box<Self>) -> Box<dyn Stream> {
         self
     }
 

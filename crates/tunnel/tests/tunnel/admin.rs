@@ -104,7 +104,7 @@ async fn other_paths_and_queries_are_refused() {
 // --- metrics ---------------------------------------------------------------------------------------------------------
 
 /// Name and type of every metric: one that is added is added here, and to the operator's documentation.
-const METRICS: [(&str, &str); 20] = [
+const METRICS: [(&str, &str); 21] = [
     ("ferry_application_bytes", "counter"),
     ("ferry_attaches_refused", "counter"),
     ("ferry_connections_refused", "counter"),
@@ -125,6 +125,7 @@ const METRICS: [(&str, &str); 20] = [
     ("ferry_sessions_detached", "gauge"),
     ("ferry_sessions_ended", "counter"),
     ("ferry_sessions_open", "gauge"),
+    ("ferry_tombstones_dropped", "counter"),
 ];
 
 #[tokio::test]
@@ -150,7 +151,7 @@ async fn metrics_follow_a_session_through_its_life() {
     exchange(&mut app).await;
     // Four own links and two offered ones stay warm, beside the one in use.
     shows(near_admin, "ferry_links{", &[("role=\"dialler\"}", 7)]).await;
-    shows(far_admin, "ferry_links{", &[("role=\"acceptor\"}", 7)]).await;
+    shows(far_admin, "ferry_links{", &[("role=\"listener\"}", 7)]).await;
     for admin in admins {
         shows(admin, "ferry_links_open", &[("", 7)]).await;
         shows(admin, "ferry_link_failures", &[]).await;
@@ -188,7 +189,7 @@ async fn metrics_follow_a_session_through_its_life() {
     drop(near);
     drop(relay);
     shows(far_admin, "ferry_links_open", &[]).await;
-    assert!(samples(far_admin, "ferry_links{").await["role=\"acceptor\"}"] > 7, "what was counted stays counted");
+    assert!(samples(far_admin, "ferry_links{").await["role=\"listener\"}"] > 7, "what was counted stays counted");
 }
 
 // --- status ----------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ async fn no_link(first: &[u8], code: RejectCode, reason: &str, counted: &str) {
     let mut rogue = scene.rogue().await;
     rogue.send(first).await;
     assert_eq!(rogue.rejected().await, (code, reason.to_owned()));
-    failures(scene.admin(), &[("acceptor", counted, 1)]).await;
+    failures(scene.admin(), &[("listener", counted, 1)]).await;
     assert_logged(&["link not made", reason]);
     scene.honest_peers_go_on().await;
 }
@@ -59,7 +59,7 @@ async fn a_preface_of_an_unknown_kind_is_refused() {
 async fn a_peer_that_leaves_after_its_handshake_is_counted_as_closed() {
     let mut scene = Scene::start().await;
     drop(scene.rogue().await);
-    failures(scene.admin(), &[("acceptor", "closed", 1)]).await;
+    failures(scene.admin(), &[("listener", "closed", 1)]).await;
     scene.honest_peers_go_on().await;
 }
 
@@ -71,7 +71,7 @@ async fn no_hello(bytes: &[u8], reason: &str) {
     let mut link = scene.link().await;
     link.send(bytes).await;
     assert_eq!(link.rejected().await, (RejectCode::Protocol, reason.to_owned()));
-    failures(scene.admin(), &[("acceptor", "protocol", 1)]).await;
+    failures(scene.admin(), &[("listener", "protocol", 1)]).await;
     assert_logged(&["WARN", "x/rogue", "link refused", reason]);
     scene.honest_peers_go_on().await;
 }
@@ -302,7 +302,7 @@ async fn a_key_update_ends_the_link() {
     link.tls.refresh_traffic_keys().unwrap();
     link.flush().await;
     assert!(matches!(link.end().await, End::Closed | End::Reset));
-    failures(scene.admin(), &[("acceptor", "tls", 1)]).await;
+    failures(scene.admin(), &[("listener", "tls", 1)]).await;
     scene.honest_peers_go_on().await;
 }
 
@@ -324,7 +324,7 @@ async fn links_without_a_session_are_bounded_per_peer() {
         let reason = "too many links that carry no session".to_owned();
         assert_eq!(one_more.rejected().await, (RejectCode::Limit, reason));
     }
-    failures(scene.admin(), &[("acceptor", "limit", 2)]).await;
+    failures(scene.admin(), &[("listener", "limit", 2)]).await;
     assert_logged(&["x/rogue", "link refused", "too many links"]);
     // Another peer has a bound of its own; and those that are closed make room.
     scene.session_of(&scene.other).await;

@@ -29,7 +29,7 @@ async fn refused(change: impl FnOnce(&mut Manners), reason: &str, alert: Option<
         Some(alert) => assert_eq!(end, End::Alert(alert)),
         None => assert!(matches!(end, End::Closed | End::Reset), "{end:?}"),
     }
-    failures(scene.admin(), &[("acceptor", reason, 1)]).await;
+    failures(scene.admin(), &[("listener", reason, 1)]).await;
     scene.honest_peers_go_on().await;
 }
 
@@ -233,7 +233,7 @@ async fn the_right_key_under_the_wrong_name_is_refused() {
     let near = near_site.start(&text).await;
     let admin = near.addresses().admin.unwrap();
     reaches(admin, "ferry_link_failures{role=\"dialler\",reason=\"key\"}", 1).await;
-    reaches(far.addresses().admin.unwrap(), "ferry_link_failures{role=\"acceptor\",reason=\"key\"}", 1).await;
+    reaches(far.addresses().admin.unwrap(), "ferry_link_failures{role=\"listener\",reason=\"key\"}", 1).await;
     let problem = answers(admin, "/readyz?peers=1", 503).await;
     assert!(problem.starts_with("peer c/other is not reachable: "), "{problem}");
     assert!(problem.contains(&far_site.key.to_string()), "{problem}");

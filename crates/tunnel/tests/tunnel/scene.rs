@@ -63,7 +63,7 @@ impl Scene {
         let mut scene = Self { far, near, rogue, other, trap, live, _sites: [near_site, far_site] };
         exchange(&mut scene.live).await;
         // All warm links of the honest peer are there: what changes from here on is the rogue's doing.
-        reaches(scene.admin(), "ferry_links{role=\"acceptor\"}", 7).await;
+        reaches(scene.admin(), "ferry_links{role=\"listener\"}", 7).await;
         scene
     }
 

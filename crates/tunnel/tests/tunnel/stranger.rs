@@ -28,7 +28,7 @@ async fn closed_after(bytes: &[u8], reason: &str) {
     // A FIN or, where bytes were left unread, a RST.
     let _ = stranger.read_to_end(&mut answer).await;
     assert!(answer.is_empty() || answer.starts_with(&[21, 3]), "{answer:?}");
-    failures(scene.admin(), &[("acceptor", reason, 1)]).await;
+    failures(scene.admin(), &[("listener", reason, 1)]).await;
     scene.honest_peers_go_on().await;
 }
 
@@ -56,7 +56,7 @@ async fn a_record_longer_than_records_are_is_refused_before_it_is_read() {
 async fn an_empty_connection_that_closes_is_counted_as_closed() {
     let mut scene = Scene::start().await;
     drop(TcpStream::connect(scene.port()).await.unwrap());
-    failures(scene.admin(), &[("acceptor", "closed", 1)]).await;
+    failures(scene.admin(), &[("listener", "closed", 1)]).await;
     scene.honest_peers_go_on().await;
 }
 
@@ -74,7 +74,7 @@ async fn a_handshake_without_end_is_cut_off() {
         tokio::task::yield_now().await;
         assert!(sent < 64 << 20, "the tunnel reads without end");
     }
-    failures(scene.admin(), &[("acceptor", "tls", 1)]).await;
+    failures(scene.admin(), &[("listener", "tls", 1)]).await;
     scene.honest_peers_go_on().await;
 }
 
@@ -90,7 +90,7 @@ async fn compatibility_records_without_end_are_cut_off() {
         tokio::task::yield_now().await;
         assert!(sent < 1_000_000, "the tunnel reads without end");
     }
-    failures(scene.admin(), &[("acceptor", "tls", 1)]).await;
+    failures(scene.admin(), &[("listener", "tls", 1)]).await;
     scene.honest_peers_go_on().await;
 }
 
@@ -140,7 +140,7 @@ async fn strangers_beyond_their_places_make_way_for_each_other() {
         socket.bind((std::net::Ipv4Addr::from_bits(0x7f01_0000 + number), 0).into()).unwrap();
         holding.push(socket.connect(addr).await.unwrap());
     }
-    reaches(admin, "ferry_link_failures{role=\"acceptor\",reason=\"limit\"}", 1500 - 1024).await;
+    reaches(admin, "ferry_link_failures{role=\"listener\",reason=\"limit\"}", 1500 - 1024).await;
     let near = near_site.start(&near_config(&far_site, addr, "")).await;
     exchange(&mut TcpStream::connect(near.addresses().egress[0]).await.unwrap()).await;
     assert_logged(&["WARN", "closed: too many connections have not authenticated"]);
@@ -172,7 +172,7 @@ async fn three_hundred_silent_connections_keep_nobody_out() {
     for mut stream in silent {
         assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
     }
-    failures(far.addresses().admin.unwrap(), &[("acceptor", "timeout", 300)]).await;
+    failures(far.addresses().admin.unwrap(), &[("listener", "timeout", 300)]).await;
     exchange(&mut TcpStream::connect(near.addresses().egress[0]).await.unwrap()).await;
 }
 
@@ -193,7 +193,7 @@ async fn given_up(far: &Tunnel, listed: &Site, mut silent: TcpStream, within: Ra
     let elapsed = begun.elapsed();
     assert!(within.contains(&elapsed), "given up after {elapsed:?}");
     tokio::time::resume();
-    failures(far.addresses().admin.unwrap(), &[("acceptor", "timeout", 1)]).await;
+    failures(far.addresses().admin.unwrap(), &[("listener", "timeout", 1)]).await;
     Rogue::dial(far.addresses().listen.unwrap(), &Manners::honest(&listed.identity()))
         .await
         .unwrap()

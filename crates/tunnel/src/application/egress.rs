@@ -1,0 +1,130 @@
+//! Connections of applications here to services at a peer.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ferry_config::{Name, ServiceName};
+use ferry_session::{Session, SessionId, Side};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::net::{Listener, Stream};
+use crate::peer::arrivals::Series;
+use crate::sessions::driver::{Admitted, Driver};
+use crate::sessions::handle::{SessionHandle, SessionName};
+use crate::shared::Shared;
+use crate::telemetry::metrics::{ByRefusal, Refusal};
+use crate::telemetry::repeats::{Kind, Line};
+use crate::transport::accept;
+use crate::transport::link::Link;
+use crate::workers::WorkerSlot;
+
+/// After an accept that failed for want of something: time for others to end.
+const ACCEPT_RETRY_DELAY: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// Takes applications' connections until the tunnel drains.
+pub(crate) async fn listen(
+    shared: Arc<Shared>,
+    listener: Box<dyn Listener>,
+    peer: Name,
+    service: ServiceName,
+    withdrawn: CancellationToken,
+) {
+    // At a worker, so that a session which stays there wakes nobody else.
+    let mut listener = listener.register_here();
+    let mut series = Series::new();
+    loop {
+        let accepted = tokio::select! {
+            () = shared.draining.cancelled() => return,
+            () = withdrawn.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((mut local, _)) => {
+                local.reset_unless_ended();
+                let (slot, id) = (shared.workers.slot(), next_id(&mut series));
+                let worker = slot.runtime().clone();
+                let opening =
+                    Opening { shared: shared.clone(), slot, id, peer: peer.clone(), service: service.clone() };
+                shared.spawn_session_at(&worker, async move { opening.open(local.register_here()).await });
+            }
+            Err(error) => {
+                accept::on_accept_failed(&shared, "an application's", &error);
+                tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
+            }
+        }
+    }
+}
+
+/// The id of a session whose application has connected now. Without random numbers for a series it is tried again.
+fn next_id(series: &mut Result<Series, getrandom::Error>) -> Result<SessionId, getrandom::Error> {
+    if series.is_err() {
+        *series = Series::new();
+    }
+    match series {
+        Ok(series) => series.next(),
+        Err(error) => Err(*error),
+    }
+}
+
+/// An application's connection on its way to being a session.
+struct Opening {
+    shared: Arc<Shared>,
+    slot: WorkerSlot,
+    id: Result<SessionId, getrandom::Error>,
+    peer: Name,
+    service: ServiceName,
+}
+
+impl Opening {
+    /// Carries the application's connection, or resets it and says why.
+    async fn open(self, mut local: Box<dyn Stream>) {
+        let (shared, peer, service) = (self.shared.clone(), self.peer.clone(), self.service.clone());
+        match self.admit().await {
+            Ok((admitted, id, link)) => {
+                let session = Session::opener(shared.now(), id, service.as_str(), shared.settings(&admitted.lease));
+                let mut driver = Driver::new(shared, admitted, session, local);
+                driver.attach(link, false);
+                driver.start();
+            }
+            Err((reason, text)) => {
+                shared.metrics.refused.get_or_create(&ByRefusal { reason }).inc();
+                let kind = Kind::new(reason.as_str()).peer(&peer).service(&service);
+                shared.repeats.tell(kind, Line::warn(format!("application's connection reset: {text}")));
+                local.reset_on_drop();
+            }
+        }
+    }
+
+    /// What the session needs from before it begins, and its first link.
+    async fn admit(self) -> Result<(Admitted, SessionId, Link), (Refusal, String)> {
+        let Self { shared, slot, id, peer, service } = self;
+        let config = shared.config();
+        let wait = config.tunnel.settings.open_timeout;
+        let peer = config.peers.get(&peer).cloned();
+        let peer = peer.ok_or_else(|| (Refusal::Service, "the peer is not configured any more".to_owned()))?;
+        let id = id.map_err(|error| (Refusal::Limit, format!("no random numbers: {error}")))?;
+        let name = SessionName { peer: peer.name.clone(), side: Side::Opener, id };
+        let registration = shared
+            .sessions
+            .register(SessionHandle::new(name, service.as_str(), None))
+            .map_err(|_| (Refusal::Limit, shared.sessions.full(peer.sessions.load(Ordering::Relaxed))))?;
+        let lease = shared.memory.reserve(&peer.name);
+        let lease = lease
+            .ok_or_else(|| (Refusal::Limit, "no memory is left for another session (limits.memory)".to_owned()))?;
+        let link = tokio::select! {
+            biased;
+            // Here already, it is reset with the others; cut off by the tunnel's end, it would look to the
+            // application as if it had been carried and had ended.
+            () = shared.draining.cancelled() => {
+                return Err((Refusal::Draining, "the tunnel is shutting down".to_owned()));
+            }
+            link = timeout(wait, peer.pool.take_first()) => link,
+        };
+        let link = link.map_err(|_| {
+            let problem = peer.problem().unwrap_or_else(|| "it has not dialled this end".to_owned());
+            (Refusal::NoLink, format!("no link within {wait:?}: {problem}"))
+        })?;
+        Ok((Admitted { slot, peer, registration, lease }, id, link))
+    }
+}

@@ -1,0 +1,42 @@
+//! The configuration in force, in the form that the running tunnel asks it.
+
+pub(crate) mod reload;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use ferry_config::{Ingress, Name, PublicKey, ServiceName, Tunnel};
+
+use crate::peer::Peer;
+use crate::transport::tls::{ServerHandshake, TlsError};
+
+/// One reading of the configuration. Replaced as a whole when it is read again.
+pub(crate) struct ConfigSnapshot {
+    pub(crate) tunnel: Tunnel,
+    pub(crate) peers: BTreeMap<Name, Arc<Peer>>,
+    pub(crate) handshake: ServerHandshake,
+    keys: HashMap<PublicKey, Name>,
+    ingress: HashMap<ServiceName, Ingress>,
+}
+
+impl ConfigSnapshot {
+    /// `peers` already know their configuration.
+    pub(crate) fn new(tunnel: Tunnel, peers: BTreeMap<Name, Arc<Peer>>) -> Result<Self, TlsError> {
+        let keys: HashMap<PublicKey, Name> =
+            tunnel.peers.iter().flat_map(|peer| peer.keys.iter().map(|key| (*key, peer.name.clone()))).collect();
+        let handshake = ServerHandshake::new(&tunnel.identity, keys.keys().copied().collect::<Vec<_>>())?;
+        let ingress = tunnel.ingress.iter().map(|entry| (entry.service.clone(), entry.clone())).collect();
+        Ok(Self { tunnel, peers, handshake, keys, ingress })
+    }
+
+    /// Whose key this is.
+    pub(crate) fn peer_of(&self, key: &PublicKey) -> Option<&Arc<Peer>> {
+        self.peers.get(self.keys.get(key)?)
+    }
+
+    /// The service, if `peer` may reach it. Whether it exists is nobody else's business.
+    pub(crate) fn service(&self, service: &str, peer: &Name) -> Option<&Ingress> {
+        let service: ServiceName = service.parse().ok()?;
+        self.ingress.get(&service).filter(|entry| entry.allow.contains(peer))
+    }
+}

@@ -1,0 +1,87 @@
+//! Large buffers that a thread lends to whatever it is running, so that idle links and sessions hold none.
+
+use std::cell::{Cell, RefCell};
+
+use ferry_session::Block;
+
+/// Enough for 16 full records at once: fewer and larger system calls are what a relay's cost depends on.
+pub(crate) const BUFFER_SIZE: usize = 256 * 1024 + 32 * 1024;
+
+/// Most spare blocks that a thread keeps: 1 MiB.
+const MAX_SPARE_BLOCKS: usize = 64;
+
+thread_local! {
+    static READ: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static WRITE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static HEAD: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static SPARE: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs `f` with this thread's read buffer: [`BUFFER_SIZE`] bytes of anything.
+pub(crate) fn with_read_buffer<T>(f: impl FnOnce(&mut [u8]) -> T) -> T {
+    READ.with(|cell| {
+        let mut buffer = cell.take();
+        buffer.resize(BUFFER_SIZE, 0);
+        let result = f(&mut buffer);
+        cell.set(buffer);
+        result
+    })
+}
+
+/// A buffer for writing, with anything in it: as large as the thread's spare one, or empty.
+pub(crate) fn take_write_buffer() -> Vec<u8> {
+    WRITE.with(Cell::take)
+}
+
+/// Gives a write buffer back. The thread keeps the larger of it and the one that it has.
+pub(crate) fn return_write_buffer(buffer: Vec<u8>) {
+    WRITE.with(|cell| {
+        let spare = cell.take();
+        cell.set(if spare.len() > buffer.len() { spare } else { buffer });
+    });
+}
+
+/// Runs `f` with an empty buffer of this thread for a few bytes.
+pub(crate) fn with_head<T>(f: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    HEAD.with(|cell| {
+        let mut head = cell.take();
+        head.clear();
+        let result = f(&mut head);
+        cell.set(head);
+        result
+    })
+}
+
+/// A block with anything in it: the one that was given back last, which the processor still has at hand.
+pub(crate) fn take_block() -> Block {
+    SPARE.with_borrow_mut(Vec::pop).unwrap_or_default()
+}
+
+/// Gives a block back.
+pub(crate) fn return_block(block: Block) {
+    SPARE.with_borrow_mut(|spare| {
+        if spare.len() < MAX_SPARE_BLOCKS {
+            spare.push(block);
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_buffer_does_not_take_the_place_of_a_large_one() {
+        return_write_buffer(vec![0; BUFFER_SIZE]);
+        return_write_buffer(vec![0; 30]);
+        assert!(take_write_buffer().len() >= BUFFER_SIZE);
+        return_write_buffer(vec![0; 30]);
+        assert!(take_write_buffer().len() >= 30, "any is kept");
+    }
+
+    #[test]
+    fn a_thread_keeps_a_mebibyte_of_spare_blocks_at_most() {
+        (0..2 * MAX_SPARE_BLOCKS).for_each(|_| return_block(Block::default()));
+        assert_eq!(SPARE.with_borrow(Vec::len) * Block::SIZE, 1024 * 1024);
+    }
+}

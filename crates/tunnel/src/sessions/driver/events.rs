@@ -1,0 +1,268 @@
+//! What a driver is told, by others and by its session, and what it does about it.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use ferry_session::{Epoch, Event, Intent, Outcome, RejectCode, Release, ResetCode, Side, Time};
+use ferry_text::Foreign;
+use ferry_units::render_duration;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{debug, info};
+
+use super::{Driver, FIRST_RETRY_DELAY, MAX_RETRY_DELAY, PendingLink, ROTATION_RETRY_DELAY};
+use crate::application::local::LAST_BYTES_TIMEOUT;
+use crate::sessions::mailbox::Command;
+use crate::supply::pool::Need;
+use crate::supply::rotation::jittered;
+use crate::telemetry::metrics::{ByRotated, Ending, Rotated};
+use crate::telemetry::repeats::{Kind, Line};
+use crate::transport;
+use crate::transport::dial::DialError;
+use crate::transport::link::Link;
+
+/// How long an application may take nothing of what its kernel was given, when this end is told to reset it.
+const COMMANDED_RESET_TIMEOUT: Duration = Duration::from_millis(500);
+
+impl Driver {
+    pub(super) fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Attach(hello, link) => self.accept(&hello, link),
+            Command::PeerGone => self.session.abandon("the peer's tunnel was restarted"),
+            Command::Recheck => self.recheck(),
+            Command::Rotate => self.rotate_at = self.rotate_at.map(|_| self.shared.now()),
+            Command::Reset(code, reason) => {
+                self.session.reset(code, reason);
+                self.local.reset_once_delivered(self.shared.now(), COMMANDED_RESET_TIMEOUT);
+            }
+        }
+    }
+
+    /// A session whose peer or right was withdrawn ends; a link whose key is accepted no longer is left for another.
+    /// Where keys are to last less long than before, those in use are, too.
+    pub(super) fn recheck(&mut self) {
+        let config = self.shared.config();
+        self.key_bytes = config.tunnel.settings.rotation.bytes;
+        if let (Some(at), Some(link)) = (self.rotate_at, self.newest_link()) {
+            self.rotate_at = Some(at.min(self.keys_due(link)));
+        }
+        let withdrawn = if !config.peers.contains_key(&self.peer.name) {
+            Some("the peer was withdrawn from the configuration")
+        } else if self.session.side() == Side::Acceptor
+            && config.service(self.session.service(), &self.peer.name).is_none()
+        {
+            Some("the service was withdrawn from the peer")
+        } else {
+            None
+        };
+        if let Some(reason) = withdrawn {
+            self.session.reset(ResetCode::Withdrawn, reason);
+            self.local.reset_once_delivered(self.shared.now(), COMMANDED_RESET_TIMEOUT);
+        }
+        let peer = &self.peer;
+        let refused = self.links.iter().filter(|(_, link)| !peer.accepts(&link.facts().key));
+        for epoch in refused.map(|(epoch, _)| *epoch).collect::<Vec<_>>() {
+            info!(%epoch, "link closed: its key is not accepted any more");
+            self.drop_link(epoch, &"its key is not accepted any more");
+        }
+    }
+
+    pub(super) fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Attached { epoch, intent } => self.on_attached(epoch, intent),
+            Event::Released { epoch, release } => self.on_released(epoch, &release),
+            Event::Suspect { epoch } => {
+                debug!(%epoch, "link suspect");
+                self.peer.distrust();
+                if self.session.side() == Side::Opener {
+                    if !self.session.is_attached() {
+                        // A Hello without answer: the next link gets another.
+                        self.drop_link(epoch, &"no answer to a Hello");
+                    }
+                    self.request_link(false);
+                }
+            }
+            Event::Detached => {
+                self.registration.set_link(None);
+                // An attach that failed is none that was lost.
+                if !self.detached {
+                    let reason = self.loss.take().unwrap_or_else(|| "nothing came over the link any more".into());
+                    let kept_for = render_duration(self.session.resume_window());
+                    info!(%reason, %kept_for, "session detached");
+                }
+                self.count_detached(true);
+                if self.session.side() == Side::Opener {
+                    self.request_link(false);
+                }
+            }
+            Event::Closed(outcome) => self.on_closed(outcome),
+        }
+    }
+
+    pub(super) fn on_attached(&mut self, epoch: Epoch, intent: Intent) {
+        let Some((_, link)) = self.links.iter().find(|(of, _)| *of == epoch) else { return };
+        self.rotate_at = (self.session.side() == Side::Opener).then(|| self.keys_due(link));
+        let round_trip = link.facts().round_trip;
+        self.registration.set_link(Some((epoch, link.facts().clone())));
+        // Accepted by it: no other process has the session.
+        self.registration.set_peer_instance(link.facts().instance);
+        self.refusal = None;
+        self.count_detached(false);
+        self.tries = 0;
+        match intent {
+            Intent::Open => debug!("session open"),
+            Intent::Resume => {
+                self.peer.round_trip.restart(round_trip);
+                self.shared.metrics.resumes.inc();
+                self.tell("resumed", Line::info("session resumed"));
+            }
+            Intent::Rotate => {
+                self.lease.shrink_idle(&mut self.session);
+                self.shared.metrics.rotations.get_or_create(&ByRotated { result: Rotated::Done }).inc();
+                debug!(%epoch, "session rotated");
+            }
+        }
+    }
+
+    /// When the keys of a link are to be replaced.
+    fn keys_due(&self, link: &Link) -> Time {
+        let every = self.shared.config().tunnel.settings.rotation.every;
+        self.shared.now() + jittered(every).saturating_sub(link.age())
+    }
+
+    pub(super) fn on_released(&mut self, epoch: Epoch, release: &Release) {
+        let Some(index) = self.links.iter().position(|(of, _)| *of == epoch) else { return };
+        let (_, link) = self.links.swap_remove(index);
+        match release {
+            Release::Finished => transport::close(&self.shared, *link),
+            Release::Silent => {
+                self.tell("silent", Line::info("link silent, given up"));
+                self.peer.distrust();
+            }
+            Release::Overdue => {
+                self.tell("overdue", Line::info("link given up: the peer never ended it after a rotation"));
+            }
+            Release::Rejected { code, reason } => {
+                self.on_rejected(epoch, *code, reason);
+            }
+            Release::Fenced | Release::Abandoned => {}
+        }
+    }
+
+    fn on_rejected(&mut self, epoch: Epoch, code: RejectCode, reason: &str) {
+        let reason = Foreign(reason).to_string();
+        // While it is tried again and again, one line for each new reason.
+        if self.refusal.as_deref() != Some(&reason) {
+            self.tell("attach rejected", Line::info(format!("attach of epoch {epoch} rejected: {reason}")));
+            self.refusal = Some(reason.into());
+        }
+        match code {
+            // It resumes, and its next link has fresh keys.
+            RejectCode::NotAttached => self.count_failed_rotation(),
+            _ if self.session.is_attached() => self.rotation_failed(),
+            _ => {}
+        }
+    }
+
+    fn count_failed_rotation(&self) {
+        self.shared.metrics.rotations.get_or_create(&ByRotated { result: Rotated::Failed }).inc();
+    }
+
+    pub(super) fn rotation_failed(&mut self) {
+        self.count_failed_rotation();
+        let every = self.shared.config().tunnel.settings.rotation.every;
+        self.rotate_at = Some(self.shared.now() + jittered(ROTATION_RETRY_DELAY.min(every / 4)));
+    }
+
+    pub(super) fn on_closed(&mut self, outcome: Outcome) {
+        self.tell_end(&outcome);
+        if outcome != Outcome::Finished {
+            self.local.reset_once_delivered(self.shared.now(), LAST_BYTES_TIMEOUT);
+        }
+        self.pending_link = None;
+        self.outcome = Some(outcome);
+    }
+
+    fn tell_end(&self, outcome: &Outcome) {
+        let line = match outcome {
+            Outcome::Finished => Line::debug("session finished"),
+            Outcome::ResetHere { code: ResetCode::Application, reason } => {
+                Line::debug(format!("session reset here: {reason}"))
+            }
+            Outcome::ResetByPeer { code: ResetCode::Application, reason } => {
+                Line::debug(format!("session reset by the peer: {}", Foreign(reason)))
+            }
+            Outcome::ResetHere { reason, .. } => Line::info(format!("session reset here: {reason}")),
+            Outcome::ResetByPeer { reason, .. } => {
+                Line::info(format!("session reset by the peer: {}", Foreign(reason)))
+            }
+            Outcome::Expired => {
+                let last = self.refusal.as_deref().map(|reason| format!("; the peer's last answer: {reason}"));
+                let last = last.unwrap_or_default();
+                Line::warn(format!("session reset: no link carried it within the resume window{last}"))
+            }
+            Outcome::PeerGone { reason } => Line::warn(format!("session lost: {reason}")),
+            Outcome::Refused { reason, .. } => Line::warn(format!("session refused by the peer: {}", Foreign(reason))),
+            Outcome::Violated(violation) => {
+                Line::warn(format!("session reset: the peer broke the protocol: {violation}"))
+            }
+            Outcome::Unattachable(error) => Line::warn(format!("session reset: {error}")),
+        };
+        self.tell(Ending::of(outcome).as_str(), line);
+    }
+
+    /// Tells of this session, in lines that are counted where others set their rate.
+    fn tell(&self, reason: &'static str, line: Line) {
+        let kind = Kind::new(reason).peer(&self.peer.name).service(self.session.service());
+        self.shared.repeats.tell(kind, line.session(self.session.id()).in_span(&self.span));
+    }
+
+    pub(super) fn count_detached(&mut self, detached: bool) {
+        if std::mem::replace(&mut self.detached, detached) != detached {
+            let gauge = &self.shared.metrics.sessions_detached;
+            if detached {
+                gauge.inc()
+            } else {
+                gauge.dec()
+            };
+            if self.session.side() == Side::Acceptor {
+                self.peer.count_detached(detached);
+            }
+        }
+    }
+
+    pub(super) fn drop_link(&mut self, epoch: Epoch, reason: &dyn Display) {
+        self.loss = Some(reason.to_string().into());
+        self.links.retain(|(of, _)| *of != epoch);
+        self.session.detach(self.shared.now(), epoch);
+    }
+
+    /// Waits for a link, unless one is waited for already; a rotation gives way to a resume.
+    pub(super) fn request_link(&mut self, rotate: bool) {
+        if self.pending_link.as_ref().is_some_and(|pending_link| rotate || !pending_link.rotate) {
+            return;
+        }
+        let pause = match self.tries.checked_sub(2) {
+            Some(doublings) if !rotate => (FIRST_RETRY_DELAY * (1 << doublings.min(5))).min(MAX_RETRY_DELAY),
+            _ => Duration::ZERO,
+        };
+        self.tries += u32::from(!rotate);
+        let (shared, peer) = (self.shared.clone(), self.peer.clone());
+        // An Open must know which process it goes to.
+        let early = self.session.is_established();
+        self.pending_link = Some(PendingLink {
+            rotate,
+            link: Box::pin(async move {
+                if rotate {
+                    shared.rotations.wait().await;
+                    // A handshake takes too long to be made between two reads of other sessions.
+                    let dialling = shared.clone();
+                    let dial = shared.workers.spawn_on_control(async move { peer.fresh_link(&dialling).await });
+                    AbortOnDropHandle::new(dial).await.unwrap_or(Err(DialError::GivenUp))
+                } else {
+                    tokio::time::sleep(pause).await;
+                    Ok(peer.pool.take(Need::Resume, early).await)
+                }
+            }),
+        });
+    }
+}

@@ -1,0 +1,380 @@
+//! One task for each session: it moves bytes between the application, the session and its links.
+
+mod alarm;
+mod events;
+mod steps;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use ferry_session::{Epoch, Hello, Instance, Intent, Outcome, Session, Side, Time};
+use tracing::{Span, debug, error_span, info};
+
+use alarm::Alarm;
+
+use crate::application::local::Local;
+use crate::memory::Lease;
+use crate::memory::scratch;
+use crate::net::{BoxFuture, Stream};
+use crate::peer::Peer;
+use crate::sessions::{self, Registration};
+use crate::shared::Shared;
+use crate::telemetry::metrics::{ByEnd, ByEnding, Counters, End, Ending};
+use crate::transport;
+use crate::transport::dial::DialError;
+use crate::transport::link::Link;
+use crate::workers::WorkerSlot;
+
+/// Rounds before the task lets others at this worker run.
+const MAX_ROUNDS_PER_POLL: usize = 4;
+
+/// A resume that failed is tried again at once, then after this long, then after twice as long each, up to [`MAX_RETRY_DELAY`].
+const FIRST_RETRY_DELAY: Duration = Duration::from_millis(50);
+
+/// Longest pause between two tries of a resume.
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// A rotation that failed is tried again this much later, or after a quarter of the interval if that is sooner.
+const ROTATION_RETRY_DELAY: Duration = Duration::from_secs(10);
+
+/// The first link of a session.
+pub(crate) const FIRST: Epoch = Epoch(1);
+
+/// What a session holds from before it begins.
+pub(crate) struct Admitted {
+    pub(crate) slot: WorkerSlot,
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) registration: Registration,
+    pub(crate) lease: Lease,
+}
+
+/// Drives one session to its end.
+pub(crate) struct Driver {
+    shared: Arc<Shared>,
+    slot: WorkerSlot,
+    peer: Arc<Peer>,
+    registration: Registration,
+    lease: Lease,
+    session: Session,
+    local: Local,
+    links: Vec<(Epoch, Box<Link>)>,
+    pending_link: Option<PendingLink>,
+    /// Links obtained for a resume since the session was attached last: each further one is waited for longer.
+    tries: u32,
+    /// When the keys are replaced next; opener only.
+    rotate_at: Option<Time>,
+    /// The peer's process that the Open went to: the application may have been connected there.
+    opened_at: Option<Instance>,
+    /// Acceptor: the last Open that was accepted. One before it may still be on its way, over a link that was given up.
+    last_open: Epoch,
+    /// The session is without a link, and counted so.
+    detached: bool,
+    counters: Counters,
+    /// Most bytes that each buffer may be lent, and most that one key protects.
+    most: u64,
+    key_bytes: u64,
+    alarm: Alarm,
+    /// Why the peer refused the last attach.
+    refusal: Option<Box<str>>,
+    /// Why the last link was lost.
+    loss: Option<Box<str>>,
+    outcome: Option<Outcome>,
+    /// Entered where there is something to tell, and nowhere on the data path.
+    span: Span,
+}
+
+/// A link that is being waited for.
+struct PendingLink {
+    rotate: bool,
+    link: BoxFuture<'static, Result<Link, DialError>>,
+}
+
+impl Driver {
+    pub(crate) fn new(shared: Arc<Shared>, admitted: Admitted, session: Session, local: Box<dyn Stream>) -> Self {
+        let Admitted { slot, peer, registration, lease } = admitted;
+        let counters = shared.metrics.counters();
+        let span = error_span!(
+            "session",
+            session = %session.id(),
+            peer = %peer.name,
+            side = End::of(session.side()).as_str(),
+            service = session.service()
+        );
+        let config = &shared.config().tunnel.settings;
+        let (most, key_bytes) = (config.resume.buffer, config.rotation.bytes);
+        Self {
+            shared,
+            slot,
+            peer,
+            registration,
+            lease,
+            session,
+            local: Local::new(local),
+            links: Vec::new(),
+            pending_link: None,
+            tries: 0,
+            rotate_at: None,
+            opened_at: None,
+            last_open: Epoch::NONE,
+            detached: false,
+            counters,
+            most,
+            key_bytes,
+            alarm: Alarm::default(),
+            refusal: None,
+            loss: None,
+            outcome: None,
+            span,
+        }
+    }
+
+    /// Drives the session to its end, in a task that holds nothing else: what it took to open it does not last as long.
+    pub(crate) fn start(self) {
+        let (shared, side) = (self.shared.clone(), self.end());
+        shared.metrics.sessions.get_or_create(&ByEnd { side }).inc();
+        shared.metrics.sessions_open.get_or_create(&ByEnd { side }).inc();
+        self.peer.sessions.fetch_add(1, Ordering::Relaxed);
+        let worker = self.slot.runtime().clone();
+        shared.spawn_session_at(&worker, self);
+    }
+
+    fn end(&self) -> End {
+        End::of(self.session.side())
+    }
+
+    /// Opener: attaches to a link, for whatever the session needs one.
+    pub(crate) fn attach(&mut self, mut link: Link, rotate: bool) {
+        let now = self.shared.now();
+        let instance = link.facts().instance;
+        // "Once application bytes may have left, an Open is never sent to another instance."
+        let moved = self.opened_at.is_some_and(|before| before != instance);
+        if !self.session.is_established() && moved && self.session.replay_buffered() > 0 {
+            // A Reset would go to somebody who does not know the session.
+            self.session.abandon("the peer's tunnel was restarted while the session was opening");
+            return;
+        }
+        self.opened_at.get_or_insert(instance);
+        if !rotate && self.session.is_attached() {
+            self.give_up_attach();
+        }
+        let attached = if rotate { self.session.rotate(now) } else { self.session.attach(now) };
+        match attached {
+            Ok(epoch) => {
+                if !link.awaits_preface() {
+                    self.session.meet(epoch, instance);
+                }
+                link.on_taken();
+                self.links.push((epoch, Box::new(link.register_here())));
+            }
+            Err(error) => {
+                debug!("link not used: {error}");
+                // The session is on its way to another link already.
+                if rotate {
+                    self.rotation_failed();
+                }
+            }
+        }
+    }
+
+    /// A link is suspect. What waits for it, or for an answer over the same path, gives way to a resume.
+    fn give_up_attach(&mut self) {
+        if self.links.len() < 2 {
+            return;
+        }
+        if let Some(newest) = self.links.iter().map(|(epoch, _)| *epoch).max() {
+            self.drop_link(newest, &"it did not answer, as the link before it");
+        }
+        while let Some(event) = self.session.poll_event() {
+            self.on_event(event);
+        }
+        // The link that it would be for is here.
+        self.pending_link = None;
+    }
+
+    /// Acceptor: answers a Hello on its link.
+    pub(crate) fn accept(&mut self, hello: &Hello<'_>, mut link: Box<Link>) {
+        match self.session.accept(self.shared.now(), hello) {
+            Ok(()) => {
+                if hello.intent == Intent::Open {
+                    self.last_open = hello.epoch;
+                }
+                link.on_taken();
+                self.links.push((hello.epoch, Box::new(link.register_here())));
+            }
+            Err(rejection) => {
+                debug!(epoch = %hello.epoch, "attach rejected: {rejection}");
+                let reject = rejection.to_reject();
+                self.shared.metrics.attach_refused(reject.code);
+                transport::reject(&self.shared, *link, reject);
+            }
+        }
+    }
+
+    /// Goes through everything once. Says whether to do so again before the task sleeps: each step that leaves
+    /// something undone either says so, or has what it waits for wake the task.
+    fn round(&mut self, cx: &mut Context<'_>) -> bool {
+        let now = self.shared.now();
+        let mut again = false;
+        for command in self.registration.mailbox.take(cx) {
+            let _entered = self.span.clone().entered();
+            self.on_command(command);
+            again = true;
+        }
+        again |= self.poll_pending_link(cx);
+        if self.alarm.is_due(now) {
+            self.on_due(now);
+            again = true;
+        }
+        again |= self.receive(now, cx);
+        // What the application sees has happened to whoever asks this tunnel, too.
+        again |= self.on_events();
+        again |= self.deliver(now, cx);
+        // Those of the peer's acks and of the application's reads are what is written into next.
+        self.return_spent();
+        again |= self.collect(now, cx);
+        again |= self.watch_local(now, cx);
+        self.return_spent();
+        again |= self.transmit(now, cx);
+        again |= self.on_events();
+        again |= self.lease.grow_if_short(&mut self.session, self.most, &self.peer.round_trip);
+        again
+    }
+
+    /// The session or its rotation may have waited for this moment.
+    fn on_due(&mut self, now: Time) {
+        self.session.handle_timeout(now);
+        if self.rotate_at.is_some_and(|at| at <= now) {
+            self.replace_keys();
+        }
+    }
+
+    fn replace_keys(&mut self) {
+        self.rotate_at = None;
+        self.request_link(true);
+    }
+
+    fn on_events(&mut self) -> bool {
+        let mut any = false;
+        while let Some(event) = self.session.poll_event() {
+            let _entered = self.span.clone().entered();
+            self.on_event(event);
+            any = true;
+        }
+        any
+    }
+
+    /// Gives blocks back that the session has no use for: at rest it holds none.
+    fn return_spent(&mut self) {
+        while let Some(block) = self.session.poll_spent() {
+            scratch::return_block(block);
+        }
+    }
+
+    /// The current link has carried as many bytes as one key may, in either direction. One that is read to its end still
+    /// has been replaced already.
+    fn key_is_used_up(&self) -> bool {
+        self.rotate_at.is_some() && self.newest_link().is_some_and(|link| link.is_used_up(self.key_bytes))
+    }
+
+    fn newest_link(&self) -> Option<&Link> {
+        self.links.iter().max_by_key(|(epoch, _)| *epoch).map(|(_, link)| &**link)
+    }
+
+    fn poll_pending_link(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(pending_link) = self.pending_link.as_mut() else { return false };
+        let Poll::Ready(obtained) = pending_link.link.as_mut().poll(cx) else { return false };
+        let rotate = pending_link.rotate;
+        self.pending_link = None;
+        let _entered = self.span.clone().entered();
+        match obtained {
+            Ok(link) => self.attach(link, rotate),
+            Err(error) => {
+                info!("rotation postponed: {error}");
+                self.rotation_failed();
+            }
+        }
+        true
+    }
+
+    /// Nothing waits for this task alone: neither what happened, nor what a link would take, nor memory for others.
+    fn is_at_rest(&mut self) -> bool {
+        let now = self.shared.now();
+        let mut ready = self.links.iter().filter(|(_, link)| link.has_room()).map(|(epoch, _)| *epoch);
+        ready.all(|epoch| self.session.poll_transmit(now, epoch).is_none())
+            && self.session.poll_event().is_none()
+            && self.session.poll_spent().is_none()
+    }
+
+    fn is_over(&self) -> bool {
+        self.outcome.is_some() && self.links.is_empty() && self.local.is_over()
+    }
+
+    /// Has the task woken when the session or its rotation is due. Says whether that is now.
+    fn arm(&mut self, cx: &mut Context<'_>) -> bool {
+        let due = self.session.poll_timeout().into_iter().chain(self.rotate_at).chain(self.local.poll_timeout()).min();
+        self.alarm.poll(cx, due, |at| self.shared.instant(at))
+    }
+
+    /// Ends the session's record here.
+    fn unregister(&mut self) {
+        for command in self.registration.mailbox.close() {
+            drop(command);
+        }
+        self.count_detached(false);
+        let outcome = self.outcome.take().unwrap_or(Outcome::Expired);
+        // A late Open must not open the session again: one from before the last, or one that an opener without an answer
+        // sent behind another link, with its Reset.
+        let known = match outcome {
+            Outcome::Finished | Outcome::PeerGone { .. } | Outcome::Refused { .. } => true,
+            Outcome::ResetByPeer { .. } => self.session.side() == Side::Opener,
+            _ => false,
+        };
+        if !known || self.last_open > FIRST {
+            sessions::bury(&self.shared, &self.registration, self.session.received());
+        }
+        self.peer.sessions.fetch_sub(1, Ordering::Relaxed);
+        let (metrics, side) = (&self.shared.metrics, self.end());
+        metrics.sessions_open.get_or_create(&ByEnd { side }).dec();
+        metrics.sessions_ended.get_or_create(&ByEnding { side, ending: Ending::of(&outcome) }).inc();
+    }
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let driver = self.get_mut();
+        for _ in 0..MAX_ROUNDS_PER_POLL {
+            let again = driver.round(cx);
+            if driver.is_over() {
+                driver.unregister();
+                return Poll::Ready(());
+            }
+            if !again && !driver.arm(cx) {
+                debug_assert!(driver.is_at_rest(), "a round has left something, and nobody wakes the task for it");
+                return Poll::Pending;
+            }
+        }
+        // However much there is to do, what is due is looked after.
+        driver.arm(cx);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sessions::handle::SessionHandle;
+
+    /// Most of an idle session's memory is these, at each end.
+    #[test]
+    fn a_session_at_rest_is_small() {
+        let sizes = [size_of::<Driver>(), size_of::<Link>(), size_of::<SessionHandle>()];
+        assert!(sizes.iter().sum::<usize>() <= 2048, "{sizes:?}");
+    }
+}

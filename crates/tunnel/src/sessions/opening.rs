@@ -1,0 +1,145 @@
+//! A new session for an application here: admitted, connected, started.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferry_config::{HostPort, Ingress};
+use ferry_session::{Hello, RejectCode, Session};
+use ferry_text::Foreign;
+use tokio::time::timeout;
+
+use crate::net::Stream;
+use crate::peer::Peer;
+use crate::sessions::driver::{Admitted, Driver, FIRST};
+use crate::sessions::handle::{SessionHandle, SessionName};
+use crate::sessions::intake::{self, Refused};
+use crate::sessions::mailbox::Command;
+use crate::sessions::{self, NotRegistered};
+use crate::shared::Shared;
+use crate::telemetry::metrics::{ByRefusal, Refusal};
+use crate::telemetry::repeats::{Kind, Line};
+use crate::transport::dial;
+use crate::transport::link::Link;
+
+/// Longest wait for the application's host to accept the connection.
+const APP_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An Open that was not answered for this long may have been sent again: an opener does so after 2 s.
+const REOPEN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// An application that has not accepted a connection by then holds up no other session.
+const CONNECTED_AT_ONCE_TIMEOUT: Duration = Duration::from_millis(10);
+
+/// Opens a session that the peer asks for, or tells it why not.
+pub(super) fn open(shared: &Arc<Shared>, peer: &Arc<Peer>, name: SessionName, hello: Hello<'static>, link: Link) {
+    let config = shared.config();
+    let admitted = allowed(shared, config.service(&hello.service, &peer.name))
+        .and_then(|ingress| Ok((ingress.forward.clone(), admit(shared, peer, name, ingress, &link)?)));
+    match admitted {
+        // Another link has just brought its Hello.
+        Ok((_, None)) => intake::on_hello(shared, peer, hello, link),
+        Ok((forward, Some(admitted))) => {
+            let (opening, worker) = (shared.clone(), admitted.slot.runtime().clone());
+            let serve = async move { serve(&opening, admitted, hello, link, &forward).await };
+            shared.spawn_session_at(&worker, serve);
+        }
+        Err((reason, refused)) => {
+            shared.metrics.refused.get_or_create(&ByRefusal { reason }).inc();
+            let kind = Kind::new(reason.as_str()).peer(&peer.name).service(Foreign(&hello.service));
+            let line = Line::info(format!("session refused: {}", refused.reason));
+            shared.repeats.tell(kind, line.session(hello.session));
+            intake::reject(shared, peer, link, refused);
+        }
+    }
+}
+
+fn allowed<'a>(shared: &Shared, ingress: Option<&'a Ingress>) -> Result<&'a Ingress, (Refusal, Refused)> {
+    if shared.draining.is_cancelled() {
+        return Err((Refusal::Draining, Refused::new(RejectCode::Draining, "the tunnel is shutting down")));
+    }
+    ingress.ok_or_else(|| {
+        let refused = Refused::new(RejectCode::Service, "no such service, or this peer may not reach it");
+        (Refusal::Service, refused)
+    })
+}
+
+/// What the session needs from before it begins; nothing if it is there already.
+fn admit(
+    shared: &Arc<Shared>,
+    peer: &Arc<Peer>,
+    name: SessionName,
+    ingress: &Ingress,
+    link: &Link,
+) -> Result<Option<Admitted>, (Refusal, Refused)> {
+    let limit = |what: &'static str| (Refusal::Limit, Refused::new(RejectCode::Limit, what));
+    let lease = shared.memory.reserve(&peer.name).ok_or_else(|| limit("no memory is left for another session"))?;
+    // Only a service that is configured is kept by its name.
+    let handle = SessionHandle::new(name, ingress.service.as_str(), Some(link.facts().instance));
+    match shared.sessions.register(handle) {
+        Ok(registration) => Ok(Some(Admitted { slot: shared.workers.slot(), peer: peer.clone(), registration, lease })),
+        Err(NotRegistered::Taken) => Ok(None),
+        Err(NotRegistered::Full) => Err(limit("the session limit is reached")),
+    }
+}
+
+/// Connects to the application, then starts the session.
+async fn serve(shared: &Arc<Shared>, admitted: Admitted, hello: Hello<'static>, link: Link, forward: &HostPort) {
+    let peer = &admitted.peer;
+    let turn = peer.arrivals.turn(hello.session).await;
+    let connected = connect_local(shared, forward);
+    tokio::pin!(connected);
+    // Whoever is next waits for an application that accepts at once, and for no other.
+    let at_once = timeout(CONNECTED_AT_ONCE_TIMEOUT, &mut connected).await;
+    drop(turn);
+    let connected = match at_once {
+        Ok(connected) => connected,
+        Err(_) => connected.await,
+    };
+    let local = match connected {
+        Ok(local) => local,
+        Err(error) => {
+            let reason = format!("the application at {forward} cannot be reached: {error}");
+            let kind =
+                Kind::new(Refusal::Unreachable.as_str()).peer(&peer.name).service(&admitted.registration.service);
+            let line = Line::warn(format!("session refused: {reason}"));
+            shared.repeats.tell(kind, line.session(hello.session));
+            shared.metrics.refused.get_or_create(&ByRefusal { reason: Refusal::Unreachable }).inc();
+            return refuse_opening(shared, &admitted, &hello, link, &reason);
+        }
+    };
+    let session = Session::acceptor(shared.now(), &hello, shared.settings(&admitted.lease));
+    let mut driver = Driver::new(shared.clone(), admitted, session, local);
+    driver.accept(&hello, Box::new(link));
+    driver.start();
+}
+
+/// Tells the opener over every link that it has sent the Open on: it reads the newest one only.
+fn refuse_opening(shared: &Arc<Shared>, admitted: &Admitted, hello: &Hello<'_>, link: Link, reason: &str) {
+    let (peer, registration) = (&admitted.peer, &admitted.registration);
+    let mut last = hello.epoch;
+    let mut links = vec![link];
+    for command in registration.mailbox.close() {
+        if let Command::Attach(again, link) = command {
+            last = last.max(again.epoch);
+            links.push(*link);
+        }
+    }
+    // Where one Open was sent again another may be on its way: it must not connect to the application a second time.
+    if last > FIRST || registration.opened.elapsed() >= REOPEN_TIMEOUT {
+        sessions::bury(shared, registration, 0);
+    }
+    for link in links {
+        intake::reject(shared, peer, link, Refused::new(RejectCode::Unreachable, reason.to_owned()));
+    }
+}
+
+/// Connects to the application at the first of its addresses that answers.
+async fn connect_local(shared: &Shared, forward: &HostPort) -> Result<Box<dyn Stream>, String> {
+    let connect = dial::connect_to(&shared.network, &shared.forwards, std::slice::from_ref(forward), None);
+    let mut stream = match timeout(APP_CONNECT_TIMEOUT, connect).await {
+        Ok(connected) => connected.map_err(|error| error.to_string())?,
+        Err(_) => return Err(format!("no connection within {APP_CONNECT_TIMEOUT:?}")),
+    };
+    stream.reset_unless_ended();
+    Ok(stream)
+}

@@ -1,0 +1,5 @@
+//! What the tunnel says of itself: metrics, the admin endpoint and log lines whose rate others decide.
+
+pub(crate) mod admin;
+pub(crate) mod metrics;
+pub(crate) mod repeats;

@@ -1,0 +1,209 @@
+//! Peers that dial this end: strangers cost no more than a bounded number of files and half of the turns at the processors.
+
+mod known;
+mod lobby;
+mod room;
+mod source;
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::debug;
+
+pub(crate) use lobby::Lobby;
+
+use crate::net::{Listener, Stream};
+use crate::peer::Peer;
+use crate::peer::presence::Present;
+use crate::sessions::intake;
+use crate::shared::Shared;
+use crate::telemetry::metrics::{LinkFailure, Role};
+use crate::telemetry::repeats::{Kind, Line};
+use crate::transport;
+use crate::transport::dial::HANDSHAKE_TIMEOUT;
+use crate::transport::link::{Link, LinkError};
+use crate::transport::tls::{ClientHello, Established, TlsError};
+use lobby::Seat;
+
+/// A whole ClientHello has to be here after this long where many others come.
+const CROWDED_HELLO_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A whole ClientHello has to be here after this long in any case: a path that loses large packets takes a while.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// After an accept that failed for want of something: time for others to end.
+pub(crate) const ACCEPT_DELAY: Duration = Duration::from_millis(100);
+
+/// Takes peers' connections until the tunnel stops: a draining end still lets its sessions resume.
+pub(crate) async fn listen(shared: Arc<Shared>, mut listener: Box<dyn Listener>) {
+    loop {
+        let accepted = tokio::select! {
+            () = shared.stopping() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, from)) => {
+                let shared = shared.clone();
+                shared.clone().tasks.spawn(async move {
+                    tokio::select! {
+                        () = shared.stopping() => {}
+                        () = accept(&shared, stream, from) => {}
+                    }
+                });
+            }
+            Err(error) => {
+                on_accept_failed(&shared, "a peer's", &error);
+                tokio::time::sleep(ACCEPT_DELAY).await;
+            }
+        }
+    }
+}
+
+/// A listener gets no connection because the system is out of something: what strangers hold of it is freed.
+pub(crate) fn on_accept_failed(shared: &Shared, whose: &str, error: &std::io::Error) {
+    let shed = shared.lobby.shed();
+    let text = format!(
+        "cannot accept {whose} connection: {error}; closed {shed} connections that had not authenticated (raise the \
+         limit of open files, ulimit -n, if this goes on)"
+    );
+    shared.repeats.tell(Kind::new("accept"), Line::warn(text));
+}
+
+async fn accept(shared: &Arc<Shared>, stream: Box<dyn Stream>, from: SocketAddr) {
+    let (seat, mut evicted) = shared.lobby.enter(from.ip(), Instant::now());
+    let proven = tokio::select! {
+        biased;
+        Ok(()) = &mut evicted => Err(Refused::MadeWay),
+        proven = prove(shared, seat, stream) => proven,
+    };
+    let made = match proven {
+        Ok((peer, established)) => welcome(shared, &peer, established).await.map(|link| (peer, link)),
+        Err(refused) => Err(refused),
+    };
+    match made {
+        Ok((peer, link)) => {
+            shared.metrics.link_made(Role::Listener);
+            intake::take_accepted(shared, &peer, link);
+        }
+        Err(refused) => refused.tell(shared, from),
+    }
+}
+
+/// The handshake, up to a proof of a listed key.
+async fn prove(
+    shared: &Arc<Shared>,
+    mut seat: Seat,
+    mut stream: Box<dyn Stream>,
+) -> Result<(Arc<Peer>, Established), Refused> {
+    let hello = client_hello(&seat, &mut *stream).await?;
+    let handshake = async {
+        let (config, turns) = (shared.config(), seat.turns());
+        // A turn is for computing: whoever has it waits for nobody.
+        let turn = turns.acquire().await;
+        seat.on_answer();
+        let answer = config.handshake.answer(hello);
+        drop(turn);
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err((error, alert)) => {
+                alert.send(&mut *stream).await;
+                return Err(error.into());
+            }
+        };
+        let established = answer.finish(stream, &turns).await?;
+        let key = established.proven.key;
+        // The config that accepted the key: another may be in force by now.
+        let peer = config.peer_of(&key).ok_or(TlsError::Unlisted(key))?;
+        peer.round_trip.note(established.round_trip);
+        seat.on_proof(&peer.name, Instant::now());
+        Ok::<_, LinkError>((peer.clone(), established))
+    };
+    timeout(HANDSHAKE_TIMEOUT, handshake).await.unwrap_or(Err(LinkError::TimedOut)).map_err(Refused::Link)
+}
+
+/// Waits for a whole ClientHello, for less long where many others wait.
+async fn client_hello(seat: &Seat, stream: &mut dyn Stream) -> Result<ClientHello, Refused> {
+    let begun = Instant::now();
+    let mut reading = Box::pin(ClientHello::read(stream));
+    let mut read = timeout_at(begun + CROWDED_HELLO_TIMEOUT, &mut reading).await;
+    if read.is_err() && !seat.is_crowded() {
+        read = timeout_at(begun + HELLO_TIMEOUT, &mut reading).await;
+    }
+    read.map_err(|_| Refused::NoHello)?.map_err(|error| Refused::Link(error.into()))
+}
+
+/// A peer's link with its Prefaces, among as many as it may have without a session.
+async fn welcome(shared: &Arc<Shared>, peer: &Arc<Peer>, established: Established) -> Result<Link, Refused> {
+    let Some(idle) = shared.idle_links.hold(&peer.name) else {
+        let link = Link::new(established, shared.instance, None);
+        if let Some(reject) = LinkError::TooMany.to_reject() {
+            transport::reject(shared, link, reject);
+        }
+        return Err(Refused::TooMany(peer.clone()));
+    };
+    let present = Present::new(&peer.presence, &peer.name, &shared.repeats);
+    let link = timeout(HANDSHAKE_TIMEOUT, transport::establish(shared, established, None))
+        .await
+        .unwrap_or(Err(LinkError::TimedOut));
+    let mut link = link.map_err(Refused::Link)?;
+    link.hold(idle, present);
+    Ok(link)
+}
+
+/// Why a connection did not become a link.
+enum Refused {
+    MadeWay,
+    NoHello,
+    TooMany(Arc<Peer>),
+    Link(LinkError),
+}
+
+impl Refused {
+    /// Counts it, and tells the operator, whose part it may be to add a key.
+    fn tell(&self, shared: &Shared, from: SocketAddr) {
+        debug!(%from, "link not made: {self}");
+        let (reason, failure) = match self {
+            Self::MadeWay => ("made way", LinkFailure::Limit),
+            Self::NoHello => ("no ClientHello", LinkFailure::Timeout),
+            Self::TooMany(_) => ("too many links", LinkFailure::Limit),
+            Self::Link(error) => (error.failure().as_str(), error.failure()),
+        };
+        shared.metrics.link_failed(Role::Listener, failure);
+        let (ip, kind) = (from.ip().to_canonical(), Kind::new(reason));
+        match self {
+            Self::Link(LinkError::Tls(TlsError::Unlisted(key))) => {
+                let text = format!(
+                    "refused a tunnel from {ip} whose key is not listed here: {key}; if it is yours, add this key to \
+                     `keys` of its entry under `peers` in tunnel.yaml"
+                );
+                shared.repeats.tell(kind.stranger(key), Line::info(text));
+            }
+            Self::TooMany(peer) => {
+                shared.repeats.tell(kind.peer(&peer.name), Line::warn(format!("link refused: {self}")));
+            }
+            Self::MadeWay => {
+                shared.repeats.tell(kind, Line::warn(format!("connection from {ip} closed: {self}")));
+            }
+            // Load balancers look so whether somebody listens.
+            Self::Link(error) if error.failure() == LinkFailure::Closed => {}
+            Self::NoHello | Self::Link(_) => {
+                let text = format!("connection from {ip} did not become a link: {self}");
+                shared.repeats.tell(kind, Line::info(text));
+            }
+        }
+    }
+}
+
+impl Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::MadeWay => f.write_str("too many connections have not authenticated, and it made way for newer ones"),
+            Self::NoHello => f.write_str("no ClientHello in time"),
+            Self::TooMany(_) => LinkError::TooMany.fmt(f),
+            Self::Link(error) => error.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Dialling one peer: what its addresses, this host's ports and the path have shown so far.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ferry_config::Address;
+use tokio::time::{Instant, timeout};
+
+use crate::net::Network;
+use crate::transport::dial::{self, DialError, HANDSHAKE_TIMEOUT};
+use crate::transport::lookup::Lookups;
+use crate::transport::ports::{HeldPort, Ports};
+use crate::transport::segments::{Segments, Size};
+use crate::transport::tls::{ClientHandshake, Established};
+
+/// What a dial says of itself while it is under way.
+#[derive(Default)]
+pub(crate) struct Progress {
+    connected: AtomicBool,
+    /// How long its segments are, until it is answered or counted as not.
+    unanswered: Mutex<Option<Size>>,
+    /// A session has its link already: nobody else can hope for it.
+    pub(crate) claimed: AtomicBool,
+}
+
+impl Progress {
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    fn on_connected(&self, size: Size) {
+        self.connected.store(true, Ordering::Relaxed);
+        *self.unanswered.lock().unwrap_or_else(PoisonError::into_inner) = Some(size);
+    }
+
+    fn on_answered(&self) {
+        self.take_unanswered();
+    }
+
+    /// What it uses, if it is connected and was neither answered nor counted.
+    pub(crate) fn take_unanswered(&self) -> Option<Size> {
+        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Makes connections to one peer on which it has proved a key.
+#[derive(Default)]
+pub(crate) struct Dialler {
+    lookups: Lookups,
+    segments: Segments,
+    ports: Ports,
+}
+
+impl Dialler {
+    /// Dials once: the first of `addresses` that answers, the handshake, and then `establish`, which has what is left of
+    /// the handshake's time. `progress` says meanwhile how far it is.
+    pub(crate) async fn dial<T>(
+        &self,
+        network: &Arc<dyn Network>,
+        addresses: &[Address],
+        handshake: &ClientHandshake,
+        progress: &Progress,
+        establish: impl AsyncFnOnce(Established) -> Result<T, DialError>,
+    ) -> Result<T, DialError> {
+        let size = self.segments.size(Instant::now());
+        let dialled = async {
+            let stream = dial::connect(network, &self.lookups, addresses, size.largest()).await?;
+            progress.on_connected(size);
+            let handshake = async {
+                let established = handshake.handshake(stream).await?;
+                progress.on_answered();
+                self.segments.on_answered(size);
+                establish(established).await
+            };
+            timeout(HANDSHAKE_TIMEOUT, handshake).await.unwrap_or(Err(DialError::HandshakeTimedOut))
+        };
+        let dialled = dialled.await;
+        self.ports.note(dialled.as_ref().err().is_some_and(DialError::is_exhaustion));
+        dialled
+    }
+
+    /// A link holds its local port for as long as it lives.
+    pub(crate) fn hold_port(&self) -> HeldPort {
+        self.ports.hold()
+    }
+
+    /// Local ports, or files, have run out, or are about to, with this many `dials` under way to a peer of this many
+    /// `addresses`. What is left is for the sessions that are open.
+    pub(crate) fn is_pressed(&self, addresses: usize, dials: usize) -> bool {
+        self.ports.is_pressed(addresses, dials)
+    }
+
+    /// What an application is told that gets no link because of it.
+    pub(crate) fn pressure(&self) -> String {
+        self.ports.problem()
+    }
+
+    /// A dial has connected, and its first long packet gets no answer. The new limit of segments, if that changes it.
+    pub(crate) fn on_unanswered(&self, size: Size) -> Option<u16> {
+        self.segments.on_unanswered(size, Instant::now())
+    }
+
+    /// Dials go unanswered behind their first long packet.
+    pub(crate) fn is_path_suspect(&self) -> bool {
+        self.segments.is_suspect()
+    }
+}

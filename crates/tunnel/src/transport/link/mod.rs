@@ -1,0 +1,402 @@
+//! A link: frames over one authenticated connection.
+
+mod incoming;
+mod outgoing;
+
+use std::borrow::Cow;
+use std::io::{self, IoSlice};
+use std::ops::ControlFlow;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use ferry_config::PublicKey;
+use ferry_session::{DecodeError, Frame, Instance, LinkKind, Preface, Reject, RejectCode, VERSION, Violation};
+use ferry_text::Foreign;
+use thiserror::Error;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use incoming::Incoming;
+use outgoing::Outgoing;
+
+use crate::limits::idle::IdleLink;
+use crate::memory::scratch;
+use crate::net::Stream;
+use crate::peer::presence::Present;
+use crate::telemetry::metrics::{LinkFailure, Metrics, OpenLink};
+use crate::transport::ports::HeldPort;
+use crate::transport::tls::{Established, MAX_RECORDS, TlsError};
+
+/// What the kernel takes ahead of what it has sent: control frames wait behind no more than this.
+const UNSENT_LIMIT: u32 = 256 * 1024;
+
+/// What the kernel takes ahead of what is read, from a link's beginning on: after a rotation a stream goes on as fast as
+/// before it (`docs/decisions/0037`).
+const RECEIVE_BUFFER: u32 = 1024 * 1024;
+
+/// Why a link is no more.
+#[derive(Debug, Error)]
+pub(crate) enum LinkError {
+    /// The peer ended it.
+    #[error("closed by the peer")]
+    Closed,
+    /// The connection under it failed.
+    #[error("lost: {0}")]
+    Lost(#[from] io::Error),
+    /// It is no secure connection any more.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The peer sent what is no frame.
+    #[error("protocol violated: {0}")]
+    Decode(#[source] DecodeError),
+    /// A frame did not end with its record.
+    #[error("protocol violated: a frame that its record cuts off")]
+    Cut,
+    /// The peer sent a frame that has no place here.
+    #[error("protocol violated: {0} frame out of place")]
+    OutOfPlace(&'static str),
+    /// This end holds as many unused links of the peer as it may.
+    #[error("too many links that carry no session")]
+    TooMany,
+    /// The peer took too long for its part of the handshake.
+    #[error("no handshake in time")]
+    TimedOut,
+    /// The peer refused the link.
+    #[error("refused by the peer: {1}")]
+    Refused(RejectCode, String),
+    /// The peer speaks another version.
+    #[error(transparent)]
+    Version(DecodeError),
+}
+
+impl From<DecodeError> for LinkError {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::Version(_) => Self::Version(error),
+            error => Self::Decode(error),
+        }
+    }
+}
+
+impl LinkError {
+    /// How a link that failed with this is counted.
+    pub(crate) fn failure(&self) -> LinkFailure {
+        match self {
+            Self::Closed | Self::Lost(_) => LinkFailure::Closed,
+            Self::Tls(error) => error.failure(),
+            Self::Decode(_) | Self::Cut | Self::OutOfPlace(_) => LinkFailure::Protocol,
+            Self::Version(_) | Self::Refused(RejectCode::Version, _) => LinkFailure::Version,
+            Self::TooMany | Self::Refused(RejectCode::Limit, _) => LinkFailure::Limit,
+            Self::TimedOut => LinkFailure::Timeout,
+            Self::Refused(..) => LinkFailure::Protocol,
+        }
+    }
+
+    /// How the peer broke the protocol, if that is what happened.
+    pub(crate) fn violation(&self) -> Option<Violation> {
+        match self {
+            Self::Decode(error) => Some(Violation::Malformed(*error)),
+            Self::Cut => Some(Violation::Cut),
+            Self::OutOfPlace(name) => Some(Violation::OutOfPlace(name)),
+            _ => None,
+        }
+    }
+
+    /// What a peer that broke the protocol is told. Nothing, if there is nobody to tell or nothing to be told.
+    pub(crate) fn to_reject(&self) -> Option<Reject<'static>> {
+        let code = match self {
+            Self::Version(_) => RejectCode::Version,
+            Self::TooMany => RejectCode::Limit,
+            Self::Decode(_) | Self::Cut | Self::OutOfPlace(_) => RejectCode::Protocol,
+            Self::Closed | Self::Lost(_) | Self::Tls(_) | Self::TimedOut | Self::Refused(..) => return None,
+        };
+        Some(Reject { code, received: 0, reason: Cow::Owned(self.to_string()) })
+    }
+}
+
+/// What is known of a link for as long as it lives.
+#[derive(Clone, Debug)]
+pub(crate) struct LinkFacts {
+    /// The key that the peer proved.
+    pub(crate) key: PublicKey,
+    /// The peer's process.
+    pub(crate) instance: Instance,
+    pub(crate) kind: LinkKind,
+    pub(crate) key_exchange: &'static str,
+    pub(crate) cipher: &'static str,
+    /// When its handshake was done: its keys are as old as this.
+    pub(crate) established: Instant,
+    /// How long its handshake took to be answered.
+    pub(crate) round_trip: Option<Duration>,
+}
+
+/// Whether the peer's Preface, which came late, was as it has to be.
+pub(crate) type PrefaceCheck = oneshot::Receiver<Result<(), LinkError>>;
+
+/// One authenticated connection between two tunnels, in frames.
+pub(crate) struct Link {
+    facts: LinkFacts,
+    stream: Box<dyn Stream>,
+    incoming: Incoming,
+    outgoing: Outgoing,
+    /// This end has dialled it.
+    dialled: bool,
+    /// Its local port.
+    port: Option<HeldPort>,
+    /// The link is counted as open.
+    counted: Option<OpenLink>,
+    /// The link counts among those of its peer that carry no session.
+    idle: Option<IdleLink>,
+    /// The link counts among those by which the peer is there.
+    present: Option<Present>,
+    /// The peer's Preface is still to come; the dial is told.
+    awaiting_preface: Option<oneshot::Sender<Result<(), LinkError>>>,
+}
+
+impl Link {
+    /// A link without its Prefaces: [`exchange_prefaces`](Self::exchange_prefaces) comes next.
+    pub(crate) fn new(established: Established, own: Instance, dialled: Option<LinkKind>) -> Self {
+        let mut stream = established.stream;
+        stream.set_unsent_limit(UNSENT_LIMIT);
+        stream.grow_receive_buffer(RECEIVE_BUFFER);
+        let facts = LinkFacts {
+            key: established.proven.key,
+            instance: own,
+            kind: dialled.unwrap_or(LinkKind::Own),
+            key_exchange: established.proven.key_exchange,
+            cipher: established.proven.cipher,
+            established: Instant::now(),
+            round_trip: established.round_trip,
+        };
+        Self {
+            facts,
+            stream,
+            incoming: Incoming::new(established.opener, established.rest),
+            outgoing: Outgoing::new(established.sealer, established.flight),
+            dialled: dialled.is_some(),
+            port: None,
+            counted: None,
+            idle: None,
+            present: None,
+            awaiting_preface: None,
+        }
+    }
+
+    /// Only after the peer's Preface is the link established for either end.
+    ///
+    /// # Errors
+    /// When the peer is gone, refuses, or does not speak this protocol.
+    pub(crate) async fn exchange_prefaces(
+        &mut self,
+        own: Instance,
+        dialled: Option<LinkKind>,
+    ) -> Result<(), LinkError> {
+        // The dialler says what the link is for; the accepting end repeats it.
+        if let Some(kind) = dialled {
+            self.send_preface(own, kind).await?;
+        }
+        let preface = std::future::poll_fn(|cx| self.poll_preface(cx)).await?;
+        self.on_preface(preface, dialled)?;
+        match dialled {
+            Some(_) => Ok(()),
+            None => self.send_preface(own, preface.kind).await,
+        }
+    }
+
+    /// For a dialler that has more to say at once: its Preface is queued, and the peer's is taken as the first frame
+    /// that comes, and told.
+    pub(crate) fn push_preface(&mut self, own: Instance) -> Result<PrefaceCheck, LinkError> {
+        self.push(&preface(own, LinkKind::Own))?;
+        let (tell, told) = oneshot::channel();
+        self.awaiting_preface = Some(tell);
+        Ok(told)
+    }
+
+    /// The link as one of the runtime that this is called on.
+    pub(crate) fn register_here(self) -> Self {
+        Self { stream: self.stream.register_here(), ..self }
+    }
+
+    /// The link holds its port for as long as it lives, and no longer: what is let go of without a word leaves nothing on
+    /// its way that anybody waits for.
+    pub(crate) fn hold_port(&mut self, port: HeldPort) {
+        self.stream.reset_unless_ended();
+        self.port = Some(port);
+    }
+
+    /// Counts the link as open for as long as it is held.
+    pub(crate) fn count(&mut self, metrics: &Metrics) {
+        self.counted = Some(OpenLink::new(metrics));
+    }
+
+    /// The link counts as one that carries no session until it does, and as one of its peer's for as long as it lives.
+    pub(crate) fn hold(&mut self, idle: IdleLink, present: Present) {
+        (self.idle, self.present) = (Some(idle), Some(present));
+    }
+
+    /// A session takes the link.
+    pub(crate) fn on_taken(&mut self) {
+        self.idle = None;
+    }
+
+    async fn send_preface(&mut self, instance: Instance, kind: LinkKind) -> Result<(), LinkError> {
+        self.send(&preface(instance, kind)).await
+    }
+
+    /// Sends a frame that does not belong to a session.
+    pub(crate) async fn send(&mut self, frame: &Frame<'_>) -> Result<(), LinkError> {
+        self.push(frame)?;
+        std::future::poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    fn on_preface(&mut self, preface: Preface, dialled: Option<LinkKind>) -> Result<(), LinkError> {
+        if dialled.is_some_and(|kind| kind != preface.kind) {
+            return Err(LinkError::OutOfPlace("Preface"));
+        }
+        self.facts.instance = preface.instance;
+        self.facts.kind = preface.kind;
+        Ok(())
+    }
+
+    /// The peer's Preface is still to come: which process it is is not known yet.
+    pub(crate) fn awaits_preface(&self) -> bool {
+        self.awaiting_preface.is_some()
+    }
+
+    /// Takes the Preface that is expected, and tells. A link without one is closed, for its session.
+    fn poll_late_preface(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+        let met = ready!(self.poll_preface(cx)).and_then(|preface| self.on_preface(preface, Some(LinkKind::Own)));
+        let here = if met.is_ok() { Ok(()) } else { Err(LinkError::Closed) };
+        if let Some(tell) = self.awaiting_preface.take() {
+            // Who has dialled may have given up waiting.
+            let _ = tell.send(met);
+        }
+        Poll::Ready(here)
+    }
+
+    fn poll_preface(&mut self, cx: &mut Context<'_>) -> Poll<Result<Preface, LinkError>> {
+        let mut first = Err(LinkError::Closed);
+        let take = &mut |frame: Frame<'_>| {
+            first = match frame {
+                Frame::Preface(preface) => Ok(preface),
+                Frame::Reject(reject) => Err(LinkError::Refused(reject.code, Foreign(&reject.reason).to_string())),
+                other => Err(LinkError::OutOfPlace(other.name())),
+            };
+            ControlFlow::Break(())
+        };
+        while ready!(self.incoming.poll(cx, &mut *self.stream, take))?.is_continue() {}
+        Poll::Ready(first)
+    }
+
+    /// Hands over frames as they come until `take` breaks off.
+    pub(crate) async fn frames_until_break(
+        &mut self,
+        take: &mut (dyn FnMut(Frame<'_>) -> ControlFlow<()> + Send),
+    ) -> Result<(), LinkError> {
+        while std::future::poll_fn(|cx| self.poll_frames(cx, take)).await?.is_continue() {}
+        Ok(())
+    }
+
+    pub(crate) fn facts(&self) -> &LinkFacts {
+        &self.facts
+    }
+
+    /// How long its keys have been in use.
+    pub(crate) fn age(&self) -> Duration {
+        self.facts.established.elapsed()
+    }
+
+    /// One of its keys has protected `limit` bytes, or a third of the records that its cipher allows.
+    pub(crate) fn is_used_up(&self, limit: u64) -> bool {
+        let records = self.outgoing.records().max(self.incoming.records());
+        self.outgoing.sealed().max(self.incoming.opened()) >= limit || records >= MAX_RECORDS / 3
+    }
+
+    // --- receiving ---------------------------------------------------------------------------------------------
+
+    /// Hands over the frames that are there, reading the socket at most once. `Continue`: there may be more;
+    /// `Break`: `take` broke off, the rest is kept.
+    pub(crate) fn poll_frames(
+        &mut self,
+        cx: &mut Context<'_>,
+        take: &mut dyn FnMut(Frame<'_>) -> ControlFlow<()>,
+    ) -> Poll<Result<ControlFlow<()>, LinkError>> {
+        if self.awaits_preface() {
+            ready!(self.poll_late_preface(cx))?;
+            // Who waits for frames learns first whom they are from.
+            return Poll::Ready(Ok(ControlFlow::Continue(())));
+        }
+        self.incoming.poll(cx, &mut *self.stream, take)
+    }
+
+    /// The last read left nothing: what comes next is worth waiting for, once asked for.
+    pub(crate) fn is_emptied(&self) -> bool {
+        self.incoming.is_emptied()
+    }
+
+    /// Whether the peer has closed the link, or sent something that nobody waits for.
+    pub(crate) fn is_stale(&mut self) -> bool {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        !self.poll_frames(&mut cx, &mut |_| ControlFlow::Break(())).is_pending()
+    }
+
+    // --- sending -----------------------------------------------------------------------------------------------
+
+    /// Whether another frame is to be pushed; if not, the socket takes what is queued first.
+    pub(crate) fn has_room(&self) -> bool {
+        self.outgoing.has_room()
+    }
+
+    /// Queues a frame. Frames that are pushed together share records.
+    pub(crate) fn push(&mut self, frame: &Frame<'_>) -> Result<(), LinkError> {
+        Ok(self.outgoing.push(frame)?)
+    }
+
+    /// Writes what was pushed.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+        loop {
+            let unwritten = self.outgoing.unwritten()?;
+            if unwritten.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let count = ready!(self.stream.poll_write(cx, &[IoSlice::new(unwritten)]))?;
+            self.outgoing.on_written(count);
+        }
+    }
+
+    /// Sends what is queued, says that nothing follows, and waits for the peer to do the same: closing with bytes
+    /// unread would let the kernel's reset destroy what was sent last.
+    ///
+    /// The end of a connection that closes first keeps its port for a minute. The accepting end has one port for all
+    /// its links, so it is the first to close; the dialler waits for that.
+    pub(crate) async fn close(mut self, patience: Duration) {
+        let closing = async {
+            std::future::poll_fn(|cx| self.poll_flush(cx)).await?;
+            self.outgoing.push_close_notify()?;
+            std::future::poll_fn(|cx| self.poll_flush(cx)).await?;
+            if !self.dialled {
+                std::future::poll_fn(|cx| self.stream.poll_shutdown(cx)).await?;
+            }
+            let stream = &mut self.stream;
+            let mut discard = |cx: &mut Context<'_>| {
+                scratch::with_read_buffer(|buffer| stream.poll_read(cx, &mut [io::IoSliceMut::new(buffer)]))
+            };
+            while std::future::poll_fn(&mut discard).await? > 0 {}
+            Ok::<(), LinkError>(())
+        };
+        // Lost or slow: it is over either way.
+        let _ = tokio::time::timeout(patience, closing).await;
+        if self.dialled {
+            // What is still on its way arrives before the end of the stream. Ends at once: nothing is waited for.
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            let _ = self.stream.poll_shutdown(&mut cx);
+        }
+    }
+}
+
+fn preface(instance: Instance, kind: LinkKind) -> Frame<'static> {
+    Frame::Preface(Preface { version: VERSION, instance, kind })
+}
+
+#[cfg(test)]
+mod tests;

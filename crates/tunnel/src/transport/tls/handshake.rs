@@ -1,0 +1,297 @@
+use std::io::{self, IoSlice, IoSliceMut, Write};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use ferry_config::{Identity, PublicKey};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, Connection, ProtocolVersion, ServerConfig, ServerConnection};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::TlsError;
+use super::hello::{ClientHello, alert_bytes};
+use super::policy::{self, ALPN, KEY_EXCHANGE};
+use super::record::{HEADER, RecordDecryptor, RecordEncryptor};
+use crate::net::Stream;
+
+/// Longest record that a handshake may bring (RFC 8446 §5.1, §5.2).
+const MAX_RECORD: usize = HEADER + (1 << 14) + 256;
+
+/// A handshake is over after this many bytes, or it is none.
+const MAX_HANDSHAKE: usize = 64 * 1024;
+
+/// Dials one peer. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientHandshake(Arc<ClientConfig>);
+
+/// Accepts any listed peer. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct ServerHandshake(Arc<ServerConfig>);
+
+/// What both ends proved in a handshake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Proven {
+    /// The peer's key.
+    pub(crate) key: PublicKey,
+    pub(crate) key_exchange: &'static str,
+    pub(crate) cipher: &'static str,
+}
+
+/// A connection whose handshake is done.
+pub(crate) struct Established {
+    pub(crate) stream: Box<dyn Stream>,
+    pub(crate) sealer: RecordEncryptor,
+    pub(crate) opener: RecordDecryptor,
+    pub(crate) proven: Proven,
+    /// Bytes that came behind the handshake.
+    pub(crate) rest: Vec<u8>,
+    /// This end's last flight, still to be sent: what comes behind it can go along.
+    pub(crate) flight: Vec<u8>,
+    /// From this end's flight to the answer: the path's round trip and what the peer computes.
+    pub(crate) round_trip: Option<Duration>,
+}
+
+impl ClientHandshake {
+    /// `keys`: those of the one peer that this dials.
+    pub(crate) fn new(identity: &Identity, keys: impl Into<Arc<[PublicKey]>>) -> Result<Self, TlsError> {
+        Ok(Self(Arc::new(policy::dialling(identity, keys)?)))
+    }
+
+    pub(crate) async fn handshake(&self, stream: Box<dyn Stream>) -> Result<Established, TlsError> {
+        // The name is required by the API, and neither sent nor looked at.
+        let name = ServerName::try_from("ferry").map_err(|_| TlsError::Policy("server name"))?;
+        let connection = ClientConnection::new(self.0.clone(), name)?;
+        Handshake::new(stream, connection.into(), None).finish().await
+    }
+}
+
+impl ServerHandshake {
+    /// `keys`: those of all peers.
+    pub(crate) fn new(identity: &Identity, keys: impl Into<Arc<[PublicKey]>>) -> Result<Self, TlsError> {
+        Ok(Self(Arc::new(policy::accepting(identity, keys)?)))
+    }
+
+    /// Answers a ClientHello: computes for it, and neither waits nor sends.
+    ///
+    /// # Errors
+    /// With the alert for the dialler, when the ClientHello does not follow the policy.
+    pub(crate) fn answer(&self, hello: ClientHello) -> Result<Answer, (TlsError, Alert)> {
+        let ClientHello { accepted, rest, length } = hello;
+        match accepted.into_connection(self.0.clone()) {
+            Ok(connection) => Ok(Answer { connection, rest, length }),
+            Err((error, alert)) => Err((error.into(), Alert(alert_bytes(alert)))),
+        }
+    }
+}
+
+/// A ClientHello's answer, still to be sent.
+pub(crate) struct Answer {
+    connection: ServerConnection,
+    rest: Vec<u8>,
+    length: usize,
+}
+
+impl Answer {
+    /// Sends the answer and takes the dialler's. Whatever is computed for that has its turn by `turns`.
+    pub(crate) async fn finish(self, stream: Box<dyn Stream>, turns: &Semaphore) -> Result<Established, TlsError> {
+        let mut handshake = Handshake::new(stream, self.connection.into(), Some(turns));
+        (handshake.received, handshake.total) = (self.rest, self.length);
+        handshake.finish().await
+    }
+}
+
+/// What a dialler is told whose ClientHello was refused.
+pub(crate) struct Alert(Vec<u8>);
+
+impl Alert {
+    /// Tells it, if it is still there.
+    pub(crate) async fn send(self, stream: &mut dyn Stream) {
+        let _ = send(stream, &self.0).await;
+    }
+}
+
+/// Sends all of `bytes`.
+pub(super) async fn send(stream: &mut dyn Stream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let written = std::future::poll_fn(|cx| stream.poll_write(cx, &[IoSlice::new(bytes)])).await?;
+        bytes = &bytes[written..];
+    }
+    Ok(())
+}
+
+/// Length of the handshake record at the start of `bytes`; `None` while it is incomplete.
+pub(super) fn record_length(bytes: &[u8]) -> Result<Option<usize>, TlsError> {
+    // "legacy_record_version" is 3.1 to 3.3; change_cipher_spec, alert, handshake, application_data are 20 to 23.
+    let plausible =
+        bytes.first().is_none_or(|kind| (20..=23).contains(kind)) && bytes.get(1).is_none_or(|&major| major == 3);
+    if !plausible {
+        return Err(TlsError::Record("that is not TLS"));
+    }
+    let Some((header, body)) = bytes.split_first_chunk::<HEADER>() else { return Ok(None) };
+    let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
+    if HEADER + length > MAX_RECORD {
+        return Err(TlsError::Record("of impossible length"));
+    }
+    Ok((body.len() >= length).then_some(HEADER + length))
+}
+
+/// Receives more behind `received`.
+pub(super) fn receive(
+    stream: &mut dyn Stream,
+    received: &mut Vec<u8>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), TlsError>> {
+    let mut chunk = [0; 4096];
+    let count = ready!(stream.poll_read(cx, &mut [IoSliceMut::new(&mut chunk)]))?;
+    if count == 0 {
+        return Poll::Ready(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()));
+    }
+    received.extend_from_slice(&chunk[..count]);
+    Poll::Ready(Ok(()))
+}
+
+struct Handshake<'a> {
+    stream: Box<dyn Stream>,
+    connection: Connection,
+    /// Received and not yet given to the connection: it gets one record at a time, so that none of those behind the
+    /// handshake is swallowed.
+    received: Vec<u8>,
+    total: usize,
+    /// When the flight began to leave that is not answered yet.
+    asked: Option<Instant>,
+    round_trip: Option<Duration>,
+    /// Where strangers' messages wait for their turn to be computed for.
+    turns: Option<&'a Semaphore>,
+}
+
+impl<'a> Handshake<'a> {
+    fn new(stream: Box<dyn Stream>, connection: Connection, turns: Option<&'a Semaphore>) -> Self {
+        Self { stream, connection, received: Vec::new(), total: 0, asked: None, round_trip: None, turns }
+    }
+
+    async fn finish(mut self) -> Result<Established, TlsError> {
+        while self.connection.is_handshaking() {
+            // A flight is answered as a whole, in one piece.
+            if let Some(length) = record_length(&self.received)? {
+                self.process(length).await?;
+                continue;
+            }
+            if self.connection.wants_write() {
+                // Only the first flight waits for the peer: what a client sends amid the server's flight does not. Its time
+                // counts from before it leaves: the answer may be here before this task goes on.
+                self.asked = self.round_trip.is_none().then(Instant::now);
+            }
+            while self.connection.wants_write() {
+                let (connection, stream) = (&mut self.connection, &mut *self.stream);
+                std::future::poll_fn(|cx| write(connection, stream, cx)).await?;
+            }
+            std::future::poll_fn(|cx| receive(&mut *self.stream, &mut self.received, cx)).await?;
+            if let Some(asked) = self.asked.take() {
+                self.round_trip = Some(asked.elapsed());
+            }
+        }
+        self.establish()
+    }
+
+    /// Gives the first record to the connection. On failure the peer gets the alert, if it can still be sent.
+    async fn process(&mut self, length: usize) -> Result<(), TlsError> {
+        self.total += length;
+        if self.total > MAX_HANDSHAKE {
+            return Err(TlsError::Record("of a handshake without end"));
+        }
+        let turn = match self.turns {
+            // It is never closed.
+            Some(turns) => turns.acquire().await.ok(),
+            None => None,
+        };
+        let mut record = &self.received[..length];
+        let mut outcome = Ok(());
+        while !record.is_empty() && outcome.is_ok() {
+            self.connection.read_tls(&mut record)?;
+            outcome = self.connection.process_new_packets().map(drop);
+        }
+        drop(turn);
+        self.received.drain(..length);
+        if let Err(error) = outcome {
+            let (connection, stream) = (&mut self.connection, &mut *self.stream);
+            while connection.wants_write() && std::future::poll_fn(|cx| write(connection, stream, cx)).await.is_ok() {}
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    fn establish(mut self) -> Result<Established, TlsError> {
+        let proven = prove(&self.connection)?;
+        let mut flight = Vec::new();
+        while self.connection.wants_write() {
+            self.connection.write_tls(&mut flight)?;
+        }
+        let secrets = self.connection.dangerous_extract_secrets()?;
+        Ok(Established {
+            stream: self.stream,
+            sealer: RecordEncryptor::new(secrets.tx.0, &secrets.tx.1)?,
+            opener: RecordDecryptor::new(secrets.rx.0, &secrets.rx.1)?,
+            proven,
+            rest: self.received,
+            flight,
+            round_trip: self.round_trip,
+        })
+    }
+}
+
+/// What the handshake agreed on, checked against the policy once more.
+fn prove(connection: &Connection) -> Result<Proven, TlsError> {
+    if connection.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
+        return Err(TlsError::Policy("protocol version"));
+    }
+    if connection.alpn_protocol() != Some(ALPN) {
+        return Err(TlsError::Policy("application protocol"));
+    }
+    let group = connection.negotiated_key_exchange_group().map(|group| group.name());
+    if group != Some(KEY_EXCHANGE) {
+        return Err(TlsError::Policy("key exchange"));
+    }
+    let cipher = connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
+    let Some([spki]) = connection.peer_certificates() else { return Err(TlsError::Policy("identity")) };
+    Ok(Proven {
+        key: PublicKey::from_spki_der(spki)?,
+        key_exchange: KEY_EXCHANGE.as_str().unwrap_or_default(),
+        cipher: cipher.unwrap_or_default(),
+    })
+}
+
+fn write(connection: &mut Connection, stream: &mut dyn Stream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    match connection.write_tls(&mut Blocking { stream, cx }) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+        result => Poll::Ready(result),
+    }
+}
+
+/// A stream as rustls wants it: an error where it would have to wait.
+struct Blocking<'a, 'cx> {
+    stream: &'a mut dyn Stream,
+    cx: &'a mut Context<'cx>,
+}
+
+impl Write for Blocking<'_, '_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(buf)])
+    }
+
+    /// A whole flight at once: rustls has each of its records in a buffer of its own.
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self.stream.poll_write(self.cx, bufs) {
+            Poll::Ready(result) => result,
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "handshake_tests.rs"]
+mod tests;

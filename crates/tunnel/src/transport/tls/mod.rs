@@ -1,0 +1,21 @@
+//! TLS: who is spoken to, and how. The only place that names rustls.
+
+mod cipher;
+mod error;
+mod handshake;
+mod hello;
+mod policy;
+mod record;
+mod verify;
+
+pub use error::TlsError;
+#[cfg(test)]
+pub(crate) use handshake::Proven;
+pub(crate) use handshake::{ClientHandshake, Established, ServerHandshake};
+pub(crate) use hello::ClientHello;
+#[cfg(test)]
+pub(crate) use record::tests::handshaken_pair;
+pub(crate) use record::{
+    APPLICATION_DATA, HEADER as RECORD_HEADER, MAX_PLAINTEXT, MAX_RECORDS, Opened, RecordDecryptor, RecordEncryptor,
+    SEAL as RECORD_SEAL,
+};
