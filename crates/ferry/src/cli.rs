@@ -26,6 +26,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Demo(demo::Args),
     Tunnel(commands::tunnel::Args),
+    #[cfg(target_os = "linux")]
+    Keeper(commands::keeper::Args),
     Initiator(commands::initiator::Args),
     Terminator(commands::terminator::Args),
     Keygen(commands::keygen::Args),
@@ -43,6 +45,8 @@ impl Command {
         match self {
             Self::Demo(args) => demo::run(args).await,
             Self::Tunnel(args) => commands::tunnel::run(args).await,
+            #[cfg(target_os = "linux")]
+            Self::Keeper(args) => commands::keeper::run(args).map(|_| ()),
             Self::Initiator(args) => commands::initiator::run(args).await,
             Self::Terminator(args) => commands::terminator::run(args).await,
             Self::Keygen(args) => commands::keygen::run(&args),

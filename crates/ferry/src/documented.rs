@@ -42,10 +42,11 @@ const PROGRAMS: [&str; 27] = [
 ];
 
 /// Pages whose code is about other things than what Ferry takes and says: the wire, other tunnels, measurements.
-const NOT_ABOUT_MESSAGES: [&str; 8] = [
+const NOT_ABOUT_MESSAGES: [&str; 9] = [
     "benchmarks.md",
     "capacity.md",
     "guarantees.md",
+    "keeper-protocol.md",
     "long-path.md",
     "protocol.md",
     "speed.md",

@@ -25,9 +25,17 @@ use clap::Parser as _;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let command = cli::Cli::parse().command;
-    match run(command) {
-        Ok(()) => ExitCode::SUCCESS,
+    #[cfg(target_os = "linux")]
+    let kept = commands::keeper::run_process();
+    #[cfg(not(target_os = "linux"))]
+    let kept = None;
+    let result = kept.unwrap_or_else(|| match cli::Cli::parse().command {
+        #[cfg(target_os = "linux")]
+        cli::Command::Keeper(args) => commands::keeper::run(args),
+        command => run(command).map(|()| ExitCode::SUCCESS),
+    });
+    match result {
+        Ok(code) => code,
         Err(error) => exit::report(&error),
     }
 }

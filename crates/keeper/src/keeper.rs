@@ -428,6 +428,15 @@ impl Keeper {
     }
 }
 
+impl Drop for Keeper {
+    /// Where an engine lives, it keeps its connections; where none does, nobody could finish them.
+    fn drop(&mut self) {
+        if self.owner.as_ref().is_none_or(|owner| owner.process.has_ended()) {
+            self.store.reset_all();
+        }
+    }
+}
+
 /// What can be moved.
 #[derive(Debug, Default)]
 struct Ready {

@@ -11,13 +11,19 @@
 
 mod client;
 mod connection;
+mod executable;
 mod keeper;
 mod log;
 mod process;
+mod signals;
 mod socket;
 mod store;
+mod supervisor;
 mod wire;
 
 pub use client::{Client, Event, Inherited};
+pub use executable::{Invocation, KEEPER_VARIABLE};
 pub use keeper::{EngineStatus, Keeper, Options};
+pub use signals::Signals;
+pub use supervisor::Supervisor;
 pub use wire::{MAX_BATCH, RefusedBy, Tag};

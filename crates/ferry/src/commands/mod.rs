@@ -5,6 +5,8 @@ pub(crate) mod completions;
 pub(crate) mod deploy;
 pub(crate) mod init;
 pub(crate) mod initiator;
+#[cfg(target_os = "linux")]
+pub(crate) mod keeper;
 pub(crate) mod keygen;
 pub(crate) mod output;
 pub(crate) mod pubkey;

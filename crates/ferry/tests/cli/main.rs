@@ -8,6 +8,8 @@ mod demo;
 #[cfg(target_os = "linux")]
 mod failing_disk;
 mod hook_log;
+#[cfg(target_os = "linux")]
+mod keeper;
 mod keys;
 #[cfg(target_os = "linux")]
 mod memory;

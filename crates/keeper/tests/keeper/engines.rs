@@ -128,7 +128,7 @@ fn possible_stores(mut store: BTreeMap<u64, u64>, log: &str) -> Vec<BTreeMap<u64
 fn after_kills_at_any_instant_exactly_what_was_confirmed_is_inherited() {
     let seed = std::env::var("FERRY_SEED").map_or(1, |seed| seed.parse().unwrap());
     println!("FERRY_SEED={seed}");
-    let mut random = Random(seed * 0x9e37_79b9_7f4a_7c15 + 1);
+    let mut random = Random(u64::wrapping_mul(seed, 0x9e37_79b9_7f4a_7c15) | 1);
     let dir = tempfile::tempdir().unwrap();
     let keeper = Running::start(Options::default());
     let log = dir.path().join("log");

@@ -3,7 +3,8 @@
 use std::{
     io,
     os::{fd::AsFd as _, unix::fs::PermissionsExt as _, unix::net::UnixListener},
-    time::Duration,
+    path::Path,
+    time::{Duration, Instant},
 };
 
 use ferry_keeper::{Client, Event, Keeper, MAX_BATCH, Options, RefusedBy};
@@ -167,29 +168,51 @@ fn what_an_engine_does_not_store_again_is_dropped_once_it_says_so() {
     assert_eq!(numbers(&keeper.connect().1), [(tag(2), 2)]);
 }
 
-#[test]
-fn a_slow_keeper_makes_an_engine_queue_and_never_wait() {
-    // Bound, and never turned: it reads nothing.
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("keeper.sock");
-    let mut keeper = Keeper::bind(&path, Options::default()).unwrap();
+/// A keeper that moves only when the test has it move, and an engine of it.
+fn keeper_at_a_standstill(path: &Path) -> (Keeper, Client) {
+    let mut keeper = Keeper::bind(path, Options::default()).unwrap();
     let connecting = std::thread::spawn({
-        let path = path.clone();
+        let path = path.to_owned();
         move || Client::connect(&path, PATIENCE).unwrap().0
     });
     while !connecting.is_finished() {
-        keeper.turn(None, Some(std::time::Instant::now() + Duration::from_millis(5))).unwrap();
+        turn(&mut keeper);
     }
-    let mut engine = connecting.join().unwrap();
+    (keeper, connecting.join().unwrap())
+}
+
+fn turn(keeper: &mut Keeper) {
+    keeper.turn(None, Some(Instant::now() + Duration::from_millis(5))).unwrap();
+}
+
+#[test]
+fn a_slow_keeper_makes_an_engine_queue_and_never_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut keeper, mut engine) = keeper_at_a_standstill(&dir.path().join("keeper.sock"));
     let fd = descriptor(1);
-    let full =
-        (0..1_000_000).find_map(|number| engine.store(&tag(number), fd.as_fd()).err().map(|error| (number, error)));
-    let (stored, error) = full.expect("the queue has no bound");
+    let mut full = (0..1_000_000).filter_map(|number| Some((number, engine.store(&tag(number), fd.as_fd()).err()?)));
+    let (stored, error) = full.next().expect("the queue has no bound");
     assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
     assert!(engine.wants_write());
     // Once the keeper reads, everything that was taken is stored.
     while keeper.stored() < usize::try_from(stored).unwrap() {
-        keeper.turn(None, Some(std::time::Instant::now() + Duration::from_millis(5))).unwrap();
+        turn(&mut keeper);
         engine.poll_event().unwrap();
     }
+}
+
+#[test]
+fn what_an_engine_sent_before_it_died_is_kept_though_it_left_replies_unread() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut keeper, mut engine) = keeper_at_a_standstill(&dir.path().join("keeper.sock"));
+    let fd = descriptor(1);
+    engine.store(&tag(0), fd.as_fd()).unwrap();
+    turn(&mut keeper);
+    for number in 1..10 {
+        engine.store(&tag(number), fd.as_fd()).unwrap();
+    }
+    drop(engine);
+    turn(&mut keeper);
+    turn(&mut keeper);
+    assert_eq!(keeper.stored(), 10);
 }
