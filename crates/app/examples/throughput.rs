@@ -23,8 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::Message;
 
-/// Requests to each end, and how many come in a second. Several rounds, because a machine that does other things beside
-/// stalls now and then.
+/// Requests to each end, and how many come in a second. Several rounds, because a busy machine stalls now and then.
 const ROUNDS: u64 = 6;
 const REQUESTS: usize = 500;
 const RATE: f64 = 50.0;

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use humantime::format_rfc3339_millis;
 
 /// The last second that RFC 3339 can express, since 1970.
-const LAST_SECOND: Duration = Duration::from_secs(253_402_300_799);
+const MAX_UNIX_TIME: Duration = Duration::from_secs(253_402_300_799);
 
 /// Now, in UTC with milliseconds: `2025-06-01T12:00:00.000Z`.
 pub(crate) fn now() -> String {
@@ -15,7 +15,7 @@ pub(crate) fn now() -> String {
 /// A clock outside of the years that can be written is shown at their edge: a trail is for reading, and nothing is ordered
 /// by it.
 fn rfc3339(time: SystemTime) -> String {
-    format_rfc3339_millis(time.clamp(UNIX_EPOCH, UNIX_EPOCH + LAST_SECOND)).to_string()
+    format_rfc3339_millis(time.clamp(UNIX_EPOCH, UNIX_EPOCH + MAX_UNIX_TIME)).to_string()
 }
 
 #[cfg(test)]
@@ -40,6 +40,6 @@ mod tests {
     #[test]
     fn a_clock_that_is_far_off_costs_no_message() {
         assert_eq!(rfc3339(UNIX_EPOCH - Duration::from_secs(1)), "1970-01-01T00:00:00.000Z");
-        assert_eq!(rfc3339(UNIX_EPOCH + 2 * LAST_SECOND), "9999-12-31T23:59:59.000Z");
+        assert_eq!(rfc3339(UNIX_EPOCH + 2 * MAX_UNIX_TIME), "9999-12-31T23:59:59.000Z");
     }
 }

@@ -123,7 +123,7 @@ async fn nobody_takes_a_senders_numbers_by_a_hello_that_is_ahead() {
     let ahead = 1_000_000_000_000_000;
     let mut forged = Peer::connect(&terminator, &sender, ahead - 1).await;
     let closed = loop {
-        match tokio::time::timeout(DEADLINE, forged.0.next()).await.expect("a close in time") {
+        match tokio::time::timeout(TEST_TIMEOUT, forged.0.next()).await.expect("a close in time") {
             Some(Ok(Message::Close(Some(frame)))) => break frame,
             Some(Ok(_)) => {}
             other => panic!("{other:?}"),
@@ -158,7 +158,7 @@ async fn a_retry_under_a_key_is_told_at_once_what_became_of_the_message_also_aft
         assert_eq!(keyed(&initiator, "good", 1).await, (200, delivered.clone()));
         let (status, again) = keyed(&initiator, "bad", 2).await;
         assert_eq!((status, &again["id"], &again["delivered"]), (424, &dead["id"], &json!(false)), "{again}");
-        initiator.drain(DEADLINE).await;
+        initiator.drain(TEST_TIMEOUT).await;
         initiator = Webapp::start(config.clone(), Arc::new(PassThrough)).unwrap();
     }
     assert_eq!(results(&terminator, 1).await.len(), 1);

@@ -175,7 +175,7 @@ async fn a_cut_in_the_middle_resends_without_loss_or_duplicate() {
         })
         .await;
         proxy.cut();
-        eventually("connected anew", async || {
+        eventually("reconnected", async || {
             (metric(&initiator, "ferry_app_far_connects_total").await > f64::from(cuts)).then_some(())
         })
         .await;

@@ -24,7 +24,7 @@ async fn a_drain_waits_for_what_is_under_way_and_closes_websockets_with_1001() {
     );
     gate.reached.acquire().await.unwrap().forget();
 
-    let drain = tokio::spawn(initiator.drain(DEADLINE));
+    let drain = tokio::spawn(initiator.drain(TEST_TIMEOUT));
     eventually("the listener closed", async || reqwest::get(&ready).await.is_err().then_some(())).await;
     stream.send(&json!({"n": 2})).await;
     assert!(stream.next().await["error"].as_str().unwrap().contains("shutting down"));
@@ -69,7 +69,7 @@ async fn a_terminator_that_drains_finishes_and_acknowledges_the_message_in_its_h
             .then(|r| answer(r.unwrap())),
     );
     gate.reached.acquire().await.unwrap().forget();
-    let draining = tokio::spawn(terminator.drain(DEADLINE));
+    let draining = tokio::spawn(terminator.drain(TEST_TIMEOUT));
     gate.open.add_permits(1);
     assert_eq!(waiting.await.unwrap().1["delivered"], json!(true));
     draining.await.unwrap();

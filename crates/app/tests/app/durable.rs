@@ -74,7 +74,7 @@ async fn a_drained_webapp_has_trimmed_what_was_acknowledged() {
     let terminator = terminator();
     let initiator = start(initiating(terminator.local_addr()), &data, Arc::new(PassThrough)).await;
     assert_eq!(trigger(&initiator, "?wait=60s", &json!({"n": 1})).await.0, 200);
-    initiator.drain(DEADLINE).await;
+    initiator.drain(TEST_TIMEOUT).await;
     let again = start(initiating(nowhere().await), &data, Arc::new(PassThrough)).await;
     assert_eq!(metric(&again, "ferry_app_outbox_messages").await, 0.0);
 }
@@ -372,6 +372,6 @@ async fn a_full_disk_is_told_loses_nothing_accepted_and_passes_again_and_again()
             proxy.redirect(nowhere().await);
             proxy.cut();
         }
-        initiator.drain(DEADLINE).await;
+        initiator.drain(TEST_TIMEOUT).await;
     }
 }

@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 /// The longest that any state is waited for: far beyond what a loaded machine needs.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) fn config(role: Role) -> Config {
     let (pod, cluster) = match role {
@@ -91,18 +91,18 @@ pub(crate) async fn answer(response: reqwest::Response) -> (u16, Value) {
 }
 
 /// How often a state is asked for that cannot be waited for.
-const POLL: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Polls until the check gives something.
 pub(crate) async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
-    let end = Instant::now() + DEADLINE;
+    let end = Instant::now() + TEST_TIMEOUT;
     while Instant::now() < end {
         if let Some(found) = check().await {
             return found;
         }
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
-    panic!("{what}: not within {DEADLINE:?}");
+    panic!("{what}: not within {TEST_TIMEOUT:?}");
 }
 
 /// Waits until the output holds `count` results, and returns them all.
@@ -151,7 +151,7 @@ impl StreamClient {
     /// The next text frame.
     pub(crate) async fn next(&mut self) -> Value {
         loop {
-            let message = timeout(DEADLINE, self.0.next()).await.expect("a frame in time").unwrap().unwrap();
+            let message = timeout(TEST_TIMEOUT, self.0.next()).await.expect("a frame in time").unwrap().unwrap();
             if let Message::Text(text) = message {
                 return serde_json::from_str(&text).unwrap();
             }

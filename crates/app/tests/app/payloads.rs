@@ -52,7 +52,7 @@ impl Peer {
     pub(crate) async fn acked(&mut self, seq: u64) -> Value {
         loop {
             let message =
-                tokio::time::timeout(DEADLINE, self.0.next()).await.expect("an ack in time").unwrap().unwrap();
+                tokio::time::timeout(TEST_TIMEOUT, self.0.next()).await.expect("an ack in time").unwrap().unwrap();
             let Message::Text(text) = message else { continue };
             let frame: Value = serde_json::from_str(&text).unwrap();
             if frame["ack"]["seq"].as_u64() >= Some(seq) {

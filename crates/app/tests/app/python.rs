@@ -38,7 +38,7 @@ pub(crate) async fn load(code: &str) -> Arc<dyn Hooks> {
 }
 
 async fn error_of(code: &str) -> String {
-    load_from(write(code), 1, DEADLINE).await.err().unwrap().to_string()
+    load_from(write(code), 1, TEST_TIMEOUT).await.err().unwrap().to_string()
 }
 
 /// Waits until a file is there.
@@ -120,7 +120,7 @@ async fn a_hang_stalls_no_other_worker() {
     }
     let file = write(MISBEHAVING);
     let begun = file.with_file_name("begun");
-    let initiator = initiator_with(nowhere().await, load_from(file, 2, DEADLINE).await.unwrap());
+    let initiator = initiator_with(nowhere().await, load_from(file, 2, TEST_TIMEOUT).await.unwrap());
     let payload = json!({"do": "block", "begun": begun});
     let hanging = tokio::spawn(reqwest::Client::new().post(url(&initiator, "/trigger")).json(&payload).send());
     written(&begun).await;
@@ -193,7 +193,7 @@ async fn an_error_in_the_file_is_told_at_start_with_its_line() {
     assert!(error.contains("on_trigger is not a function"), "{error}");
     let error = error_of("import os\nos._exit(3)\n").await;
     assert!(error.contains("ended Python while it was loaded"), "{error}");
-    let error = load_from("/nowhere/app.py".into(), 1, DEADLINE).await.err().unwrap().to_string();
+    let error = load_from("/nowhere/app.py".into(), 1, TEST_TIMEOUT).await.err().unwrap().to_string();
     assert!(error.contains("/nowhere/app.py"), "{error}");
 }
 
@@ -215,7 +215,7 @@ async fn a_changed_file_is_loaded_again_and_a_broken_one_is_not() {
     let file = write(&code(1));
     std::fs::write(file.with_file_name("helper.py"), "def tag(payload):\n    return payload\n").unwrap();
     let terminator = terminator();
-    let initiator = initiator_with(terminator.local_addr(), load_from(file.clone(), 2, DEADLINE).await.unwrap());
+    let initiator = initiator_with(terminator.local_addr(), load_from(file.clone(), 2, TEST_TIMEOUT).await.unwrap());
     assert_eq!(version_of(&initiator, &terminator).await, 1);
     // They are looked at one after the other: once the second is, the first has been judged.
     for broken in ["first", "second"] {
@@ -234,7 +234,7 @@ async fn with_several_workers_one_senders_messages_stay_in_order() {
         return;
     }
     let code = "import time\ndef on_receive_terminator(payload):\n    time.sleep(0.002 * (payload['n'] % 3))\n";
-    let terminator = terminator_with(load_from(write(code), 3, DEADLINE).await.unwrap());
+    let terminator = terminator_with(load_from(write(code), 3, TEST_TIMEOUT).await.unwrap());
     let initiator = initiator(terminator.local_addr());
     let mut stream = StreamClient::connect(&initiator).await;
     for n in 1..=100 {
@@ -249,8 +249,8 @@ async fn the_example_in_python_works() {
         return;
     }
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../examples/app.py");
-    let terminator = terminator_with(load_from(file.clone(), 1, DEADLINE).await.unwrap());
-    let initiator = initiator_with(terminator.local_addr(), load_from(file, 1, DEADLINE).await.unwrap());
+    let terminator = terminator_with(load_from(file.clone(), 1, TEST_TIMEOUT).await.unwrap());
+    let initiator = initiator_with(terminator.local_addr(), load_from(file, 1, TEST_TIMEOUT).await.unwrap());
     assert_eq!(trigger(&initiator, "", &json!({})).await, (400, json!({"error": "give n"})));
     assert_eq!(trigger(&initiator, "?wait=60s", &json!({"n": 1})).await.1["reply"], json!({"n": 2}));
 }
@@ -359,7 +359,7 @@ async fn whatever_a_hook_prints_is_read_and_costs_no_memory() {
     }
     let file = write(PRINTING);
     let done = file.with_file_name("done");
-    let hooks = load_from(file, 1, DEADLINE).await.unwrap();
+    let hooks = load_from(file, 1, TEST_TIMEOUT).await.unwrap();
     let headers = BTreeMap::new();
     let call = async |payload: serde_json::Value| {
         let payload = Payload::parse(payload.to_string()).unwrap();

@@ -120,7 +120,7 @@ async fn a_far_side_that_goes_on_after_acks_we_never_saw_is_followed() {
 
 async fn farewell(client: &mut StreamClient) -> (u16, String) {
     loop {
-        match timeout(DEADLINE, client.0.next()).await.expect("a close in time").unwrap().unwrap() {
+        match timeout(TEST_TIMEOUT, client.0.next()).await.expect("a close in time").unwrap().unwrap() {
             Message::Close(frame) => {
                 let frame = frame.unwrap();
                 return (frame.code.into(), frame.reason.to_string());

@@ -66,7 +66,7 @@ async fn a_frame_beyond_all_bounds_ends_its_stream_only() {
     // The server may be gone before all of it is written.
     let _ = greedy.0.send(Message::text("x".repeat(4 << 20))).await;
     loop {
-        match timeout(DEADLINE, greedy.0.next()).await.expect("an end in time") {
+        match timeout(TEST_TIMEOUT, greedy.0.next()).await.expect("an end in time") {
             None | Some(Err(_) | Ok(Message::Close(_))) => break,
             Some(Ok(_)) => {}
         }
@@ -102,7 +102,7 @@ async fn a_client_that_does_not_read_is_slowed_and_loses_nothing() {
     let flushed = tokio::spawn(async move { writer.flush().await.map(|()| writer) });
     let (mut numbers, mut answers, mut notices) = (Vec::new(), 0, 0);
     while numbers.len() < pushed || notices < sent + 1 {
-        let message = timeout(DEADLINE, reader.next()).await.expect("a frame in time").unwrap().unwrap();
+        let message = timeout(TEST_TIMEOUT, reader.next()).await.expect("a frame in time").unwrap().unwrap();
         let Message::Text(text) = message else { continue };
         let frame: Value = serde_json::from_str(&text).unwrap();
         match (frame.get("payload"), frame.get("delivered")) {
@@ -133,7 +133,7 @@ async fn a_full_outbox_slows_a_stream_and_refuses_nothing() {
     proxy.redirect(terminator.local_addr());
     let mut answers = 0;
     while answers < 80 {
-        let message = timeout(DEADLINE, reader.next()).await.expect("a frame in time").unwrap().unwrap();
+        let message = timeout(TEST_TIMEOUT, reader.next()).await.expect("a frame in time").unwrap().unwrap();
         let Message::Text(text) = message else { continue };
         let frame: Value = serde_json::from_str(&text).unwrap();
         assert!(frame.get("error").is_none(), "{frame}");

@@ -4,7 +4,7 @@ use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use super::*;
 
 /// Far beyond what a loaded machine needs.
-const DEADLINE: Duration = Duration::from_secs(60);
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A file that takes what it is given only when the test lets it.
 struct Held {
@@ -48,11 +48,11 @@ fn scene() -> Scene {
 
 impl Scene {
     fn write_begins(&self) {
-        self.begun.recv_timeout(DEADLINE).unwrap();
+        self.begun.recv_timeout(TEST_TIMEOUT).unwrap();
     }
 
     fn next(&self) -> String {
-        String::from_utf8(self.taken.recv_timeout(DEADLINE).unwrap()).unwrap()
+        String::from_utf8(self.taken.recv_timeout(TEST_TIMEOUT).unwrap()).unwrap()
     }
 }
 
@@ -103,7 +103,7 @@ fn lines_that_a_file_refuses_are_reported_once_it_takes_others() {
     scene.queue.push(b"a\nb\n");
     scene.turns.send(Err(ErrorKind::StorageFull.into())).unwrap();
     scene.write_begins();
-    assert!(scene.queue.flush(DEADLINE));
+    assert!(scene.queue.flush(TEST_TIMEOUT));
     for _ in 0..2 {
         scene.turns.send(Ok(())).unwrap();
     }
