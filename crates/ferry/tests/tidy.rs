@@ -10,8 +10,9 @@ use std::process::Command;
 const LINES_MAX: usize = 500;
 const ARCHITECTURE_LINES_MAX: usize = 200;
 /// Our crates, and which of ours each may depend on; tests may use more.
-const MAY_DEPEND_ON: [(&str, &[&str]); 12] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 13] = [
     ("session", &[]),
+    ("arena", &["session"]),
     ("units", &[]),
     ("config", &["units"]),
     ("relay", &[]),
@@ -21,7 +22,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 12] = [
     ("keeper", &[]),
     ("app", &["log", "host", "text", "units"]),
     ("bundle", &["config"]),
-    ("tunnel", &["session", "config", "log", "host", "text", "units", "keeper"]),
+    ("tunnel", &["session", "config", "log", "host", "text", "units", "keeper", "arena"]),
     ("ferry", &["session", "config", "relay", "app", "bundle", "tunnel", "log", "host", "text", "units", "keeper"]),
 ];
 
@@ -123,6 +124,24 @@ fn the_session_knows_no_runtime() {
     let input_or_output = ["tokio", "mio", "socket2", "rustls", "getrandom", "tracing"];
     for dependency in dependencies {
         assert!(!input_or_output.contains(&dependency.as_str()), "session depends on {dependency}");
+    }
+}
+
+#[test]
+fn only_the_arena_has_code_that_the_compiler_cannot_check() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    assert!(manifest.contains("unsafe_code = \"forbid\""), "the workspace forbids it");
+    for (name, _) in MAY_DEPEND_ON.iter().filter(|(name, _)| *name != "arena") {
+        let manifest = fs::read_to_string(root().join("crates").join(name).join("Cargo.toml")).unwrap();
+        assert!(manifest.contains("[lints]\nworkspace = true"), "{name} has lints of its own");
+    }
+    for (path, text) in sources() {
+        let allows = text.lines().filter(|line| line.contains(concat!("allow(", "unsafe_code)"))).count();
+        let marked = text.matches("SAFETY:").count();
+        let island = path.starts_with("crates/arena/src");
+        assert!(island || allows == 0, "{} allows unsafe code", path.display());
+        let blocks = text.matches(concat!("unsafe", " {")).count() + text.matches(concat!("unsafe", " impl")).count();
+        assert!(!island || blocks <= marked, "{}: an unsafe block without its invariant", path.display());
     }
 }
 
