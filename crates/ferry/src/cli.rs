@@ -1,12 +1,13 @@
 //! The command line: `ferry` and its sub-commands. What each takes stands with the command.
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
-use crate::{commands, demo};
+use crate::commands;
 
 const EXAMPLES: &str = "\
 Examples:
-  ferry demo                               see all of it run on this machine
   ferry keygen --out identity.key          make a tunnel's identity
   ferry tunnel --config tunnel.yaml        run the tunnel
   ferry init && ferry bundle blueprint.yaml --out ferry-bundle
@@ -17,14 +18,16 @@ Exit codes: 0 fine, 1 failed, 2 usage, 78 bad configuration.";
 /// An encrypted, resumable tunnel for two clusters, and the web-apps at its ends.
 #[derive(Debug, Parser)]
 #[command(name = "ferry", version, after_help = EXAMPLES, arg_required_else_help = true, max_term_width = 110)]
-pub(crate) struct Cli {
+pub struct Cli {
     #[command(subcommand)]
-    pub(crate) command: Command,
+    /// What to do.
+    pub command: Command,
 }
 
+/// A sub-command with its arguments.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    Demo(demo::Args),
+#[allow(missing_docs, reason = "the help of each is that of its arguments")]
+pub enum Command {
     Tunnel(commands::tunnel::Args),
     #[cfg(target_os = "linux")]
     Keeper(commands::keeper::Args),
@@ -41,9 +44,18 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    pub(crate) async fn run(self) -> anyhow::Result<()> {
+    /// Runs it to its end, reports its error on stderr, and returns the code to exit with.
+    pub fn execute(self) -> ExitCode {
         match self {
-            Self::Demo(args) => demo::run(args).await,
+            // Without a runtime, which would take more memory than a keeper.
+            #[cfg(target_os = "linux")]
+            Self::Keeper(args) => crate::exit_code(commands::keeper::run(args)),
+            command => crate::execute(command.run()),
+        }
+    }
+
+    async fn run(self) -> anyhow::Result<()> {
+        match self {
             Self::Tunnel(args) => commands::tunnel::run(args).await,
             #[cfg(target_os = "linux")]
             Self::Keeper(args) => commands::keeper::run(args).map(|_| ()),

@@ -25,7 +25,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The base URL of a web-app.
 #[derive(Debug, Clone)]
-pub(crate) struct Base(Url);
+pub struct Base(Url);
 
 impl FromStr for Base {
     type Err = String;
@@ -64,11 +64,11 @@ impl Base {
 }
 
 /// The header that presents a token.
-pub(crate) struct Bearer(HeaderValue);
+pub struct Bearer(HeaderValue);
 
 impl Bearer {
     /// Reads a token file, if there is one.
-    pub(crate) fn read(file: Option<&Path>) -> anyhow::Result<Option<Self>> {
+    pub fn read(file: Option<&Path>) -> anyhow::Result<Option<Self>> {
         let Some(file) = file else { return Ok(None) };
         let text = std::fs::read_to_string(file);
         let text = text.with_context(|| format!("cannot read the token file {}", file.display()))?;
@@ -78,26 +78,32 @@ impl Bearer {
         Ok(Some(Self(value)))
     }
 
-    pub(crate) fn value(&self) -> HeaderValue {
+    /// The value of the header.
+    pub fn value(&self) -> HeaderValue {
         self.0.clone()
     }
 }
 
 /// A result, as `/output` and `/stream` show it.
 #[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Arrival<P = Box<RawValue>> {
-    pub(crate) id: String,
-    pub(crate) payload: P,
-    pub(crate) trail: Vec<Hop>,
+pub struct Arrival<P = Box<RawValue>> {
+    /// The message's.
+    pub id: String,
+    /// What the receiving hook left of it.
+    pub payload: P,
+    /// Where the message was, oldest first.
+    pub trail: Vec<Hop>,
 }
 
 /// A place on a message's way.
 #[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Hop {
-    pub(crate) pod: String,
-    pub(crate) cluster: String,
-    /// RFC 3339.
-    pub(crate) at: String,
+pub struct Hop {
+    /// The pod's name.
+    pub pod: String,
+    /// The name of the pod's cluster.
+    pub cluster: String,
+    /// When, in RFC 3339.
+    pub at: String,
 }
 
 #[derive(Deserialize)]
@@ -111,7 +117,7 @@ struct Refusal {
 }
 
 /// Reads a web-app's output, page by page.
-pub(crate) struct OutputReader {
+pub struct OutputReader {
     http: reqwest::Client,
     base: Base,
     after: Option<String>,
@@ -119,7 +125,7 @@ pub(crate) struct OutputReader {
 }
 
 /// What a look at the output gave.
-pub(crate) enum Read {
+pub enum Read {
     /// Results, oldest first, as JSON; none when there are no more for now.
     Results(Vec<Box<RawValue>>),
     /// Results were dropped before they were read. The next look starts with the oldest that is kept.
@@ -128,7 +134,7 @@ pub(crate) enum Read {
 
 /// Why a web-app could not be used.
 #[derive(Debug)]
-pub(crate) enum Failure {
+pub enum Failure {
     /// The web-app is away, or not ready. It may be back.
     Away(anyhow::Error),
     /// It will not be otherwise the next time.
@@ -145,17 +151,17 @@ impl From<Failure> for anyhow::Error {
 
 impl OutputReader {
     /// From the oldest result on, or from the one behind that with the id `after`.
-    pub(crate) fn new(base: Base, after: Option<String>, token: Option<Bearer>) -> anyhow::Result<Self> {
+    pub fn new(base: Base, after: Option<String>, token: Option<Bearer>) -> anyhow::Result<Self> {
         Ok(Self { http: http()?, base, after, token })
     }
 
     /// The id of the last result that was read.
-    pub(crate) fn after(&self) -> Option<&str> {
+    pub fn after(&self) -> Option<&str> {
         self.after.as_deref()
     }
 
     /// Reads the next page.
-    pub(crate) async fn next(&mut self) -> Result<Read, Failure> {
+    pub async fn next(&mut self) -> Result<Read, Failure> {
         let mut url = self.base.join("output").map_err(Failure::Final)?;
         url.query_pairs_mut().append_pair("limit", &PAGE.to_string());
         if let Some(after) = &self.after {
@@ -199,7 +205,7 @@ fn http() -> anyhow::Result<reqwest::Client> {
 }
 
 /// The JSON at `url`.
-pub(crate) async fn json_at<T: DeserializeOwned>(url: &str) -> anyhow::Result<T> {
+pub async fn json_at<T: DeserializeOwned>(url: &str) -> anyhow::Result<T> {
     let read = async {
         let response = http()?.get(url).send().await?;
         let status = response.status();
@@ -218,7 +224,7 @@ fn decode<T: DeserializeOwned>(status: StatusCode, text: String) -> anyhow::Resu
 
 /// What a web-app says on `/stream`.
 #[derive(Debug)]
-pub(crate) enum Notice {
+pub enum Notice {
     /// A trigger was stored, and has this id. In the order of the triggers.
     Accepted {
         /// Of the message.
@@ -276,24 +282,26 @@ impl Notice {
 }
 
 /// A WebSocket to `/stream`.
-pub(crate) struct Stream(WebSocketStream<MaybeTlsStream<TcpStream>>);
+pub struct Stream(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 /// Triggers that are each known by their number, so that none is taken twice over however many connections.
-pub(crate) struct Series<'a> {
-    pub(crate) key: &'a str,
+pub struct Series<'a> {
+    /// The name that the triggers' idempotency keys begin with.
+    pub key: &'a str,
     /// The number of the first trigger on this connection.
-    pub(crate) from: u64,
-    pub(crate) token: Option<&'a Bearer>,
+    pub from: u64,
+    /// For a web-app that asks for one.
+    pub token: Option<&'a Bearer>,
 }
 
 impl Stream {
     /// Connects.
-    pub(crate) async fn connect(base: &Base) -> anyhow::Result<Self> {
+    pub async fn connect(base: &Base) -> anyhow::Result<Self> {
         Ok(Self::connect_to(base.join("stream")?, base, None).await?)
     }
 
     /// Connects to go on with a series.
-    pub(crate) async fn connect_to_series(base: &Base, series: &Series<'_>) -> Result<Self, Failure> {
+    pub async fn connect_to_series(base: &Base, series: &Series<'_>) -> Result<Self, Failure> {
         let mut url = base.join("stream").map_err(Failure::Final)?;
         url.query_pairs_mut().append_pair("key", series.key).append_pair("from", &series.from.to_string());
         Self::connect_to(url, base, series.token).await
@@ -327,28 +335,28 @@ impl Stream {
     }
 
     /// Sends a trigger: one JSON object. Returns when it is on its way.
-    pub(crate) async fn send(&mut self, payload: String) -> anyhow::Result<()> {
+    pub async fn send(&mut self, payload: String) -> anyhow::Result<()> {
         self.0.send(Message::text(payload)).await.context("the web-app closed the connection")
     }
 
     /// The next notice, or `None` when the web-app has closed in good order. Cancel-safe.
-    pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Notice>> {
+    pub async fn next(&mut self) -> anyhow::Result<Option<Notice>> {
         next(&mut self.0).await
     }
 
     /// Halves, for sending and receiving at once.
-    pub(crate) fn split(self) -> (impl Sink<Message, Error = tungstenite::Error>, Notices) {
+    pub fn split(self) -> (impl Sink<Message, Error = tungstenite::Error>, Notices) {
         let (writer, reader) = self.0.split();
         (writer, Notices(reader))
     }
 }
 
 /// The receiving half of a [`Stream`].
-pub(crate) struct Notices(futures_util::stream::SplitStream<WebSocketStream<MaybeTlsStream<TcpStream>>>);
+pub struct Notices(futures_util::stream::SplitStream<WebSocketStream<MaybeTlsStream<TcpStream>>>);
 
 impl Notices {
     /// As [`Stream::next`].
-    pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Notice>> {
+    pub async fn next(&mut self) -> anyhow::Result<Option<Notice>> {
         next(&mut self.0).await
     }
 }

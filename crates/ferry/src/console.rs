@@ -15,7 +15,7 @@ use ferry_log::{Flush, Queue};
 /// Prints lines without blocking; colours are stripped if the stream does not support them. Dropping the last clone flushes,
 /// waiting one second at most.
 #[derive(Clone)]
-pub(crate) struct Console {
+pub struct Console {
     queue: Queue,
     colours: ColorChoice,
     flush: Arc<Flush>,
@@ -25,14 +25,14 @@ impl Console {
     /// # Errors
     ///
     /// Out of threads or file descriptors.
-    pub(crate) fn stdout() -> anyhow::Result<Self> {
+    pub fn stdout() -> anyhow::Result<Self> {
         Self::start(io::stdout().as_fd(), AutoStream::choice(&io::stdout()))
     }
 
     /// # Errors
     ///
     /// As [`Console::stdout`].
-    pub(crate) fn stderr() -> anyhow::Result<Self> {
+    pub fn stderr() -> anyhow::Result<Self> {
         Self::start(io::stderr().as_fd(), AutoStream::choice(&io::stderr()))
     }
 
@@ -44,7 +44,8 @@ impl Console {
         Ok(Self { queue, colours, flush: Arc::new(flush) })
     }
 
-    pub(crate) fn print(&self, text: impl Display) {
+    /// Prints a line.
+    pub fn print(&self, text: impl Display) {
         let mut line = Vec::new();
         // Writing to memory does not fail.
         let _ = writeln!(AutoStream::new(&mut line, self.colours), "{text}");
@@ -52,7 +53,7 @@ impl Console {
     }
 
     /// Waits up to a second until everything is written.
-    pub(crate) fn flush(&self) {
+    pub fn flush(&self) {
         self.flush.wait();
     }
 }

@@ -21,9 +21,9 @@ use crate::{console, exit::Usage};
 use text::Text;
 
 /// Which lines are logged, as `tracing-subscriber` filters: `debug`, or `info,ferry_tunnel=debug`.
-pub(crate) const FILTER: &str = "FERRY_LOG";
+pub const FILTER: &str = "FERRY_LOG";
 /// How lines are written: `json`, or for people.
-pub(crate) const FORMAT: &str = "FERRY_LOG_FORMAT";
+pub const FORMAT: &str = "FERRY_LOG_FORMAT";
 
 /// How long a panicking thread waits for the log to be written, as the process may be about to end.
 const PANIC_FLUSH_TIMEOUT: Duration = Duration::from_millis(100);

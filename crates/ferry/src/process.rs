@@ -16,11 +16,11 @@ use tracing::{info, warn};
 
 /// Set for a role whose life is tied to its standard input: it drains when that ends. The demo sets it for its
 /// processes, so that they end with the demo however that ends, `kill -9` included.
-pub(crate) const TIED: &str = "FERRY_TIED_TO_STDIN";
+pub const TIED: &str = "FERRY_TIED_TO_STDIN";
 
 /// The message of the log line that says that a role is up and where; what it listens on stands in the line's fields.
 /// The demo waits for it.
-pub(crate) const READY: &str = "ready";
+pub const READY: &str = "ready";
 
 /// Lets this process open as many files as the system allows it: a session needs a few.
 pub(crate) fn raise_file_limit() {

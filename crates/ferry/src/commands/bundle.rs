@@ -22,7 +22,7 @@ Rendering again keeps the keys that are in DIR, and the hooks in */app/.";
 /// Render a blueprint into a directory of manifests, scripts and keys for Kubernetes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct Args {
+pub struct Args {
     /// The blueprint.
     #[arg(value_name = "BLUEPRINT")]
     blueprint: PathBuf,

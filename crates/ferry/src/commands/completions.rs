@@ -16,7 +16,7 @@ Examples:
 /// Print completions for a shell.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct Args {
+pub struct Args {
     /// The shell to print them for.
     shell: Shell,
 }

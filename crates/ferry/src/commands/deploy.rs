@@ -35,7 +35,7 @@ initiator to the terminator. The exit code is 0 only if that message was deliver
 /// Deploy a bundle to its clusters, and show by a message of its own that messages go through.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct Args {
+pub struct Args {
     /// The bundle, as `ferry bundle` wrote it.
     #[arg(value_name = "DIR")]
     dir: PathBuf,

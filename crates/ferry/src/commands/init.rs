@@ -19,7 +19,7 @@ Examples:
 /// Write a commented blueprint to start from.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct Args {
+pub struct Args {
     /// Where to write it; `-` is standard output. A file that exists is never overwritten.
     #[arg(value_name = "FILE", default_value = "blueprint.yaml")]
     file: PathBuf,

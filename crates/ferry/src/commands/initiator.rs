@@ -20,7 +20,7 @@ Logs go to standard output; FERRY_LOG=debug says more, FERRY_LOG_FORMAT=json is 
 /// Run the initiator: the web-app that connects to the terminator, usually through the tunnel beside it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct Args {
+pub struct Args {
     #[command(flatten)]
     shared: webapp::Shared,
     /// Where the terminator's /ws is reached.

@@ -31,7 +31,7 @@ starts the tunnel, and starts it again when it crashes or hangs. Its messages go
 /// Keep a tunnel's connections while the tunnel is killed, crashes or is upgraded.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct Args {
+pub struct Args {
     /// The Unix socket that the tunnel finds this keeper at, in a directory that is this user's alone.
     #[arg(long, value_name = "PATH", env = "FERRY_KEEPER")]
     socket: PathBuf,

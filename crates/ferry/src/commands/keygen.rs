@@ -17,7 +17,7 @@ Examples:
 /// Make a new identity: a private key in FILE (mode 0600), its public key on standard output.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct Args {
+pub struct Args {
     /// Where to write the private key. A file that exists is never overwritten.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,

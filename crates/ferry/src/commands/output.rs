@@ -32,7 +32,7 @@ With --follow it survives a restart of the web-app: each result is printed once.
 /// Print what has arrived at a web-app: one JSON object a line, oldest first.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct Args {
+pub struct Args {
     /// The web-app's base URL.
     url: Base,
     /// Go on printing what arrives, until interrupted.

@@ -14,7 +14,7 @@ Examples:
 /// Print the public key of an identity file.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct Args {
+pub struct Args {
     /// The file that `ferry keygen` wrote.
     file: PathBuf,
 }

@@ -45,7 +45,7 @@ const LOST: &str = "the connection to the web-app was lost";
 /// Stream JSON lines from standard input into a web-app, and wait until the far side has them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct Args {
+pub struct Args {
     /// The web-app's base URL.
     url: Base,
     #[command(flatten)]

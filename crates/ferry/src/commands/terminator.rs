@@ -17,7 +17,7 @@ Logs go to standard output; FERRY_LOG=debug says more, FERRY_LOG_FORMAT=json is 
 /// Run the terminator: the web-app that the initiator connects to, through the tunnel beside it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct Args {
+pub struct Args {
     #[command(flatten)]
     shared: webapp::Shared,
 }

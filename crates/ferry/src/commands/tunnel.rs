@@ -39,7 +39,7 @@ Logs go to standard output; FERRY_LOG=debug says more, FERRY_LOG_FORMAT=json is 
 /// Run the tunnel: carry connections to and from the peers that a tunnel.yaml names.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct Args {
+pub struct Args {
     /// The tunnel.yaml.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,

@@ -4,7 +4,6 @@
 
 mod bundle;
 mod configuration;
-mod demo;
 #[cfg(target_os = "linux")]
 mod failing_disk;
 mod hook_log;

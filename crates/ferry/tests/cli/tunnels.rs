@@ -45,7 +45,7 @@ fn a_session_without_a_link_says_why_and_how_long_it_is_kept() {
     client.read_exact(&mut [0]).unwrap();
     far.signal(Signal::KILL);
     let line: Value = serde_json::from_str(&near.line(|line| line.contains("\"session detached\""))).unwrap();
-    assert_eq!((&line["peer"], &line["kept_for"]), (&"far".into(), &"7m".into()), "{line}");
+    assert_eq!((&line["span"]["peer"], &line["kept_for"]), (&"far".into(), &"7m".into()), "{line}");
     let reason = line["reason"].as_str().unwrap();
     assert!(reason.contains("lost") || reason.contains("closed"), "{line}");
 }

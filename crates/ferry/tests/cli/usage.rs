@@ -2,8 +2,7 @@
 
 use crate::support::{code, command, ferry, stderr, stdout};
 
-const COMMANDS: [&str; 9] =
-    ["demo", "tunnel", "initiator", "terminator", "keygen", "pubkey", "send", "output", "completions"];
+const COMMANDS: [&str; 8] = ["tunnel", "initiator", "terminator", "keygen", "pubkey", "send", "output", "completions"];
 
 #[test]
 fn every_command_teaches_by_example() {
@@ -32,12 +31,11 @@ fn there_are_completions_for_every_shell() {
 
 #[test]
 fn misuse_is_exit_code_2_with_a_word_on_what_to_do() {
-    let cases: [&[&str]; 10] = [
+    let cases: [&[&str]; 9] = [
         &[],
         &["nonsense"],
         &["tunnel"],
         &["keygen"],
-        &["demo", "--seconds", "0"],
         &["initiator", "--listen", "nowhere"],
         &["initiator", "--peer", "http://127.0.0.1:1/"],
         &["terminator", "--output-max", "0"],

@@ -6,14 +6,13 @@ use indicatif::{BinaryBytes, HumanCount};
 use owo_colors::OwoColorize as _;
 use serde_json::Value;
 
-use super::{
-    between::Fault,
-    outputs::{Outputs, Received, hop_time, render_trail},
-    screen::{Screen, cluster_style},
-    topology::{AUTO_TRIGGER, Cluster, Topology},
-    traffic::Account,
-    tunnels::Tunnels,
-};
+use crate::between::Fault;
+use crate::log::cluster_style;
+use crate::outputs::{Outputs, Received, hop_time, render_trail};
+use crate::screen::Screen;
+use crate::topology::{AUTO_TRIGGER, Cluster, Topology};
+use crate::traffic::Account;
+use crate::tunnels::Tunnels;
 
 /// The picture of what is about to be raised.
 pub(crate) fn opening(screen: &Screen) {

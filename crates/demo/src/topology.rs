@@ -1,23 +1,19 @@
 //! The reference topology on one machine: two clusters, a web-app and a tunnel in each.
 
-use std::{
-    collections::hash_map::RandomState,
-    fs,
-    hash::{BuildHasher as _, Hasher as _},
-    net::SocketAddr,
-    path::Path,
-};
+use std::collections::hash_map::RandomState;
+use std::fs;
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::net::SocketAddr;
+use std::path::Path;
 
 use anyhow::Context as _;
-use ferry_config::{Identity, PublicKey};
 use tokio::net::TcpListener;
 
-use super::{
-    between::{Between, LIVENESS},
-    log::Label,
-    supervisor::{Process, Supervisor},
-};
-use crate::client::Base;
+use crate::between::{Between, LIVENESS};
+use crate::log::Label;
+use crate::supervisor::{Process, Supervisor};
+use ferry::client::Base;
+use ferry_config::{Identity, PublicKey};
 
 /// Messages that the initiator sends by itself.
 pub(crate) const AUTO_TRIGGER: usize = 5;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 
-use crate::client;
+use ferry::client;
 
 /// What a tunnel says about itself.
 #[derive(Debug, Deserialize)]

@@ -1,14 +1,13 @@
 //! The documentation is held to the program: every `ferry` command in it is one that the command line takes, and every
 //! message that it quotes is one that some part of Ferry says.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::fs;
+use std::path::{Path, PathBuf};
 
-use clap::{Parser as _, error::ErrorKind};
+use clap::Parser as _;
+use clap::error::ErrorKind;
 
-use crate::cli::Cli;
+use crate::cli::Cli as DemoCli;
 
 /// Programs that are not ours: what begins with one is a command, and not something that Ferry says.
 const PROGRAMS: [&str; 27] = [
@@ -105,10 +104,12 @@ impl Code {
 
 /// The commands of ferry in a line of a shell, as words.
 fn commands(line: &str) -> Vec<Vec<String>> {
-    let line = line.trim_start_matches("$ ").replace("cargo run --release -- ", "ferry ");
+    let line = line.trim_start_matches("$ ").replace("cargo run --release -- ", "ferry-demo ");
     let Some(words) = shlex::split(&line) else { return Vec::new() };
     let ours = |words: &[String]| {
-        let at = words.iter().position(|word| word == "ferry" || word.ends_with("/ferry") && !word.contains('='))?;
+        let at = words.iter().position(|word| {
+            ["ferry", "ferry-demo"].contains(&word.as_str()) || word.ends_with("/ferry") && !word.contains('=')
+        })?;
         // In front of it are variables, or a program that runs it.
         let first = words.first().filter(|_| at > 0);
         let runs = first.is_none_or(|first| first.contains('=') || ["kubectl", "sudo"].contains(&first.as_str()));
@@ -129,7 +130,13 @@ fn mistake(command: &[String], whole: bool) -> Option<String> {
         "." => ".".to_owned(),
         word => word.replace('\u{2026}', "x").trim_end_matches(['.', ',']).to_owned(),
     };
-    let error = Cli::try_parse_from(command.iter().map(value)).err()?;
+    let words = command.iter().map(value);
+    // The binary that is shipped has no demo: that one is run from the sources.
+    let parsed = match command.first().map(String::as_str) {
+        Some("ferry-demo") => DemoCli::try_parse_from(words).map(drop),
+        _ => ferry::Cli::try_parse_from(words).map(drop),
+    };
+    let error = parsed.err()?;
     let partial = [ErrorKind::MissingRequiredArgument, ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand];
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => None,

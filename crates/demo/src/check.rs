@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use owo_colors::OwoColorize as _;
 
-use super::screen::Screen;
+use crate::screen::Screen;
 
 /// Checks claims, and remembers those that did not hold.
 pub(crate) struct Findings {

@@ -5,13 +5,11 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep_until};
 
-use super::{
-    screen::Screen,
-    survival::{self, Survival},
-    telemetry,
-    topology::Topology,
-    traffic::Traffic,
-};
+use crate::screen::Screen;
+use crate::survival::{self, Survival};
+use crate::telemetry;
+use crate::topology::Topology;
+use crate::traffic::Traffic;
 
 /// What an act has at hand.
 pub(crate) struct Stage<'a> {

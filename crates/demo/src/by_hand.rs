@@ -3,7 +3,9 @@
 use owo_colors::OwoColorize as _;
 use tokio::io::{AsyncBufReadExt as _, BufReader, stdin};
 
-use super::{between::Fault, screen::Screen, topology::Topology};
+use crate::between::Fault;
+use crate::screen::Screen;
+use crate::topology::Topology;
 
 /// Lets happen what is asked for, a letter a line. Ends only with an error; at the end of the input it waits for ever.
 pub(crate) async fn play(screen: &Screen, topology: &Topology) -> anyhow::Error {

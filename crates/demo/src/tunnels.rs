@@ -1,11 +1,9 @@
 //! What both tunnels say of the session between them, and whether that is what the demo claims.
 
-use super::{
-    check::{Findings, ensure},
-    outputs::Outputs,
-    status::{Session, Status},
-    topology::{Topology, WEB_APP},
-};
+use crate::check::{Findings, ensure};
+use crate::outputs::Outputs;
+use crate::status::{Session, Status};
+use crate::topology::{Topology, WEB_APP};
 
 /// The only key exchange that links use.
 const KEY_EXCHANGE: &str = "X25519MLKEM768";
@@ -68,7 +66,7 @@ impl Tunnels {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::demo::screen::Screen;
+    use crate::screen::Screen;
 
     fn session(id: &str, key_exchange: &str, bytes: u64) -> Session {
         serde_json::from_value(serde_json::json!({

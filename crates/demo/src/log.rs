@@ -1,13 +1,13 @@
 //! Log lines of the demo's processes: read as JSON, shown for people.
 
-use std::{fmt, net::SocketAddr};
+use std::fmt;
+use std::net::SocketAddr;
 
 use anyhow::{Context as _, bail};
-use owo_colors::OwoColorize as _;
+use owo_colors::{OwoColorize as _, Style};
 use serde_json::{Map, Value};
 
-use super::screen::cluster_style;
-use crate::process::READY;
+use ferry::process::READY;
 
 /// Whose line it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +34,11 @@ impl Label {
     }
 }
 
+/// The colour of a cluster, by which its lines are told apart.
+pub(crate) fn cluster_style(cluster: &str) -> Style {
+    if cluster.ends_with('a') { Style::new().cyan() } else { Style::new().magenta() }
+}
+
 /// A line.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Record {
@@ -58,7 +63,8 @@ impl Record {
         let (timestamp, level, message) = (text("timestamp"), text("level"), text("message"));
         // Not for people.
         text("target");
-        if let Some(Value::Object(span)) = fields.shift_remove("span") {
+        if let Some(Value::Object(mut span)) = fields.shift_remove("span") {
+            span.shift_remove("name");
             fields.extend(span);
         }
         let time = timestamp.split_once('T').map_or("", |(_, time)| time);

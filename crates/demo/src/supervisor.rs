@@ -1,28 +1,22 @@
 //! The demo's processes: started, listened to, and ended with the demo on every way out.
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-    process::{ExitStatus, Stdio},
-    time::Duration,
-};
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncRead, BufReader},
-    process::{Child, ChildStdin, Command},
-    sync::watch,
-    task::JoinSet,
-    time::{Instant, timeout_at},
-};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
-use super::{
-    log::{Label, Ready, Record},
-    screen::Screen,
-};
-use crate::{logging, process};
+use crate::log::{Label, Ready, Record};
+use crate::screen::Screen;
+use ferry::{logging, process};
 
 /// What begins the log messages that the demo waits for, beside the one that says that a role is up.
 const MILESTONE: char = '🔁';

@@ -1,19 +1,17 @@
 //! What the demo shows: lines on standard output, and below them on a terminal what it is at.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    io::{self, IsTerminal as _, Write as _},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use owo_colors::{OwoColorize as _, Style};
+use owo_colors::OwoColorize as _;
 use rustix::termios::tcgetwinsize;
 
-use super::log::{Label, Record};
-use crate::console::Console;
+use crate::log::{Label, Record};
+use ferry::console::Console;
 
 /// How often a process may log the same message in one act; further ones are counted.
 const ALIKE_MAX: u32 = 3;
@@ -160,11 +158,6 @@ impl Screen {
     fn current(&self) -> MutexGuard<'_, Act> {
         self.act.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The colour of a cluster, by which its lines are told apart.
-pub(crate) fn cluster_style(cluster: &str) -> Style {
-    if cluster.ends_with('a') { Style::new().cyan() } else { Style::new().magenta() }
 }
 
 fn style(template: &str) -> ProgressStyle {

@@ -3,20 +3,18 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use ferry_relay::Tally;
 use futures_util::FutureExt as _;
 use indicatif::{BinaryBytes, HumanCount};
 use owo_colors::OwoColorize as _;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{
-    between::Fault,
-    check::{Findings, ensure},
-    screen::Screen,
-    status::{Session, Status},
-    stream::{CheckedStream, PULSE},
-    topology::{STREAM, Topology},
-};
+use crate::between::Fault;
+use crate::check::{Findings, ensure};
+use crate::screen::Screen;
+use crate::status::{Session, Status};
+use crate::stream::{CheckedStream, PULSE};
+use crate::topology::{STREAM, Topology};
+use ferry_relay::Tally;
 
 /// How long the stream runs undisturbed before and after each event.
 const CALM: Duration = Duration::from_millis(600);

@@ -1,4 +1,4 @@
-//! `ferry demo`.
+//! The demo as its users meet it.
 
 use std::fs;
 use std::io::Write as _;
@@ -148,4 +148,12 @@ fn process_in(dir: &Path, part: &str) -> Option<i32> {
         })
         .find(|(_, cwd): &(i32, _)| cwd.starts_with(dir) && cwd.ends_with(part))
         .map(|(pid, _)| pid)
+}
+
+#[test]
+fn misuse_is_exit_code_2() {
+    for args in [&["--seconds", "0"][..], &["--nonsense"]] {
+        let output = demo(Path::new("/nowhere"), args).output().unwrap();
+        assert_eq!((code(&output), stdout(&output).as_str()), (2, ""), "{args:?}: {}", stderr(&output));
+    }
 }

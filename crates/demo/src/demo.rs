@@ -1,38 +1,20 @@
-//! `ferry demo`: the whole topology on this machine, run, shown and checked.
-
-mod acts;
-mod between;
-mod by_hand;
-mod check;
-mod log;
-mod outputs;
-mod screen;
-mod show;
-mod status;
-mod stream;
-mod supervisor;
-mod survival;
-mod telemetry;
-mod topology;
-mod traffic;
-mod tunnels;
+//! The demo: the whole topology on this machine, run, shown and checked.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::timeout,
-};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 
-use acts::{ACTS, Stage};
-use check::{Findings, ensure};
-use outputs::Outputs;
-use screen::Screen;
-use supervisor::Supervisor;
-use topology::{AUTO_TRIGGER, Topology};
-use traffic::Traffic;
-use tunnels::Tunnels;
+use crate::acts::{ACTS, Stage};
+use crate::check::{Findings, ensure};
+use crate::outputs::Outputs;
+use crate::screen::Screen;
+use crate::supervisor::Supervisor;
+use crate::topology::{AUTO_TRIGGER, Topology};
+use crate::traffic::Traffic;
+use crate::tunnels::Tunnels;
+use crate::{by_hand, show};
 
 /// What everything up to the last check may take, beside the streaming itself. With that and the end it is 70 s: the
 /// demo must never hang.
@@ -43,9 +25,9 @@ const LITTLE_PATIENCE: Duration = Duration::from_secs(2);
 
 const EXAMPLES: &str = "\
 Examples:
-  ferry demo                               run it, show it, check it; exit code 0 only if all of it held
-  ferry demo --seconds 20                  stream for longer
-  ferry demo --keep                        leave everything up and print what to try with curl";
+  cargo run --release -- demo                    run it, show it, check it; exit code 0 only if all of it held
+  cargo run --release -- demo --seconds 20       stream for longer
+  cargo run --release -- demo --keep             leave everything up and print what to try with curl";
 
 /// Run two clusters with a tunnel between them on this machine, stream through it, and check what arrives.
 #[derive(Debug, clap::Args)]

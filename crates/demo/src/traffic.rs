@@ -1,24 +1,18 @@
 //! The checked traffic: telemetry through `/stream` in both directions at once, with an account of all that is sent.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::{
-    sync::{oneshot, watch},
-    task::JoinSet,
-    time::{Instant as Deadline, interval, sleep_until},
-};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant as Deadline, interval, sleep_until};
 
-use super::{
-    telemetry::{EVERY, Sampler},
-    topology::{Cluster, Topology},
-};
-use crate::client::{Arrival, Notice, Stream};
+use crate::telemetry::{EVERY, Sampler};
+use crate::topology::{Cluster, Topology};
+use ferry::client::{Arrival, Notice, Stream};
 
 /// How long the last messages may take once no more are sent.
 const SETTLE_MAX: Duration = Duration::from_secs(20);

@@ -1,17 +1,15 @@
 //! What lies between the two clusters: the path from one tunnel to the other, which the demo breaks in every way it can.
 
-use std::{
-    fs, io,
-    net::{Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{fs, io};
 
 use anyhow::Context as _;
-use ferry_relay::{Cut, Heal, Relay};
 use tokio::time::sleep;
 
-use super::supervisor::Process;
+use crate::supervisor::Process;
+use ferry_relay::{Cut, Heal, Relay};
 
 /// The silence that an idle link is given up after in the demo, as tunnel.yaml has it. The default is 15 s.
 pub(crate) const LIVENESS: &str = "3s";

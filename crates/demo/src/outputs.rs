@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{
-    check::{Findings, ensure, once_and_in_order},
-    topology::{AUTO_TRIGGER, Cluster, Topology},
-    traffic::{Account, Direction},
-};
-use crate::client::{Arrival, Base, OutputReader, Read};
+use crate::check::{Findings, ensure, once_and_in_order};
+use crate::topology::{AUTO_TRIGGER, Cluster, Topology};
+use crate::traffic::{Account, Direction};
+use ferry::client::{Arrival, Base, OutputReader, Read};
 
 /// A result with its payload parsed.
 pub(crate) type Received = Arrival<Value>;
