@@ -4,7 +4,7 @@
 #[path = "../../crates/tunnel/src/transport/tls/cipher.rs"]
 mod cipher;
 #[allow(dead_code, reason = "only what carries data is run")]
-#[path = "../../crates/tunnel/src/transport/tls/record.rs"]
+#[path = "../../crates/tunnel/src/transport/tls/record/mod.rs"]
 mod record;
 
 pub(crate) use record::{HEADER, Opened, RecordDecryptor, RecordEncryptor, SEAL};

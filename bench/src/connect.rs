@@ -1,18 +1,21 @@
 //! New sessions: how soon the first byte is there, and how many a second.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+
 use crate::pair::{Echo, Pair, exchange};
 use crate::section::{Better, Common, Figure, OTHERS, Sample, Section, percentile};
 use crate::tunnels::Tunnel;
 use crate::usage::Window;
-use anyhow::{Context, Result, ensure};
-use clap::Args;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
-use tokio::net::TcpStream;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 /// How long one session may take before it counts as failed.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,13 +1,16 @@
 //! The applications of a speed measurement: blocking threads, so that they cost little beside the tunnel.
 
-use anyhow::{Context, Result, bail, ensure};
-use ferry_relay::Pattern;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use ferry_relay::Pattern;
 
 /// Bytes of one system call.
 const CALL: usize = 256 * 1024;

@@ -1,17 +1,13 @@
 //! What only shows when the values of a `tunnel.yaml` are held against each other.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::{
-    fields::{Located, Position, Problems},
-    key::PublicKey,
-    name::Name,
-    raw::{RawPeer, RawTunnel},
-    report::{Problem, ValueError},
-};
+use crate::fields::{Located, Position, Problems};
+use crate::key::PublicKey;
+use crate::name::Name;
+use crate::raw::{RawPeer, RawTunnel};
+use crate::report::{Problem, ValueError};
 
 impl RawTunnel {
     /// Reports what does not go together. `own` is our public key, if it is known.

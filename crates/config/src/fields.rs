@@ -5,17 +5,13 @@
 //!
 //! Public because the blueprint of a bundle is read in the same way.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::BTreeMap,
-    fmt,
-    ops::RangeInclusive,
-};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::RangeInclusive;
 
-use crate::{
-    report::{Problem, ValueError, quoted},
-    yaml::{Node, Value},
-};
+use crate::report::{Problem, ValueError, quoted};
+use crate::yaml::{Node, Value};
 
 /// All problems of a document.
 #[derive(Debug, Default)]

@@ -1,17 +1,18 @@
 //! The private key of a tunnel, and the file that it is kept in.
 
-use std::{
-    fmt,
-    fs::{self, File, OpenOptions},
-    io::{self, Read as _, Write as _},
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use zeroize::Zeroizing;
 
-use crate::{key::PublicKey, pem, published::is_published, secret::Secret};
+use crate::key::PublicKey;
+use crate::pem;
+use crate::published::is_published;
+use crate::secret::Secret;
 
 /// The largest identity file, in bytes. A PEM Ed25519 key is some 120.
 const MAX_FILE_LEN: usize = 16 * 1024;

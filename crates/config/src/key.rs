@@ -1,14 +1,14 @@
 //! Public keys: what a tunnel is known by.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
+use std::str::FromStr;
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::{
-    published::is_published,
-    report::{ValueError, quoted},
-};
+use crate::published::is_published;
+use crate::report::{ValueError, quoted};
 
 const PREFIX: &str = "ferry:pub:";
 const HINT: &str = "copy the line `ferry:pub:…` that `ferry pubkey FILE` prints for the peer's identity";

@@ -20,16 +20,15 @@ mod values;
 mod watch;
 pub mod yaml;
 
-use std::{
-    fs::File,
-    io::Read as _,
-    path::{Path, PathBuf},
-};
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
 
 use fields::Problems;
 use raw::RawTunnel;
 use watch::Seen;
-use zeroize::Zeroizing;
 
 pub use address::{Address, HostPort};
 pub use identity::{Identity, IdentityError};

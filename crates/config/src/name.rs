@@ -1,6 +1,8 @@
 //! Names of tunnels and of services.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
 
 use crate::report::{ValueError, quoted};
 

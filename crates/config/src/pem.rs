@@ -1,6 +1,7 @@
 //! Just as much of PEM (RFC 7468) as an identity file needs.
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 const LABEL: &str = "PRIVATE KEY";

@@ -1,9 +1,11 @@
 //! Keys whose private half anybody can have. They are refused for ever, wherever a key is read.
 
-use std::{collections::BTreeSet, sync::LazyLock};
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 /// The keys of RFC 8032 (section 7), which RFC 8037 and others use too, and of RFC 8410 (section 10).
 const IN_STANDARDS: [&str; 8] = [

@@ -1,20 +1,16 @@
 //! `tunnel.yaml` as far as it could be read, with the places that its values come from.
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
-use crate::{
-    address::{Address, HostPort, parse_listen},
-    fields::{Field, Fields, Located, Position, Problems},
-    key::PublicKey,
-    name::{Name, ServiceName},
-    report::ValueError,
-    settings::{RawSettings, Settings},
-    tunnel::{Egress, Ingress, Peer, Tunnel},
-    yaml::Value,
-};
+use crate::address::{Address, HostPort, parse_listen};
+use crate::fields::{Field, Fields, Located, Position, Problems};
+use crate::key::PublicKey;
+use crate::name::{Name, ServiceName};
+use crate::report::ValueError;
+use crate::settings::{RawSettings, Settings};
+use crate::tunnel::{Egress, Ingress, Peer, Tunnel};
+use crate::yaml::Value;
 
 /// What was read. A value that must be there is `None` if it is not, and then there is a problem.
 pub(crate) struct RawTunnel {

@@ -1,16 +1,15 @@
 //! The settings of a tunnel that have defaults, which a `tunnel.yaml` and a blueprint share.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
-use ferry_units::{render_duration, render_size};
 use serde::Serialize;
 
-use crate::{
-    fields::{Field, Fields, Position, Problems},
-    report::{ValueError, quoted},
-    tunnel::{Limits, Resume, Rotation, WarmLinks},
-    values::{as_duration, parse_duration, parse_size},
-};
+use crate::fields::{Field, Fields, Position, Problems};
+use crate::report::{ValueError, quoted};
+use crate::tunnel::{Limits, Resume, Rotation, WarmLinks};
+use crate::values::{as_duration, parse_duration, parse_size};
+use ferry_units::{render_duration, render_size};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);

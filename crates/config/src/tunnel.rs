@@ -2,18 +2,19 @@
 //!
 //! They serialise to the YAML that [`parse`](crate::parse) reads: the name of a field is its key.
 
-use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::{
-    address::{Address, HostPort},
-    identity::Identity,
-    key::PublicKey,
-    name::{Name, ServiceName},
-    settings::Settings,
-    values::{as_duration, as_size},
-};
+use crate::address::{Address, HostPort};
+use crate::identity::Identity;
+use crate::key::PublicKey;
+use crate::name::{Name, ServiceName};
+use crate::settings::Settings;
+use crate::values::{as_duration, as_size};
 
 /// A tunnel: everything that `tunnel.yaml` says.
 ///

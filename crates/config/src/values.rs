@@ -1,14 +1,13 @@
 //! Values that have a text of their own in YAML.
 
-use std::{fmt, time::Duration};
+use std::fmt;
+use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::{
-    address::{Address, HostPort},
-    name::{Name, ServiceName},
-    report::{ValueError, quoted},
-};
+use crate::address::{Address, HostPort};
+use crate::name::{Name, ServiceName};
+use crate::report::{ValueError, quoted};
 
 /// Reads a duration; see [`ferry_units::parse_duration`].
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, ValueError> {

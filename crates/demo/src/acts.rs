@@ -35,7 +35,7 @@ pub(crate) const ACTS: &[Act] = &[
         play: |stage| Box::pin(undisturbed(stage)),
     },
     Act {
-        title: "What happens between the clusters, while the telemetry and a checked byte stream go on",
+        title: "What happens between the clusters, under telemetry and a checked byte stream",
         play: |stage| Box::pin(disturbed(stage)),
     },
 ];

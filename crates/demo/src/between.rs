@@ -115,7 +115,9 @@ impl Fault {
     pub(crate) fn remark(self) -> &'static str {
         match self {
             Self::Cut => "nothing is left of the TCP connections between the tunnels",
-            Self::BlackHole => "nobody is told; `liveness` is 3s in this demo to keep it short, 15s by default",
+            Self::BlackHole => {
+                "neither end is notified; `liveness` is 3s in this demo to keep it short, 15s by default"
+            }
             Self::Move => "the address file is rewritten, and read at the next dial",
             Self::Rotate => "a whole new handshake, make before break",
         }

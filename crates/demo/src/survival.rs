@@ -246,7 +246,7 @@ impl Survival {
     pub(crate) fn check(&self, findings: &mut Findings) {
         for Event { fault, epochs: [before, after], .. } in &self.events {
             findings.note(
-                format!("{}: the checked stream went on over a new link (epoch {before} → {after})", fault.what()),
+                format!("{}: the checked stream continued on a new link (epoch {before} → {after})", fault.what()),
                 ensure(before < after, || "it is not new".into()),
             );
         }

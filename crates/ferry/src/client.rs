@@ -1,20 +1,22 @@
 //! A web-app as its local clients reach it: `/output` by HTTP, `/stream` by WebSocket.
 
-use std::{fmt, path::Path, str::FromStr, time::Duration};
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use futures_util::{Sink, SinkExt as _, StreamExt as _};
-use reqwest::{
-    StatusCode, Url,
-    header::{AUTHORIZATION, HeaderValue},
-};
-use serde::{Deserialize, de::DeserializeOwned};
+use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::{StatusCode, Url};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tokio::net::TcpStream;
-use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream,
-    tungstenite::{self, Message, client::IntoClientRequest as _, protocol::WebSocketConfig},
-};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use crate::exit::Usage;
 

@@ -1,15 +1,14 @@
 //! Non-blocking output of lines to stdout or stderr, which may be a pipe that nothing reads.
 
-use std::{
-    fmt::Display,
-    fs::File,
-    io::{self, Write as _},
-    os::fd::{AsFd as _, BorrowedFd},
-    sync::Arc,
-};
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::Arc;
 
 use anstream::{AutoStream, ColorChoice};
 use anyhow::Context as _;
+
 use ferry_log::{Flush, Queue};
 
 /// Prints lines without blocking; colours are stripped if the stream does not support them. Dropping the last clone flushes,

@@ -1,6 +1,7 @@
 //! The one place where errors become exit codes and lines on stderr.
 
-use std::{fmt, io, process::ExitCode};
+use std::process::ExitCode;
+use std::{fmt, io};
 
 use owo_colors::OwoColorize as _;
 

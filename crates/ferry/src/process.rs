@@ -1,17 +1,12 @@
 //! What every role shares as a process: its resource limits, and the signals that end it.
 
-use std::{
-    env,
-    io::{self, Read as _},
-    thread,
-};
+use std::io::{self, Read as _};
+use std::{env, thread};
 
 use anyhow::{Context as _, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::oneshot,
-};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 /// Set for a role whose life is tied to its standard input: it drains when that ends. The demo sets it for its

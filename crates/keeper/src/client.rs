@@ -1,19 +1,15 @@
 //! An engine's end of the connection to its keeper. Nothing here but [`Client::connect`] ever waits.
 
-use std::{
-    collections::VecDeque,
-    io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
-};
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::{
-    socket,
-    wire::{Hello, MAX_MESSAGE, RefusedBy, RejectedBy, Reply, Request, Tag, VERSIONS, Welcome},
-};
+use crate::socket;
+use crate::wire::{Hello, MAX_MESSAGE, RefusedBy, RejectedBy, Reply, Request, Tag, VERSIONS, Welcome};
 
 /// How many requests wait in this process for the keeper to take them.
 const MAX_QUEUED: usize = 1024;

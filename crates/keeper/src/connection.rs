@@ -1,18 +1,14 @@
 //! One connection of an engine: what it asks, and what it is still to be told.
 
-use std::{
-    collections::VecDeque,
-    io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    time::Instant,
-};
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
-use crate::{
-    process::Process,
-    socket,
-    store::Store,
-    wire::{Hello, MAX_BATCH, MAX_REQUEST, Reply, Request, Tag},
-};
+use crate::process::Process;
+use crate::socket;
+use crate::store::Store;
+use crate::wire::{Hello, MAX_BATCH, MAX_REQUEST, Reply, Request, Tag};
 
 /// An engine that does not read what it was refused for longer than this is not worth listening to.
 const MAX_UNREAD_REPLIES: usize = 1024;

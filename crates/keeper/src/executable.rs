@@ -1,16 +1,11 @@
 //! The program that the engine is, as it is on the disk now, and as it was when it last worked.
 
-use std::{
-    env,
-    ffi::{OsStr, OsString},
-    io,
-    os::{
-        fd::{AsRawFd as _, OwnedFd},
-        unix::process::CommandExt as _,
-    },
-    path::{Path, PathBuf},
-    process::{Child, Command},
-};
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::{env, io};
 
 use rustix::fs::{Mode, OFlags};
 

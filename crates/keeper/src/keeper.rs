@@ -9,27 +9,21 @@
 //!                                                       orphaned ── grace over ──▶ (dropped, connections reset)
 //! ```
 
-use std::{
-    collections::VecDeque,
-    io,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    io::Errno,
-};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
-use crate::{
-    connection::{Connection, Ended, State},
-    log::say,
-    process::Process,
-    socket::Listener,
-    store::Store,
-    wire::{Hello, RefusedBy, RejectedBy, Reply, Request, VERSIONS, Welcome},
-};
+use crate::connection::{Connection, Ended, State};
+use crate::log::say;
+use crate::process::Process;
+use crate::socket::Listener;
+use crate::store::Store;
+use crate::wire::{Hello, RefusedBy, RejectedBy, Reply, Request, VERSIONS, Welcome};
 
 /// How many engines may be connected, most of them waiting or not yet known; others wait in the kernel.
 const MAX_CONNECTIONS: usize = 8;

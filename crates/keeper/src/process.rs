@@ -1,15 +1,11 @@
 //! The process behind a connection.
 
-use std::{
-    fs,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
-    sync::Arc,
-};
+use std::fs;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
-};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::socket::Peer;
 

@@ -1,10 +1,8 @@
 //! The descriptors that are kept.
 
-use std::{
-    collections::HashMap,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
-    time::Duration,
-};
+use std::collections::HashMap;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use crate::wire::{RefusedBy, Tag};
 

@@ -9,23 +9,20 @@
 //!
 //! Every start takes the program that is on the disk now, unless that one was given up.
 
-use std::{
-    io,
-    os::{fd::AsFd as _, unix::process::ExitStatusExt as _},
-    path::{Path, PathBuf},
-    process::{Child, ExitStatus},
-    time::{Duration, Instant},
-};
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR2};
 
-use crate::{
-    executable::{Executable, Identity, Invocation},
-    keeper::Keeper,
-    log::say,
-    signals::Signals,
-};
+use crate::executable::{Executable, Identity, Invocation};
+use crate::keeper::Keeper;
+use crate::log::say;
+use crate::signals::Signals;
 
 /// These codes say that starting again will not help: it ended well, was called wrongly, or has a bad configuration.
 const FINAL_CODES: [i32; 3] = [0, 2, 78];

@@ -5,28 +5,23 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a panic is the report")]
 #![cfg(target_os = "linux")]
 
-use std::{
-    env,
-    ffi::OsString,
-    fs::{self, File},
-    io::{self, BufRead as _, BufReader, Write as _},
-    os::{
-        fd::AsFd as _,
-        unix::{fs::PermissionsExt as _, process::ExitStatusExt as _},
-    },
-    path::{Path, PathBuf},
-    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
-    sync::{
-        Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-    time::Duration,
-};
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+use std::{env, thread};
 
-use ferry_keeper::{Client, Event, Invocation, KEEPER_VARIABLE, Keeper, Options, Signals, Supervisor, Tag};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+
+use ferry_keeper::{Client, Event, Invocation, KEEPER_VARIABLE, Keeper, Options, Signals, Supervisor, Tag};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const ALIVE_TIMEOUT: Duration = Duration::from_secs(2);

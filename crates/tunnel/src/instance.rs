@@ -63,7 +63,7 @@ impl InstanceFile {
         match claim(path, self.instance) {
             Ok((former, lock)) => {
                 if record.problem.take().is_some() {
-                    info!("{}: free now; peers are told of the former process", path.display());
+                    info!("{}: free now; peers learn that the previous process has ended", path.display());
                 }
                 *record = Record { former, lock: Some(lock), problem: None };
                 true

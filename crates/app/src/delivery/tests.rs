@@ -5,16 +5,16 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::io::DuplexStream;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::{Message as WsMessage, protocol::Role};
+use tokio_tungstenite::tungstenite::Message as WsMessage;
+use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::*;
 use crate::app::End;
 use crate::hooks::{HookError, Hooks, PassThrough};
 use crate::outbox::Verdict;
 use crate::payload::Payload;
-use crate::socket;
 use crate::testing::bare_app;
-use crate::trigger;
+use crate::{socket, trigger};
 
 type Far = WebSocketStream<DuplexStream>;
 

@@ -1,18 +1,17 @@
 //! Identity files, and `load`, which reads one.
 
-use std::{
-    fs,
-    os::unix::fs::{PermissionsExt as _, symlink},
-    path::{Path, PathBuf},
-    sync::LazyLock,
-};
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use ferry_config::{Identity, IdentityError, Report, load};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tempfile::TempDir;
 
 use crate::support::{KEY_1, fine, pem, refused, with};
+use ferry_config::{Identity, IdentityError, Report, load};
 
 struct Dir(TempDir);
 

@@ -1,9 +1,7 @@
 //! Values that are fine one by one but do not go together, and addresses.
 
-use crate::{
-    mistakes::{added, mistake},
-    support::{KEY_1, KEY_2, KEY_3, accepted, problem, refused, with},
-};
+use crate::mistakes::{added, mistake};
+use crate::support::{KEY_1, KEY_2, KEY_3, accepted, problem, refused, with};
 
 /// Adds a peer behind the last one, and expects one problem.
 #[track_caller]

@@ -1,10 +1,11 @@
 //! What a good `tunnel.yaml` comes to.
 
-use std::{collections::BTreeSet, path::Path, time::Duration};
-
-use ferry_config::{Address, Limits, Parsed, Resume, Rotation, WarmLinks};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
 
 use crate::support::{KEY_1, KEY_2, accepted, fine, refused, with};
+use ferry_config::{Address, Limits, Parsed, Resume, Rotation, WarmLinks};
 
 #[test]
 fn every_key_is_read() {

@@ -1,15 +1,14 @@
 //! `ferry bundle`: from a blueprint to a Kubernetes bundle.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use anstream::{eprintln, println};
 use anyhow::Context as _;
+use owo_colors::OwoColorize as _;
+
 use ferry_bundle::{Blueprint, Changes, Keys, render};
 use ferry_config::{Report, ValueError};
-use owo_colors::OwoColorize as _;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -1,14 +1,11 @@
 //! `ferry deploy DIR`: both clusters in one command, by the bundle's own scripts.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
 
 use anstream::{eprintln, println};
 use anyhow::{Context as _, bail};
-use ferry_bundle::{Proof, Steps, Watched};
 use indicatif::{ProgressBar, ProgressStyle};
 use owo_colors::OwoColorize as _;
 use serde::Deserialize;
@@ -16,10 +13,11 @@ use tokio::process::Command;
 
 use super::bundle;
 use crate::exit::chain;
+use ferry_bundle::{Proof, Steps, Watched};
 
 /// Between two looks at an address.
 const WATCH_INTERVAL: Duration = Duration::from_secs(10);
-/// How long kubectl may take for what it does beside the message: to reach the pod, and to come back.
+/// How long kubectl may take for what it does besides the message: to reach the pod, and to come back.
 const KUBECTL_TIMEOUT: Duration = Duration::from_secs(30);
 
 const EXAMPLES: &str = "\
@@ -115,7 +113,7 @@ async fn run_script(dir: &Path, script: &str, flags: &[Option<&str>]) -> anyhow:
     }
     let status = command.status().await.with_context(|| format!("cannot run {script}"))?;
     if !status.success() {
-        bail!("{script} failed ({status}); it can be run again, and goes on where it was");
+        bail!("{script} failed ({status}); it is safe to run again and continues where it stopped");
     }
     Ok(())
 }

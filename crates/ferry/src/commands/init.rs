@@ -1,10 +1,8 @@
 //! `ferry init`: a blueprint to start from.
 
-use std::{
-    fs::OpenOptions,
-    io::{self, Write as _},
-    path::PathBuf,
-};
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
 
 use anstream::eprintln;
 use anyhow::{Context as _, bail};

@@ -8,7 +8,7 @@ use super::webapp;
 
 const EXAMPLES: &str = "\
 Examples:
-  ferry initiator                          beside a tunnel whose egress listens on 127.0.0.1:18001
+  ferry initiator                          next to a tunnel whose egress listens on 127.0.0.1:18001
   ferry initiator --listen 127.0.0.1:8000 --peer ws://127.0.0.1:18001/ws --pod initiator-0 --cluster cluster-a
 
 Then, to send a message and to see what the far side sent:
@@ -17,7 +17,7 @@ Then, to send a message and to see what the far side sent:
 
 Logs go to standard output; FERRY_LOG=debug says more, FERRY_LOG_FORMAT=json is for machines.";
 
-/// Run the initiator: the web-app that connects to the terminator, usually through the tunnel beside it.
+/// Run the initiator: the web-app that connects to the terminator, usually through its tunnel.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {

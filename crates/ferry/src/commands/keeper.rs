@@ -2,22 +2,19 @@
 //!
 //! It runs without a runtime and without logging: a process that is to outlive others has little in it.
 
-use std::{
-    env,
-    ffi::OsString,
-    os::{fd::AsFd as _, unix::process::CommandExt as _},
-    path::PathBuf,
-    process::{Command, ExitCode},
-    time::Duration,
-};
+use std::env;
+use std::ffi::OsString;
+use std::os::fd::AsFd as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use anyhow::Context as _;
-use ferry_keeper::{Invocation, Keeper, Options, Signals, Supervisor};
 
-use crate::{
-    exit::{BadConfiguration, Usage},
-    process,
-};
+use crate::exit::{BadConfiguration, Usage};
+use crate::process;
+use ferry_keeper::{Invocation, Keeper, Options, Signals, Supervisor};
 
 const EXAMPLES: &str = "\
 Examples:

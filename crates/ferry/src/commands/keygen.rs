@@ -1,13 +1,10 @@
 //! `ferry keygen --out FILE`.
 
-use std::{
-    io::{self, Write as _},
-    path::PathBuf,
-};
-
-use ferry_config::Identity;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
 
 use super::pubkey::explained;
+use ferry_config::Identity;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -1,19 +1,15 @@
 //! `ferry output URL`: what has arrived at a web-app, as JSON lines.
 
-use std::{
-    io::{self, Write as _},
-    path::PathBuf,
-    time::Duration,
-};
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use owo_colors::OwoColorize as _;
 use serde_json::value::RawValue;
 
-use crate::{
-    client::{Base, Bearer, Failure, OutputReader, Read},
-    console::Console,
-    exit::chain,
-};
+use crate::client::{Base, Bearer, Failure, OutputReader, Read};
+use crate::console::Console;
+use crate::exit::chain;
 
 /// Between two looks for more.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(250);
@@ -35,7 +31,7 @@ With --follow it survives a restart of the web-app: each result is printed once.
 pub struct Args {
     /// The web-app's base URL.
     url: Base,
-    /// Go on printing what arrives, until interrupted.
+    /// Continue to print what arrives, until interrupted.
     #[arg(long, short)]
     follow: bool,
     /// Start after the result with this id instead of with the oldest.
@@ -96,10 +92,10 @@ fn print(results: &[Box<RawValue>]) -> io::Result<()> {
     stdout.flush()
 }
 
-/// Says how to go on, if something has been printed.
+/// Says how to continue, if something has been printed.
 fn with_place(error: anyhow::Error, after: Option<&str>) -> anyhow::Error {
     match after {
-        Some(id) => anyhow::anyhow!("{}; go on with --after {id}", chain(&error)),
+        Some(id) => anyhow::anyhow!("{}; continue with --after {id}", chain(&error)),
         None => error,
     }
 }

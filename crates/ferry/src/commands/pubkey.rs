@@ -1,9 +1,7 @@
 //! `ferry pubkey FILE`.
 
-use std::{
-    io::{self, Write as _},
-    path::PathBuf,
-};
+use std::io::{self, Write as _};
+use std::path::PathBuf;
 
 use ferry_config::{Identity, IdentityError};
 

@@ -14,7 +14,7 @@ Then, to see what the far side sent:
 
 Logs go to standard output; FERRY_LOG=debug says more, FERRY_LOG_FORMAT=json is for machines.";
 
-/// Run the terminator: the web-app that the initiator connects to, through the tunnel beside it.
+/// Run the terminator: the web-app that the initiator connects to, through its tunnel.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {

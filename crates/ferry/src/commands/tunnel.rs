@@ -1,23 +1,19 @@
 //! `ferry tunnel`: the sidecar.
 
-use std::{
-    io::{self, Write as _},
-    net::SocketAddr,
-    path::{Path, PathBuf},
-};
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use anstream::eprintln;
 use anyhow::Context as _;
-use ferry_config::Loaded;
-use ferry_tunnel::Tunnel;
 use owo_colors::OwoColorize as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
-use crate::{
-    logging,
-    process::{self, Stop},
-};
+use crate::logging;
+use crate::process::{self, Stop};
+use ferry_config::Loaded;
+use ferry_tunnel::Tunnel;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -1,24 +1,20 @@
 //! What `ferry initiator` and `ferry terminator` share.
 
-use std::{
-    net::SocketAddr,
-    num::NonZeroUsize,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use anstream::println;
 use anyhow::Context as _;
-use ferry_app::{
-    Access, Config, Hooks, Hosts, PassThrough, PythonConfig, PythonError, PythonHooks, Role, StartError, Token, Webapp,
-};
 use tracing::{info, warn};
 
-use crate::{
-    exit::{BadConfiguration, Usage},
-    logging,
-    process::{self, READY, Stop},
+use crate::exit::{BadConfiguration, Usage};
+use crate::logging;
+use crate::process::{self, READY, Stop};
+use ferry_app::{
+    Access, Config, Hooks, Hosts, PassThrough, PythonConfig, PythonError, PythonHooks, Role, StartError, Token, Webapp,
 };
 
 /// How long messages and requests that are under way have on SIGTERM; well within the 30 s that Kubernetes gives a pod.

@@ -1,6 +1,9 @@
 //! `ferry init`, `ferry bundle` and `ferry deploy`.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Output};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Output;
 
 use tempfile::TempDir;
 

@@ -1,19 +1,17 @@
 //! `ferry keeper` as a process: small, and the tunnel's starter.
 
-use std::{
-    fs,
-    io::{BufRead as _, BufReader, Read as _},
-    net::{TcpListener, TcpStream},
-    os::fd::{AsFd as _, OwnedFd},
-    path::Path,
-    process::{Child, Stdio},
-    time::Duration,
-};
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::Duration;
 
-use ferry_keeper::{Client, Event, Tag};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{command, fresh_dir};
+use ferry_keeper::{Client, Event, Tag};
 
 const SESSIONS: u64 = 1000;
 /// What a keeper may hold in memory, in KiB, beyond the pages of the program, which it shares with the tunnel.

@@ -206,7 +206,7 @@ fn follow_goes_on_after_a_restart_of_its_web_app_and_after_an_id_that_is_given()
     assert_eq!(numbers(&stdout(&ferry(&["output", &base, "--after", &id]))), [2]);
     drop(terminator);
     let cut = ferry(&["output", &base, "--after", &id]);
-    assert!(code(&cut) == 1 && stderr(&cut).contains(&format!("go on with --after {id}")), "{}", stderr(&cut));
+    assert!(code(&cut) == 1 && stderr(&cut).contains(&format!("continue with --after {id}")), "{}", stderr(&cut));
 }
 
 #[test]

@@ -1,19 +1,17 @@
 //! Engines as processes: killed at any instant, hanging, two at once.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    io::{self, BufRead as _, Read as _, Write as _},
-    net::{TcpListener, TcpStream},
-    os::unix::process::ExitStatusExt as _,
-    path::Path,
-    time::Duration,
-};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, BufRead as _, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::time::Duration;
 
-use ferry_keeper::{Client, Options, Tag};
 use rustix::process::{Signal, kill_process};
 
 use crate::support::*;
+use ferry_keeper::{Client, Options, Tag};
 
 /// Not a test: what the other tests start as their engine.
 ///

@@ -1,23 +1,19 @@
 //! Engines that flood, babble, or are of another version.
 
-use std::{
-    io,
-    mem::MaybeUninit,
-    os::fd::{AsFd as _, OwnedFd},
-    path::Path,
-};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
 
-use ferry_keeper::{Client, Keeper, Options};
-use rustix::{
-    cmsg_space,
-    event::{PollFd, PollFlags, poll},
-    net::{
-        AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
-        SocketType,
-    },
+use rustix::cmsg_space;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
+    SocketType,
 };
 
 use crate::support::*;
+use ferry_keeper::{Client, Keeper, Options};
 
 const HELLO: &[u8] = &[1, b'F', b'R', b'Y', b'K', 0, 1, 0, 1, 0, 0, 0, 0];
 

@@ -1,15 +1,14 @@
 //! What is stored, for whom, and for how long.
 
-use std::{
-    io,
-    os::{fd::AsFd as _, unix::fs::PermissionsExt as _, unix::net::UnixListener},
-    path::Path,
-    time::{Duration, Instant},
-};
-
-use ferry_keeper::{Client, Event, Keeper, MAX_BATCH, Options, RefusedBy};
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::support::*;
+use ferry_keeper::{Client, Event, Keeper, MAX_BATCH, Options, RefusedBy};
 
 #[test]
 fn the_next_engine_inherits_exactly_what_was_stored() {

@@ -1,22 +1,18 @@
 //! A keeper on a thread, engines on this one, and engines as processes of their own.
 
-use std::{
-    fs,
-    io::{self, BufRead as _, BufReader, Write as _},
-    os::fd::{AsFd as _, OwnedFd},
-    path::{Path, PathBuf},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    thread,
-    time::Duration,
-};
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+use std::{fs, thread};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::MemfdFlags;
+use rustix::pipe::{PipeFlags, pipe_with};
+use tempfile::TempDir;
 
 use ferry_keeper::{Client, Event, Inherited, Keeper, Options, Tag};
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    fs::MemfdFlags,
-    pipe::{PipeFlags, pipe_with},
-};
-use tempfile::TempDir;
 
 /// Long enough that only a test that fails waits for it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

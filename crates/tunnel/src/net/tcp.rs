@@ -5,13 +5,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 #[cfg(target_os = "linux")]
-use nix::{
-    libc,
-    sys::socket::{
-        getsockopt, setsockopt,
-        sockopt::{GetStruct, SetStruct},
-    },
-};
+use nix::libc;
+#[cfg(target_os = "linux")]
+use nix::sys::socket::sockopt::{GetStruct, SetStruct};
+#[cfg(target_os = "linux")]
+use nix::sys::socket::{getsockopt, setsockopt};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};

@@ -287,7 +287,7 @@ impl Metrics {
         registry.register("sessions_ended", "Sessions ended", self.sessions_ended.clone());
         registry.register("connections_refused", "Application connections not carried", self.refused.clone());
         registry.register("attaches_refused", "Hellos of peers that were refused", self.attaches_refused.clone());
-        registry.register("resumes", "Sessions that went on over a new link after a loss", self.resumes.clone());
+        registry.register("resumes", "Sessions that continued on a new link after a loss", self.resumes.clone());
         registry.register(
             "tombstones_dropped",
             "Ended sessions forgotten before their time, because too many others had ended",

@@ -1,13 +1,12 @@
 //! Lines of JSON from standard input.
 
-use std::{
-    io::{self, BufRead},
-    thread,
-};
+use std::io::{self, BufRead};
+use std::thread;
 
 use anyhow::{Context as _, anyhow, bail};
-use ferry_app::{MAX_PAYLOAD_BYTES, Payload};
 use tokio::sync::mpsc;
+
+use ferry_app::{MAX_PAYLOAD_BYTES, Payload};
 
 /// The longest line, in bytes: the most that a web-app takes as a trigger.
 const LINE_MAX: usize = MAX_PAYLOAD_BYTES;
@@ -24,7 +23,7 @@ pub(super) struct Line {
     pub(super) payload: anyhow::Result<String>,
 }
 
-/// Reads standard input on a thread of its own, which nobody waits for: a terminal may never end.
+/// Reads standard input on a thread of its own, which is not waited for: a terminal may never end.
 pub(super) fn from_stdin() -> mpsc::Receiver<Line> {
     let (lines, receiver) = mpsc::channel(AHEAD);
     thread::spawn(move || forward(io::stdin().lock(), &lines));

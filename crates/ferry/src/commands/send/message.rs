@@ -1,6 +1,7 @@
 //! `ferry send URL --message JSON`: one message, and what became of it.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use anstream::{eprintln, println};
 use anyhow::{Context as _, bail};
@@ -8,10 +9,8 @@ use reqwest::{StatusCode, header};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::{
-    client::{Base, Bearer},
-    exit::Usage,
-};
+use crate::client::{Base, Bearer};
+use crate::exit::Usage;
 
 /// Between two attempts at a web-app that is not there, or has no room.
 const RETRY_DELAY: Duration = Duration::from_secs(1);

@@ -355,7 +355,7 @@ impl Future for Driver {
                 return Poll::Ready(());
             }
             if !again && !driver.arm(cx) {
-                debug_assert!(driver.is_at_rest(), "a round has left something, and nobody wakes the task for it");
+                debug_assert!(driver.is_at_rest(), "a round has left something, and nothing will wake the task for it");
                 return Poll::Pending;
             }
         }

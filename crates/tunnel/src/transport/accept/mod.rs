@@ -67,7 +67,7 @@ pub(crate) fn on_accept_failed(shared: &Shared, whose: &str, error: &std::io::Er
     let shed = shared.lobby.shed();
     let text = format!(
         "cannot accept {whose} connection: {error}; closed {shed} connections that had not authenticated (raise the \
-         limit of open files, ulimit -n, if this goes on)"
+         limit of open files, ulimit -n, if this continues)"
     );
     shared.repeats.tell(Kind::new("accept"), Line::warn(text));
 }

@@ -2,22 +2,21 @@
 
 mod text;
 
-use std::{
-    backtrace::{Backtrace, BacktraceStatus},
-    env,
-    io::{self, IsTerminal as _},
-    os::fd::AsFd as _,
-    panic::PanicHookInfo,
-    sync::OnceLock,
-    thread,
-    time::Duration,
-};
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::{self, IsTerminal as _};
+use std::os::fd::AsFd as _;
+use std::panic::PanicHookInfo;
+use std::sync::OnceLock;
+use std::time::Duration;
+use std::{env, thread};
 
-use ferry_log::{Flush, Queue};
 use tracing::{error, warn};
-use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+use tracing_subscriber::prelude::*;
+use tracing_subscriber::{EnvFilter, fmt};
 
-use crate::{console, exit::Usage};
+use crate::console;
+use crate::exit::Usage;
+use ferry_log::{Flush, Queue};
 use text::Text;
 
 /// Which lines are logged, as `tracing-subscriber` filters: `debug`, or `info,ferry_tunnel=debug`.

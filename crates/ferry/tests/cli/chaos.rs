@@ -2,13 +2,7 @@
 //! again and again.
 //!
 //! The short form runs with all tests. The long form, 20,000 messages of 1 kB and five rounds of every fault:
-//! `FERRY_CHAOS=long cargo test --release -p ferry --test chaos -- --nocapture`. `FERRY_CHAOS_SEED=n` repeats a run.
-
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a panic is the report")]
-
-#[path = "cli/support.rs"]
-#[allow(dead_code, reason = "shared with the other tests of the binary")]
-mod support;
+//! `FERRY_CHAOS=long cargo test --release -p ferry --test cli chaos -- --nocapture`. `FERRY_CHAOS_SEED=n` repeats a run.
 
 use std::collections::{HashSet, VecDeque};
 use std::fs;
@@ -25,7 +19,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio_tungstenite::tungstenite::Message;
 
-use support::{Running, address, command, eventually, keygen};
+use crate::support::{self, Running, address, command, eventually, keygen};
 
 /// Ids that one client is owed at a time.
 const OWED_MAX: usize = 200;

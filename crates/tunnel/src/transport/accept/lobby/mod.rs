@@ -180,5 +180,4 @@ impl Drop for Seat {
 }
 
 #[cfg(test)]
-#[path = "lobby_tests.rs"]
 mod tests;

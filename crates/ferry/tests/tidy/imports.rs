@@ -1,7 +1,5 @@
 //! No crate has an import cycle between its top-level modules: each can be read with only those that it uses.
 
-#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;

@@ -191,5 +191,4 @@ fn read(inner: &[u8]) -> Result<Opened<'_>, TlsError> {
 }
 
 #[cfg(test)]
-#[path = "record_tests.rs"]
 pub(crate) mod tests;

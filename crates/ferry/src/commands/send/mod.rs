@@ -4,11 +4,9 @@ mod job;
 mod lines;
 mod message;
 
-use std::{
-    cell::RefCell,
-    fmt,
-    time::{Duration, Instant},
-};
+use std::cell::RefCell;
+use std::fmt;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use futures_util::{Sink, SinkExt as _};
@@ -17,12 +15,10 @@ use owo_colors::OwoColorize as _;
 use tokio::sync::{Notify, mpsc};
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use crate::{
-    client::{Base, Bearer, Failure, Notices, Series, Stream},
-    console::Console,
-    exit::chain,
-    rate::Rate,
-};
+use crate::client::{Base, Bearer, Failure, Notices, Series, Stream};
+use crate::console::Console;
+use crate::exit::chain;
+use crate::rate::Rate;
 use job::{Job, Outcome, Tally};
 use lines::Line;
 

@@ -293,5 +293,4 @@ impl Write for Blocking<'_, '_> {
 }
 
 #[cfg(test)]
-#[path = "handshake_tests.rs"]
 mod tests;
