@@ -161,12 +161,12 @@ mod tests {
 
     #[test]
     fn a_log_line_is_shown_with_its_time_level_message_and_fields() {
-        assert_eq!(shown(LINE, usize::MAX), "06:25:56.295 WARN it cuts — here b=2 a=x y name=session link=7");
+        assert_eq!(shown(LINE, usize::MAX), "06:25:56.295 WARN it cuts — here b=2 a=x y link=7");
     }
 
     #[test]
     fn fields_that_do_not_fit_are_left_out() {
-        assert_eq!(shown(LINE, 60), "06:25:56.295 WARN it cuts — here b=2 a=x y name=session …");
+        assert_eq!(shown(LINE, 48), "06:25:56.295 WARN it cuts — here b=2 a=x y …");
         assert_eq!(shown(LINE, 39), "06:25:56.295 WARN it cuts — here b=2 …");
         assert_eq!(shown(LINE, 0), "06:25:56.295 WARN it cuts — here …");
     }
