@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use crate::style::{FORBIDDEN, has};
 use crate::{root, sources, walk};
 
 const MAX_PROSE_WIDTH: usize = 120;
@@ -45,6 +46,19 @@ fn prose_fits_a_screen() {
         for (number, line) in prose(text) {
             let width = line.chars().count();
             assert!(width <= MAX_PROSE_WIDTH, "{name}:{number} is {width} wide, {MAX_PROSE_WIDTH} is the most");
+        }
+    }
+}
+
+#[test]
+fn pages_are_in_plain_words() {
+    for (name, text) in pages().iter().filter(|(_, text)| !text.contains(WRITTEN_BY_A_PROGRAM)) {
+        for (number, line) in prose(text) {
+            // What stands in backticks is a message or code, which is held elsewhere.
+            let plain: String = line.split('`').step_by(2).collect();
+            for (words, better) in FORBIDDEN {
+                assert!(!has(&plain, words), "{name}:{number}: not “{words}” but {better}");
+            }
         }
     }
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use crate::sources;
 
-/// Words that no message may have, and what to write instead.
-const FORBIDDEN: [(&str, &str); 16] = [
+/// Words that no message and no page may have, and what to write instead.
+pub(crate) const FORBIDDEN: [(&str, &str); 16] = [
     ("anew", "again"),
     ("beside", "next to, in addition to"),
     ("goes on", "continues"),
@@ -64,7 +64,7 @@ fn messages(path: &Path, text: &str) -> Vec<(usize, String)> {
 }
 
 /// Whether a text has these words, as words.
-fn has(text: &str, words: &str) -> bool {
+pub(crate) fn has(text: &str, words: &str) -> bool {
     let text = format!(" {} ", text.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" "));
     text.match_indices(words).any(|(at, _)| {
         let is_letter = |c: Option<char>| c.is_some_and(char::is_alphabetic);
