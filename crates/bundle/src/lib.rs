@@ -14,12 +14,12 @@ mod render;
 mod steps;
 
 pub use blueprint::{
-    Blueprint, Cidr, Cloud, Cluster, Connection, Host, ImageName, Label, Pod, Scope, Storage, Tag, Template,
+    Blueprint, Cidr, Cloud, Cluster, Connection, Host, ImageName, Label, Pod, Scope, Service, Storage, Tag, Template,
 };
 pub use bundle::{Bundle, Changes, File, Owner, WriteError};
 pub use keys::{KeyError, Keys, PodKeys};
 pub use render::{RenderError, render};
-pub use steps::{Proof, Steps, Watched};
+pub use steps::{LinkProof, Proof, Steps, Watched};
 
 /// A blueprint to start from, with comments.
 pub const STARTER: &str = include_str!("text/starter.yaml");

@@ -3,18 +3,31 @@
 use crate::{
     Blueprint, Cluster, Pod, Scope, Template,
     keys::TOKEN_KEY,
-    render::{TOKEN_DIR, WEB_APP_PORT},
+    render::{ADMIN_PORT, TOKEN_DIR, WEB_APP_PORT},
 };
 
-/// The steps that lead from a bundle to two pods that talk to each other.
+/// The steps that lead from a bundle to pods that talk to each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Steps {
     /// The scripts of the bundle, in order.
     pub scripts: Vec<String>,
     /// How to show that messages go through.
     pub proof: Option<Proof>,
-    /// What to watch so that a moved address is noticed; `None` if the blueprint gives the address, or none is needed.
-    pub address: Option<Watched>,
+    /// How to see that gateways reach each other.
+    pub links: Vec<LinkProof>,
+    /// What to watch so that a moved address is noticed. Nothing where the blueprint gives the addresses.
+    pub addresses: Vec<Watched>,
+}
+
+/// A gateway that can be asked whether its peers are reachable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkProof {
+    /// The arguments of a kubectl that forwards a free local port to the tunnel's admin endpoint.
+    pub forward: Vec<String>,
+    /// The gateway and its cluster.
+    pub gateway: [String; 2],
+    /// The services that it leads to.
+    pub services: Vec<String>,
 }
 
 /// A message from one end to the other.
@@ -44,8 +57,11 @@ impl Blueprint {
     pub fn steps(&self) -> Steps {
         let initiator = self.place_of(Template::WsInitiator);
         let terminator = self.place_of(Template::WsTerminator);
-        let ends = [terminator, initiator].into_iter().flatten();
-        let mut scripts: Vec<_> = ends.map(|(_, cluster)| self.deploy_script(cluster)).collect();
+        let clusters: Vec<_> = match self.services.is_empty() {
+            true => [terminator, initiator].into_iter().flatten().map(|(_, cluster)| cluster).collect(),
+            false => self.dialled_first(),
+        };
+        let mut scripts: Vec<_> = clusters.into_iter().map(|cluster| self.deploy_script(cluster)).collect();
         scripts.dedup();
         let proof = initiator.zip(terminator).map(|((from, here), (to, there))| {
             let deployment = format!("deployment/{}", from.id);
@@ -63,14 +79,33 @@ impl Blueprint {
                 status: self.kubectl(from, here, &logs),
             }
         });
-        let address = terminator.filter(|(_, cluster)| self.scope == Scope::MultiCluster && cluster.address.is_none());
-        let address = address.map(|(pod, cluster)| {
+        let multi = self.scope == Scope::MultiCluster;
+        let dialled = self.pods.iter().filter(|pod| multi && self.connections.iter().any(|way| way.to == pod.id));
+        let found =
+            dialled.filter_map(|pod| Some((pod, self.cluster_of(pod).filter(|cluster| cluster.address.is_none())?)));
+        let addresses = found.map(|(pod, cluster)| {
             let service = format!("{}-tunnel", pod.id);
             let path = "jsonpath={range .status.loadBalancer.ingress[*]}{.ip}{.hostname} {end}";
             let query = ["get", "service", &service, "--output", path];
             Watched { query: self.kubectl(pod, cluster, &query), pod: pod.id.to_string() }
         });
-        Steps { scripts, proof, address }
+        Steps { scripts, proof, links: self.links(), addresses: addresses.collect() }
+    }
+
+    /// The gateways that lead to services elsewhere.
+    fn links(&self) -> Vec<LinkProof> {
+        let gateways = self.pods.iter().filter(|pod| pod.template == Template::Gateway);
+        let links = gateways.filter_map(|pod| {
+            let cluster = self.cluster_of(pod)?;
+            let reached = self.services.iter().filter(|service| service.reach_from.contains(&cluster.id));
+            let deployment = format!("deployment/{}", pod.id);
+            Some(LinkProof {
+                forward: self.kubectl(pod, cluster, &["port-forward", &deployment, &format!(":{ADMIN_PORT}")]),
+                gateway: [pod.id.to_string(), cluster.id.to_string()],
+                services: reached.map(|service| service.name.to_string()).collect(),
+            })
+        });
+        links.filter(|link| !link.services.is_empty()).collect()
     }
 
     /// The script of a bundle that deploys a cluster.
@@ -81,14 +116,18 @@ impl Blueprint {
         }
     }
 
-    /// The pod of a template and its cluster; a parsed blueprint has one of each.
+    /// The pod of a template and its cluster; a parsed blueprint with web-apps has one of each.
     fn place_of(&self, template: Template) -> Option<(&Pod, &Cluster)> {
         let pod = self.pods.iter().find(|pod| pod.template == template)?;
-        Some((pod, self.clusters.iter().find(|cluster| cluster.id == pod.cluster)?))
+        Some((pod, self.cluster_of(pod)?))
+    }
+
+    fn cluster_of(&self, pod: &Pod) -> Option<&Cluster> {
+        self.clusters.iter().find(|cluster| cluster.id == pod.cluster)
     }
 
     fn kubectl(&self, pod: &Pod, cluster: &Cluster, words: &[&str]) -> Vec<String> {
-        let namespace = self.namespace(&pod.id);
+        let namespace = self.namespace(pod);
         let which = ["--context", cluster.context.as_str(), "--namespace", namespace.as_str()];
         which.iter().chain(words).map(ToString::to_string).collect()
     }

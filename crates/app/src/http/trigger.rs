@@ -168,23 +168,10 @@ fn too_large() -> ApiError {
 }
 
 fn parse_wait(text: &str) -> Result<Duration, ApiError> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let millis = match unit {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        _ => 0,
-    };
-    match number.parse::<u32>() {
-        Ok(number) if millis > 0 && Duration::from_millis(u64::from(number) * millis) <= MAX_WAIT_TIMEOUT => {
-            Ok(Duration::from_millis(u64::from(number) * millis))
-        }
-        _ => Err(ApiError::bad_request(format!(
-            "wait={text} cannot be used; give a time such as 500ms or 5s, at most {}m",
-            MAX_WAIT_TIMEOUT.as_secs() / 60
-        ))),
-    }
+    ferry_units::parse_duration(text).filter(|wait| *wait <= MAX_WAIT_TIMEOUT).ok_or_else(|| {
+        let most = ferry_units::render_duration(MAX_WAIT_TIMEOUT);
+        ApiError::bad_request(format!("wait={text} cannot be used; give a time such as 500ms or 5s, at most {most}"))
+    })
 }
 
 /// The header that makes a retry harmless; with or without the quotes that its draft standard asks for.

@@ -61,7 +61,7 @@ async fn a_bad_trigger_is_refused_with_what_is_wrong_and_nothing_is_sent() {
     let response = reqwest::Client::new().post(url(&webapp, "/output")).send().await.unwrap();
     assert_error(&answer(response).await, 405, "GET");
     assert_error(&get(&webapp, "/nowhere").await, 404, "/trigger");
-    for wait in ["5", "forever", "-1s", "10m", ""] {
+    for wait in ["5x", "forever", "-1s", "10m", ""] {
         assert_error(&trigger(&webapp, &format!("?wait={wait}"), &json!({})).await, 400, "500ms or 5s");
     }
     assert_eq!(metric(&webapp, "ferry_app_outbox_messages").await, 0.0);

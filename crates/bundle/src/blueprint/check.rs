@@ -15,7 +15,7 @@ use super::{
 /// The longest name of a namespace, in bytes.
 const MAX_NAMESPACE_LEN: usize = 63;
 /// The longest name of a pod, in bytes: a Service is called `<pod>-tunnel`, a replica gets 17 bytes more than its pod.
-const MAX_POD_LEN: usize = 46;
+pub(super) const MAX_POD_LEN: usize = 46;
 
 impl RawBlueprint {
     /// Reports what does not go together.
@@ -24,6 +24,7 @@ impl RawBlueprint {
         self.check_clusters(problems);
         self.check_pods(problems);
         self.check_connections(problems);
+        self.check_services(problems);
         self.tunnel.check(problems);
     }
 
@@ -33,13 +34,13 @@ impl RawBlueprint {
         unique(contexts, problems, "two clusters cannot be behind one context; for pods in one cluster, list it once");
         unique(self.pods.iter().filter_map(|pod| pod.id.as_ref()), problems, "give each pod its own");
         let network = self.network.as_ref().and_then(|network| network.id.as_ref());
-        for pod in self.pods.iter().filter_map(|pod| pod.id.as_ref()) {
+        for (raw, pod) in self.pods.iter().filter_map(|pod| Some((pod, pod.id.as_ref()?))) {
             if pod.value.as_str().len() > MAX_POD_LEN {
                 let message = format!("`{}` is too long for a pod", pod.value);
                 problems.add(&pod.position, ValueError::new(message, format!("use at most {MAX_POD_LEN} bytes")));
             }
-            let Some(network) = network else { continue };
-            let namespace = format!("{}-{}-ns", network.value, pod.value);
+            let Some(network) = network.filter(|_| !raw.is(Template::Gateway)) else { continue };
+            let namespace = super::namespace_of(&network.value, pod.value.as_str());
             if namespace.len() > MAX_NAMESPACE_LEN {
                 let message = format!("the namespace would be `{namespace}`, which is too long");
                 let hint = format!("shorten the id of the network or of the pod, to {MAX_NAMESPACE_LEN} bytes in all");
@@ -57,16 +58,24 @@ impl RawBlueprint {
             if let Some(address) = &cluster.address {
                 cluster.check_address(address, problems);
             }
-            let used = |id: &Located<Label>| self.pods.iter().any(|pod| pod.is_in(&id.value));
+            let used = |id: &Located<Label>| {
+                let services = || self.services.iter().any(|service| service.is_in(&id.value));
+                self.pods.iter().any(|pod| pod.is_in(&id.value)) || services()
+            };
             // A pod whose cluster is a slip may be the one that uses it.
             let listed = |located: &Located<Label>| {
                 self.clusters.iter().filter_map(|cluster| cluster.id.as_ref()).any(|id| id.value == located.value)
             };
-            let all_known = self.pods.iter().all(|pod| pod.cluster.as_ref().is_some_and(listed));
-            if let Some(id) = cluster.id.as_ref().filter(|id| all_known && !self.pods.is_empty() && !used(id)) {
+            let of_pods = self.pods.iter().map(|pod| pod.cluster.as_ref());
+            let of_services = self.services.iter().map(|service| service.cluster.as_ref());
+            let reaching = self.services.iter().flat_map(|service| &service.reach_from).map(Some);
+            let nowhere = self.services.iter().filter(|service| service.reach_from.is_empty()).map(|_| None);
+            let mut named = of_pods.chain(of_services).chain(reaching).chain(nowhere).peekable();
+            let all_known = named.peek().is_some() && named.all(|id| id.is_some_and(listed));
+            if let Some(id) = cluster.id.as_ref().filter(|id| all_known && !used(id)) {
                 let message = format!("no pod runs in `{}`", id.value);
-                problems
-                    .add(&cluster.position, ValueError::new(message, "remove the cluster, or position a pod in it"));
+                let hint = "remove the cluster, or place a pod in it";
+                problems.add(&cluster.position, ValueError::new(message, hint));
             }
         }
         let scope = self.network.as_ref().and_then(|network| network.scope.as_ref());
@@ -74,7 +83,6 @@ impl RawBlueprint {
         let (count, hint) = match (scope.value, self.clusters.len()) {
             (Scope::SingleCluster, 2..) => ("several clusters", "list one, or write `multi-cluster`"),
             (Scope::MultiCluster, 1) => ("only one cluster", "list both, or write `single-cluster`"),
-            (Scope::MultiCluster, 3..) => ("more than two clusters", "two are what there is so far"),
             _ => return,
         };
         problems.add(position, ValueError::new(format!("{count} in this `deployment_scope`"), hint));
@@ -86,17 +94,25 @@ impl RawBlueprint {
                 let known = self.clusters.iter().filter_map(|cluster| cluster.id.as_ref()).map(|id| &id.value);
                 listed(cluster, known, "cluster", "clusters", problems);
             }
-            let terminator = pod.template.as_ref().is_some_and(|located| located.value == Template::WsTerminator);
+            let terminator = pod.is(Template::WsTerminator);
+            let portless = |id: &Label| {
+                let mut clusters = self.clusters.iter().filter(|cluster| !cluster.has_port);
+                clusters.any(|cluster| cluster.id.as_ref().is_some_and(|own| own.value == *id))
+            };
+            if let Some(cluster) = pod.cluster.as_ref().filter(|cluster| terminator && portless(&cluster.value)) {
+                let message = format!("`{}` has no `port`, and a terminator is dialled", cluster.value);
+                problems
+                    .add(&cluster.position, ValueError::new(message, "give the cluster one, such as `port: 30200`"));
+            }
             if let Some(auto_trigger) = pod.auto_trigger.as_ref().filter(|_| terminator) {
                 let message = "a terminator sends nothing by itself";
                 problems.add(&auto_trigger.position, ValueError::new(message, "set it on the initiator"));
             }
         }
-        let Some(position) = &self.pods_position else { return };
+        let Some(position) = self.pods_position.as_ref().filter(|_| self.has_web_apps()) else { return };
         for (template, word) in [(Template::WsInitiator, "ws-initiator"), (Template::WsTerminator, "ws-terminator")] {
-            let is = |pod: &&RawPod| pod.template.as_ref().is_some_and(|located| located.value == template);
             let known = self.pods.iter().all(|pod| pod.template.is_some());
-            match self.pods.iter().filter(is).count() {
+            match self.pods.iter().filter(|pod| pod.is(template)).count() {
                 0 if known => {
                     let hint = "a network has one initiator and one terminator";
                     problems.add(position, ValueError::new(format!("no pod with `template: {word}`"), hint));
@@ -110,7 +126,18 @@ impl RawBlueprint {
         }
     }
 
+    /// Whether there are pods beside gateways. Without services there have to be.
+    fn has_web_apps(&self) -> bool {
+        let is_web_app = |pod: &RawPod| pod.is(Template::WsInitiator) || pod.is(Template::WsTerminator);
+        self.services_position.is_none() || self.pods.iter().any(is_web_app)
+    }
+
     fn check_connections(&self, problems: &Problems) {
+        let unconnected = self.services_position.is_some() && self.connections.is_empty() && self.has_web_apps();
+        if let Some(position) = self.pods_position.as_ref().filter(|_| unconnected) {
+            let hint = "say which pod connects to which: `connections: [{from: initiator, to: terminator}]`";
+            problems.add(position, ValueError::new("no connection between the pods", hint));
+        }
         for connection in &self.connections {
             let ends = [
                 (&connection.from, Template::WsInitiator, "a connection starts at an initiator"),
@@ -158,13 +185,17 @@ impl RawCluster {
 }
 
 impl RawPod {
-    fn is_in(&self, cluster: &Label) -> bool {
+    pub(super) fn is_in(&self, cluster: &Label) -> bool {
         self.cluster.as_ref().is_some_and(|located| located.value == *cluster)
+    }
+
+    pub(super) fn is(&self, template: Template) -> bool {
+        self.template.as_ref().is_some_and(|located| located.value == template)
     }
 }
 
 /// Reports a reference to what is not there.
-fn listed<'d>(
+pub(super) fn listed<'d>(
     reference: &Located<Label>,
     known: impl Iterator<Item = &'d Label>,
     what: &str,

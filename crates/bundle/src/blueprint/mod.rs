@@ -1,10 +1,12 @@
 //! The blueprint: what a user says about a network, as values that need no further checking.
 
 mod check;
+mod gateways;
 mod raw;
+mod services;
 mod values;
 
-use ferry_config::{Report, Settings, ValueError, fields::Problems, yaml};
+use ferry_config::{HostPort, Report, Settings, ValueError, fields::Problems, yaml};
 
 pub use values::{Cidr, Host, ImageName, Label, Tag};
 
@@ -28,10 +30,12 @@ pub struct Blueprint {
     pub image: ImageName,
     /// The tag of all images.
     pub tag: Tag,
-    /// The pods; names are unique.
+    /// The pods; names are unique. Each cluster with a service has one gateway, whether the text lists it or not.
     pub pods: Vec<Pod>,
-    /// Who connects to whom; both are of [`pods`](Self::pods).
+    /// Who connects to whom; both are of [`pods`](Self::pods). Gateways that share a service are connected.
     pub connections: Vec<Connection>,
+    /// The services that gateways carry; their names are unique in each cluster.
+    pub services: Vec<Service>,
     /// What all tunnels are set to.
     pub tunnel: Settings,
     /// Where a web-app keeps its messages.
@@ -56,8 +60,8 @@ pub struct Cluster {
     pub id: Label,
     /// The context of kubectl that leads to it.
     pub context: String,
-    /// Where tunnels in it are reached from outside; 30000 to 32767.
-    pub port: u16,
+    /// Where tunnels in it are reached from outside, 30000 to 32767; a cluster without a port only dials.
+    pub port: Option<u16>,
     /// How other clusters reach it, if that is known beforehand.
     pub address: Option<Host>,
     /// Whose load balancer it has.
@@ -83,7 +87,7 @@ pub enum Cloud {
     None,
 }
 
-/// A pod: a web-app and a tunnel.
+/// A pod: a tunnel, and unless it is a gateway a web-app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
     /// Its name: the last part of its namespace, its deployment, its directory.
@@ -96,6 +100,10 @@ pub struct Pod {
     pub expose: Option<Label>,
     /// How many messages an initiator sends by itself.
     pub auto_trigger: u32,
+    /// The namespace of a gateway, if it is not the usual one.
+    pub namespace: Option<Label>,
+    /// Where a gateway is reached from outside, if that is not the port of its cluster.
+    pub port: Option<u16>,
 }
 
 /// What a pod does.
@@ -105,6 +113,25 @@ pub enum Template {
     WsInitiator,
     /// Is connected to.
     WsTerminator,
+    /// Carries the services of its cluster to others, and theirs to it.
+    Gateway,
+}
+
+/// A TCP service in one cluster that applications in others reach through the gateways.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// The name of the Kubernetes Service in each cluster of [`reach_from`](Self::reach_from).
+    pub name: Label,
+    /// The cluster that it runs in.
+    pub cluster: Label,
+    /// Where its gateway finds it.
+    pub target: HostPort,
+    /// The port of the Kubernetes Service.
+    pub port: u16,
+    /// The clusters where it is reached; never empty.
+    pub reach_from: Vec<Label>,
+    /// The namespaces there whose pods may reach it; any if empty.
+    pub namespaces: Vec<Label>,
 }
 
 /// A way from one pod to another. The tunnel of `from` dials the tunnel of `to`.
@@ -148,15 +175,32 @@ impl Blueprint {
         }
     }
 
-    /// The namespace of a pod.
-    pub fn namespace(&self, pod: &Label) -> String {
-        format!("{}-{pod}-ns", self.id)
+    /// The namespace of a pod. Gateways have the same one in every cluster, so that a service has one host name.
+    pub fn namespace(&self, pod: &Pod) -> String {
+        match (&pod.namespace, pod.template) {
+            (Some(namespace), _) => namespace.to_string(),
+            (None, Template::Gateway) => namespace_of(&self.id, GATEWAY),
+            (None, Template::WsInitiator | Template::WsTerminator) => namespace_of(&self.id, pod.id.as_str()),
+        }
     }
 
-    /// The image of a pod.
-    pub fn image_of(&self, pod: &Label) -> String {
-        format!("{}-{pod}:{}", self.image, self.tag)
+    /// The image of a pod. Gateways have one image, as there is nothing in it but the binary.
+    pub fn image_of(&self, pod: &Pod) -> String {
+        let name = if pod.template == Template::Gateway { GATEWAY } else { pod.id.as_str() };
+        format!("{}-{name}:{}", self.image, self.tag)
     }
+
+    /// The gateway of a cluster.
+    pub fn gateway_in(&self, cluster: &Label) -> Option<&Pod> {
+        self.pods.iter().find(|pod| pod.template == Template::Gateway && pod.cluster == *cluster)
+    }
+}
+
+/// What a gateway is called where nobody has given it a name.
+const GATEWAY: &str = "gateway";
+
+fn namespace_of(network: &Label, pod: &str) -> String {
+    format!("{network}-{pod}-ns")
 }
 
 impl Default for Storage {

@@ -8,7 +8,10 @@ use ferry_config::{
     yaml::Value,
 };
 
-use super::{Blueprint, Cidr, Cloud, Cluster, Connection, Host, ImageName, Label, Pod, Scope, Storage, Tag, Template};
+use super::{
+    Blueprint, Cidr, Cloud, Cluster, Connection, Host, ImageName, Label, Pod, Scope, Storage, Tag, Template,
+    services::RawService,
+};
 
 const MIB: u64 = 1 << 20;
 
@@ -21,6 +24,8 @@ pub(super) struct RawBlueprint {
     pub(super) pods: Vec<RawPod>,
     pub(super) pods_position: Option<Position>,
     pub(super) connections: Vec<RawConnection>,
+    pub(super) services: Vec<RawService>,
+    pub(super) services_position: Option<Position>,
     pub(super) tunnel: RawSettings,
     storage: Storage,
     metrics: Option<Label>,
@@ -36,7 +41,9 @@ pub(super) struct RawCluster {
     pub(super) position: Position,
     pub(super) id: Option<Located<Label>>,
     pub(super) context: Option<Located<String>>,
-    port: Option<u16>,
+    /// Whether there is a port, be it a wrong one.
+    pub(super) has_port: bool,
+    pub(super) port: Option<u16>,
     pub(super) address: Option<Located<Host>>,
     pub(super) cloud: Cloud,
     source_ranges: Vec<Cidr>,
@@ -48,8 +55,10 @@ pub(super) struct RawPod {
     pub(super) id: Option<Located<Label>>,
     pub(super) template: Option<Located<Template>>,
     pub(super) cluster: Option<Located<Label>>,
-    expose: Option<Label>,
+    pub(super) expose: Option<Located<Label>>,
     pub(super) auto_trigger: Option<Located<u32>>,
+    pub(super) namespace: Option<Located<Label>>,
+    pub(super) port: Option<Located<u16>>,
 }
 
 pub(super) struct RawConnection {
@@ -70,8 +79,20 @@ impl RawBlueprint {
         let network = network.and_then(|field| RawNetwork::read(&field));
         let (clusters, clusters_position) = list(top, "clusters", "list the clusters", RawCluster::read);
         let image = top.required("app_registry", "say what the images are called: `app_registry: {image: …, tag: …}`");
-        let (pods, pods_position) = list(top, "pods", "list the pods", RawPod::read);
-        let (connections, _) = list(top, "connections", "say who connects to whom", RawConnection::read);
+        let services = top.optional("services");
+        // Services alone make a network: their gateways need not be listed.
+        let pods = match services {
+            Some(_) => top.optional("pods"),
+            None => top.required("pods", "list the pods"),
+        };
+        let connections = match services {
+            Some(_) => top.optional("connections"),
+            None => top.required("connections", "say who connects to whom"),
+        };
+        let (pods, pods_position) = items(pods, "pods", "list the pods", RawPod::read);
+        let (connections, _) = items(connections, "connections", "say who connects to whom", RawConnection::read);
+        let (services, services_position) =
+            items(services, "services", "list a service, or remove the key", RawService::read);
         let raw = Self {
             network,
             clusters,
@@ -80,6 +101,8 @@ impl RawBlueprint {
             pods,
             pods_position,
             connections,
+            services,
+            services_position,
             tunnel: top.optional("tunnel").and_then(|field| read_tunnel(&field)).unwrap_or_default(),
             storage: top.optional("storage").and_then(|field| read_storage(&field)).unwrap_or_default(),
             metrics: top.optional("metrics").and_then(|field| read_namespace(&field)),
@@ -93,7 +116,7 @@ impl RawBlueprint {
         let network = self.network?;
         let id = network.id?.value;
         let (image, tag) = self.image?;
-        Some(Blueprint {
+        let blueprint = Blueprint {
             name: network.name.unwrap_or_else(|| id.to_string()),
             id,
             scope: network.scope?.value,
@@ -103,16 +126,18 @@ impl RawBlueprint {
             pods: self.pods.into_iter().map(RawPod::build).collect::<Option<_>>()?,
             connections: self.connections.into_iter().map(RawConnection::build).collect::<Option<_>>()?,
             tunnel: self.tunnel.settings,
+            services: self.services.into_iter().map(RawService::build).collect::<Option<_>>()?,
             storage: self.storage,
             metrics: self.metrics,
-        })
+        };
+        blueprint.with_gateways()
     }
 }
 
 impl RawNetwork {
     fn read(field: &Field<'_>) -> Option<Self> {
         let mut fields = field.fields()?;
-        let id = fields.required("id", "name the network, such as `fast-international-ferry`").and_then(text);
+        let id = fields.required("id", "name the network, such as `fast-international-ferry`").and_then(label);
         let name = fields.optional("name").and_then(|field| one_line(&field)).map(|located| located.value);
         if let Some(field) = fields.optional("protocol") {
             expect_word(&field, "websocket", "protocol");
@@ -149,13 +174,13 @@ impl RawCluster {
         let mut fields = field.fields()?;
         let context_hint = "write the context that `kubectl config get-contexts` shows for the cluster";
         let ranges = fields.optional("source_ranges").map(|field| field.items()).unwrap_or_default();
+        let own_port = fields.optional("port");
         let cluster = Self {
             position: field.position.clone(),
-            id: fields.required("id", "name the cluster, such as `cluster-a`").and_then(text),
+            id: fields.required("id", "name the cluster, such as `cluster-a`").and_then(label),
             context: fields.required("context", context_hint).and_then(|field| one_line(&field)),
-            port: fields
-                .required("port", "write where tunnels are reached from outside, such as 30200")
-                .and_then(|field| port(&field)),
+            has_port: own_port.is_some(),
+            port: own_port.and_then(|field| port(&field)),
             address: fields.optional("address").and_then(|field| field.scalar(str::parse)),
             cloud: fields
                 .optional("cloud")
@@ -177,7 +202,7 @@ impl RawCluster {
         Some(Cluster {
             id: self.id?.value,
             context: self.context?.value,
-            port: self.port?,
+            port: self.port,
             address: self.address.map(|located| located.value),
             cloud: self.cloud,
             source_ranges: self.source_ranges,
@@ -189,16 +214,21 @@ impl RawCluster {
 
 impl RawPod {
     fn read(field: &Field<'_>) -> Option<Self> {
-        const TEMPLATES: [(&str, Template); 2] =
-            [("ws-initiator", Template::WsInitiator), ("ws-terminator", Template::WsTerminator)];
+        const TEMPLATES: [(&str, Template); 3] = [
+            ("ws-initiator", Template::WsInitiator),
+            ("ws-terminator", Template::WsTerminator),
+            ("gateway", Template::Gateway),
+        ];
         let mut fields = field.fields()?;
         let pod = Self {
-            id: fields.required("id", "name the pod, such as `initiator`").and_then(text),
+            id: fields.required("id", "name the pod, such as `initiator`").and_then(label),
             template: fields
-                .required("template", "write `ws-initiator` or `ws-terminator`")
+                .required("template", "write `ws-initiator`, `ws-terminator` or `gateway`")
                 .and_then(|field| one_of(&field, "template", &TEMPLATES)),
-            cluster: fields.required("cluster", "write the `id` of one of `clusters`").and_then(text),
-            expose: fields.optional("expose").and_then(|field| read_namespace(&field)),
+            cluster: fields.required("cluster", "write the `id` of one of `clusters`").and_then(label),
+            expose: fields.optional("expose").and_then(|field| located(&field, read_namespace)),
+            namespace: fields.optional("namespace").and_then(label),
+            port: fields.optional("port").and_then(|field| located(&field, port)),
             auto_trigger: fields.optional("auto_trigger").and_then(|field| {
                 field.number(0..=1_000_000).map(|value| Located { value, position: field.position.clone() })
             }),
@@ -212,8 +242,10 @@ impl RawPod {
             id: self.id?.value,
             template: self.template?.value,
             cluster: self.cluster?.value,
-            expose: self.expose,
+            expose: self.expose.map(|located| located.value),
             auto_trigger: self.auto_trigger.map_or(5, |located| located.value),
+            namespace: self.namespace.map(|located| located.value),
+            port: self.port.map(|located| located.value),
         })
     }
 }
@@ -223,8 +255,8 @@ impl RawConnection {
         let mut fields = field.fields()?;
         let connection = Self {
             position: field.position.clone(),
-            from: fields.required("from", "write the `id` of the pod that connects").and_then(text),
-            to: fields.required("to", "write the `id` of the pod that is connected to").and_then(text),
+            from: fields.required("from", "write the `id` of the pod that connects").and_then(label),
+            to: fields.required("to", "write the `id` of the pod that is connected to").and_then(label),
         };
         fields.finish();
         Some(connection)
@@ -259,7 +291,7 @@ fn read_storage(field: &Field<'_>) -> Option<Storage> {
         size if size.is_multiple_of(MIB) => Some(size),
         _ => field.problem("not a whole number of MiB", "write a size such as `1GiB`"),
     });
-    storage.class = fields.optional("class").and_then(text).map(|located| located.value);
+    storage.class = fields.optional("class").and_then(label).map(|located| located.value);
     fields.finish();
     Some(storage)
 }
@@ -268,7 +300,7 @@ fn read_storage(field: &Field<'_>) -> Option<Storage> {
 fn read_namespace(field: &Field<'_>) -> Option<Label> {
     let mut fields = field.fields()?;
     let namespace = fields.required("namespace", "name the namespace that may come in, such as `monitoring`");
-    let namespace = namespace.and_then(text).map(|located| located.value);
+    let namespace = namespace.and_then(label).map(|located| located.value);
     fields.finish();
     namespace
 }
@@ -279,7 +311,17 @@ fn list<'d, T>(
     hint: &str,
     read: impl FnMut(&Field<'d>) -> Option<T>,
 ) -> (Vec<T>, Option<Position>) {
-    let Some(field) = fields.required(key, hint) else { return (Vec::new(), None) };
+    items(fields.required(key, hint), key, hint, read)
+}
+
+/// The items of a list that must have some, and where it stands.
+fn items<'d, T>(
+    field: Option<Field<'d>>,
+    key: &str,
+    hint: &str,
+    read: impl FnMut(&Field<'d>) -> Option<T>,
+) -> (Vec<T>, Option<Position>) {
+    let Some(field) = field else { return (Vec::new(), None) };
     if field.is_empty_list() {
         field.problem::<()>(format!("no {key}"), hint);
         return (Vec::new(), None);
@@ -287,7 +329,12 @@ fn list<'d, T>(
     (field.items().iter().filter_map(read).collect(), Some(field.position.clone()))
 }
 
-fn text(field: Field<'_>) -> Option<Located<Label>> {
+/// What `read` makes of a field, with where it stands.
+fn located<'d, T>(field: &Field<'d>, read: impl FnOnce(&Field<'d>) -> Option<T>) -> Option<Located<T>> {
+    read(field).map(|value| Located { value, position: field.position.clone() })
+}
+
+pub(super) fn label(field: Field<'_>) -> Option<Located<Label>> {
     field.text(str::parse)
 }
 

@@ -39,6 +39,13 @@ impl Label {
     }
 }
 
+impl Label {
+    /// This label with `suffix` behind a dash. `None` if that is too long, or not a label.
+    pub(crate) fn joined(&self, suffix: &Label) -> Option<Self> {
+        format!("{self}-{suffix}").parse().ok()
+    }
+}
+
 impl Host {
     /// The host with its port, or with `port` if it has none of its own.
     pub fn with_port(&self, port: u16) -> HostPort {

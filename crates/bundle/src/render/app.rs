@@ -14,10 +14,14 @@ const REQUIREMENTS: &str = "\
 /// The image that the images of pods are built on, by the Dockerfile of Ferry's own source.
 pub(super) const BASE_IMAGE: &str = concat!("ferry-python:", env!("CARGO_PKG_VERSION"));
 
+/// The image that gateways run, by the same Dockerfile: the binary alone.
+pub(super) const GATEWAY_BASE_IMAGE: &str = concat!("ferry:", env!("CARGO_PKG_VERSION"));
+
 pub(super) fn add(bundle: &mut Bundle, site: &Site<'_>) {
     let hooks = match site.pod.template {
         Template::WsInitiator => INITIATOR,
         Template::WsTerminator => TERMINATOR,
+        Template::Gateway => return,
     };
     let dockerfile = fill(DOCKERFILE, &[("base", BASE_IMAGE), ("role", site.role())]);
     for (name, text) in [("app.py", hooks), ("Dockerfile", &dockerfile), ("requirements.txt", REQUIREMENTS)] {

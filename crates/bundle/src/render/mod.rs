@@ -1,6 +1,7 @@
 //! From a blueprint and keys to the files of a bundle. Nothing here reads a file, a clock or randomness.
 
 mod app;
+mod gateway;
 mod network;
 mod readme;
 mod scripts;
@@ -16,13 +17,13 @@ use ferry_config::ValueError;
 use serde::Serialize;
 
 use crate::{
-    Blueprint, Bundle, Label,
+    Blueprint, Bundle, Label, Template,
     bundle::Owner,
     keys::{Keys, SECRETS_FILE},
 };
 use site::Site;
 
-pub(crate) use site::WEB_APP_PORT;
+pub(crate) use site::{ADMIN_PORT, WEB_APP_PORT};
 pub(crate) use workload::TOKEN_DIR;
 
 const NAMESPACE_FILE: &str = "01-namespace.yaml";
@@ -68,18 +69,25 @@ fn manifests(bundle: &mut Bundle, site: &Site<'_>) -> Result<(), RenderError> {
     bundle.add(path(SECRETS_FILE), yaml::documents(&warning, secrets)).mode = 0o600;
 
     let config = yaml::plain(&tunnel::config(site)?);
+    let is_gateway = site.pod.template == Template::Gateway;
     let workload = [
         Some(yaml::document(&workload::config_map(site, config))),
-        Some(yaml::document(&workload::volume_claim(site))),
+        (!is_gateway).then(|| yaml::document(&workload::volume_claim(site))),
         Some(yaml::document(&workload::deployment(site))),
     ];
     bundle.add(path(DEPLOYMENT_FILE), yaml::documents(RENDERED, workload));
 
-    let services = [
-        Some(yaml::document(&network::web_app_service(site))),
-        network::tunnel_service_of(site).as_ref().map(yaml::document),
-    ];
-    bundle.add(path(SERVICE_FILE), yaml::documents(RENDERED, services));
+    let mut services = match is_gateway {
+        true => gateway::services(site),
+        false => vec![network::web_app_service(site)],
+    };
+    services.extend(network::tunnel_service_of(site));
+    // A gateway that nothing dials may lead to no service of others.
+    let service_file = (!services.is_empty()).then_some(SERVICE_FILE);
+    if let Some(file) = service_file {
+        let services = services.iter().map(|service| Some(yaml::document(service)));
+        bundle.add(path(file), yaml::documents(RENDERED, services));
+    }
 
     let policies = [network::default_deny(site), network::policy(site)].map(|policy| Some(yaml::document(&policy)));
     bundle.add(path(POLICY_FILE), yaml::documents(RENDERED, policies));
@@ -87,13 +95,19 @@ fn manifests(bundle: &mut Bundle, site: &Site<'_>) -> Result<(), RenderError> {
     let kustomization = yaml::document(&Kustomization {
         api_version: "kustomize.config.k8s.io/v1beta1",
         kind: "Kustomization",
-        resources: [NAMESPACE_FILE, SECRETS_FILE, DEPLOYMENT_FILE, SERVICE_FILE, POLICY_FILE],
-        config_map_generator: [HooksMap {
-            name: workload::HOOKS,
-            namespace: site.namespace(),
-            files: ["app/app.py"],
-            options: GeneratorOptions { disable_name_suffix_hash: true, labels: site.labels() },
-        }],
+        resources: [NAMESPACE_FILE, SECRETS_FILE, DEPLOYMENT_FILE]
+            .into_iter()
+            .chain(service_file)
+            .chain([POLICY_FILE])
+            .collect(),
+        config_map_generator: (!is_gateway).then(|| {
+            [HooksMap {
+                name: workload::HOOKS,
+                namespace: site.namespace(),
+                files: ["app/app.py"],
+                options: GeneratorOptions { disable_name_suffix_hash: true, labels: site.labels() },
+            }]
+        }),
     });
     bundle.add(path("kustomization.yaml"), yaml::documents(RENDERED, [Some(kustomization)]));
     Ok(())
@@ -105,8 +119,9 @@ fn manifests(bundle: &mut Bundle, site: &Site<'_>) -> Result<(), RenderError> {
 struct Kustomization {
     api_version: &'static str,
     kind: &'static str,
-    resources: [&'static str; 5],
-    config_map_generator: [HooksMap; 1],
+    resources: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config_map_generator: Option<[HooksMap; 1]>,
 }
 
 /// The hooks as a ConfigMap, taken from the user's own file whenever it is applied.
@@ -141,6 +156,9 @@ pub enum RenderError {
     /// There is no such cluster.
     #[error("the blueprint has no cluster `{0}`")]
     Cluster(Label),
+    /// A pod in the cluster is dialled.
+    #[error("the cluster `{0}` has no port")]
+    Port(Label),
     /// The pod has no keys, or too few.
     #[error("pod `{0}` lacks keys")]
     Keys(Label),

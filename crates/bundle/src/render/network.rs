@@ -16,8 +16,9 @@ use k8s_openapi::{
     },
 };
 
-use super::site::{ADMIN_PORT, RemotePod, Site, TUNNEL_PORT, WEB_APP_PORT, selector, tunnel_service};
-use crate::{Cloud, Cluster, Label, Scope};
+use super::gateway;
+use super::site::{ADMIN_PORT, DialledPod, Site, TUNNEL_PORT, WEB_APP_PORT, selector, tunnel_service};
+use crate::{Cloud, Cluster, Label, Scope, Template};
 
 const DNS_PORT: u16 = 53;
 
@@ -41,11 +42,9 @@ pub(super) fn web_app_service(site: &Site<'_>) -> Service {
 
 /// Where links come in, on a pod that accepts some.
 pub(super) fn tunnel_service_of(site: &Site<'_>) -> Option<Service> {
-    if site.incoming.is_empty() {
-        return None;
-    }
+    let number = site.tunnel_service_port?;
     let metadata = site.metadata(tunnel_service(&site.pod.id));
-    let port = service_port("tunnel", site.cluster.port, "tunnel");
+    let port = service_port("tunnel", number, "tunnel");
     let spec = ServiceSpec { selector: Some(site.selector()), ..ServiceSpec::default() };
     if !site.is_published() {
         let type_ = Some("ClusterIP".into());
@@ -55,21 +54,21 @@ pub(super) fn tunnel_service_of(site: &Site<'_>) -> Option<Service> {
     let ranges: Vec<_> = cluster.source_ranges.iter().map(ToString::to_string).collect();
     // Local saves a hop and keeps the caller's address; the load balancer of k3s does not work with it.
     let policy = if cluster.cloud == Cloud::None { "Cluster" } else { "Local" };
-    let annotations = cloud_annotations(cluster);
+    let annotations = cloud_annotations(cluster, number);
     Some(service(
         ObjectMeta { annotations: (!annotations.is_empty()).then_some(annotations), ..metadata },
         ServiceSpec {
             type_: Some("LoadBalancer".into()),
             external_traffic_policy: Some(policy.into()),
             load_balancer_source_ranges: (!ranges.is_empty()).then_some(ranges),
-            ports: Some(vec![ServicePort { node_port: Some(cluster.port.into()), ..port }]),
+            ports: Some(vec![ServicePort { node_port: Some(number.into()), ..port }]),
             ..spec
         },
     ))
 }
 
 /// What each cloud needs to be told for a network load balancer that leaves long-lived connections alone.
-fn cloud_annotations(cluster: &Cluster) -> BTreeMap<String, String> {
+fn cloud_annotations(cluster: &Cluster, port: u16) -> BTreeMap<String, String> {
     let mut annotations = BTreeMap::new();
     let mut annotate = |key: &str, value: &str| annotations.insert(key.to_owned(), value.to_owned());
     let fixed = cluster.static_address.as_deref();
@@ -79,8 +78,7 @@ fn cloud_annotations(cluster: &Cluster) -> BTreeMap<String, String> {
             annotate("service.beta.kubernetes.io/aws-load-balancer-scheme", "internet-facing");
             // There is one pod, so most zones have none: each must reach the one that has.
             annotate("service.beta.kubernetes.io/aws-load-balancer-cross-zone-load-balancing-enabled", "true");
-            let listener =
-                format!("service.beta.kubernetes.io/aws-load-balancer-listener-attributes.TCP-{}", cluster.port);
+            let listener = format!("service.beta.kubernetes.io/aws-load-balancer-listener-attributes.TCP-{port}");
             annotate(&listener, "tcp.idle_timeout.seconds=3600");
             if let Some(allocations) = fixed {
                 annotate("service.beta.kubernetes.io/aws-load-balancer-eip-allocations", allocations);
@@ -135,14 +133,21 @@ pub(super) fn policy(site: &Site<'_>) -> NetworkPolicy {
         }]),
         ports: Some(ports.iter().copied().map(tcp).collect()),
     };
-    ingress.extend(site.blueprint.metrics.as_ref().map(|metrics| from_namespace(metrics, &[ADMIN_PORT, WEB_APP_PORT])));
+    let is_gateway = site.pod.template == Template::Gateway;
+    let measured: &[u16] = if is_gateway { &[ADMIN_PORT] } else { &[ADMIN_PORT, WEB_APP_PORT] };
+    ingress.extend(site.blueprint.metrics.as_ref().map(|metrics| from_namespace(metrics, measured)));
     ingress.extend(site.pod.expose.as_ref().map(|namespace| from_namespace(namespace, &[WEB_APP_PORT])));
     let dns = NetworkPolicyEgressRule {
         // To anywhere: a cache on the node has an address of its own.
         to: None,
         ports: Some(vec![transport("UDP", DNS_PORT), tcp(DNS_PORT)]),
     };
-    let egress = site.outgoing.iter().map(|far| dialling(site, far)).chain([dns]).collect();
+    let mut egress: Vec<_> = site.outgoing.iter().map(|far| dialling(site, far)).collect();
+    if is_gateway {
+        ingress.extend(gateway::ingress_rules(site));
+        egress.extend(gateway::egress_rules(site));
+    }
+    egress.push(dns);
     NetworkPolicy {
         metadata: site.metadata(site.pod.id.as_str()),
         spec: Some(NetworkPolicySpec {
@@ -155,15 +160,15 @@ pub(super) fn policy(site: &Site<'_>) -> NetworkPolicy {
     }
 }
 
-fn dialling(site: &Site<'_>, far: &RemotePod<'_>) -> NetworkPolicyEgressRule {
+fn dialling(site: &Site<'_>, far: &DialledPod<'_>) -> NetworkPolicyEgressRule {
     match site.blueprint.scope {
-        Scope::MultiCluster => NetworkPolicyEgressRule { to: None, ports: Some(vec![tcp(far.port())]) },
+        Scope::MultiCluster => NetworkPolicyEgressRule { to: None, ports: Some(vec![tcp(far.port)]) },
         // Behind the Service, so by the port of the pod.
         Scope::SingleCluster => NetworkPolicyEgressRule {
             to: Some(vec![NetworkPolicyPeer {
-                namespace_selector: Some(namespaced(&site.blueprint.namespace(&far.pod.id))),
+                namespace_selector: Some(namespaced(&site.blueprint.namespace(far.remote.pod))),
                 pod_selector: Some(LabelSelector {
-                    match_labels: Some(selector(site.blueprint, &far.pod.id)),
+                    match_labels: Some(selector(site.blueprint, &far.remote.pod.id)),
                     match_expressions: None,
                 }),
                 ip_block: None,
@@ -173,12 +178,12 @@ fn dialling(site: &Site<'_>, far: &RemotePod<'_>) -> NetworkPolicyEgressRule {
     }
 }
 
-fn namespaced(name: &str) -> LabelSelector {
+pub(super) fn namespaced(name: &str) -> LabelSelector {
     let label = ("kubernetes.io/metadata.name".to_owned(), name.to_owned());
     LabelSelector { match_labels: Some(BTreeMap::from([label])), match_expressions: None }
 }
 
-fn tcp(port: u16) -> NetworkPolicyPort {
+pub(super) fn tcp(port: u16) -> NetworkPolicyPort {
     transport("TCP", port)
 }
 
@@ -196,6 +201,6 @@ fn service_port(name: &str, port: u16, target: &str) -> ServicePort {
     }
 }
 
-fn service(metadata: ObjectMeta, spec: ServiceSpec) -> Service {
+pub(super) fn service(metadata: ObjectMeta, spec: ServiceSpec) -> Service {
     Service { metadata, spec: Some(spec), status: None }
 }

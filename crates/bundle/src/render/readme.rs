@@ -10,6 +10,8 @@ use super::{
 use crate::{Blueprint, Cluster, Scope, Template, keys::TOKEN_KEY};
 
 const README: &str = include_str!("../text/README.md");
+const README_GATEWAYS: &str = include_str!("../text/README-gateways.md");
+const SERVICES: &str = include_str!("../text/services.md");
 const K3D: &str = include_str!("../text/k3d.md");
 const DEPLOY_MULTI: &str = include_str!("../text/deploy-multi.md");
 const DEPLOY_SINGLE: &str = include_str!("../text/deploy-single.md");
@@ -17,11 +19,79 @@ const TROUBLES_MULTI: &str = include_str!("../text/troubles-multi.md");
 
 pub(super) fn text(blueprint: &Blueprint, sites: &[Site<'_>]) -> String {
     let find = |template| sites.iter().find(|site| site.pod.template == template);
-    // A parsed blueprint has both.
-    let (Some(initiator), Some(terminator)) = (find(Template::WsInitiator), find(Template::WsTerminator)) else {
-        return format!("# {}\n", blueprint.name);
+    // A parsed blueprint has both or neither.
+    match (find(Template::WsInitiator), find(Template::WsTerminator)) {
+        (Some(initiator), Some(terminator)) => Readme { blueprint, sites, initiator, terminator }.text(),
+        _ => of_gateways(blueprint, sites),
+    }
+}
+
+/// Of a network without web-apps.
+fn of_gateways(blueprint: &Blueprint, sites: &[Site<'_>]) -> String {
+    let scripts: Vec<_> = blueprint.steps().scripts.iter().map(|script| format!("./{script}")).collect();
+    let clusters = blueprint.dialled_first();
+    let k3d = k3d(&clusters, sites, &[("deploys", &scripts.join("\n")), ("verify", "")]);
+    let status = sites.first().map(|site| status(site)).unwrap_or_default();
+    fill(
+        README_GATEWAYS,
+        &[
+            ("pods", &gateways(sites)),
+            ("services", &services(blueprint)),
+            ("how", if k3d.is_empty() { "--push" } else { "--k3d" }),
+            ("k3d", &k3d.replace("\n\n```\n", "\n```\n")),
+            ("deploys", &scripts.join("\n   ")),
+            ("status", &status),
+            ("name", &blueprint.name),
+        ],
+    )
+}
+
+/// The rows of gateways in a table.
+fn gateways(sites: &[Site<'_>]) -> String {
+    let row = |site: &Site<'_>| {
+        let (pod, cluster, context) = (&site.pod.id, &site.cluster.id, &site.cluster.context);
+        let (namespace, image) = (site.namespace(), site.blueprint.image_of(site.pod));
+        format!("| {pod} | {cluster} | `{context}` | `{namespace}` | `{image}` |")
     };
-    Readme { blueprint, sites, initiator, terminator }.text()
+    let gateways = sites.iter().filter(|site| site.pod.template == Template::Gateway);
+    gateways.map(row).collect::<Vec<_>>().join("\n")
+}
+
+/// A table of what is reached from where.
+fn services(blueprint: &Blueprint) -> String {
+    let mut table = "| service | runs in | at | reached from | at |\n|---|---|---|---|---|\n".to_owned();
+    for service in &blueprint.services {
+        for cluster in &service.reach_from {
+            let namespace = blueprint.gateway_in(cluster).map(|pod| blueprint.namespace(pod)).unwrap_or_default();
+            let (name, there, target, port) = (&service.name, &service.cluster, &service.target, service.port);
+            table += &format!("| {name} | {there} | `{target}` | {cluster} | `{name}.{namespace}.svc:{port}` |\n");
+        }
+    }
+    table
+}
+
+/// The steps on k3d, if that is where all the contexts lead.
+fn k3d(clusters: &[&Cluster], sites: &[Site<'_>], values: &[(&str, &str)]) -> String {
+    let names: Option<Vec<_>> = clusters.iter().map(|cluster| cluster.context.strip_prefix("k3d-")).collect();
+    let Some(names) = names else { return String::new() };
+    let create = clusters.iter().zip(names).map(|(cluster, name)| {
+        let published = sites.iter().filter(|site| site.cluster.id == cluster.id && site.is_published());
+        let ports = published.filter_map(|site| site.tunnel_service_port);
+        let ports: String = ports.map(|port| format!(" --port '{port}:{port}@loadbalancer'")).collect();
+        format!("k3d cluster create {name}{ports} --wait")
+    });
+    let text = fill(K3D, &[("create", &create.collect::<Vec<_>>().join("\n"))]);
+    fill(&text, values)
+}
+
+/// In two steps, as the image of a pod has no program to ask with.
+fn status(site: &Site<'_>) -> String {
+    format!("{} & curl -sS http://127.0.0.1:{ADMIN_PORT}/status", forward(site, ADMIN_PORT))
+}
+
+fn forward(site: &Site<'_>, port: u16) -> String {
+    let (namespace, pod, context) = (site.namespace(), &site.pod.id, shell_word(&site.cluster.context));
+    format!("kubectl port-forward -n {namespace} deployment/{pod} {port} --context {context}")
 }
 
 struct Readme<'r, 'b> {
@@ -43,8 +113,13 @@ impl Readme<'_, '_> {
         let deploy = self.fill_names(if multi { DEPLOY_MULTI } else { DEPLOY_SINGLE });
         let troubles = if multi { self.fill_names(TROUBLES_MULTI) } else { String::new() };
         let scripts: Vec<_> = self.blueprint.steps().scripts.iter().map(|script| format!("./{script}")).collect();
+        let services = match self.blueprint.services.is_empty() {
+            true => String::new(),
+            false => fill(SERVICES, &[("pods", &gateways(self.sites)), ("services", &services(self.blueprint))]),
+        };
+        let readme = README.replace("## Verify\n", &format!("{services}## Verify\n"));
         fill(
-            README,
+            &readme,
             &[
                 ("intro", intro),
                 ("pods", &self.pods()),
@@ -58,10 +133,10 @@ impl Readme<'_, '_> {
                 ("output", &self.output()),
                 ("send", &self.send()),
                 ("namespace", &self.terminator.namespace()),
-                ("forward", &self.forward(WEB_APP_PORT)),
+                ("forward", &forward(self.initiator, WEB_APP_PORT)),
                 ("how", how),
                 ("scripts", &scripts.join(" && ")),
-                ("status", &self.status()),
+                ("status", &status(self.initiator)),
                 ("troubles", &troubles),
                 ("terminator", self.terminator.pod.id.as_str()),
                 // Last: it is the user's text, and may hold anything.
@@ -75,17 +150,19 @@ impl Readme<'_, '_> {
             let template = match site.pod.template {
                 Template::WsInitiator => "ws-initiator",
                 Template::WsTerminator => "ws-terminator",
+                Template::Gateway => "gateway",
             };
             let (pod, cluster, context) = (&site.pod.id, &site.cluster.id, &site.cluster.context);
-            let (namespace, image) = (site.namespace(), self.blueprint.image_of(pod));
+            let (namespace, image) = (site.namespace(), self.blueprint.image_of(site.pod));
             format!("| {pod} | {template} | {cluster} | `{context}` | `{namespace}` | `{image}` |")
         };
-        self.sites.iter().map(row).collect::<Vec<_>>().join("\n")
+        let web_apps = self.sites.iter().filter(|site| site.pod.template != Template::Gateway);
+        web_apps.map(row).collect::<Vec<_>>().join("\n")
     }
 
     fn picture(&self) -> String {
         let (from, to) = (&self.initiator, &self.terminator);
-        let port = to.cluster.port;
+        let port = shown_port(to);
         let ends = (format!("{}: {}", from.cluster.id, from.pod.id), format!("{}: {}", to.cluster.id, to.pod.id));
         let width = ends.0.len().max(32);
         let ways = match self.blueprint.scope {
@@ -101,28 +178,17 @@ impl Readme<'_, '_> {
         )
     }
 
-    /// The steps on k3d, if that is where all the contexts lead.
     fn k3d(&self) -> String {
         // The initiator's last: it is made the current context, which is what the commands without one need.
         let mut clusters = vec![self.terminator.cluster];
         clusters.extend((self.blueprint.scope == Scope::MultiCluster).then_some(self.initiator.cluster));
-        let names: Option<Vec<_>> = clusters.iter().map(|cluster| cluster.context.strip_prefix("k3d-")).collect();
-        let Some(names) = names else { return String::new() };
-        let published =
-            |cluster: &Cluster| self.sites.iter().any(|site| site.cluster.id == cluster.id && site.is_published());
-        let create = clusters.iter().zip(names).map(|(cluster, name)| match published(cluster) {
-            true => format!("k3d cluster create {name} --port '{0}:{0}@loadbalancer' --wait", cluster.port),
-            false => format!("k3d cluster create {name} --wait"),
-        });
+        for site in self.sites {
+            if clusters.iter().all(|cluster| cluster.id != site.cluster.id) {
+                clusters.insert(0, site.cluster);
+            }
+        }
         let deploys: Vec<_> = self.blueprint.steps().scripts.iter().map(|script| format!("./{script}")).collect();
-        fill(
-            K3D,
-            &[
-                ("create", &create.collect::<Vec<_>>().join("\n")),
-                ("deploys", &deploys.join("\n")),
-                ("verify", &self.verify()),
-            ],
-        )
+        k3d(&clusters, self.sites, &[("deploys", &deploys.join("\n")), ("verify", &self.verify())])
     }
 
     /// Exactly what users know by heart, without a context.
@@ -142,17 +208,6 @@ impl Readme<'_, '_> {
         format!("{in_pod} ferry send http://127.0.0.1:{WEB_APP_PORT} --message '{{\"hello\": \"ferry\"}}'{token}")
     }
 
-    fn forward(&self, port: u16) -> String {
-        let (namespace, pod) = (self.initiator.namespace(), &self.initiator.pod.id);
-        let context = shell_word(&self.initiator.cluster.context);
-        format!("kubectl port-forward -n {namespace} deployment/{pod} {port} --context {context}")
-    }
-
-    /// In two steps, as the image of a pod has no program to ask with.
-    fn status(&self) -> String {
-        format!("{} & curl -sS http://127.0.0.1:{ADMIN_PORT}/status", self.forward(ADMIN_PORT))
-    }
-
     fn fill_names(&self, text: &str) -> String {
         let (near, far) = (self.initiator, self.terminator);
         fill(
@@ -165,10 +220,15 @@ impl Readme<'_, '_> {
                 ("far_context", &far.cluster.context),
                 ("far_namespace", &far.namespace()),
                 ("variable", &address_variable(&far.pod.id)),
-                ("port", &far.cluster.port.to_string()),
+                ("port", &shown_port(far)),
             ],
         )
     }
+}
+
+/// The port by which a pod that is dialled is reached.
+fn shown_port(site: &Site<'_>) -> String {
+    site.tunnel_service_port.map(|port| port.to_string()).unwrap_or_default()
 }
 
 /// The option by which a program in the pod gets at a web-app that asks for a token.

@@ -1,16 +1,46 @@
 //! The scripts of a bundle: fixed texts under a header of variables.
 
-use super::{app::BASE_IMAGE, site::Site, yaml::commented};
-use crate::{Blueprint, Bundle, Scope, Template};
+use super::{
+    app::{BASE_IMAGE, GATEWAY_BASE_IMAGE},
+    gateway,
+    site::Site,
+    yaml::commented,
+};
+use crate::{Blueprint, Bundle, Scope, Service, Template};
 
 const COMMON: &str = include_str!("../scripts/common.sh");
 const DEPLOY: &str = concat!(
-    include_str!("../scripts/addresses.sh"),
+    include_str!("../scripts/find-addresses.sh"),
+    include_str!("../scripts/tell-one.sh"),
+    include_str!("../scripts/pass-addresses.sh"),
     include_str!("../scripts/rollout.sh"),
-    include_str!("../scripts/deploy.sh")
+    include_str!("../scripts/deploy-options.sh"),
+    include_str!("../scripts/deploy.sh"),
+    include_str!("../scripts/verify-web-apps.sh")
 );
-const TEARDOWN: &str = include_str!("../scripts/teardown.sh");
-const BUILD_IMAGES: &str = include_str!("../scripts/build-images.sh");
+const TEARDOWN: &str = concat!(include_str!("../scripts/teardown-options.sh"), include_str!("../scripts/teardown.sh"));
+const BUILD_OPTIONS: &str = include_str!("../scripts/build-options.sh");
+const BUILD_PODS: &str = concat!(include_str!("../scripts/build-base.sh"), include_str!("../scripts/build-pods.sh"));
+
+/// The same for a bundle with gateways: they dial several peers, and may be in namespaces that somebody has named.
+const DEPLOY_GATEWAYS: &str = concat!(
+    include_str!("../scripts/find-addresses.sh"),
+    include_str!("../scripts/tell-many.sh"),
+    include_str!("../scripts/pass-addresses.sh"),
+    include_str!("../scripts/rollout.sh"),
+    include_str!("../scripts/own-namespaces.sh"),
+    include_str!("../scripts/deploy-options.sh"),
+    include_str!("../scripts/own-deploy.sh"),
+    include_str!("../scripts/deploy.sh"),
+    include_str!("../scripts/verify.sh")
+);
+const TEARDOWN_GATEWAYS: &str = concat!(
+    include_str!("../scripts/own-namespaces.sh"),
+    include_str!("../scripts/teardown-options.sh"),
+    include_str!("../scripts/own-teardown.sh"),
+    include_str!("../scripts/teardown.sh")
+);
+const BUILD_GATEWAYS: &str = include_str!("../scripts/build-gateways.sh");
 
 /// The variable that a peer's address may be given by.
 pub(super) fn address_variable(pod: &crate::Label) -> String {
@@ -18,6 +48,8 @@ pub(super) fn address_variable(pod: &crate::Label) -> String {
 }
 
 pub(super) fn add(bundle: &mut Bundle, blueprint: &Blueprint, sites: &[Site<'_>]) {
+    let is_gateway = |site: &&Site<'_>| site.pod.template == Template::Gateway;
+    let (gateways, web_apps): (Vec<_>, Vec<_>) = sites.iter().partition(is_gateway);
     for cluster in &blueprint.clusters {
         let here: Vec<_> = in_order(sites).into_iter().filter(|site| site.cluster.id == cluster.id).collect();
         let mut header = Header::new(&format!("Deploys the pods of {} in {}.", blueprint.id, cluster.id));
@@ -27,27 +59,57 @@ pub(super) fn add(bundle: &mut Bundle, blueprint: &Blueprint, sites: &[Site<'_>]
         let pods = here.iter().map(|site| vec![site.pod.id.to_string(), site.namespace(), site.role().to_owned()]);
         header.list("PODS", "pod, namespace, role", pods);
         let published = here.iter().filter(|site| site.is_published());
-        let published =
-            published.map(|site| vec![site.pod.id.to_string(), site.namespace(), site.cluster.port.to_string()]);
+        let published = published.filter_map(|site| {
+            Some(vec![site.pod.id.to_string(), site.namespace(), site.tunnel_service_port?.to_string()])
+        });
         header.list("PUBLISHED", "pod, namespace, port", published);
         header.list("DIALS", "pod, namespace, peer, its context, namespace, port, address, variable", dials(&here));
         header.list("DIALLERS", "pod here, pod there, its context, namespace, script", diallers(&here));
-        bundle.add(blueprint.deploy_script(cluster), header.with(DEPLOY)).mode = 0o755;
+        let script = match gateways.is_empty() {
+            true => DEPLOY,
+            false => {
+                header.list("SERVICES", "service, address", services(&here));
+                DEPLOY_GATEWAYS
+            }
+        };
+        bundle.add(blueprint.deploy_script(cluster), header.with(script)).mode = 0o755;
     }
     let mut header = Header::new(&format!("Removes {} from its clusters.", blueprint.id));
     header.scalar("NETWORK", blueprint.id.as_str());
     let namespaces = sites.iter().map(|site| vec![site.cluster.context.clone(), site.namespace()]);
     header.list("NAMESPACES", "context, namespace", namespaces);
-    bundle.add("teardown.sh", header.with(TEARDOWN)).mode = 0o755;
+    let script = if gateways.is_empty() { TEARDOWN } else { TEARDOWN_GATEWAYS };
+    bundle.add("teardown.sh", header.with(script)).mode = 0o755;
 
     let mut header = Header::new(&format!("Builds the images of {}.", blueprint.id));
-    header.scalar("BASE", BASE_IMAGE);
-    let images = sites.iter().map(|site| {
-        let k3d = site.cluster.context.strip_prefix("k3d-").unwrap_or_default();
-        vec![site.pod.id.to_string(), blueprint.image_of(&site.pod.id), k3d.to_owned()]
-    });
-    header.list("IMAGES", "pod, image, cluster of k3d", images);
-    bundle.add("build-images.sh", header.with(BUILD_IMAGES)).mode = 0o755;
+    let k3d = |site: &Site<'_>| site.cluster.context.strip_prefix("k3d-").unwrap_or_default().to_owned();
+    let mut script = BUILD_OPTIONS.to_owned();
+    if !web_apps.is_empty() {
+        header.scalar("BASE", BASE_IMAGE);
+        let image = |site: &&Site<'_>| vec![site.pod.id.to_string(), blueprint.image_of(site.pod), k3d(site)];
+        header.list("IMAGES", "pod, image, cluster of k3d", web_apps.iter().map(image));
+        script += BUILD_PODS;
+    }
+    if let Some(gateway) = gateways.first() {
+        header.scalar("GATEWAY_BASE", GATEWAY_BASE_IMAGE);
+        header.scalar("GATEWAY_IMAGE", &blueprint.image_of(gateway.pod));
+        let image = |site: &&Site<'_>| vec![site.pod.id.to_string(), k3d(site)];
+        header.list("GATEWAYS", "pod, cluster of k3d", gateways.iter().map(image));
+        script += BUILD_GATEWAYS;
+    }
+    bundle.add("build-images.sh", header.with(&script)).mode = 0o755;
+}
+
+/// What applications in a cluster reach through its gateway, and at which address.
+fn services(here: &[&Site<'_>]) -> Vec<Vec<String>> {
+    let gateways = here.iter().filter(|site| site.pod.template == Template::Gateway);
+    let service = |(namespace, service): (String, &Service)| {
+        vec![service.name.to_string(), format!("{}.{namespace}.svc:{}", service.name, service.port)]
+    };
+    let reached = |site: &&&Site<'_>| {
+        gateway::reached(site).map(|(service, _)| (site.namespace(), service)).map(service).collect::<Vec<_>>()
+    };
+    gateways.flat_map(|site| reached(&site)).collect()
 }
 
 /// Pods that are connected to before those that connect.
@@ -61,16 +123,16 @@ fn dials(here: &[&Site<'_>]) -> Vec<Vec<String>> {
     let ways = here.iter().filter(|site| site.blueprint.scope == Scope::MultiCluster);
     let ways = ways.flat_map(|site| site.outgoing.iter().map(move |far| (site, far)));
     ways.map(|(site, far)| {
-        let known = far.cluster.address.as_ref().map(|address| address.with_port(far.cluster.port).to_string());
+        let remote = &far.remote;
         vec![
             site.pod.id.to_string(),
             site.namespace(),
-            far.pod.id.to_string(),
-            far.cluster.context.clone(),
-            site.blueprint.namespace(&far.pod.id),
-            far.port().to_string(),
-            known.unwrap_or_default(),
-            address_variable(&far.pod.id),
+            remote.pod.id.to_string(),
+            remote.cluster.context.clone(),
+            site.blueprint.namespace(remote.pod),
+            far.port.to_string(),
+            far.known_address().map(|address| address.to_string()).unwrap_or_default(),
+            address_variable(&remote.pod.id),
         ]
     })
     .collect()
@@ -85,7 +147,7 @@ fn diallers(here: &[&Site<'_>]) -> Vec<Vec<String>> {
             site.pod.id.to_string(),
             far.pod.id.to_string(),
             far.cluster.context.clone(),
-            site.blueprint.namespace(&far.pod.id),
+            site.blueprint.namespace(far.pod),
             format!("./{}", site.blueprint.deploy_script(far.cluster)),
         ]
     })

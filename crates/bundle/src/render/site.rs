@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ferry_config::{Name, ValueError};
+use ferry_config::{HostPort, Name, ValueError};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 use super::tunnel::tunnel_name;
@@ -15,7 +15,7 @@ pub(super) const TUNNEL_PORT: u16 = 18_000;
 /// Where the first egress of a tunnel listens, on loopback.
 pub(super) const EGRESS_PORT: u16 = 18_001;
 /// Where a tunnel serves probes and metrics.
-pub(super) const ADMIN_PORT: u16 = 9900;
+pub(crate) const ADMIN_PORT: u16 = 9900;
 
 /// A pod, the keys that it has and whom it talks to.
 pub(super) struct Site<'b> {
@@ -23,10 +23,12 @@ pub(super) struct Site<'b> {
     pub(super) pod: &'b Pod,
     pub(super) cluster: &'b Cluster,
     pub(super) keys: &'b PodKeys,
-    /// The pods that it connects to.
-    pub(super) outgoing: Vec<RemotePod<'b>>,
-    /// The pods that connect to it.
+    /// The pods whose tunnels its own dials.
+    pub(super) outgoing: Vec<DialledPod<'b>>,
+    /// The pods whose tunnels dial its own.
     pub(super) incoming: Vec<RemotePod<'b>>,
+    /// The port of the Service in front of its tunnel, if that is dialled.
+    pub(super) tunnel_service_port: Option<u16>,
 }
 
 /// The other end of a connection.
@@ -34,6 +36,13 @@ pub(super) struct RemotePod<'b> {
     pub(super) pod: &'b Pod,
     pub(super) cluster: &'b Cluster,
     pub(super) keys: &'b PodKeys,
+}
+
+/// The other end of a connection that is dialled.
+pub(super) struct DialledPod<'b> {
+    pub(super) remote: RemotePod<'b>,
+    /// The port that is dialled.
+    pub(super) port: u16,
 }
 
 impl<'b> Site<'b> {
@@ -50,22 +59,26 @@ impl<'b> Site<'b> {
         };
         let site = |pod: &'b Pod| -> Result<Self, RenderError> {
             let RemotePod { pod, cluster, keys } = remote(&pod.id)?;
-            let outgoing = blueprint.connections.iter().filter(|way| way.from == pod.id).map(|way| remote(&way.to));
+            let outgoing = blueprint.connections.iter().filter(|way| way.from == pod.id);
+            let outgoing = outgoing.map(|way| DialledPod::new(blueprint, remote(&way.to)?));
             let incoming = blueprint.connections.iter().filter(|way| way.to == pod.id).map(|way| remote(&way.from));
+            let incoming: Vec<_> = incoming.collect::<Result<_, _>>()?;
+            let service_port = (!incoming.is_empty()).then(|| tunnel_service_port(pod, cluster)).transpose()?;
             Ok(Self {
                 blueprint,
                 pod,
                 cluster,
                 keys,
                 outgoing: outgoing.collect::<Result<_, _>>()?,
-                incoming: incoming.collect::<Result<_, _>>()?,
+                incoming,
+                tunnel_service_port: service_port,
             })
         };
         blueprint.pods.iter().map(site).collect()
     }
 
     pub(super) fn namespace(&self) -> String {
-        self.blueprint.namespace(&self.pod.id)
+        self.blueprint.namespace(self.pod)
     }
 
     /// The name of this pod's tunnel.
@@ -73,11 +86,12 @@ impl<'b> Site<'b> {
         tunnel_name(&self.cluster.id, &self.pod.id)
     }
 
-    /// The command of ferry that its web-app is.
+    /// What it is: the command of ferry that its web-app is, or a gateway.
     pub(super) fn role(&self) -> &'static str {
         match self.pod.template {
             Template::WsInitiator => "initiator",
             Template::WsTerminator => "terminator",
+            Template::Gateway => "gateway",
         }
     }
 
@@ -118,11 +132,27 @@ impl RemotePod<'_> {
     pub(super) fn tunnel_name(&self) -> Result<Name, ValueError> {
         tunnel_name(&self.cluster.id, &self.pod.id)
     }
+}
 
-    /// The port by which its cluster is dialled.
-    pub(super) fn port(&self) -> u16 {
-        self.cluster.address.as_ref().and_then(|address| address.port).unwrap_or(self.cluster.port)
+impl<'b> DialledPod<'b> {
+    fn new(blueprint: &Blueprint, remote: RemotePod<'b>) -> Result<Self, RenderError> {
+        let outside = remote.cluster.address.as_ref().filter(|_| blueprint.scope == Scope::MultiCluster);
+        let port = match outside.and_then(|address| address.port).filter(|_| remote.pod.port.is_none()) {
+            Some(port) => port,
+            None => tunnel_service_port(remote.pod, remote.cluster)?,
+        };
+        Ok(Self { remote, port })
     }
+
+    /// Where the blueprint says that it is.
+    pub(super) fn known_address(&self) -> Option<HostPort> {
+        let address = self.remote.cluster.address.as_ref()?;
+        Some(HostPort { host: address.host.clone(), port: self.port })
+    }
+}
+
+fn tunnel_service_port(pod: &Pod, cluster: &Cluster) -> Result<u16, RenderError> {
+    pod.port.or(cluster.port).ok_or_else(|| RenderError::Port(cluster.id.clone()))
 }
 
 pub(super) fn selector(blueprint: &Blueprint, pod: &Label) -> BTreeMap<String, String> {

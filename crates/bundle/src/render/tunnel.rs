@@ -7,8 +7,11 @@ use std::{
 
 use ferry_config::{Address, Egress, HostPort, Ingress, Name, Peer, ServiceName, Tunnel, ValueError};
 
-use super::site::{ADMIN_PORT, EGRESS_PORT, RemotePod, Site, TUNNEL_PORT, WEB_APP_PORT, tunnel_service};
-use crate::{Label, Scope};
+use super::{
+    RenderError, gateway,
+    site::{ADMIN_PORT, DialledPod, EGRESS_PORT, RemotePod, Site, TUNNEL_PORT, WEB_APP_PORT, tunnel_service},
+};
+use crate::{Label, Scope, Template};
 
 /// The directory of `tunnel.yaml`.
 pub(super) const CONFIG_DIR: &str = "/etc/ferry/config";
@@ -21,19 +24,16 @@ pub(super) const ADDRESSES_DIR: &str = "/etc/ferry/addresses";
 pub(super) const DATA_DIR: &str = "/data";
 
 /// The configuration of a pod's tunnel, with the path of its identity.
-pub(super) fn config(site: &Site<'_>) -> Result<Tunnel<PathBuf>, ValueError> {
-    let dialled = site.outgoing.iter().map(|far| far.peer(vec![address(site, far)]));
+pub(super) fn config(site: &Site<'_>) -> Result<Tunnel<PathBuf>, RenderError> {
+    let dialled = site.outgoing.iter().map(|far| far.remote.peer(vec![address(site, far)]));
     let dialling = site.incoming.iter().map(|far| far.peer(Vec::new()));
-    let egress = site.outgoing.iter().zip(EGRESS_PORT..).map(|(far, port)| {
-        let listen = (Ipv4Addr::LOCALHOST, port).into();
-        Ok(Egress { listen, peer: far.tunnel_name()?, service: service(&far.pod.id)? })
-    });
-    let accepts = !site.incoming.is_empty();
-    let ingress = accepts.then(|| {
-        let forward = HostPort { host: Ipv4Addr::LOCALHOST.to_string(), port: WEB_APP_PORT };
-        let allow = site.incoming.iter().map(RemotePod::tunnel_name).collect::<Result<_, _>>()?;
-        Ok(Ingress { service: service(&site.pod.id)?, forward, allow })
-    });
+    let is_gateway = site.pod.template == Template::Gateway;
+    let (egress, ingress) = match is_gateway {
+        true => (gateway::egress(site)?, gateway::ingress(site)?),
+        false => (to_web_apps(site)?, to_own_web_app(site)?.into_iter().collect()),
+    };
+    // What a tunnel listens at for links takes a restart to change: a gateway is ready for any service to come.
+    let accepts = is_gateway || !site.incoming.is_empty();
     Ok(Tunnel {
         name: site.tunnel_name()?,
         identity: format!("{IDENTITY_DIR}/{}", crate::keys::IDENTITY_KEY).into(),
@@ -42,10 +42,27 @@ pub(super) fn config(site: &Site<'_>) -> Result<Tunnel<PathBuf>, ValueError> {
         admin: Some(everywhere(ADMIN_PORT)),
         listen: accepts.then(|| everywhere(TUNNEL_PORT)),
         peers: dialled.chain(dialling).collect::<Result<_, _>>()?,
-        egress: egress.collect::<Result<_, ValueError>>()?,
-        ingress: ingress.into_iter().collect::<Result<_, ValueError>>()?,
+        egress,
+        ingress,
         settings: site.blueprint.tunnel.clone(),
     })
+}
+
+fn to_web_apps(site: &Site<'_>) -> Result<Vec<Egress>, ValueError> {
+    let egress = site.outgoing.iter().zip(EGRESS_PORT..).map(|(far, port)| {
+        let listen = (Ipv4Addr::LOCALHOST, port).into();
+        Ok(Egress { listen, peer: far.remote.tunnel_name()?, service: service(&far.remote.pod.id)? })
+    });
+    egress.collect()
+}
+
+fn to_own_web_app(site: &Site<'_>) -> Result<Option<Ingress>, ValueError> {
+    if site.incoming.is_empty() {
+        return Ok(None);
+    }
+    let forward = HostPort { host: Ipv4Addr::LOCALHOST.to_string(), port: WEB_APP_PORT };
+    let allow = site.incoming.iter().map(RemotePod::tunnel_name).collect::<Result<_, _>>()?;
+    Ok(Some(Ingress { service: service(&site.pod.id)?, forward, allow }))
 }
 
 /// The name of the tunnel of a pod.
@@ -62,14 +79,15 @@ fn everywhere(port: u16) -> SocketAddr {
 }
 
 /// Where a pod is dialled: in the same cluster by name, in another at what the deploy script finds out.
-fn address(site: &Site<'_>, far: &RemotePod<'_>) -> Address {
+fn address(site: &Site<'_>, far: &DialledPod<'_>) -> Address {
+    let pod = far.remote.pod;
     match site.blueprint.scope {
         Scope::SingleCluster => {
-            let (service, namespace) = (tunnel_service(&far.pod.id), site.blueprint.namespace(&far.pod.id));
+            let (service, namespace) = (tunnel_service(&pod.id), site.blueprint.namespace(pod));
             // Whatever the cluster's domain is: the pod's search list has it.
-            Address::HostPort(HostPort { host: format!("{service}.{namespace}.svc"), port: far.cluster.port })
+            Address::HostPort(HostPort { host: format!("{service}.{namespace}.svc"), port: far.port })
         }
-        Scope::MultiCluster => Address::File(format!("{ADDRESSES_DIR}/{}", far.pod.id).into()),
+        Scope::MultiCluster => Address::File(format!("{ADDRESSES_DIR}/{}", pod.id).into()),
     }
 }
 

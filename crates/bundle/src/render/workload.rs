@@ -80,11 +80,12 @@ pub(super) fn volume_claim(site: &Site<'_>) -> PersistentVolumeClaim {
 }
 
 pub(super) fn deployment(site: &Site<'_>) -> Deployment {
+    let main = if is_gateway(site) { "tunnel" } else { "web-app" };
     let annotations = BTreeMap::from([
         ("prometheus.io/scrape".into(), "true".into()),
         ("prometheus.io/port".into(), ADMIN_PORT.to_string()),
         ("prometheus.io/path".into(), "/metrics".into()),
-        ("kubectl.kubernetes.io/default-container".into(), "web-app".into()),
+        ("kubectl.kubernetes.io/default-container".into(), main.into()),
     ]);
     Deployment {
         metadata: site.metadata(site.pod.id.as_str()),
@@ -109,10 +110,17 @@ pub(super) fn deployment(site: &Site<'_>) -> Deployment {
 
 fn pod(site: &Site<'_>) -> PodSpec {
     let drain = whole_seconds(site.blueprint.tunnel.drain);
-    PodSpec {
+    let (init_containers, containers, stop) = match is_gateway(site) {
+        true => (None, vec![tunnel(site)], drain),
         // A native sidecar: it starts before the web-app and ends after it.
-        init_containers: Some(vec![tunnel(site)]),
-        containers: vec![web_app(site)],
+        false => {
+            let sidecar = Container { restart_policy: Some("Always".into()), ..tunnel(site) };
+            (Some(vec![sidecar]), vec![web_app(site)], WEB_APP_STOP + drain)
+        }
+    };
+    PodSpec {
+        init_containers,
+        containers,
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         security_context: Some(PodSecurityContext {
@@ -125,23 +133,22 @@ fn pod(site: &Site<'_>) -> PodSpec {
             sysctls: site.cluster.tcp_sysctls.then(sysctls),
             ..PodSecurityContext::default()
         }),
-        termination_grace_period_seconds: i64::try_from(WEB_APP_STOP + drain + STOP_MARGIN).ok(),
+        termination_grace_period_seconds: i64::try_from(stop + STOP_MARGIN).ok(),
         volumes: Some(volumes(site)),
         ..PodSpec::default()
     }
 }
 
 fn tunnel(site: &Site<'_>) -> Container {
-    let accepts = (!site.incoming.is_empty()).then(|| port("tunnel", TUNNEL_PORT));
-    let dials = (!site.outgoing.is_empty()).then(|| mount(ADDRESSES, ADDRESSES_DIR));
+    let accepts = (is_gateway(site) || !site.incoming.is_empty()).then(|| port("tunnel", TUNNEL_PORT));
+    let dials = dials_by_file(site).then(|| mount(ADDRESSES, ADDRESSES_DIR));
     let mounts = [mount(CONFIG, CONFIG_DIR), mount(IDENTITY, IDENTITY_DIR), writable(DATA, DATA_DIR)];
     let memory = site.blueprint.tunnel.limits.memory;
     let limit = memory.saturating_add(TUNNEL_BESIDE.max(memory / 2)).div_ceil(MIB);
     Container {
-        restart_policy: Some("Always".into()),
         args: Some(vec!["tunnel".into(), "--config".into(), format!("{CONFIG_DIR}/tunnel.yaml")]),
         ports: Some(accepts.into_iter().chain([port("admin", ADMIN_PORT)]).collect()),
-        volume_mounts: Some(mounts.into_iter().chain(dials.filter(|_| dials_by_file(site))).collect()),
+        volume_mounts: Some(mounts.into_iter().chain(dials).collect()),
         resources: Some(resources(("50m", 64), ("2", limit))),
         ..container(site, "tunnel", ADMIN_PORT)
     }
@@ -153,7 +160,7 @@ fn web_app(site: &Site<'_>) -> Container {
             variable("FERRY_PEER", format!("ws://127.0.0.1:{EGRESS_PORT}/ws")),
             variable("FERRY_AUTO_TRIGGER", site.pod.auto_trigger.to_string()),
         ],
-        Template::WsTerminator => Vec::new(),
+        Template::WsTerminator | Template::Gateway => Vec::new(),
     };
     let name = EnvVar {
         name: "POD_NAME".into(),
@@ -195,7 +202,7 @@ fn web_app(site: &Site<'_>) -> Container {
 fn container(site: &Site<'_>, name: &str, probed: u16) -> Container {
     Container {
         name: name.into(),
-        image: Some(site.blueprint.image_of(&site.pod.id)),
+        image: Some(site.blueprint.image_of(site.pod)),
         image_pull_policy: Some("IfNotPresent".into()),
         command: Some(vec!["/usr/local/bin/ferry".into()]),
         // Local matters only: a peer that is away keeps neither container from starting or from being ready.
@@ -226,7 +233,9 @@ fn volumes(site: &Site<'_>) -> Vec<Volume> {
         }),
         ..named(name)
     };
-    let mut volumes = vec![config_map(CONFIG, None), config_map(HOOKS, None), secret(IDENTITY)];
+    let mut volumes = vec![config_map(CONFIG, None)];
+    volumes.extend((!is_gateway(site)).then(|| config_map(HOOKS, None)));
+    volumes.push(secret(IDENTITY));
     if dials_by_file(site) {
         // Made by the deploy script, whenever the address is known: the pod does not wait for it.
         volumes.push(config_map(ADDRESSES, Some(true)));
@@ -234,15 +243,25 @@ fn volumes(site: &Site<'_>) -> Vec<Volume> {
     if site.pod.expose.is_some() {
         volumes.push(secret(TOKEN));
     }
+    let empty = EmptyDirVolumeSource { medium: None, size_limit: Some(mebibytes(64)) };
+    if is_gateway(site) {
+        // It outlives the container, and a pod that is replaced drains before.
+        volumes.push(Volume { empty_dir: Some(empty), ..named(DATA) });
+        return volumes;
+    }
     let claim = PersistentVolumeClaimVolumeSource { claim_name: DATA.into(), read_only: None };
     volumes.push(Volume { persistent_volume_claim: Some(claim), ..named(DATA) });
-    let empty = EmptyDirVolumeSource { medium: None, size_limit: Some(mebibytes(64)) };
     volumes.push(Volume { empty_dir: Some(empty), ..named(TMP) });
     volumes
 }
 
+fn is_gateway(site: &Site<'_>) -> bool {
+    site.pod.template == Template::Gateway
+}
+
+/// Whether the tunnel reads addresses from files. Every gateway is ready to: one more service is not another pod.
 fn dials_by_file(site: &Site<'_>) -> bool {
-    site.blueprint.scope == crate::Scope::MultiCluster && !site.outgoing.is_empty()
+    site.blueprint.scope == crate::Scope::MultiCluster && (is_gateway(site) || !site.outgoing.is_empty())
 }
 
 /// Room for the bandwidth times the delay of links between continents.

@@ -7,7 +7,7 @@ use serde_json::Value;
 const FIRST: [&str; 7] = ["apiVersion", "kind", "metadata", "name", "namespace", "image", "type"];
 
 /// Several documents as one text, under a comment.
-pub(super) fn documents<const N: usize>(comment: &str, documents: [Option<String>; N]) -> String {
+pub(super) fn documents(comment: &str, documents: impl IntoIterator<Item = Option<String>>) -> String {
     let documents: Vec<String> = documents.into_iter().flatten().collect();
     format!("{}{}", commented(comment), documents.join("---\n"))
 }

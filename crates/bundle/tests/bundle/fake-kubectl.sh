@@ -36,16 +36,29 @@ case "${args[*]}" in
   'config get-contexts --output name') cat "$FAKE/contexts" ;;
   'config get-contexts '*) grep -x -- "${args[2]}" "$FAKE/contexts" ;;
   'get --raw /version') fail_while refuse ;;
-  'get namespace '*) [[ -f $FAKE/namespace.${args[2]} ]] ;;
+  'get namespace '*)
+    [[ -f $FAKE/namespace.${args[2]} ]]
+    answer "owner.${args[2]}"
+    ;;
   'get service '*)
     fail_while late
     answer address
     ;;
   'get cm tunnel '*annotations*) answer "digest.$namespace" ;;
   'get cm tunnel '*) answer "config.$namespace" ;;
+  'get configmap tunnel-addresses') [[ -f $FAKE/patched.$namespace ]] ;;
   'get configmap '*".from']}") answer "configmap.$namespace.from" ;;
   'get configmap '*) cat "$FAKE/configmap.$namespace" ;;
   'get pods '*) answer pods ;;
+  'create configmap tunnel-addresses') touch "$FAKE/patched.$namespace" ;;
+  'patch configmap tunnel-addresses --type merge --patch '*)
+    [[ -f $FAKE/patched.$namespace ]]
+    echo "$namespace ${args[6]}" >> "$FAKE/patches"
+    ;;
+  'port-forward '*)
+    cat "$FAKE/forward"
+    exec sleep 60
+    ;;
   'create configmap '*)
     printf '%s' "${args[4]#*=*=}" > "$FAKE/configmap.$namespace.from"
     echo "$namespace ${args[3]}"

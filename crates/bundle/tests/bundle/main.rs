@@ -3,6 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a panic is the report")]
 
 mod deploying;
+mod gateway_mistakes;
+#[cfg(unix)]
+mod gateway_scripts;
+mod gateways;
 mod golden;
 mod manifests;
 mod mistakes;

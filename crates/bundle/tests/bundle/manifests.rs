@@ -13,17 +13,17 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use crate::support::{FINE, SINGLE, accepted, fake_keys, label, object, objects, rendered, with};
+use crate::support::{FINE, POSTGRESQL, SINGLE, accepted, fake_keys, label, object, objects, rendered, with};
 
-fn deployment(bundle: &Bundle, pod: &str) -> Deployment {
+pub(crate) fn deployment(bundle: &Bundle, pod: &str) -> Deployment {
     object(bundle, &format!("{pod}/03-deployment.yaml"))
 }
 
-fn pod_spec(bundle: &Bundle, pod: &str) -> PodSpec {
+pub(crate) fn pod_spec(bundle: &Bundle, pod: &str) -> PodSpec {
     deployment(bundle, pod).spec.unwrap().template.spec.unwrap()
 }
 
-fn tunnel(bundle: &Bundle, pod: &str) -> Tunnel<std::path::PathBuf> {
+pub(crate) fn tunnel(bundle: &Bundle, pod: &str) -> Tunnel<std::path::PathBuf> {
     let config: ConfigMap = object(bundle, &format!("{pod}/03-deployment.yaml"));
     let text = &config.data.unwrap()["tunnel.yaml"];
     let parsed = ferry_config::parse(text, Path::new("/etc/ferry/config")).unwrap_or_else(|report| panic!("{report}"));
@@ -31,25 +31,25 @@ fn tunnel(bundle: &Bundle, pod: &str) -> Tunnel<std::path::PathBuf> {
     parsed.tunnel
 }
 
-fn services(bundle: &Bundle, pod: &str) -> Vec<Service> {
+pub(crate) fn services(bundle: &Bundle, pod: &str) -> Vec<Service> {
     objects(bundle, &format!("{pod}/04-service.yaml"))
 }
 
 /// The spec of a Service by its name.
-fn service(bundle: &Bundle, pod: &str, name: &str) -> ServiceSpec {
+pub(crate) fn service(bundle: &Bundle, pod: &str, name: &str) -> ServiceSpec {
     let mut services = services(bundle, pod);
     services.retain(|service| service.metadata.name.as_deref() == Some(name));
     assert_eq!(services.len(), 1, "Services called {name}");
     services.remove(0).spec.unwrap()
 }
 
-fn policy(bundle: &Bundle, pod: &str) -> NetworkPolicy {
+pub(crate) fn policy(bundle: &Bundle, pod: &str) -> NetworkPolicy {
     let mut policies: Vec<NetworkPolicy> = objects(bundle, &format!("{pod}/05-network-policy.yaml"));
     policies.retain(|policy| policy.metadata.name.as_deref() == Some(pod));
     policies.remove(0)
 }
 
-fn containers(spec: &PodSpec) -> Vec<&Container> {
+pub(crate) fn containers(spec: &PodSpec) -> Vec<&Container> {
     spec.init_containers.iter().flatten().chain(&spec.containers).collect()
 }
 
@@ -281,7 +281,7 @@ fn each_cloud_gets_its_own_load_balancer() {
 }
 
 /// What a policy lets through, as `port/protocol from` lines.
-fn allowed(policy: &NetworkPolicy, ingress: bool) -> Vec<String> {
+pub(crate) fn allowed(policy: &NetworkPolicy, ingress: bool) -> Vec<String> {
     let spec = policy.spec.clone().unwrap();
     let rules: Vec<_> = match ingress {
         true => spec.ingress.unwrap_or_default().into_iter().map(|rule| (rule.from, rule.ports)).collect(),
@@ -292,16 +292,23 @@ fn allowed(policy: &NetworkPolicy, ingress: bool) -> Vec<String> {
             || vec!["anywhere".into()],
             |peers: Vec<k8s_openapi::api::networking::v1::NetworkPolicyPeer>| {
                 let name = |peer: &k8s_openapi::api::networking::v1::NetworkPolicyPeer| {
-                    peer.namespace_selector.clone().unwrap().match_labels.unwrap()["kubernetes.io/metadata.name"]
-                        .clone()
+                    let labels = |selector: k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector| {
+                        let named = |labels: std::collections::BTreeMap<String, String>| {
+                            labels["kubernetes.io/metadata.name"].clone()
+                        };
+                        selector.match_labels.map_or("any-namespace".into(), named)
+                    };
+                    let block = || peer.ip_block.clone().unwrap().cidr;
+                    peer.namespace_selector.clone().map_or_else(block, labels)
                 };
                 peers.iter().map(name).collect()
             },
         );
         let ports: Vec<_> = ports.unwrap();
-        let port = |port: &k8s_openapi::api::networking::v1::NetworkPolicyPort| match port.port.clone().unwrap() {
-            IntOrString::Int(number) => format!("{number}/{}", port.protocol.clone().unwrap()),
-            IntOrString::String(name) => name,
+        let port = |port: &k8s_openapi::api::networking::v1::NetworkPolicyPort| match port.port.clone() {
+            Some(IntOrString::Int(number)) => format!("{number}/{}", port.protocol.clone().unwrap()),
+            Some(IntOrString::String(name)) => name,
+            None => format!("any/{}", port.protocol.clone().unwrap()),
         };
         format!("{} {}", ports.iter().map(port).collect::<Vec<_>>().join(","), whom.join(","))
     };
@@ -339,7 +346,7 @@ fn a_web_app_is_exposed_to_one_namespace_and_with_a_token() {
 }
 
 /// What the API server would not keep as it is written, so that the next apply would see a difference.
-fn lost(value: &serde_json::Value, path: &str, found: &mut Vec<String>) {
+pub(crate) fn lost(value: &serde_json::Value, path: &str, found: &mut Vec<String>) {
     match value {
         serde_json::Value::Array(items) => {
             items.iter().for_each(|item| lost(item, &format!("{path}[]"), found));
@@ -347,8 +354,9 @@ fn lost(value: &serde_json::Value, path: &str, found: &mut Vec<String>) {
         }
         serde_json::Value::Object(fields) => {
             fields.iter().for_each(|(key, value)| lost(value, &format!("{path}.{key}"), found));
-            // The one map that means something when it is empty: every pod.
-            found.extend((fields.is_empty() && !path.ends_with(".podSelector")).then(|| path.to_owned()));
+            // The maps that mean something when they are empty: every pod, every namespace.
+            let all = path.ends_with(".podSelector") || path.ends_with(".namespaceSelector");
+            found.extend((fields.is_empty() && !all).then(|| path.to_owned()));
             found.extend(fields.contains_key("stringData").then(|| format!("{path}.stringData")));
         }
         serde_json::Value::Null => found.push(path.to_owned()),
@@ -360,7 +368,7 @@ fn lost(value: &serde_json::Value, path: &str, found: &mut Vec<String>) {
 #[test]
 fn applying_a_bundle_again_changes_nothing() {
     let exposed = with("cluster: cluster-a}\n", "cluster: cluster-a, expose: {namespace: ingress}}\n");
-    for text in [FINE, SINGLE, &exposed] {
+    for text in [FINE, SINGLE, &exposed, POSTGRESQL] {
         let bundle = rendered(text);
         for (path, _) in bundle.files().iter().filter(|(path, _)| path.ends_with(".yaml") && path.contains("/0")) {
             let all: Vec<serde_json::Value> = serde_saphyr::from_multiple(bundle.text(path).unwrap()).unwrap();

@@ -22,9 +22,8 @@ fn every_problem_is_reported_at_once() {
     let report = refused(&text).to_string();
     let expected = "\
 blueprint.yaml: schema_version: there is no version of the schema `v3`; what there is: `v2`
-blueprint.yaml: clusters[0].port: missing; write where tunnels are reached from outside, such as 30200
 blueprint.yaml: clusters[0].prt: unknown key; did you mean `port`?
-blueprint.yaml: pods[1].template: the template `ws-relay` is not there yet; what there is: `ws-initiator`, `ws-terminator`
+blueprint.yaml: pods[1].template: the template `ws-relay` is not there yet; what there is: `ws-initiator`, `ws-terminator`, `gateway`
 blueprint.yaml: connections[0].to: there is no pod `terminatr`; in `pods` there is `initiator`, `terminator`";
     assert_eq!(report, expected);
 }
@@ -84,7 +83,7 @@ fn images_and_tags_are_such() {
     mistake("tag: dev", "tag: 1.0", "app_registry.tag", "expected text", "quotes");
     mistake("tag: dev", "tag: -x", "app_registry.tag", "not a tag", "first");
     let registry = accepted(&with(image, "image: \"localhost:5000/acme/ferry\""));
-    assert_eq!(registry.image_of(&registry.pods[0].id), "localhost:5000/acme/ferry-initiator:dev");
+    assert_eq!(registry.image_of(&registry.pods[0]), "localhost:5000/acme/ferry-initiator:dev");
 }
 
 #[test]

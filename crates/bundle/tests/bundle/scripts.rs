@@ -197,7 +197,7 @@ fn teardown_asks_first_and_says_what_it_removed() {
 }
 
 /// What docker and k3d are asked to do; `arguments` are those of the script.
-fn built(stage: &Stage, arguments: &[&str], variables: &[(&str, &str)]) -> (Ran, Vec<String>) {
+pub(crate) fn built(stage: &Stage, arguments: &[&str], variables: &[(&str, &str)]) -> (Ran, Vec<String>) {
     for tool in ["docker", "k3d"] {
         let path = stage.path("bin").join(tool);
         let script = format!("#!/bin/sh\necho {tool} \"$@\" >> \"$FAKE/built\"\n[ \"$2\" != inspect ]\n");

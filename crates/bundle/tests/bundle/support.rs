@@ -11,12 +11,14 @@ use ferry_config::{Identity, Report, Secret};
 use serde::de::DeserializeOwned;
 
 /// Made for this run: no private key is in the repository.
-static IDENTITIES: LazyLock<[Identity; 2]> = LazyLock::new(|| [(); 2].map(|()| Identity::generate().unwrap()));
+static IDENTITIES: LazyLock<[Identity; 8]> = LazyLock::new(|| [(); 8].map(|()| Identity::generate().unwrap()));
 
 /// What the committed bundles have in the place of every public key.
 const PLACE_OF_A_KEY: &str = "ferry:pub:MADE-BY-ferry-bundle";
 
 pub(crate) const FINE: &str = include_str!("../../../../blueprints/fast-international-ferry/blueprint.yaml");
+/// Services and no web-apps.
+pub(crate) const POSTGRESQL: &str = include_str!("../../../../examples/postgresql/blueprint.yaml");
 pub(crate) const SINGLE: &str = include_str!("../../../../blueprints/fast-ferry/blueprint.yaml");
 
 /// The directory of the committed blueprints.
@@ -78,6 +80,23 @@ pub(crate) fn rendered(text: &str) -> Bundle {
 pub(crate) fn with(from: &str, to: &str) -> String {
     assert!(FINE.contains(from), "no {from:?} in the blueprint");
     FINE.replacen(from, to, 1)
+}
+
+/// Three clusters, of which B alone can be dialled from everywhere and C not at all; services go both ways, and there are
+/// web-apps, too.
+pub(crate) fn mesh() -> String {
+    let services = "\
+services:
+  - {name: orders-db, cluster: cluster-b, target: postgres.shop.svc:5432, reach_from: [cluster-a, cluster-c]}
+  - {name: cache, cluster: cluster-b, target: redis.shop.svc:6379, port: 6380, reach_from: [cluster-a], namespaces: [web]}
+  - {name: metrics, cluster: cluster-a, target: 192.0.2.7:9090, reach_from: [cluster-b]}
+  - {name: billing, cluster: cluster-c, target: billing.example.com:443, reach_from: [cluster-a]}
+";
+    let clusters = ", address: host.k3d.internal}\n  - {id: cluster-c, context: k3d-cluster-c}\n";
+    let gateway =
+        "cluster: cluster-b}\n  - {id: west, template: gateway, cluster: cluster-b, port: 30201, namespace: remote}\n";
+    let text = with(", address: host.k3d.internal}\n", clusters).replacen("cluster: cluster-b}\n", gateway, 1);
+    text + services
 }
 
 pub(crate) fn label(text: &str) -> Label {

@@ -9,16 +9,21 @@ use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use owo_colors::OwoColorize as _;
 use serde::Deserialize;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::bundle;
 use crate::exit::chain;
-use ferry_bundle::{Proof, Steps, Watched};
+use ferry_bundle::{LinkProof, Proof, Steps, Watched};
 
 /// Between two looks at an address.
 const WATCH_INTERVAL: Duration = Duration::from_secs(10);
 /// How long kubectl may take for what it does besides the message: to reach the pod, and to come back.
 const KUBECTL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Between two questions to a gateway.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -28,9 +33,10 @@ Examples:
   ferry deploy ferry-bundle --watch        stay, and pass a moved address on
 
 Runs the scripts in DIR, which take the contexts of kubectl from the blueprint; then sends a message of its own from the
-initiator to the terminator. The exit code is 0 only if that message was delivered.";
+initiator to the terminator, and asks each gateway whether it reaches its peers. The exit code is 0 only if that message
+was delivered and every gateway does.";
 
-/// Deploy a bundle to its clusters, and show by a message of its own that messages go through.
+/// Deploy a bundle to its clusters, and show that messages go through and that gateways reach each other.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -46,7 +52,7 @@ pub struct Args {
     /// Stay, and pass the address of the load balancer on whenever it has moved. Nothing else is applied again.
     #[arg(long, conflicts_with = "dry_run")]
     watch: bool,
-    /// How long to wait until the message is delivered, such as 30s or 5m.
+    /// How long to wait until the message is delivered, and until the gateways have met, such as 30s or 5m.
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = super::duration)]
     wait: Duration,
     /// The message: a JSON object that the hooks of both pods accept.
@@ -82,10 +88,14 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     if let Some(proof) = &steps.proof {
         prove(proof, &args.message, args.wait).await?;
     }
-    match &steps.address {
-        Some(watched) if args.watch => watch(&args.dir, &steps, watched).await,
-        None if args.watch => {
-            eprintln!("nothing to watch: the blueprint itself says how the terminator is reached");
+    let deadline = Instant::now() + args.wait;
+    for link in &steps.links {
+        prove_link(link, deadline).await?;
+    }
+    match steps.addresses.is_empty() {
+        false if args.watch => watch(&args.dir, &steps).await,
+        true if args.watch => {
+            eprintln!("nothing to watch: the blueprint itself says how the pods are reached");
             Ok(())
         }
         _ => Ok(()),
@@ -168,22 +178,74 @@ async fn undelivered(proof: &Proof, why: &anyhow::Error) -> anyhow::Error {
     )
 }
 
-/// Passes the address on whenever it has moved, until interrupted.
-async fn watch(dir: &Path, steps: &Steps, watched: &Watched) -> anyhow::Result<()> {
-    let mut known = kubectl(&watched.query).await?;
-    eprintln!("watching the address of {}: {}; stop with ctrl-c", watched.pod, known.trim());
+/// Waits until a gateway says that it reaches the peers that it leads to.
+async fn prove_link(link: &LinkProof, deadline: Instant) -> anyhow::Result<()> {
+    let [gateway, cluster] = &link.gateway;
+    let mut last = anyhow::anyhow!("it was not asked");
     loop {
-        tokio::time::sleep(WATCH_INTERVAL).await;
-        match kubectl(&watched.query).await {
-            Ok(now) if now.trim().is_empty() || now == known => {}
-            Ok(now) => {
-                eprintln!("{} has moved to {}", watched.pod, now.trim());
-                match run_scripts(dir, steps, Some("--addresses")).await {
-                    Ok(()) => known = now,
-                    Err(error) => eprintln!("{} {}; trying again", "warning:".yellow().bold(), chain(&error)),
-                }
+        match timeout_at(deadline, ask_gateway(link)).await {
+            Ok(Ok(())) => {
+                println!("{} {gateway} ({cluster}) reaches {}", "✓".green(), link.services.join(", "));
+                return Ok(());
             }
-            Err(error) => eprintln!("{} {}; trying again", "warning:".yellow().bold(), chain(&error)),
+            Ok(Err(error)) => last = error,
+            Err(_) => {}
+        }
+        if Instant::now() + RETRY_DELAY >= deadline {
+            bail!(
+                "{gateway} ({cluster}) does not reach its peers: {}\n  README.md in the bundle says where to look",
+                chain(&last)
+            );
+        }
+        sleep(RETRY_DELAY).await;
+    }
+}
+
+/// Asks a gateway once, through a port that kubectl forwards: its image has no program to ask with.
+async fn ask_gateway(link: &LinkProof) -> anyhow::Result<()> {
+    let mut kubectl = Command::new("kubectl");
+    kubectl.args(&link.forward).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+    let mut forward = kubectl.spawn().context("cannot run kubectl; is it installed?")?;
+    let mut lines = BufReader::new(forward.stdout.take().context("kubectl has no output")?).lines();
+    let said = lines.next_line().await?.context("kubectl forwards no port; is the pod running?")?;
+    let port = forwarded_port(&said).with_context(|| format!("kubectl forwards no port, but says {said:?}"))?;
+    let response = reqwest::get(format!("http://127.0.0.1:{port}/readyz?peers=1")).await?;
+    let (status, text) = (response.status(), response.text().await?);
+    if !status.is_success() {
+        bail!("{}", text.trim());
+    }
+    Ok(())
+}
+
+/// The local port in `Forwarding from 127.0.0.1:40123 -> 9900`.
+fn forwarded_port(line: &str) -> Option<u16> {
+    let (address, _) = line.strip_prefix("Forwarding from ")?.split_once(" -> ")?;
+    address.rsplit_once(':')?.1.parse().ok()
+}
+
+/// Passes addresses on whenever one of them has moved, until interrupted.
+async fn watch(dir: &Path, steps: &Steps) -> anyhow::Result<()> {
+    let mut known = Vec::new();
+    for Watched { query, pod } in &steps.addresses {
+        let address = kubectl(query).await?;
+        eprintln!("watching the address of {pod}: {}; stop with ctrl-c", address.trim());
+        known.push(address);
+    }
+    let complain = |error| eprintln!("{} {}; trying again", "warning:".yellow().bold(), chain(&error));
+    loop {
+        sleep(WATCH_INTERVAL).await;
+        for (known, Watched { query, pod }) in known.iter_mut().zip(&steps.addresses) {
+            match kubectl(query).await {
+                Ok(now) if now.trim().is_empty() || now == *known => {}
+                Ok(now) => {
+                    eprintln!("{pod} has moved to {}", now.trim());
+                    match run_scripts(dir, steps, Some("--addresses")).await {
+                        Ok(()) => *known = now,
+                        Err(error) => complain(error),
+                    }
+                }
+                Err(error) => complain(error),
+            }
         }
     }
 }

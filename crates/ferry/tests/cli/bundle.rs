@@ -1,6 +1,8 @@
 //! `ferry init`, `ferry bundle` and `ferry deploy`.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Output;
@@ -11,6 +13,9 @@ use crate::support::{code, command, ferry, stderr, stdout};
 
 const BLUEPRINT: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/../../blueprints/fast-international-ferry/blueprint.yaml");
+
+/// Services and no web-apps.
+const POSTGRESQL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/postgresql/blueprint.yaml");
 
 fn path(dir: &TempDir, name: &str) -> String {
     dir.path().join(name).to_str().unwrap().to_owned()
@@ -96,15 +101,19 @@ struct Clusters(TempDir);
 
 impl Clusters {
     fn new() -> Self {
+        Self::of(BLUEPRINT)
+    }
+
+    fn of(blueprint: &str) -> Self {
         let clusters = Self(tempfile::tempdir().unwrap());
-        assert_eq!(code(&bundle(BLUEPRINT, &clusters.path("out"))), 0);
+        assert_eq!(code(&bundle(blueprint, &clusters.path("out"))), 0);
         for dir in ["bin", "fake"] {
             fs::create_dir(clusters.path(dir)).unwrap();
         }
         let kubectl = clusters.path("bin/kubectl");
         fs::write(&kubectl, include_str!("../../../bundle/tests/bundle/fake-kubectl.sh")).unwrap();
         fs::set_permissions(&kubectl, fs::Permissions::from_mode(0o755)).unwrap();
-        clusters.fake("contexts", "k3d-cluster-a\nk3d-cluster-b\n").fake("address", "172.18.0.3 \n")
+        clusters.fake("contexts", "k3d-cluster-a\nk3d-cluster-b\nk3d-cluster-c\n").fake("address", "172.18.0.3 \n")
     }
 
     fn path(&self, name: &str) -> String {
@@ -187,4 +196,54 @@ fn a_dry_run_of_a_deployment_shows_the_commands_without_a_cluster() {
         assert!(out.contains("+ kubectl --context k3d-cluster-a apply --kustomize initiator"), "{out}");
         assert!(!clusters.calls().contains("exec"), "{}", clusters.calls());
     }
+}
+
+/// An admin endpoint that answers every request with `answer`; its port.
+fn admin(answer: &'static str) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            let mut request = [0; 1024];
+            let length = connection.read(&mut request).unwrap();
+            assert!(request[..length].starts_with(b"GET /readyz?peers=1 "));
+            write!(connection, "HTTP/1.1 {answer}").unwrap();
+        }
+    });
+    port
+}
+
+#[test]
+fn deploying_services_ends_with_every_gateway_that_says_it_reaches_its_peers() {
+    let port = admin("200 OK\r\ncontent-length: 6\r\nconnection: close\r\n\r\nready\n");
+    let clusters = Clusters::of(POSTGRESQL).fake("forward", &format!("Forwarding from 127.0.0.1:{port} -> 9900\n"));
+    let ran = clusters.deploy(&[]);
+    assert_eq!(code(&ran), 0, "{}", stderr(&ran));
+    let said = stdout(&ran);
+    let lines: Vec<_> = said.lines().filter(|line| line.starts_with('✓')).collect();
+    let expected =
+        ["✓ gateway-cluster-a (cluster-a) reaches orders-db", "✓ gateway-cluster-c (cluster-c) reaches orders-db"];
+    assert_eq!(lines, expected);
+    let order = |script: &str| stderr(&ran).find(script).unwrap();
+    assert!(order("[1/3] deploy-cluster-b.sh") < order("[2/3] deploy-cluster-a.sh"));
+    assert!(clusters.calls().contains("port-forward deployment/gateway-cluster-a :9900"), "{}", clusters.calls());
+}
+
+#[test]
+fn a_gateway_that_does_not_reach_its_peers_fails_the_deployment() {
+    let answer =
+        "503 Service Unavailable\r\ncontent-length: 31\r\nconnection: close\r\n\r\npeer west is not reachable: no\n";
+    let port = admin(answer);
+    let clusters = Clusters::of(POSTGRESQL).fake("forward", &format!("Forwarding from 127.0.0.1:{port} -> 9900\n"));
+    let ran = clusters.deploy(&["--wait", "2s"]);
+    assert_eq!(code(&ran), 1);
+    let said = stderr(&ran);
+    assert!(
+        said.contains("gateway-cluster-a (cluster-a) does not reach its peers: peer west is not reachable"),
+        "{said}"
+    );
+    // A kubectl that forwards nothing is an answer, too.
+    let ran = clusters.fake("forward", "").deploy(&["--wait", "0"]);
+    assert_eq!(code(&ran), 1);
 }

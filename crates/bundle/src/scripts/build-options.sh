@@ -42,26 +42,3 @@ source_dir() {
   return 1
 }
 
-if ! docker image inspect "$BASE" > /dev/null 2>&1; then
-  SOURCE=$(source_dir) || fail "there is no image $BASE, and no source of Ferry to build it from" \
-    "run: FERRY_SOURCE=/path/to/ferry $0"
-  say "building $BASE from $SOURCE"
-  pinned=()
-  [[ -z ${FERRY_RUST_IMAGE-} ]] || pinned+=(--build-arg "RUST_IMAGE=$FERRY_RUST_IMAGE")
-  [[ -z ${FERRY_PYTHON_IMAGE-} ]] || pinned+=(--build-arg "PYTHON_IMAGE=$FERRY_PYTHON_IMAGE")
-  run docker build --target python ${pinned[@]+"${pinned[@]}"} --tag "$BASE" "$SOURCE"
-fi
-
-for ((i = 0; i < ${#IMAGES[@]}; i += 3)); do
-  pod=${IMAGES[i]} image=${IMAGES[i + 1]} cluster=${IMAGES[i + 2]}
-  say "$pod: building $image"
-  run docker build --build-arg "BASE=$BASE" --tag "$image" "$pod/app"
-  case $THEN in
-    push) run docker push "$image" ;;
-    k3d)
-      [[ -n $cluster ]] || fail "the cluster of $pod is not one of k3d's" 'push the image to a registry instead: --push'
-      run k3d image import "$image" --cluster "$cluster"
-      ;;
-    *) ;;
-  esac
-done
