@@ -20,6 +20,7 @@ use crate::memory::{Lease, Memory};
 use crate::net::Network;
 use crate::sessions::Sessions;
 use crate::supply::rotation;
+use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::repeats::Repeats;
 use crate::transport::accept::Lobby;
@@ -46,6 +47,7 @@ pub(crate) struct Shared {
     /// Links that are being closed with a Reject.
     pub(crate) rejected_links: Arc<Semaphore>,
     pub(crate) metrics: Metrics,
+    pub(crate) events: Arc<Events>,
     pub(crate) memory: Arc<Memory>,
     pub(crate) app_listeners: AppListeners,
     /// Of applications that are connected to.
@@ -73,6 +75,7 @@ impl Shared {
         let memory = Memory::new(config.tunnel.settings.limits.memory, peers);
         let turns = std::thread::available_parallelism().map_or(1, usize::from);
         let rotations = rotation::Budget::new(config.tunnel.settings.rotation.max_per_second);
+        let events = Arc::new(Events::new(instance_file.instance));
         Self {
             network,
             workers,
@@ -87,6 +90,7 @@ impl Shared {
             repeats: Arc::default(),
             rejected_links: Arc::new(Semaphore::new(MAX_REJECTED)),
             metrics: Metrics::default(),
+            events,
             memory,
             app_listeners: AppListeners::default(),
             forwards: Lookups::default(),

@@ -21,6 +21,7 @@ use crate::peer::Peer;
 use crate::sessions::mailbox::Command;
 use crate::shared::Shared;
 use crate::telemetry::admin;
+use crate::telemetry::events::Event;
 use crate::transport::accept;
 use crate::transport::tls::TlsError;
 use crate::workers::{Threads, Workers};
@@ -116,6 +117,11 @@ impl Tunnel {
         let services = listeners.serve(&shared).await;
         let name = &shared.config().tunnel.name;
         debug!(%name, instance = %shared.instance, "tunnel up: {addresses}");
+        shared.events.tell(Event::Started {
+            name: name.to_string(),
+            instance: shared.instance.to_string(),
+            ferry: env!("CARGO_PKG_VERSION"),
+        });
         Ok(Self { shared, addresses, services, read_again: Arc::default(), _threads: threads })
     }
 
@@ -168,6 +174,7 @@ impl Tunnel {
         let drain = shared.config().tunnel.settings.drain;
         shared.draining.cancel();
         info!(sessions = shared.sessions.len(), "draining, at most {drain:?}");
+        shared.events.tell(Event::Draining { sessions: shared.sessions.len(), within: drain });
         if timeout(drain, shared.sessions_ended()).await.is_err() {
             let sessions = shared.sessions.list(usize::MAX);
             warn!(sessions = sessions.len(), "drain time over: sessions are reset");

@@ -13,6 +13,7 @@ use crate::peer::arrivals::Series;
 use crate::sessions::driver::{Admitted, Driver};
 use crate::sessions::handle::{SessionHandle, SessionName};
 use crate::shared::Shared;
+use crate::telemetry::events::Event;
 use crate::telemetry::metrics::{ByRefusal, Refusal};
 use crate::telemetry::repeats::{Kind, Line};
 use crate::transport::accept;
@@ -89,6 +90,12 @@ impl Opening {
             }
             Err((reason, text)) => {
                 shared.metrics.refused.get_or_create(&ByRefusal { reason }).inc();
+                shared.events.tell(Event::ConnectionRefused {
+                    peer: peer.to_string(),
+                    service: service.to_string(),
+                    reason: reason.as_str(),
+                    text: text.clone(),
+                });
                 let kind = Kind::new(reason.as_str()).peer(&peer).service(&service);
                 shared.repeats.tell(kind, Line::warn(format!("application's connection reset: {text}")));
                 local.reset_on_drop();

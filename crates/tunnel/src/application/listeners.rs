@@ -12,6 +12,7 @@ use tracing::{error, info};
 use crate::application::egress;
 use crate::net::Listener;
 use crate::shared::Shared;
+use crate::telemetry::events::Event;
 
 /// An address that could not be listened on is tried again this soon, then after twice as long each, up to the longest.
 const BIND_RETRY_INTERVAL: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(5);
@@ -38,7 +39,7 @@ impl AppListeners {
     /// Serves another egress, with a listener that is there or as soon as there can be one.
     pub(crate) fn serve(&self, shared: &Arc<Shared>, entry: Egress, bound: io::Result<Box<dyn Listener>>) {
         let (withdrawn, problem) = (CancellationToken::new(), Arc::new(Mutex::new(None)));
-        let bound = bound.map_err(|error| report(&entry, &problem, &error)).ok();
+        let bound = bound.map_err(|error| report(shared, &entry, &problem, &error)).ok();
         let serve = serve(shared.clone(), entry.clone(), bound, problem.clone(), withdrawn.clone());
         let task = shared.tasks.spawn_on(serve, shared.workers.slot().runtime());
         self.serving().push(Serving { entry, withdrawn, problem, task });
@@ -80,10 +81,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Notes why the egress is not served, and says so unless it has been said.
-fn report(entry: &Egress, problem: &Mutex<Option<String>>, failure: &io::Error) {
+fn report(shared: &Shared, entry: &Egress, problem: &Mutex<Option<String>>, failure: &io::Error) {
     let text = failure.to_string();
     if lock(problem).replace(text.clone()).as_ref() != Some(&text) {
         error!("egress {} is not served: {text}; it is tried again until it can be", entry.listen);
+        shared.events.tell(Event::ListenerDown { listen: entry.listen.to_string(), problem: text });
     }
 }
 
@@ -105,10 +107,11 @@ async fn serve(
             () = tokio::time::sleep(pause) => {}
         }
         pause = (pause * 2).min(*BIND_RETRY_INTERVAL.end());
-        bound = shared.network.bind(entry.listen).await.map_err(|error| report(&entry, &problem, &error)).ok();
+        bound = shared.network.bind(entry.listen).await.map_err(|error| report(&shared, &entry, &problem, &error)).ok();
     };
     if lock(&problem).take().is_some() {
         info!("egress {} is served now", entry.listen);
+        shared.events.tell(Event::ListenerUp { listen: entry.listen.to_string() });
     }
     egress::listen(shared, listener, entry.peer, entry.service, withdrawn).await;
 }

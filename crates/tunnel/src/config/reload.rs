@@ -14,6 +14,7 @@ use crate::peer::Peer;
 use crate::sessions::mailbox::Command;
 use crate::shared::Shared;
 use crate::supply;
+use crate::telemetry::events::Event;
 use crate::transport::tls::TlsError;
 
 /// How often the file is looked at: a projected ConfigMap changes by a symlink swap, which is easier to see by
@@ -126,6 +127,7 @@ pub(crate) async fn follow(shared: Arc<Shared>, path: PathBuf, now: Arc<Notify>)
                 let text = report.to_string();
                 if reported.as_ref() != Some(&text) {
                     error!("the configuration has changed and cannot be used; the one before stays in force:\n{text}");
+                    shared.events.tell(Event::ConfigRefused { problem: text.clone() });
                     reported = Some(text);
                 }
             }
@@ -136,8 +138,14 @@ pub(crate) async fn follow(shared: Arc<Shared>, path: PathBuf, now: Arc<Notify>)
                 }
                 loaded.warnings.iter().for_each(|warning| warn!("{warning}"));
                 match apply(&shared, loaded.tunnel).await {
-                    Ok(()) => info!("configuration read again"),
-                    Err(error) => error!("the configuration has changed and cannot be used: {error}"),
+                    Ok(()) => {
+                        info!("configuration read again");
+                        shared.events.tell(Event::ConfigReloaded {});
+                    }
+                    Err(error) => {
+                        error!("the configuration has changed and cannot be used: {error}");
+                        shared.events.tell(Event::ConfigRefused { problem: error.to_string() });
+                    }
                 }
             }
         }

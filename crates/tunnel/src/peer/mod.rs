@@ -21,6 +21,7 @@ use crate::shared::Shared;
 use crate::supply::OFFER_TRUSTED_AGE;
 use crate::supply::dials::Dialled;
 use crate::supply::pool::{Need, Pool};
+use crate::telemetry::events::Event;
 use crate::telemetry::metrics::Role;
 use crate::transport;
 use crate::transport::dial::DialError;
@@ -241,8 +242,15 @@ impl Peer {
             progress.take_unanswered().into_iter().for_each(|size| self.on_unanswered(size));
         }
         match &dialled {
-            Ok(_) => shared.metrics.link_made(Role::Dialler),
-            Err(error) => shared.metrics.link_failed(Role::Dialler, error.failure()),
+            Ok(_) => {
+                shared.metrics.link_made(Role::Dialler);
+                shared.events.tell(Event::link_made(&self.name, Role::Dialler));
+            }
+            Err(error) => {
+                let failure = error.failure();
+                shared.metrics.link_failed(Role::Dialler, failure);
+                shared.events.tell(Event::link_refused(&self.name, Role::Dialler, failure, error.to_string()));
+            }
         }
         dialled
     }
@@ -258,14 +266,15 @@ impl Peer {
         }
     }
 
-    pub(crate) fn on_dialled(&self) {
+    pub(crate) fn on_dialled(&self, shared: &Shared) {
         *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = None;
         if !self.reachable.swap(true, Ordering::Relaxed) {
             info!(peer = %self.name, "peer reachable");
+            shared.events.tell(Event::PeerReachable { peer: self.name.to_string() });
         }
     }
 
-    pub(crate) fn on_dial_failed(&self, error: &DialError) {
+    pub(crate) fn on_dial_failed(&self, shared: &Shared, error: &DialError) {
         let mut text = error.to_string();
         if error.is_silence() && self.dialler.is_path_suspect() {
             text += "; the first large packet got no answer: a smaller MTU on the path without ICMP?";
@@ -274,6 +283,7 @@ impl Peer {
         // One line for each new problem, not for each try.
         if self.reachable.swap(false, Ordering::Relaxed) || before.as_deref() != Some(&text) {
             warn!(peer = %self.name, "peer unreachable, retrying: {text}");
+            shared.events.tell(Event::PeerUnreachable { peer: self.name.to_string(), problem: text });
         }
     }
 }

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ferry_config::Name;
 
+use crate::shared::Shared;
+use crate::telemetry::events::{Event, Events};
 use crate::telemetry::repeats::{Kind, Line, Repeats};
 
 /// The links of one peer that it has dialled.
@@ -16,15 +18,18 @@ pub(crate) struct Presence(AtomicUsize);
 pub(crate) struct Present {
     presence: Arc<Presence>,
     repeats: Arc<Repeats>,
+    events: Arc<Events>,
     peer: Name,
 }
 
 impl Present {
-    pub(crate) fn new(presence: &Arc<Presence>, peer: &Name, repeats: &Arc<Repeats>) -> Self {
+    pub(crate) fn new(presence: &Arc<Presence>, peer: &Name, shared: &Shared) -> Self {
+        let (repeats, events) = (shared.repeats.clone(), shared.events.clone());
         if presence.0.fetch_add(1, Ordering::Relaxed) == 0 {
             repeats.tell(Kind::new("connected").peer(peer), Line::info("peer connected"));
+            events.tell(Event::PeerConnected { peer: peer.to_string() });
         }
-        Self { presence: presence.clone(), repeats: repeats.clone(), peer: peer.clone() }
+        Self { presence: presence.clone(), repeats, events, peer: peer.clone() }
     }
 }
 
@@ -32,6 +37,7 @@ impl Drop for Present {
     fn drop(&mut self) {
         if self.presence.0.fetch_sub(1, Ordering::Relaxed) == 1 {
             let line = Line::info("peer lost: none of its links is left");
+            self.events.tell(Event::PeerLost { peer: self.peer.to_string() });
             self.repeats.tell(Kind::new("lost").peer(&self.peer), line);
         }
     }

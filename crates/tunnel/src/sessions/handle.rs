@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use ferry_config::Name;
 use ferry_session::{Epoch, Instance, SessionId, Side};
@@ -19,6 +20,40 @@ pub(crate) struct SessionName {
     pub(crate) id: SessionId,
 }
 
+/// How long a session was without a link.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Pauses {
+    /// Since when it has none.
+    pub(crate) since: Option<Instant>,
+    /// How often it has got another one.
+    pub(crate) count: u32,
+    last_ms: u32,
+    longest_ms: u32,
+}
+
+impl Pauses {
+    fn note(&mut self, attached: bool) -> Duration {
+        if !attached {
+            self.since.get_or_insert_with(Instant::now);
+            return Duration::ZERO;
+        }
+        let Some(since) = self.since.take() else { return Duration::ZERO };
+        let pause = since.elapsed();
+        self.last_ms = u32::try_from(pause.as_millis()).unwrap_or(u32::MAX);
+        self.longest_ms = self.longest_ms.max(self.last_ms);
+        self.count += 1;
+        pause
+    }
+
+    pub(crate) fn last(&self) -> Duration {
+        Duration::from_millis(self.last_ms.into())
+    }
+
+    pub(crate) fn longest(&self) -> Duration {
+        Duration::from_millis(self.longest_ms.into())
+    }
+}
+
 /// What others see of a session.
 pub(crate) struct SessionHandle {
     pub(crate) name: SessionName,
@@ -30,6 +65,9 @@ pub(crate) struct SessionHandle {
     pub(crate) sent: AtomicU64,
     pub(crate) received: AtomicU64,
     link: Mutex<Option<(Epoch, LinkFacts)>>,
+    pauses: Mutex<Pauses>,
+    /// Bytes sent and not acknowledged.
+    pub(crate) buffered: AtomicU64,
     /// Bytes that had gone both ways when the link was attached.
     before_link: AtomicU64,
 }
@@ -45,6 +83,8 @@ impl SessionHandle {
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             link: Mutex::new(None),
+            pauses: Mutex::default(),
+            buffered: AtomicU64::new(0),
             before_link: AtomicU64::new(0),
         }
     }
@@ -63,10 +103,17 @@ impl SessionHandle {
         self.link.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(crate) fn set_link(&self, link: Option<(Epoch, LinkFacts)>) {
+    /// The session moves to this link, or has none. Says how long it had none before.
+    pub(crate) fn set_link(&self, link: Option<(Epoch, LinkFacts)>) -> Duration {
+        let pause = self.pauses.lock().unwrap_or_else(PoisonError::into_inner).note(link.is_some());
         let (sent, received) = self.bytes();
         self.before_link.store(sent + received, Ordering::Relaxed);
         *self.link.lock().unwrap_or_else(PoisonError::into_inner) = link;
+        pause
+    }
+
+    pub(crate) fn pauses(&self) -> Pauses {
+        *self.pauses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Application bytes that have gone both ways under the current keys.

@@ -15,6 +15,7 @@ use crate::sessions::handle::SessionName;
 use crate::sessions::mailbox::Command;
 use crate::sessions::{Found, opening};
 use crate::shared::Shared;
+use crate::telemetry::events::Event;
 use crate::telemetry::metrics::{LinkFailure, Role};
 use crate::telemetry::repeats::{Kind, Line};
 use crate::transport;
@@ -109,6 +110,7 @@ pub(crate) fn refuse_unused(shared: &Arc<Shared>, peer: &Peer, role: Role, link:
     let kind = Kind::new(error.failure().as_str()).peer(&peer.name);
     shared.repeats.tell(kind, Line::warn(format!("link refused: {error}")));
     shared.metrics.link_failed(role, error.failure());
+    shared.events.tell(Event::link_refused(&peer.name, role, error.failure(), error.to_string()));
     if let Some(reject) = error.to_reject() {
         transport::reject(shared, link, reject);
     }

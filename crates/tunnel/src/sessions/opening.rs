@@ -16,6 +16,7 @@ use crate::sessions::intake::{self, Refused};
 use crate::sessions::mailbox::Command;
 use crate::sessions::{self, NotRegistered};
 use crate::shared::Shared;
+use crate::telemetry::events::Event;
 use crate::telemetry::metrics::{ByRefusal, Refusal};
 use crate::telemetry::repeats::{Kind, Line};
 use crate::transport::dial;
@@ -45,6 +46,12 @@ pub(super) fn open(shared: &Arc<Shared>, peer: &Arc<Peer>, name: SessionName, he
         }
         Err((reason, refused)) => {
             shared.metrics.refused.get_or_create(&ByRefusal { reason }).inc();
+            shared.events.tell(Event::SessionRefused {
+                peer: peer.name.to_string(),
+                service: Foreign(&hello.service).to_string(),
+                reason: reason.as_str(),
+                text: refused.reason.to_string(),
+            });
             let kind = Kind::new(reason.as_str()).peer(&peer.name).service(Foreign(&hello.service));
             let line = Line::info(format!("session refused: {}", refused.reason));
             shared.repeats.tell(kind, line.session(hello.session));
@@ -99,6 +106,12 @@ async fn serve(shared: &Arc<Shared>, admitted: Admitted, hello: Hello<'static>, 
         Ok(local) => local,
         Err(error) => {
             let reason = format!("the application at {forward} cannot be reached: {error}");
+            shared.events.tell(Event::SessionRefused {
+                peer: peer.name.to_string(),
+                service: admitted.registration.service.to_string(),
+                reason: Refusal::Unreachable.as_str(),
+                text: reason.clone(),
+            });
             let kind =
                 Kind::new(Refusal::Unreachable.as_str()).peer(&peer.name).service(&admitted.registration.service);
             let line = Line::warn(format!("session refused: {reason}"));

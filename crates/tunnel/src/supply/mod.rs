@@ -93,7 +93,7 @@ impl Supply {
     fn on_dialled(&mut self, kind: LinkKind, took: Duration, dialled: Dialled) {
         match dialled {
             Ok(link) => {
-                self.peer.on_dialled();
+                self.peer.on_dialled(&self.shared);
                 self.policy.on_dialled(Instant::now(), took);
                 self.dials.give_up_late_connects();
                 match (kind, link) {
@@ -104,7 +104,7 @@ impl Supply {
                 }
             }
             Err(error) => {
-                self.peer.on_dial_failed(&error);
+                self.peer.on_dial_failed(&self.shared, &error);
                 self.policy.on_failed(Instant::now());
             }
         }

@@ -1,5 +1,6 @@
 //! What the tunnel says of itself: metrics, the admin endpoint and log lines whose rate others decide.
 
 pub(crate) mod admin;
+pub(crate) mod events;
 pub(crate) mod metrics;
 pub(crate) mod repeats;

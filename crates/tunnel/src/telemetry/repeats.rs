@@ -84,6 +84,15 @@ impl Line {
         Self::new(Level::DEBUG, text)
     }
 
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// It is about what happens all the time while all is well.
+    pub(crate) fn is_routine(&self) -> bool {
+        self.level == Level::DEBUG
+    }
+
     pub(crate) fn session(self, session: SessionId) -> Self {
         Self { session: Some(session), ..self }
     }

@@ -5,6 +5,7 @@ mod admin;
 mod carry;
 mod dialled;
 mod documented;
+mod events;
 mod hostile;
 mod limits;
 mod manners;

@@ -14,6 +14,7 @@ use crate::application::local::LAST_BYTES_TIMEOUT;
 use crate::sessions::mailbox::Command;
 use crate::supply::pool::Need;
 use crate::supply::rotation::jittered;
+use crate::telemetry::events::{self, EndFacts, SessionFacts};
 use crate::telemetry::metrics::{ByRotated, Ending, Rotated};
 use crate::telemetry::repeats::{Kind, Line};
 use crate::transport;
@@ -88,6 +89,12 @@ impl Driver {
                     let reason = self.loss.take().unwrap_or_else(|| "nothing came over the link any more".into());
                     let kept_for = render_duration(self.session.resume_window());
                     info!(%reason, %kept_for, "session detached");
+                    let (session, kept_for) = (self.facts(), self.session.resume_window());
+                    self.shared.events.tell(events::Event::SessionDetached {
+                        session,
+                        reason: reason.into(),
+                        kept_for,
+                    });
                 }
                 self.count_detached(true);
                 if self.session.side() == Side::Opener {
@@ -102,23 +109,29 @@ impl Driver {
         let Some((_, link)) = self.links.iter().find(|(of, _)| *of == epoch) else { return };
         self.rotate_at = (self.session.side() == Side::Opener).then(|| self.keys_due(link));
         let round_trip = link.facts().round_trip;
-        self.registration.set_link(Some((epoch, link.facts().clone())));
+        let pause = self.registration.set_link(Some((epoch, link.facts().clone())));
         // Accepted by it: no other process has the session.
         self.registration.set_peer_instance(link.facts().instance);
         self.refusal = None;
         self.count_detached(false);
         self.tries = 0;
         match intent {
-            Intent::Open => debug!("session open"),
+            Intent::Open => {
+                debug!("session open");
+                self.shared.events.tell(events::Event::SessionOpened { session: self.facts() });
+            }
             Intent::Resume => {
                 self.peer.round_trip.restart(round_trip);
                 self.shared.metrics.resumes.inc();
                 self.tell("resumed", Line::info("session resumed"));
+                let (session, epoch) = (self.facts(), epoch.0);
+                self.shared.events.tell(events::Event::SessionResumed { session, epoch, after: pause });
             }
             Intent::Rotate => {
                 self.lease.shrink_idle(&mut self.session);
                 self.shared.metrics.rotations.get_or_create(&ByRotated { result: Rotated::Done }).inc();
                 debug!(%epoch, "session rotated");
+                self.shared.events.tell(events::Event::SessionRotated { session: self.facts(), epoch: epoch.0 });
             }
         }
     }
@@ -136,6 +149,7 @@ impl Driver {
             Release::Finished => transport::close(&self.shared, *link),
             Release::Silent => {
                 self.tell("silent", Line::info("link silent, given up"));
+                self.tell_link_lost(epoch, &"it was silent, and is given up");
                 self.peer.distrust();
             }
             Release::Overdue => {
@@ -153,22 +167,26 @@ impl Driver {
         // While it is tried again and again, one line for each new reason.
         if self.refusal.as_deref() != Some(&reason) {
             self.tell("attach rejected", Line::info(format!("attach of epoch {epoch} rejected: {reason}")));
-            self.refusal = Some(reason.into());
+            let (session, epoch) = (self.facts(), epoch.0);
+            self.shared.events.tell(events::Event::AttachRejected { session, epoch, reason: reason.clone() });
+            self.refusal = Some(reason.as_str().into());
         }
         match code {
             // It resumes, and its next link has fresh keys.
-            RejectCode::NotAttached => self.count_failed_rotation(),
-            _ if self.session.is_attached() => self.rotation_failed(),
+            RejectCode::NotAttached => self.count_failed_rotation(&reason),
+            _ if self.session.is_attached() => self.rotation_failed(&reason),
             _ => {}
         }
     }
 
-    fn count_failed_rotation(&self) {
+    fn count_failed_rotation(&self, reason: &dyn Display) {
         self.shared.metrics.rotations.get_or_create(&ByRotated { result: Rotated::Failed }).inc();
+        let session = self.facts();
+        self.shared.events.tell(events::Event::RotationFailed { session, reason: reason.to_string() });
     }
 
-    pub(super) fn rotation_failed(&mut self) {
-        self.count_failed_rotation();
+    pub(super) fn rotation_failed(&mut self, reason: &dyn Display) {
+        self.count_failed_rotation(reason);
         let every = self.shared.config().tunnel.settings.rotation.every;
         self.rotate_at = Some(self.shared.now() + jittered(ROTATION_RETRY_DELAY.min(every / 4)));
     }
@@ -207,7 +225,21 @@ impl Driver {
             }
             Outcome::Unattachable(error) => Line::warn(format!("session reset: {error}")),
         };
-        self.tell(Ending::of(outcome).as_str(), line);
+        let by_applications = line.is_routine();
+        let (sent, received) = self.registration.bytes();
+        let (ending, reason) = (Ending::of(outcome).as_str(), line.text().to_owned());
+        let end = EndFacts { ending, reason, sent, received, age: self.registration.opened.elapsed() };
+        self.shared.events.tell(events::Event::session_ended(self.facts(), end, by_applications));
+        self.tell(ending, line);
+    }
+
+    fn facts(&self) -> SessionFacts {
+        SessionFacts::new(&self.registration.name, &self.registration.service)
+    }
+
+    fn tell_link_lost(&self, epoch: Epoch, reason: &dyn Display) {
+        let (session, epoch) = (self.facts(), epoch.0);
+        self.shared.events.tell(events::Event::LinkLost { session, epoch, reason: reason.to_string() });
     }
 
     /// Tells of this session, in lines that are counted where others set their rate.
@@ -231,6 +263,7 @@ impl Driver {
     }
 
     pub(super) fn drop_link(&mut self, epoch: Epoch, reason: &dyn Display) {
+        self.tell_link_lost(epoch, reason);
         self.loss = Some(reason.to_string().into());
         self.links.retain(|(of, _)| *of != epoch);
         self.session.detach(self.shared.now(), epoch);

@@ -174,7 +174,7 @@ impl Driver {
                 debug!("link not used: {error}");
                 // The session is on its way to another link already.
                 if rotate {
-                    self.rotation_failed();
+                    self.rotation_failed(&error);
                 }
             }
         }
@@ -241,6 +241,7 @@ impl Driver {
         again |= self.transmit(now, cx);
         again |= self.on_events();
         again |= self.lease.grow_if_short(&mut self.session, self.most, &self.peer.round_trip);
+        self.registration.buffered.store(self.session.replay_buffered(), Ordering::Relaxed);
         again
     }
 
@@ -294,7 +295,7 @@ impl Driver {
             Ok(link) => self.attach(link, rotate),
             Err(error) => {
                 info!("rotation postponed: {error}");
-                self.rotation_failed();
+                self.rotation_failed(&error);
             }
         }
         true

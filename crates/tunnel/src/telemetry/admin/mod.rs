@@ -1,35 +1,38 @@
-//! The admin endpoint: probes, metrics, status.
+//! The admin endpoint: probes, metrics, status, events.
 
+mod events;
 mod server;
+mod status;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use crate::application::listeners::Unbound;
 use crate::shared::Shared;
-use crate::telemetry::metrics::End;
 
 /// How long a worker may take to get to a task. Probes of the bundle wait for 2 s.
 const LIVEZ_TIMEOUT: Duration = Duration::from_millis(1500);
-/// Sessions in one answer of `/status`.
-const MAX_SESSIONS: usize = 1000;
+
+/// Readers of `/events`; half of the connections are for others in any case.
+const MAX_READERS: usize = 16;
 
 #[derive(Clone)]
 struct Admin {
     shared: Arc<Shared>,
     registry: Arc<Registry>,
+    /// Of `/events`.
+    readers: Arc<Semaphore>,
 }
 
 #[derive(Deserialize)]
@@ -37,77 +40,18 @@ struct Ready {
     peers: Option<u8>,
 }
 
-#[derive(Serialize)]
-struct Status {
-    name: String,
-    instance: String,
-    draining: bool,
-    /// Listeners for applications that are not up.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    unbound: Vec<UnboundStatus>,
-    peers: Vec<PeerStatus>,
-    sessions: Vec<SessionStatus>,
-}
-
-#[derive(Serialize)]
-struct UnboundStatus {
-    listen: SocketAddr,
-    peer: String,
-    service: String,
-    problem: String,
-}
-
-impl UnboundStatus {
-    fn of(unbound: Unbound) -> Self {
-        let Unbound { entry, problem } = unbound;
-        Self { listen: entry.listen, peer: entry.peer.to_string(), service: entry.service.to_string(), problem }
-    }
-}
-
-#[derive(Serialize)]
-struct PeerStatus {
-    name: String,
-    reachable: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    problem: Option<String>,
-    warm: Warm,
-    sessions: usize,
-}
-
-/// Links ready for sessions of this end, and for the peer's.
-#[derive(Serialize)]
-struct Warm {
-    own: usize,
-    offered: usize,
-}
-
-#[derive(Serialize)]
-struct SessionStatus {
-    id: String,
-    peer: String,
-    side: &'static str,
-    service: String,
-    attached: bool,
-    epoch: u32,
-    key_exchange: &'static str,
-    cipher: &'static str,
-    peer_key: String,
-    key_age_seconds: f64,
-    age_seconds: f64,
-    sent: u64,
-    received: u64,
-}
-
 /// Serves until the tunnel stops.
 pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener) {
     let mut registry = Registry::default();
     shared.metrics.register(&mut registry);
+    let readers = Arc::new(Semaphore::new((shared.admin_places / 2).min(MAX_READERS)));
     let app = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .route("/status", get(status))
-        .with_state(Admin { shared: shared.clone(), registry: Arc::new(registry) });
+        .route("/status", get(status::status))
+        .route("/events", get(events::events))
+        .with_state(Admin { shared: shared.clone(), registry: Arc::new(registry), readers });
     server::serve(&shared, listener, app, shared.admin_places).await;
 }
 
@@ -165,45 +109,4 @@ async fn metrics(State(admin): State<Admin>) -> Response {
         }
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
-}
-
-async fn status(State(admin): State<Admin>) -> Json<Status> {
-    let shared = &admin.shared;
-    let config = shared.config();
-    let peers = config.peers.values().map(|peer| PeerStatus {
-        name: peer.name.to_string(),
-        reachable: peer.is_reachable(),
-        problem: peer.problem(),
-        warm: Warm { own: peer.pool.counts().ready, offered: peer.awaiting_hello.load(Ordering::Relaxed) },
-        sessions: peer.sessions.load(Ordering::Relaxed),
-    });
-    let sessions = shared.sessions.list(MAX_SESSIONS);
-    let sessions = sessions.iter().map(|entry| {
-        let link = entry.link();
-        let (sent, received) = entry.bytes();
-        let facts = link.as_ref().map(|(_, facts)| facts);
-        SessionStatus {
-            id: entry.name.id.to_string(),
-            peer: entry.name.peer.to_string(),
-            side: End::of(entry.name.side).as_str(),
-            service: entry.service.to_string(),
-            attached: link.is_some(),
-            epoch: link.as_ref().map_or(0, |(epoch, _)| epoch.0),
-            key_exchange: facts.map_or("", |facts| facts.key_exchange),
-            cipher: facts.map_or("", |facts| facts.cipher),
-            peer_key: facts.map(|facts| facts.key.to_string()).unwrap_or_default(),
-            key_age_seconds: facts.map_or(0.0, |facts| facts.established.elapsed().as_secs_f64()),
-            age_seconds: entry.opened.elapsed().as_secs_f64(),
-            sent,
-            received,
-        }
-    });
-    Json(Status {
-        unbound: shared.app_listeners.unbound().into_iter().map(UnboundStatus::of).collect(),
-        name: config.tunnel.name.to_string(),
-        instance: shared.instance.to_string(),
-        draining: shared.draining.is_cancelled(),
-        peers: peers.collect(),
-        sessions: sessions.collect(),
-    })
 }

@@ -17,7 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use crate::shared::Shared;
@@ -28,6 +28,10 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a connection may last: who takes an answer slowly keeps its place no longer.
 const CONNECTION_AGE: Duration = Duration::from_secs(60);
+
+/// When the connection of a request ends at the latest: an answer without an end of its own ends before.
+#[derive(Clone, Copy)]
+pub(super) struct ConnectionEnd(pub(super) Instant);
 
 /// Bytes of a request's head.
 const MAX_HEAD: usize = 16 * 1024;
@@ -72,7 +76,9 @@ pub(super) async fn serve(shared: &Arc<Shared>, listener: TcpListener, router: R
 async fn serve_one(stream: TcpStream, router: Router) -> io::Result<()> {
     let local = stream.local_addr()?.ip();
     let (hosts, inner) = (Hosts::default(), TowerToHyperService::new(router));
-    let service = service_fn(move |request: Request<Incoming>| {
+    let end = ConnectionEnd(Instant::now() + CONNECTION_AGE);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(end);
         let judged = hosts.check(request.uri(), request.headers(), local);
         let answer = inner.call(request);
         async move {

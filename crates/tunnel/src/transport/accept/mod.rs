@@ -20,6 +20,7 @@ use crate::peer::Peer;
 use crate::peer::presence::Present;
 use crate::sessions::intake;
 use crate::shared::Shared;
+use crate::telemetry::events::Event;
 use crate::telemetry::metrics::{LinkFailure, Role};
 use crate::telemetry::repeats::{Kind, Line};
 use crate::transport;
@@ -86,6 +87,7 @@ async fn accept(shared: &Arc<Shared>, stream: Box<dyn Stream>, from: SocketAddr)
     match made {
         Ok((peer, link)) => {
             shared.metrics.link_made(Role::Listener);
+            shared.events.tell(Event::link_made(&peer.name, Role::Listener));
             intake::take_accepted(shared, &peer, link);
         }
         Err(refused) => refused.tell(shared, from),
@@ -144,7 +146,7 @@ async fn welcome(shared: &Arc<Shared>, peer: &Arc<Peer>, established: Establishe
         }
         return Err(Refused::TooMany(peer.clone()));
     };
-    let present = Present::new(&peer.presence, &peer.name, &shared.repeats);
+    let present = Present::new(&peer.presence, &peer.name, shared);
     let link = timeout(HANDSHAKE_TIMEOUT, transport::establish(shared, established, None))
         .await
         .unwrap_or(Err(LinkError::TimedOut));
@@ -173,6 +175,10 @@ impl Refused {
         };
         shared.metrics.link_failed(Role::Listener, failure);
         let (ip, kind) = (from.ip().to_canonical(), Kind::new(reason));
+        // Load balancers look so whether somebody listens.
+        if failure != LinkFailure::Closed {
+            shared.events.tell(Event::stranger_refused(&ip, failure, self.to_string()));
+        }
         match self {
             Self::Link(LinkError::Tls(TlsError::Unlisted(key))) => {
                 let text = format!(
@@ -187,7 +193,6 @@ impl Refused {
             Self::MadeWay => {
                 shared.repeats.tell(kind, Line::warn(format!("connection from {ip} closed: {self}")));
             }
-            // Load balancers look so whether somebody listens.
             Self::Link(error) if error.failure() == LinkFailure::Closed => {}
             Self::NoHello | Self::Link(_) => {
                 let text = format!("connection from {ip} did not become a link: {self}");
