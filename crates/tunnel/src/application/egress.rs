@@ -129,7 +129,7 @@ impl Opening {
             link = timeout(wait, peer.pool.take_first()) => link,
         };
         let link = link.map_err(|_| {
-            let problem = peer.problem().unwrap_or_else(|| "it has not dialled this end".to_owned());
+            let problem = peer.problem().unwrap_or_else(|| "it has not connected yet".to_owned());
             (Refusal::NoLink, format!("no link within {wait:?}: {problem}"))
         })?;
         Ok((Admitted { slot, peer, registration, lease }, id, link))

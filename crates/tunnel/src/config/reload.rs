@@ -126,7 +126,7 @@ pub(crate) async fn follow(shared: Arc<Shared>, path: PathBuf, now: Arc<Notify>)
             Err(report) => {
                 let text = report.to_string();
                 if reported.as_ref() != Some(&text) {
-                    error!("the configuration has changed and cannot be used; the one before stays in force:\n{text}");
+                    error!("new configuration rejected; keeping the previous one:\n{text}");
                     shared.events.tell(Event::ConfigRefused { problem: text.clone() });
                     reported = Some(text);
                 }
@@ -143,7 +143,7 @@ pub(crate) async fn follow(shared: Arc<Shared>, path: PathBuf, now: Arc<Notify>)
                         shared.events.tell(Event::ConfigReloaded {});
                     }
                     Err(error) => {
-                        error!("the configuration has changed and cannot be used: {error}");
+                        error!("new configuration rejected; keeping the previous one: {error}");
                         shared.events.tell(Event::ConfigRefused { problem: error.to_string() });
                     }
                 }

@@ -65,7 +65,7 @@ async fn a_peer_that_dials_is_reachable_while_it_offers_links() {
     writeln!(text, "egress: [{{listen: \"127.0.0.1:0\", peer: {}, service: back}}]", near_site.name).unwrap();
     let far = far_site.start(&text).await;
     let problem = answers(admin(&far), "/readyz?peers=1", 503).await;
-    assert_eq!(problem, "peer a/near is not reachable: no link of it has come yet\n");
+    assert_eq!(problem, "peer a/near is not reachable: it has not connected yet\n");
     let mut text = near_config(&far_site, far.addresses().listen.unwrap(), "");
     let forward = echo().await;
     writeln!(text, "ingress: [{{service: back, forward: \"{forward}\", allow: [{}]}}]", far_site.name).unwrap();

@@ -81,7 +81,7 @@ async fn readyz(State(admin): State<Admin>, Query(query): Query<Ready>) -> Respo
             .filter_map(|egress| config.peers.get(&egress.peer))
             .find(|peer| !peer.is_reachable());
         if let Some(peer) = unreachable {
-            let problem = peer.problem().unwrap_or_else(|| "no link of it has come yet".to_owned());
+            let problem = peer.problem().unwrap_or_else(|| "it has not connected yet".to_owned());
             return refuse(format!("peer {} is not reachable: {problem}", peer.name));
         }
     }
