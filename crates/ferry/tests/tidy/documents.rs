@@ -51,6 +51,19 @@ fn prose_fits_a_screen() {
 }
 
 #[test]
+fn nothing_is_listed_twice() {
+    // Both are merged line by line, which keeps what another change has reworded.
+    for name in ["CHANGELOG.md", "docs/guarantees.md"] {
+        let text = fs::read_to_string(root().join(name)).unwrap();
+        let mut seen = std::collections::BTreeSet::new();
+        for (at, line) in text.lines().enumerate().filter(|(_, line)| line.starts_with(['*', '|'])) {
+            let start: String = line.chars().take(60).collect();
+            assert!(seen.insert(start), "{name}:{} is there twice: {line}", at + 1);
+        }
+    }
+}
+
+#[test]
 fn pages_are_in_plain_words() {
     for (name, text) in pages().iter().filter(|(_, text)| !text.contains(WRITTEN_BY_A_PROGRAM)) {
         for (number, line) in prose(text) {
