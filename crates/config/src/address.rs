@@ -18,12 +18,25 @@ pub struct HostPort {
     pub port: u16,
 }
 
+/// Where a WebSocket is opened: `wss://host[:port][/path]`, or `ws://` without TLS around it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WebSocketUrl {
+    /// `wss`: the endpoint proves its name by a certificate.
+    pub secure: bool,
+    /// The endpoint; the port is 443 or 80 if none is written.
+    pub endpoint: HostPort,
+    /// The path, from the slash on; [`WebSocketUrl::PATH`] if none is written.
+    pub path: String,
+}
+
 /// Where a peer may be dialled.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Address {
-    /// This address.
+    /// TLS over TCP to this address.
     HostPort(HostPort),
-    /// The addresses in this file, one [`HostPort`] a line. It need not exist yet, and may change at any time.
+    /// A WebSocket to this endpoint, with the same TLS inside.
+    WebSocket(WebSocketUrl),
+    /// The addresses in this file, one a line, without further files. It need not exist yet, and may change at any time.
     File(PathBuf),
 }
 
@@ -40,9 +53,64 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::HostPort(address) => address.fmt(f),
+            Self::WebSocket(url) => url.fmt(f),
             Self::File(path) => write!(f, "file:{}", path.display()),
         }
     }
+}
+
+impl WebSocketUrl {
+    /// The path of a URL that has none, and where a tunnel accepts WebSockets unless it is told otherwise.
+    pub const PATH: &str = "/ferry";
+}
+
+impl fmt::Display for WebSocketUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}{}", if self.secure { "wss" } else { "ws" }, self.endpoint, self.path)
+    }
+}
+
+/// `host:port`, with or without `tcp://`, or a WebSocket's URL. A file is not read from text alone.
+impl FromStr for Address {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text.split_once("://") {
+            None => text.parse().map(Self::HostPort),
+            Some(("tcp", rest)) => rest.parse().map(Self::HostPort),
+            Some(("ws", rest)) => websocket_url(text, false, rest).map(Self::WebSocket),
+            Some(("wss", rest)) => websocket_url(text, true, rest).map(Self::WebSocket),
+            Some(_) => Err(ValueError::new(
+                format!("{} is not an address", quoted(text)),
+                "write host:port, or a URL that begins with `tcp://`, `ws://` or `wss://`",
+            )),
+        }
+    }
+}
+
+fn websocket_url(text: &str, secure: bool, rest: &str) -> Result<WebSocketUrl, ValueError> {
+    let (endpoint, path) = match rest.find('/') {
+        Some(at) => rest.split_at(at),
+        None => (rest, WebSocketUrl::PATH),
+    };
+    let refused = |hint: &str| ValueError::new(format!("{} is not a WebSocket's URL", quoted(text)), hint);
+    if !is_url_path(path) {
+        return Err(refused("a path is of printable ASCII without spaces, `?` and `#`"));
+    }
+    if endpoint.contains('@') {
+        return Err(refused("leave user and password out: peers prove themselves by their keys"));
+    }
+    let has_port = endpoint.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
+    let endpoint = match has_port {
+        true => endpoint.parse()?,
+        false => format!("{endpoint}:{}", if secure { 443 } else { 80 }).parse()?,
+    };
+    Ok(WebSocketUrl { secure, endpoint, path: path.to_owned() })
+}
+
+/// Whether this may stand in an HTTP request as the path.
+pub(crate) fn is_url_path(path: &str) -> bool {
+    path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'?' | b'#'))
 }
 
 impl FromStr for HostPort {
@@ -113,7 +181,7 @@ fn port_number(text: &str) -> Option<u16> {
 }
 
 /// Whether this is an IPv4 address or a name that DNS could know. Underscores are not in the standard but in use.
-fn host_name(host: &str) -> bool {
+pub(crate) fn host_name(host: &str) -> bool {
     if host.parse::<Ipv4Addr>().is_ok() {
         return true;
     }

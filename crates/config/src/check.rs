@@ -88,7 +88,7 @@ impl RawTunnel {
     fn check_sockets(&self, problems: &Problems) {
         let egress = self.egress.iter().filter_map(|egress| egress.listen.as_ref());
         let mut taken: BTreeMap<(u16, IpAddr), &Position> = BTreeMap::new();
-        for located in self.admin.iter().chain(&self.listen).chain(egress) {
+        for located in self.admin.iter().chain(&self.listen).chain(&self.listen_ws).chain(egress) {
             if located.value.port() == 0 {
                 continue;
             }
@@ -103,7 +103,7 @@ impl RawTunnel {
 
     /// Warnings about peers that are needed but have no way to meet us.
     fn unreachable(&self) -> Vec<Problem> {
-        if self.listen.is_some() {
+        if self.listen.is_some() || self.listen_ws.is_some() {
             return Vec::new();
         }
         let dialled: BTreeSet<&Name> =

@@ -10,6 +10,7 @@ mod identity;
 mod key;
 mod name;
 mod pem;
+mod proxy;
 mod published;
 mod raw;
 mod report;
@@ -30,14 +31,15 @@ use fields::Problems;
 use raw::RawTunnel;
 use watch::Seen;
 
-pub use address::{Address, HostPort};
+pub use address::{Address, HostPort, WebSocketUrl};
 pub use identity::{Identity, IdentityError};
 pub use key::PublicKey;
-pub use name::{MAX_NAME_LEN, Name, ServiceName};
+pub use name::{DnsName, MAX_NAME_LEN, Name, ServiceName};
+pub use proxy::Proxy;
 pub use report::{Problem, Report, ValueError, quoted};
 pub use secret::Secret;
 pub use settings::Settings;
-pub use tunnel::{Egress, Ingress, Limits, Peer, Resume, Rotation, Tunnel, WarmLinks};
+pub use tunnel::{Egress, Ingress, Limits, Peer, Resume, Rotation, Route, Tunnel, WarmLinks};
 pub use watch::Watch;
 
 /// The largest `tunnel.yaml`, in bytes: 1 MiB.

@@ -1,9 +1,11 @@
 //! Names of tunnels and of services.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::address::host_name;
 use crate::report::{ValueError, quoted};
 
 /// The longest name, in bytes: as long as a DNS name may be.
@@ -20,6 +22,35 @@ pub struct Name(Arc<str>);
 /// Same syntax as [`Name`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceName(Arc<str>);
+
+/// A name that DNS could know, as a ClientHello carries it (RFC 6066 §3): no IP address and no trailing dot.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DnsName(Box<str>);
+
+impl DnsName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DnsName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl FromStr for DnsName {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        if host_name(text) && !text.ends_with('.') && text.parse::<IpAddr>().is_err() {
+            return Ok(Self(text.into()));
+        }
+        let hint = "write a DNS name, such as `b.example.com`; an IP address is no server name";
+        Err(ValueError::new(format!("{} is not a server name", quoted(text)), hint))
+    }
+}
 
 impl Name {
     /// The name as text.

@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::address::{Address, HostPort, parse_listen};
+use crate::address::{Address, HostPort, WebSocketUrl, is_url_path, parse_listen};
 use crate::fields::{Field, Fields, Located, Position, Problems};
 use crate::key::PublicKey;
 use crate::name::{Name, ServiceName};
-use crate::report::ValueError;
+use crate::report::{ValueError, quoted};
 use crate::settings::{RawSettings, Settings};
-use crate::tunnel::{Egress, Ingress, Peer, Tunnel};
+use crate::tunnel::{Egress, Ingress, Peer, Route, Tunnel};
 use crate::yaml::Value;
 
 /// What was read. A value that must be there is `None` if it is not, and then there is a problem.
@@ -19,6 +19,8 @@ pub(crate) struct RawTunnel {
     state: Option<PathBuf>,
     pub(crate) admin: Option<Located<SocketAddr>>,
     pub(crate) listen: Option<Located<SocketAddr>>,
+    pub(crate) listen_ws: Option<Located<SocketAddr>>,
+    ws_path: Option<String>,
     pub(crate) peers: Vec<RawPeer>,
     pub(crate) egress: Vec<RawEgress>,
     pub(crate) ingress: Vec<RawIngress>,
@@ -30,6 +32,7 @@ pub(crate) struct RawPeer {
     pub(crate) name: Option<Located<Name>>,
     pub(crate) keys: Vec<Located<PublicKey>>,
     pub(crate) addresses: Vec<Address>,
+    route: Route,
 }
 
 pub(crate) struct RawEgress {
@@ -57,6 +60,8 @@ impl RawTunnel {
             state: top.optional("state").and_then(|field| path(&field, dir)).map(|located| located.value),
             admin: top.optional("admin").and_then(listen),
             listen: top.optional("listen").and_then(listen),
+            listen_ws: top.optional("listen_ws").and_then(listen),
+            ws_path: top.optional("ws_path").and_then(url_path),
             peers: list(top, "peers", |field| RawPeer::read(&field, dir)),
             egress: list(top, "egress", |field| RawEgress::read(&field)),
             ingress: list(top, "ingress", |field| RawIngress::read(&field)),
@@ -74,6 +79,8 @@ impl RawTunnel {
             state: self.state,
             admin: self.admin.map(|located| located.value),
             listen: self.listen.map(|located| located.value),
+            listen_ws: self.listen_ws.map(|located| located.value),
+            ws_path: self.ws_path.unwrap_or_else(|| WebSocketUrl::PATH.to_owned()),
             peers: self.peers.into_iter().map(RawPeer::build).collect::<Option<_>>()?,
             egress: self.egress.into_iter().map(RawEgress::build).collect::<Option<_>>()?,
             ingress: self.ingress.into_iter().map(RawIngress::build).collect::<Option<_>>()?,
@@ -97,6 +104,7 @@ impl RawPeer {
                 .filter_map(|field| field.scalar(str::parse))
                 .collect(),
             addresses: list(&mut fields, "addresses", |field| address(&field, dir)),
+            route: route(&mut fields, dir),
         };
         fields.finish();
         Some(peer)
@@ -107,6 +115,7 @@ impl RawPeer {
             name: self.name?.value,
             keys: self.keys.into_iter().map(|located| located.value).collect(),
             addresses: self.addresses,
+            route: self.route,
         })
     }
 }
@@ -198,7 +207,33 @@ fn address(field: &Field<'_>, dir: &Path) -> Option<Address> {
     let located = field.scalar(|text| match text.strip_prefix("file:") {
         Some("") => Err(ValueError::new("`file:` without a path", "write the path of a file behind it")),
         Some(path) => Ok(Address::File(dir.join(path))),
-        None => text.parse().map(Address::HostPort),
+        None => text.parse(),
+    });
+    located.map(|located| located.value)
+}
+
+fn route(fields: &mut Fields<'_>, dir: &Path) -> Route {
+    Route {
+        proxy: fields.optional("proxy").and_then(|field| field.scalar(str::parse)).map(|located| located.value),
+        proxy_credentials: fields
+            .optional("proxy_credentials")
+            .and_then(|field| path(&field, dir))
+            .map(|located| located.value),
+        server_name: fields
+            .optional("server_name")
+            .and_then(|field| field.text(str::parse))
+            .map(|located| located.value),
+        ca_file: fields.optional("ca_file").and_then(|field| path(&field, dir)).map(|located| located.value),
+    }
+}
+
+fn url_path(field: Field<'_>) -> Option<String> {
+    let located = field.text(|text| match is_url_path(text) {
+        true => Ok(text.to_owned()),
+        false => Err(ValueError::new(
+            format!("{} is not the path of a URL", quoted(text)),
+            "write it from the slash on, such as `/ferry`",
+        )),
     });
     located.map(|located| located.value)
 }

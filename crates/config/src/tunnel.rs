@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::address::{Address, HostPort};
+use crate::address::{Address, HostPort, WebSocketUrl};
 use crate::identity::Identity;
 use crate::key::PublicKey;
-use crate::name::{Name, ServiceName};
+use crate::name::{DnsName, Name, ServiceName};
+use crate::proxy::Proxy;
 use crate::settings::Settings;
 use crate::values::{as_duration, as_size};
 
@@ -35,6 +36,12 @@ pub struct Tunnel<I = Identity> {
     /// Where links are accepted; `None` on an end that only dials.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<SocketAddr>,
+    /// Where links are accepted as WebSockets, for load balancers that speak HTTP alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen_ws: Option<SocketAddr>,
+    /// The path of those WebSockets.
+    #[serde(skip_serializing_if = "is_default_path")]
+    pub ws_path: String,
     /// The tunnels that we know; names and keys are unique, and none is ours.
     pub peers: Vec<Peer>,
     /// Where apps here reach services there.
@@ -58,6 +65,30 @@ pub struct Peer {
     /// Where it may be dialled; empty for a peer that dials us.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<Address>,
+    /// How its addresses are reached.
+    #[serde(flatten)]
+    pub route: Route,
+}
+
+/// What stands between this end and the addresses of a peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Route {
+    /// The HTTP proxy to dial through, instead of the environment's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<Proxy>,
+    /// A file with `user:password` for that proxy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_credentials: Option<PathBuf>,
+    /// The name that the ClientHello carries (SNI), for routers that pass TLS on by it. None is sent by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<DnsName>,
+    /// A file with the certificates (PEM) that `wss://` endpoints are trusted by, instead of the public ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+}
+
+fn is_default_path(path: &String) -> bool {
+    path == WebSocketUrl::PATH
 }
 
 /// A way out: connections to `listen` become sessions to a service of a peer.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use crate::address::{Address, HostPort};
-use crate::name::{Name, ServiceName};
+use crate::name::{DnsName, Name, ServiceName};
+use crate::proxy::Proxy;
 use crate::report::{ValueError, quoted};
 
 /// Reads a duration; see [`ferry_units::parse_duration`].
@@ -41,4 +42,4 @@ macro_rules! serialize_as_text {
     )*};
 }
 
-serialize_as_text!(Address, HostPort, Name, ServiceName);
+serialize_as_text!(Address, DnsName, HostPort, Name, Proxy, ServiceName);

@@ -22,7 +22,7 @@ use crate::sessions::mailbox::Command;
 use crate::shared::Shared;
 use crate::telemetry::admin;
 use crate::telemetry::events::Event;
-use crate::transport::accept;
+use crate::transport::accept::{self, Opening};
 use crate::transport::tls::TlsError;
 use crate::workers::{Threads, Workers};
 use crate::{instance, supply};
@@ -41,6 +41,8 @@ pub struct Tunnel {
 pub struct Addresses {
     /// For peers.
     pub listen: Option<SocketAddr>,
+    /// For peers, by WebSocket.
+    pub listen_ws: Option<SocketAddr>,
     /// For probes and metrics.
     pub admin: Option<SocketAddr>,
     /// For applications, in the configuration's order.
@@ -199,6 +201,7 @@ const RESET_FLUSH_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(
 /// Sockets bound before anything runs.
 struct Listeners {
     peers: Option<Box<dyn Listener>>,
+    websockets: Option<Box<dyn Listener>>,
     admin: Option<tokio::net::TcpListener>,
     egress: Vec<(Box<dyn Listener>, ferry_config::Egress)>,
 }
@@ -216,6 +219,10 @@ impl Listeners {
             Some(address) => Some(network.bind(address).await.map_err(failed(address, "listen".to_owned()))?),
             None => None,
         };
+        let websockets = match config.listen_ws {
+            Some(address) => Some(network.bind(address).await.map_err(failed(address, "listen_ws".to_owned()))?),
+            None => None,
+        };
         let admin = match config.admin {
             Some(address) => {
                 let bound = tokio::net::TcpListener::bind(address).await;
@@ -223,12 +230,13 @@ impl Listeners {
             }
             None => None,
         };
-        Ok(Self { peers, admin, egress })
+        Ok(Self { peers, websockets, admin, egress })
     }
 
     fn addresses(&self) -> Addresses {
         Addresses {
             listen: self.peers.as_ref().and_then(|listener| listener.local_addr().ok()),
+            listen_ws: self.websockets.as_ref().and_then(|listener| listener.local_addr().ok()),
             admin: self.admin.as_ref().and_then(|listener| listener.local_addr().ok()),
             egress: self.egress.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect(),
         }
@@ -241,7 +249,11 @@ impl Listeners {
         }
         shared.tasks.spawn(instance::keep_claiming(shared.clone()));
         if let Some(listener) = self.peers {
-            shared.tasks.spawn(accept::listen(shared.clone(), listener));
+            shared.tasks.spawn(accept::listen(shared.clone(), listener, Opening::Tls));
+        }
+        if let Some(listener) = self.websockets {
+            let opening = Opening::WebSocket(shared.config().tunnel.ws_path.as_str().into());
+            shared.tasks.spawn(accept::listen(shared.clone(), listener, opening));
         }
         for peer in shared.config().peers.values() {
             shared.tasks.spawn(supply::keep_warm(shared.clone(), peer.clone()));
@@ -260,7 +272,11 @@ impl Listeners {
 impl std::fmt::Display for Addresses {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let or_none = |address: Option<SocketAddr>| address.map_or_else(|| "none".to_owned(), |at| at.to_string());
-        write!(f, "listen={} admin={} egress=", or_none(self.listen), or_none(self.admin))?;
+        write!(f, "listen={} admin={} ", or_none(self.listen), or_none(self.admin))?;
+        if let Some(address) = self.listen_ws {
+            write!(f, "listen_ws={address} ")?;
+        }
+        f.write_str("egress=")?;
         let egress: Vec<String> = self.egress.iter().map(SocketAddr::to_string).collect();
         f.write_str(if egress.is_empty() { "none".to_owned() } else { egress.join(",") }.as_str())
     }

@@ -5,7 +5,9 @@ use std::{
     path::PathBuf,
 };
 
-use ferry_config::{Address, Egress, HostPort, Ingress, Name, Peer, ServiceName, Tunnel, ValueError};
+use ferry_config::{
+    Address, Egress, HostPort, Ingress, Name, Peer, Route, ServiceName, Tunnel, ValueError, WebSocketUrl,
+};
 
 use super::{
     RenderError, gateway,
@@ -41,6 +43,8 @@ pub(super) fn config(site: &Site<'_>) -> Result<Tunnel<PathBuf>, RenderError> {
         // The kubelet's probes come from outside the pod.
         admin: Some(everywhere(ADMIN_PORT)),
         listen: accepts.then(|| everywhere(TUNNEL_PORT)),
+        listen_ws: None,
+        ws_path: WebSocketUrl::PATH.to_owned(),
         peers: dialled.chain(dialling).collect::<Result<_, _>>()?,
         egress,
         ingress,
@@ -94,6 +98,6 @@ fn address(site: &Site<'_>, far: &DialledPod<'_>) -> Address {
 impl RemotePod<'_> {
     fn peer(&self, addresses: Vec<Address>) -> Result<Peer, ValueError> {
         let keys = [self.keys.identity.public_key()].into();
-        Ok(Peer { name: self.tunnel_name()?, keys, addresses })
+        Ok(Peer { name: self.tunnel_name()?, keys, addresses, route: Route::default() })
     }
 }

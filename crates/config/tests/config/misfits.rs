@@ -79,7 +79,8 @@ fn an_address_is_a_host_and_a_port() {
     refused("east.example.com:0", "port 0 cannot be connected to");
     refused("east.example.com:65536", "from 1 to 65535");
     refused("east.example.com:+80", "from 1 to 65535");
-    refused("wss://east.example.com:443", "without a scheme");
+    refused("https://east.example.com:443", "`tcp://`, `ws://` or `wss://`");
+    refused("wss://", "a DNS name or an IP address");
     refused(":30200", "a DNS name or an IP address");
     refused("east..example:1", "a DNS name or an IP address");
     refused("ea st:1", "a DNS name or an IP address");
@@ -89,8 +90,26 @@ fn an_address_is_a_host_and_a_port() {
     refused("2001:db8::1:443", "in brackets: `[2001:db8::1]:443`");
     refused("2001:db8::1", "in brackets");
     let from = "east.example.com:30200";
+    let (at, not) = ("peers[0].addresses[0]", "not a WebSocket's URL");
+    mistake(from, "wss://user@east.example.com", at, not, "leave user and password out");
+    mistake(from, "ws://east.example.com/a b", at, not, "printable ASCII");
     mistake(from, "file:", "peers[0].addresses[0]", "without a path", "behind it");
     mistake("127.0.0.1:8000", "8000", "ingress[0].forward", "not an address", "host:port");
+}
+
+#[test]
+fn the_way_to_a_peer_is_checked_word_by_word() {
+    let added_to_peer = |text: &str, key: &str, message: &str, hint: &str| {
+        let path = format!("peers[0].{key}");
+        mistake("addresses: [", &format!("{text}\n    addresses: ["), &path, message, hint);
+    };
+    added_to_peer("proxy: 'socks5://proxy:1080'", "proxy", "not a proxy", "http://host:port");
+    added_to_peer("proxy: 'https://proxy:3128'", "proxy", "not a proxy", "plain HTTP");
+    added_to_peer("proxy: 'http://me:pw@proxy:3128'", "proxy", "not a proxy", "`proxy_credentials`");
+    added_to_peer("proxy: proxy", "proxy", "not a proxy", "or `off`");
+    added_to_peer("server_name: 10.0.0.1", "server_name", "not a server name", "a DNS name");
+    added("ws_path: ferry", "ws_path", "not the path of a URL", "from the slash on");
+    added("listen_ws: localhost:80", "listen_ws", "not an address to listen on", "0.0.0.0:80");
 }
 
 #[test]

@@ -33,6 +33,8 @@ pub(crate) async fn apply(shared: &Arc<Shared>, config: ferry_config::Tunnel) ->
     for (changed, key) in [
         (config.name != before.tunnel.name, "name"),
         (config.listen != before.tunnel.listen, "listen"),
+        (config.listen_ws != before.tunnel.listen_ws, "listen_ws"),
+        (config.ws_path != before.tunnel.ws_path, "ws_path"),
         (config.admin != before.tunnel.admin, "admin"),
         (config.settings.limits != before.tunnel.settings.limits, "limits"),
     ] {

@@ -25,10 +25,10 @@ use crate::telemetry::events::Event;
 use crate::telemetry::metrics::Role;
 use crate::transport;
 use crate::transport::dial::DialError;
-use crate::transport::dialler::{Dialler, Progress};
+use crate::transport::dialler::{Destination, Dialler, Progress};
 use crate::transport::link::Link;
 use crate::transport::segments::Size;
-use crate::transport::tls::{ClientHandshake, Established, TlsError};
+use crate::transport::tls::{Established, TlsError};
 
 /// Dials of one peer that are under way at once: many sessions that lost their links do not storm it.
 pub(crate) const MAX_DIALS: usize = 64;
@@ -68,13 +68,13 @@ pub(crate) struct Peer {
 /// What the configuration says of a peer now.
 struct PeerConfig {
     entry: ferry_config::Peer,
-    handshake: ClientHandshake,
+    destination: Destination,
 }
 
 impl PeerConfig {
     fn new(identity: &Identity, entry: ferry_config::Peer) -> Result<Self, TlsError> {
-        let handshake = ClientHandshake::new(identity, entry.keys.iter().copied().collect::<Vec<_>>())?;
-        Ok(Self { entry, handshake })
+        let destination = Destination::new(identity, &entry)?;
+        Ok(Self { entry, destination })
     }
 }
 
@@ -234,9 +234,8 @@ impl Peer {
             self.round_trip.note(established.round_trip);
             establish(established).await
         };
-        let (addresses, handshake) = (&config.entry.addresses, &config.handshake);
         let span = error_span!("dial", peer = %self.name);
-        let dial = self.dialler.dial(&shared.network, addresses, handshake, progress, establish);
+        let dial = self.dialler.dial(&shared.network, &config.destination, progress, establish);
         let dialled = dial.instrument(span).await;
         if dialled.as_ref().err().is_some_and(DialError::is_silence) {
             progress.take_unanswered().into_iter().for_each(|size| self.on_unanswered(size));

@@ -148,7 +148,7 @@ fn refuse_opening(shared: &Arc<Shared>, admitted: &Admitted, hello: &Hello<'_>, 
 
 /// Connects to the application at the first of its addresses that answers.
 async fn connect_local(shared: &Shared, forward: &HostPort) -> Result<Box<dyn Stream>, String> {
-    let connect = dial::connect_to(&shared.network, &shared.forwards, std::slice::from_ref(forward), None);
+    let connect = dial::connect_to_app(&shared.network, &shared.forwards, forward);
     let mut stream = match timeout(APP_CONNECT_TIMEOUT, connect).await {
         Ok(connected) => connected.map_err(|error| error.to_string())?,
         Err(_) => return Err(format!("no connection within {APP_CONNECT_TIMEOUT:?}")),

@@ -61,6 +61,8 @@ values! {
     LinkFailure {
         /// No connection.
         Unreachable = "unreachable",
+        /// A proxy or an HTTP endpoint on the way refused.
+        Carrier = "carrier",
         /// The handshake took too long, or the ClientHello did not come.
         Timeout = "timeout",
         /// The other end closed the connection before the link was made.

@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::net::{BoxFuture, Network, Stream};
 use crate::telemetry::metrics::LinkFailure;
+use crate::transport::carrier::{CarrierError, Route};
 use crate::transport::link::LinkError;
 use crate::transport::lookup::{Lookups, Resolution};
 use crate::transport::tls::TlsError;
@@ -39,6 +40,8 @@ pub(crate) enum DialError {
     Resolve { address: String, error: io::Error },
     #[error("{address}: {error}")]
     Connect { address: SocketAddr, error: io::Error },
+    #[error(transparent)]
+    Carrier(#[from] CarrierError),
     #[error("no connection within {CONNECT_TIMEOUT:?}")]
     ConnectTimedOut,
     #[error("no handshake within {HANDSHAKE_TIMEOUT:?}")]
@@ -69,6 +72,7 @@ impl DialError {
     pub(crate) fn failure(&self) -> LinkFailure {
         match self {
             Self::NoAddress | Self::Resolve { .. } | Self::Connect { .. } => LinkFailure::Unreachable,
+            Self::Carrier(_) => LinkFailure::Carrier,
             Self::ConnectTimedOut | Self::HandshakeTimedOut | Self::GivenUp => LinkFailure::Timeout,
             Self::Tls(error) => error.failure(),
             Self::Link(error) => error.failure(),
@@ -76,47 +80,52 @@ impl DialError {
     }
 }
 
-/// The targets that `addresses` stand for now, in their order.
-fn targets(addresses: &[Address]) -> Vec<HostPort> {
-    let mut targets = Vec::new();
+/// The addresses that `addresses` stand for now, in their order.
+pub(super) fn listed(addresses: &[Address]) -> Vec<Address> {
+    let mut listed = Vec::new();
     for address in addresses {
-        match address {
-            Address::HostPort(target) => targets.push(target.clone()),
-            Address::File(path) => {
-                // One address a line; a file that is not there yet is no address yet. It is as small and as near as
-                // tunnel.yaml: to read it takes less than to have another thread read it.
-                let text =
-                    if path.is_file() { std::fs::read_to_string(path).unwrap_or_default() } else { String::new() };
-                let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-                targets.extend(lines.filter_map(|line| line.parse::<HostPort>().ok()));
-            }
-        }
+        let Address::File(path) = address else {
+            listed.push(address.clone());
+            continue;
+        };
+        // One address a line; a file that is not there yet is no address yet. Small and local: reading it inline is cheaper
+        // than `spawn_blocking`.
+        let text = if path.is_file() { std::fs::read_to_string(path).unwrap_or_default() } else { String::new() };
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        listed.extend(lines.filter_map(|line| line.parse::<Address>().ok()));
     }
-    targets
+    listed
 }
 
-/// A connection to the first of the peer's addresses that answers. `largest`: no segment is to be longer.
-pub(crate) async fn connect(
+/// A connection by the first of the routes that works. `largest`: no segment is to be longer.
+pub(super) async fn connect(
     network: &Arc<dyn Network>,
     lookups: &Lookups,
-    addresses: &[Address],
+    routes: Vec<Route>,
     largest: Option<u16>,
 ) -> Result<Box<dyn Stream>, DialError> {
-    let targets = targets(addresses);
-    lookups.retain(|name| targets.contains(name));
-    let race = connect_to(network, lookups, &targets, largest);
-    timeout(CONNECT_TIMEOUT, race).await.unwrap_or(Err(DialError::ConnectTimedOut))
+    lookups.retain(|name| routes.iter().any(|route| route.first_hop == *name));
+    timeout(CONNECT_TIMEOUT, race(network, lookups, routes, largest)).await.unwrap_or(Err(DialError::ConnectTimedOut))
 }
 
-/// A connection to the first of the targets' addresses that answers, as soon as that can be: literal addresses and those
-/// that a name had last wait for no lookup for longer than a moment.
-pub(crate) async fn connect_to(
+/// A connection to the first of an application's addresses that answers.
+pub(crate) async fn connect_to_app(
     network: &Arc<dyn Network>,
     lookups: &Lookups,
-    targets: &[HostPort],
+    target: &HostPort,
+) -> Result<Box<dyn Stream>, DialError> {
+    race(network, lookups, vec![Route::direct(target.clone())], None).await
+}
+
+/// A connection by the first of the routes that works, as soon as that can be: literal addresses and those that a name had
+/// last wait for no lookup for longer than a moment.
+async fn race(
+    network: &Arc<dyn Network>,
+    lookups: &Lookups,
+    routes: Vec<Route>,
     largest: Option<u16>,
 ) -> Result<Box<dyn Stream>, DialError> {
-    let mut race = Race::new(targets.iter().map(|target| lookups.find(network, target)).collect());
+    let mut race = Race::new(routes.iter().map(|route| lookups.find(network, &route.first_hop)).collect());
     let mut racing = JoinSet::new();
     loop {
         let next = race.next_at();
@@ -125,15 +134,17 @@ pub(crate) async fn connect_to(
             biased;
             Some(tried) = racing.join_next() => match tried {
                 Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err((address, error))) => race.on_failed(DialError::Connect { address, error }),
+                Ok(Err(error)) => race.on_failed(error),
                 Err(_) => {}
             },
             Some((index, answer)) = race.lookups.next() => race.on_answer(index, answer),
             () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
-                let Some(address) = race.take() else { continue };
-                let network = network.clone();
+                let Some((index, address)) = race.take() else { continue };
+                let (network, route) = (network.clone(), routes[index].clone());
                 racing.spawn(async move {
-                    network.connect_with(address, largest).await.map_err(|error| (address, error))
+                    let connected = network.connect_with(address, largest).await;
+                    let stream = connected.map_err(|error| DialError::Connect { address, error })?;
+                    Ok::<_, DialError>(route.open(stream).await?)
                 });
             }
             else => return Err(race.problem),
@@ -146,7 +157,8 @@ struct Race {
     /// Of each target, in their order of preference: what is known of it, and whether it is still looked up.
     targets: Vec<(HostPort, Vec<SocketAddr>, bool)>,
     lookups: FuturesUnordered<BoxFuture<'static, (usize, io::Result<Vec<SocketAddr>>)>>,
-    tried: HashSet<SocketAddr>,
+    /// By route: several may begin at one proxy.
+    tried: HashSet<(usize, SocketAddr)>,
     begun: Instant,
     /// When the next one gets its turn, if none before has failed by then.
     turn: Instant,
@@ -170,12 +182,13 @@ impl Race {
     }
 
     /// The first address that was not tried, and whether a name that is preferred to it is still looked up.
-    fn first(&self) -> Option<(SocketAddr, bool)> {
+    fn first(&self) -> Option<((usize, SocketAddr), bool)> {
         let mut asked = false;
-        for (_, addresses, asking) in &self.targets {
+        for (index, (_, addresses, asking)) in self.targets.iter().enumerate() {
             asked |= asking;
-            if let Some(address) = addresses.iter().find(|address| !self.tried.contains(address)) {
-                return Some((*address, asked));
+            let mut tries = addresses.iter().map(|address| (index, *address));
+            if let Some(next) = tries.find(|next| !self.tried.contains(next)) {
+                return Some((next, asked));
             }
         }
         None
@@ -188,11 +201,11 @@ impl Race {
         Some(if asked { self.turn.max(self.begun + RESOLUTION_DELAY) } else { self.turn })
     }
 
-    fn take(&mut self) -> Option<SocketAddr> {
-        let (address, _) = self.first()?;
-        self.tried.insert(address);
+    fn take(&mut self) -> Option<(usize, SocketAddr)> {
+        let (next, _) = self.first()?;
+        self.tried.insert(next);
         self.turn = Instant::now() + NEXT_ADDRESS_DELAY;
-        Some(address)
+        Some(next)
     }
 
     fn on_failed(&mut self, problem: DialError) {

@@ -1,17 +1,19 @@
 //! Dialling one peer: what its addresses, this host's ports and the path have shown so far.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use ferry_config::Address;
+use ferry_config::{Address, Identity, Peer, Proxy};
 use tokio::time::{Instant, timeout};
 
 use crate::net::Network;
+use crate::transport::carrier::Route;
+use crate::transport::carrier::proxy::{Environment, ProxyServer};
 use crate::transport::dial::{self, DialError, HANDSHAKE_TIMEOUT};
 use crate::transport::lookup::Lookups;
 use crate::transport::ports::{HeldPort, Ports};
 use crate::transport::segments::{Segments, Size};
-use crate::transport::tls::{ClientHandshake, Established};
+use crate::transport::tls::{ClientHandshake, Established, OuterTls, TlsError};
 
 /// What a dial says of itself while it is under way.
 #[derive(Default)]
@@ -43,6 +45,54 @@ impl Progress {
     }
 }
 
+/// Where a peer is, and how it proves itself, as the configuration says now.
+pub(crate) struct Destination {
+    addresses: Vec<Address>,
+    route: ferry_config::Route,
+    handshake: ClientHandshake,
+}
+
+impl Destination {
+    pub(crate) fn new(identity: &Identity, peer: &Peer) -> Result<Self, TlsError> {
+        let keys = peer.keys.iter().copied().collect::<Vec<_>>();
+        let handshake = ClientHandshake::new(identity, keys, peer.route.server_name.as_ref())?;
+        Ok(Self { addresses: peer.addresses.clone(), route: peer.route.clone(), handshake })
+    }
+
+    /// The ways there, in the order of preference.
+    fn routes(&self) -> Vec<Route> {
+        let route = |address: Address| {
+            let (address, url) = match address {
+                Address::HostPort(address) => (address, None),
+                Address::WebSocket(url) => {
+                    (url.endpoint.clone(), Some((url, OuterTls::new(self.route.ca_file.clone()))))
+                }
+                // What a file lists is in the list already.
+                Address::File(_) => return None,
+            };
+            let proxy = self.proxy_for(&address.host);
+            Some(Route::new(address, url, proxy))
+        };
+        dial::listed(&self.addresses).into_iter().filter_map(route).collect()
+    }
+
+    fn proxy_for(&self, host: &str) -> Option<Arc<ProxyServer>> {
+        match &self.route.proxy {
+            Some(Proxy::Off) => None,
+            Some(Proxy::Http(proxy)) => {
+                // Read for each dial, so that it can be replaced; without it the proxy says what is missing.
+                let credentials = self.route.proxy_credentials.as_ref();
+                let credentials = credentials.and_then(|path| std::fs::read_to_string(path).ok());
+                Some(Arc::new(ProxyServer::new(proxy.clone(), credentials)))
+            }
+            None => ENVIRONMENT.get_or_init(Environment::read).proxy_for(host),
+        }
+    }
+}
+
+/// The proxy that this process's environment names.
+static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
+
 /// Makes connections to one peer on which it has proved a key.
 #[derive(Default)]
 pub(crate) struct Dialler {
@@ -52,22 +102,21 @@ pub(crate) struct Dialler {
 }
 
 impl Dialler {
-    /// Dials once: the first of `addresses` that answers, the handshake, and then `establish`, which has what is left of
+    /// Dials once: the first address of `destination` that answers, the handshake, and then `establish`, which has what is left of
     /// the handshake's time. `progress` says meanwhile how far it is.
     pub(crate) async fn dial<T>(
         &self,
         network: &Arc<dyn Network>,
-        addresses: &[Address],
-        handshake: &ClientHandshake,
+        destination: &Destination,
         progress: &Progress,
         establish: impl AsyncFnOnce(Established) -> Result<T, DialError>,
     ) -> Result<T, DialError> {
         let size = self.segments.size(Instant::now());
         let dialled = async {
-            let stream = dial::connect(network, &self.lookups, addresses, size.largest()).await?;
+            let stream = dial::connect(network, &self.lookups, destination.routes(), size.largest()).await?;
             progress.on_connected(size);
             let handshake = async {
-                let established = handshake.handshake(stream).await?;
+                let established = destination.handshake.handshake(stream).await?;
                 progress.on_answered();
                 self.segments.on_answered(size);
                 establish(established).await

@@ -4,8 +4,10 @@
 //! end has proved a key; here it becomes a [`Link`], and nothing above knows what carries it.
 
 pub(crate) mod accept;
+pub(crate) mod carrier;
 pub(crate) mod dial;
 pub(crate) mod dialler;
+mod io;
 pub(crate) mod link;
 pub(crate) mod lookup;
 pub(crate) mod ports;

@@ -196,7 +196,12 @@ fn one_peer_cannot_take_the_others_share() {
             if config.listen.is_some() {
                 config.settings.limits.memory = 4 << 20;
                 config.settings.resume.buffer = 4 << 20;
-                let peer = ferry_config::Peer { name: name.clone(), keys: [key].into(), addresses: Vec::new() };
+                let peer = ferry_config::Peer {
+                    name: name.clone(),
+                    keys: [key].into(),
+                    addresses: Vec::new(),
+                    route: ferry_config::Route::default(),
+                };
                 config.peers.push(peer);
                 config.ingress[0].allow.insert(name.clone());
             }

@@ -39,6 +39,14 @@ enum Fate {
     Unfinished,
 }
 
+/// Every link of this end is a WebSocket, whichever end dials it.
+fn carry_in_websockets(config: &mut ferry_config::Tunnel) {
+    config.listen_ws = config.listen.take();
+    for address in config.peers.iter_mut().flat_map(|peer| &mut peer.addresses) {
+        *address = format!("ws://{address}").parse().unwrap();
+    }
+}
+
 struct Life {
     rng: Rng,
     world: World,
@@ -59,6 +67,7 @@ impl Life {
         let buffer = rng.pick(&[64 << 10, 16 << 20]);
         let memory = rng.pick(&[4 << 20, 512 << 20]);
         let liveness = rng.pick(&[5, 15]);
+        let over_websockets = rng.chance(30);
         let world = World::start(line, dialled, |config| {
             config.settings.rotation.every = Duration::from_secs(every);
             config.settings.rotation.bytes = bytes;
@@ -67,6 +76,9 @@ impl Life {
             config.settings.liveness = Duration::from_secs(liveness);
             // The path may be gone for minutes before the first link: no session is to be given up for that.
             config.settings.open_timeout = LONGEST;
+            if over_websockets {
+                carry_in_websockets(config);
+            }
         })
         .await;
         Self { rng, world, fate, talks: Vec::new(), next_key: 0, addresses: [1, 2] }

@@ -135,10 +135,13 @@ fn template(end: usize, identity: &Identity, keys: &[PublicKey], dialled: [bool;
         state: None,
         admin: None,
         listen: dialled[end].then(|| (Ipv4Addr::UNSPECIFIED, LINKS).into()),
+        listen_ws: None,
+        ws_path: config::WebSocketUrl::PATH.to_owned(),
         peers: vec![config::Peer {
             name: peer.clone(),
             keys: keys.iter().copied().collect(),
             addresses: dialled[1 - end].then_some(address).into_iter().collect(),
+            route: config::Route::default(),
         }],
         egress: vec![config::Egress { listen: loopback(EGRESS), peer: peer.clone(), service: service.clone() }],
         ingress: vec![config::Ingress {

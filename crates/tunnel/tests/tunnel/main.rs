@@ -12,6 +12,7 @@ mod manners;
 mod pair;
 mod policy;
 mod ports;
+mod reach;
 mod reload;
 mod resets;
 mod rogue;

@@ -95,7 +95,7 @@ pub fn far_config(near: &Site, forward: SocketAddr, extra: &str) -> String {
     text + extra
 }
 
-pub fn near_config(far: &Site, address: SocketAddr, extra: &str) -> String {
+pub fn near_config(far: &Site, address: impl std::fmt::Display, extra: &str) -> String {
     let mut text = String::new();
     writeln!(text, "peers: [{{name: {}, keys: [\"{}\"], addresses: [\"{address}\"]}}]", far.name, far.key).unwrap();
     writeln!(text, "egress: [{{listen: \"127.0.0.1:0\", peer: {}, service: echo}}]", far.name).unwrap();

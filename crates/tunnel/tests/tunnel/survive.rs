@@ -29,12 +29,22 @@ const DOWN: u64 = 0x0b;
 
 impl Checked {
     pub async fn start(extra: &str) -> Self {
+        Self::start_over(extra, "", |relay| relay.to_string()).await
+    }
+
+    /// As [`start`](Self::start), with every link a WebSocket.
+    pub async fn start_over_websockets(extra: &str) -> Self {
+        Self::start_over(extra, "listen_ws: 127.0.0.1:0\n", |relay| format!("ws://{relay}")).await
+    }
+
+    async fn start_over(extra: &str, listen: &str, dialled: impl Fn(SocketAddr) -> String) -> Self {
         let (near_site, far_site) = (Site::new("a/near"), Site::new("b/far"));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let forward = listener.local_addr().unwrap();
-        let far = far_site.start(&far_config(&near_site, forward, extra)).await;
-        let relay = Relay::start("127.0.0.1:0".parse().unwrap(), far.addresses().listen.unwrap()).unwrap();
-        let near = near_site.start(&near_config(&far_site, relay.addr(), extra)).await;
+        let far = far_site.start(&far_config(&near_site, forward, &format!("{listen}{extra}"))).await;
+        let target = far.addresses().listen_ws.or(far.addresses().listen).unwrap();
+        let relay = Relay::start("127.0.0.1:0".parse().unwrap(), target).unwrap();
+        let near = near_site.start(&near_config(&far_site, dialled(relay.addr()), extra)).await;
         let app = TcpStream::connect(near.addresses().egress[0]).await.unwrap();
         let (service, _) = listener.accept().await.unwrap();
         let stop = Arc::new(AtomicBool::new(false));

@@ -24,6 +24,8 @@ use crate::telemetry::events::Event;
 use crate::telemetry::metrics::{LinkFailure, Role};
 use crate::telemetry::repeats::{Kind, Line};
 use crate::transport;
+use crate::transport::carrier::HeadError;
+use crate::transport::carrier::upgrade::{self, NotUpgraded};
 use crate::transport::dial::HANDSHAKE_TIMEOUT;
 use crate::transport::link::{Link, LinkError};
 use crate::transport::tls::{ClientHello, Established, TlsError};
@@ -38,8 +40,17 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// After an accept that failed for want of something: time for others to end.
 pub(crate) const ACCEPT_DELAY: Duration = Duration::from_millis(100);
 
+/// What peers' connections begin with.
+#[derive(Clone)]
+pub(crate) enum Opening {
+    /// Ferry's TLS.
+    Tls,
+    /// The request for a WebSocket at this path, with Ferry's TLS in it.
+    WebSocket(Arc<str>),
+}
+
 /// Takes peers' connections until the tunnel stops: a draining end still lets its sessions resume.
-pub(crate) async fn listen(shared: Arc<Shared>, mut listener: Box<dyn Listener>) {
+pub(crate) async fn listen(shared: Arc<Shared>, mut listener: Box<dyn Listener>, opening: Opening) {
     loop {
         let accepted = tokio::select! {
             () = shared.stopping() => return,
@@ -47,11 +58,11 @@ pub(crate) async fn listen(shared: Arc<Shared>, mut listener: Box<dyn Listener>)
         };
         match accepted {
             Ok((stream, from)) => {
-                let shared = shared.clone();
+                let (shared, opening) = (shared.clone(), opening.clone());
                 shared.clone().tasks.spawn(async move {
                     tokio::select! {
                         () = shared.stopping() => {}
-                        () = accept(&shared, stream, from) => {}
+                        () = accept(&shared, stream, from, &opening) => {}
                     }
                 });
             }
@@ -73,12 +84,12 @@ pub(crate) fn on_accept_failed(shared: &Shared, whose: &str, error: &std::io::Er
     shared.repeats.tell(Kind::new("accept"), Line::warn(text));
 }
 
-async fn accept(shared: &Arc<Shared>, stream: Box<dyn Stream>, from: SocketAddr) {
+async fn accept(shared: &Arc<Shared>, stream: Box<dyn Stream>, from: SocketAddr, opening: &Opening) {
     let (seat, mut evicted) = shared.lobby.enter(from.ip(), Instant::now());
     let proven = tokio::select! {
         biased;
         Ok(()) = &mut evicted => Err(Refused::MadeWay),
-        proven = prove(shared, seat, stream) => proven,
+        proven = prove(shared, seat, stream, opening) => proven,
     };
     let made = match proven {
         Ok((peer, established)) => welcome(shared, &peer, established).await.map(|link| (peer, link)),
@@ -98,9 +109,10 @@ async fn accept(shared: &Arc<Shared>, stream: Box<dyn Stream>, from: SocketAddr)
 async fn prove(
     shared: &Arc<Shared>,
     mut seat: Seat,
-    mut stream: Box<dyn Stream>,
+    stream: Box<dyn Stream>,
+    opening: &Opening,
 ) -> Result<(Arc<Peer>, Established), Refused> {
-    let hello = client_hello(&seat, &mut *stream).await?;
+    let (hello, mut stream) = client_hello(&seat, stream, opening).await?;
     let handshake = async {
         let (config, turns) = (shared.config(), seat.turns());
         // A turn is for computing: whoever has it waits for nobody.
@@ -127,14 +139,26 @@ async fn prove(
 }
 
 /// Waits for a whole ClientHello, for less long where many others wait.
-async fn client_hello(seat: &Seat, stream: &mut dyn Stream) -> Result<ClientHello, Refused> {
+async fn client_hello(
+    seat: &Seat,
+    stream: Box<dyn Stream>,
+    opening: &Opening,
+) -> Result<(ClientHello, Box<dyn Stream>), Refused> {
     let begun = Instant::now();
-    let mut reading = Box::pin(ClientHello::read(stream));
+    let mut reading = Box::pin(read_hello(stream, opening));
     let mut read = timeout_at(begun + CROWDED_HELLO_TIMEOUT, &mut reading).await;
     if read.is_err() && !seat.is_crowded() {
         read = timeout_at(begun + HELLO_TIMEOUT, &mut reading).await;
     }
-    read.map_err(|_| Refused::NoHello)?.map_err(|error| Refused::Link(error.into()))
+    read.map_err(|_| Refused::NoHello)?
+}
+
+async fn read_hello(mut stream: Box<dyn Stream>, opening: &Opening) -> Result<(ClientHello, Box<dyn Stream>), Refused> {
+    if let Opening::WebSocket(path) = opening {
+        stream = upgrade::answer(stream, path).await.map_err(Refused::NotUpgraded)?;
+    }
+    let hello = ClientHello::read(&mut *stream).await.map_err(|error| Refused::Link(error.into()))?;
+    Ok((hello, stream))
 }
 
 /// A peer's link with its Prefaces, among as many as it may have without a session.
@@ -159,6 +183,7 @@ async fn welcome(shared: &Arc<Shared>, peer: &Arc<Peer>, established: Establishe
 enum Refused {
     MadeWay,
     NoHello,
+    NotUpgraded(NotUpgraded),
     TooMany(Arc<Peer>),
     Link(LinkError),
 }
@@ -170,6 +195,9 @@ impl Refused {
         let (reason, failure) = match self {
             Self::MadeWay => ("made way", LinkFailure::Limit),
             Self::NoHello => ("no ClientHello", LinkFailure::Timeout),
+            // Load balancers ask so whether somebody is there.
+            Self::NotUpgraded(NotUpgraded::Answered(_) | NotUpgraded::Head(HeadError::Closed)) => return,
+            Self::NotUpgraded(_) => ("no WebSocket", LinkFailure::Carrier),
             Self::TooMany(_) => ("too many links", LinkFailure::Limit),
             Self::Link(error) => (error.failure().as_str(), error.failure()),
         };
@@ -194,7 +222,7 @@ impl Refused {
                 shared.repeats.tell(kind, Line::warn(format!("connection from {ip} closed: {self}")));
             }
             Self::Link(error) if error.failure() == LinkFailure::Closed => {}
-            Self::NoHello | Self::Link(_) => {
+            Self::NoHello | Self::NotUpgraded(_) | Self::Link(_) => {
                 let text = format!("connection from {ip} did not become a link: {self}");
                 shared.repeats.tell(kind, Line::info(text));
             }
@@ -207,6 +235,7 @@ impl Display for Refused {
         match self {
             Self::MadeWay => f.write_str("too many connections have not authenticated, and it made way for newer ones"),
             Self::NoHello => f.write_str("no ClientHello in time"),
+            Self::NotUpgraded(error) => error.fmt(f),
             Self::TooMany(_) => LinkError::TooMany.fmt(f),
             Self::Link(error) => error.fmt(f),
         }

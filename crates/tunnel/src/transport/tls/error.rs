@@ -55,6 +55,8 @@ impl TlsError {
             }
             Self::Policy(_) | Self::Alert(_) => LinkFailure::Policy,
             Self::Handshake(_) | Self::Record(_) | Self::KeyExhausted => LinkFailure::Tls,
+            // What is no WebSocket, where one carries the link.
+            Self::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => LinkFailure::Carrier,
             Self::Io(_) => LinkFailure::Closed,
         }
     }

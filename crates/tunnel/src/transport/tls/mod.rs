@@ -4,6 +4,7 @@ mod cipher;
 mod error;
 mod handshake;
 mod hello;
+mod outer;
 mod policy;
 mod record;
 mod verify;
@@ -11,8 +12,10 @@ mod verify;
 pub use error::TlsError;
 #[cfg(test)]
 pub(crate) use handshake::Proven;
+pub(crate) use handshake::send;
 pub(crate) use handshake::{ClientHandshake, Established, ServerHandshake};
 pub(crate) use hello::ClientHello;
+pub(crate) use outer::OuterTls;
 #[cfg(test)]
 pub(crate) use record::tests::handshaken_pair;
 pub(crate) use record::{

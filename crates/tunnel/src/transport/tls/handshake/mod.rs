@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use ferry_config::{Identity, PublicKey};
+use ferry_config::{DnsName, Identity, PublicKey};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection, ProtocolVersion, ServerConfig, ServerConnection};
 use tokio::sync::Semaphore;
@@ -23,7 +23,10 @@ const MAX_HANDSHAKE: usize = 64 * 1024;
 
 /// Dials one peer. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct ClientHandshake(Arc<ClientConfig>);
+pub(crate) struct ClientHandshake {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+}
 
 /// Accepts any listed peer. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -53,15 +56,22 @@ pub(crate) struct Established {
 }
 
 impl ClientHandshake {
-    /// `keys`: those of the one peer that this dials.
-    pub(crate) fn new(identity: &Identity, keys: impl Into<Arc<[PublicKey]>>) -> Result<Self, TlsError> {
-        Ok(Self(Arc::new(policy::dialling(identity, keys)?)))
+    /// `keys`: those of the one peer that this dials. `name`: what the ClientHello carries for routers on the way.
+    pub(crate) fn new(
+        identity: &Identity,
+        keys: impl Into<Arc<[PublicKey]>>,
+        name: Option<&DnsName>,
+    ) -> Result<Self, TlsError> {
+        let mut config = policy::dialling(identity, keys)?;
+        config.enable_sni = name.is_some();
+        // A name is required by the API; without one of the user's it is neither sent nor looked at.
+        let name = name.map_or("ferry", DnsName::as_str).to_owned();
+        let name = ServerName::try_from(name).map_err(|_| TlsError::Policy("server name"))?;
+        Ok(Self { config: Arc::new(config), name })
     }
 
     pub(crate) async fn handshake(&self, stream: Box<dyn Stream>) -> Result<Established, TlsError> {
-        // The name is required by the API, and neither sent nor looked at.
-        let name = ServerName::try_from("ferry").map_err(|_| TlsError::Policy("server name"))?;
-        let connection = ClientConnection::new(self.0.clone(), name)?;
+        let connection = ClientConnection::new(self.config.clone(), self.name.clone())?;
         Handshake::new(stream, connection.into(), None).finish().await
     }
 }
@@ -112,7 +122,7 @@ impl Alert {
 }
 
 /// Sends all of `bytes`.
-pub(super) async fn send(stream: &mut dyn Stream, mut bytes: &[u8]) -> io::Result<()> {
+pub(crate) async fn send(stream: &mut dyn Stream, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let written = std::future::poll_fn(|cx| stream.poll_write(cx, &[IoSlice::new(bytes)])).await?;
         bytes = &bytes[written..];

@@ -61,7 +61,10 @@ async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin
 /// Two ends that know each other.
 fn ends() -> (ClientHandshake, ServerHandshake) {
     let (near, far) = (Identity::generate().unwrap(), Identity::generate().unwrap());
-    (ClientHandshake::new(&near, [far.public_key()]).unwrap(), ServerHandshake::new(&far, [near.public_key()]).unwrap())
+    (
+        ClientHandshake::new(&near, [far.public_key()], None).unwrap(),
+        ServerHandshake::new(&far, [near.public_key()]).unwrap(),
+    )
 }
 
 /// A handshake over these two ends of a connection.

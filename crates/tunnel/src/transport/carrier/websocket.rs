@@ -1,0 +1,142 @@
+//! A WebSocket (RFC 6455) as a byte stream: binary messages, whatever their bounds.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_util::{Sink as _, Stream as _};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
+
+use crate::net::{BoxFuture, Stream};
+use crate::transport::io::Io;
+
+/// Bytes of one message at most: what a link writes at once.
+const MAX_SENT: usize = 64 * 1024;
+
+/// Bytes of a message that the other end, or a middlebox, may send.
+const MAX_RECEIVED: usize = 1024 * 1024;
+
+pub(super) struct WebSocket {
+    socket: WebSocketStream<Io>,
+    /// What is left of the last message.
+    received: Bytes,
+    /// Bytes that are in the socket's buffer, and are reported as written once it is empty: until then the caller asks
+    /// again, and so has them flushed.
+    unreported: Option<usize>,
+}
+
+impl WebSocket {
+    /// A WebSocket whose Upgrade is done; `rest` came behind it.
+    pub(super) async fn start(stream: Box<dyn Stream>, rest: Vec<u8>, role: Role) -> Box<dyn Stream> {
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(MAX_RECEIVED))
+            .max_frame_size(Some(MAX_RECEIVED))
+            .write_buffer_size(0);
+        let socket = WebSocketStream::from_partially_read(Io::new(stream), rest, role, Some(config)).await;
+        Box::new(Self { socket, received: Bytes::new(), unreported: None })
+    }
+
+    fn inner(&self) -> &dyn Stream {
+        self.socket.get_ref().stream()
+    }
+
+    fn inner_mut(&mut self) -> &mut Box<dyn Stream> {
+        self.socket.get_mut().stream_mut()
+    }
+}
+
+fn to_io(error: Error) -> io::Error {
+    match error {
+        Error::Io(error) => error,
+        other => io::Error::new(io::ErrorKind::InvalidData, other),
+    }
+}
+
+impl Stream for WebSocket {
+    fn poll_read(&mut self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>> {
+        while self.received.is_empty() {
+            match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
+                Some(Ok(Message::Binary(bytes))) => self.received = bytes,
+                // Pings are answered by the socket.
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+                Some(Ok(Message::Text(_))) => {
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "a text message")));
+                }
+                Some(Ok(Message::Close(_))) | None | Some(Err(Error::ConnectionClosed | Error::AlreadyClosed)) => {
+                    return Poll::Ready(Ok(0));
+                }
+                Some(Err(error)) => return Poll::Ready(Err(to_io(error))),
+            }
+        }
+        let mut filled = 0;
+        for buf in bufs {
+            let count = buf.len().min(self.received.len());
+            buf[..count].copy_from_slice(&self.received.split_to(count));
+            filled += count;
+        }
+        Poll::Ready(Ok(filled))
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let mut socket = Pin::new(&mut self.socket);
+        let count = match self.unreported {
+            Some(count) => count,
+            None => {
+                ready!(socket.as_mut().poll_ready(cx)).map_err(to_io)?;
+                let length = bufs.iter().map(|buf| buf.len()).sum::<usize>().min(MAX_SENT);
+                let mut message = Vec::with_capacity(length);
+                for buf in bufs {
+                    message.extend_from_slice(&buf[..buf.len().min(length - message.len())]);
+                }
+                socket.as_mut().start_send(Message::Binary(message.into())).map_err(to_io)?;
+                *self.unreported.insert(length)
+            }
+        };
+        ready!(socket.poll_flush(cx)).map_err(to_io)?;
+        self.unreported = None;
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match ready!(Pin::new(&mut self.socket).poll_close(cx)) {
+            Ok(()) | Err(Error::ConnectionClosed | Error::AlreadyClosed) => {}
+            Err(error) => return Poll::Ready(Err(to_io(error))),
+        }
+        self.inner_mut().poll_shutdown(cx)
+    }
+
+    fn set_unsent_limit(&mut self, bytes: u32) {
+        self.inner_mut().set_unsent_limit(bytes);
+    }
+
+    fn grow_receive_buffer(&mut self, bytes: u32) {
+        self.inner_mut().grow_receive_buffer(bytes);
+    }
+
+    fn tune_for_loopback(&mut self) {
+        self.inner_mut().tune_for_loopback();
+    }
+
+    fn register_here(mut self: Box<Self>) -> Box<dyn Stream> {
+        self.socket.get_mut().register_here();
+        self
+    }
+
+    fn undelivered(&self) -> u64 {
+        self.inner().undelivered()
+    }
+
+    fn failure(&self) -> BoxFuture<'static, io::Error> {
+        self.inner().failure()
+    }
+
+    fn reset_on_drop(&mut self) {
+        self.inner_mut().reset_on_drop();
+    }
+
+    fn reset_unless_ended(&mut self) {
+        self.inner_mut().reset_unless_ended();
+    }
+}
