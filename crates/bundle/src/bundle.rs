@@ -1,11 +1,9 @@
 //! The files of a bundle, and how they get into a directory.
 
-use std::{
-    collections::BTreeMap,
-    fmt, fs, io,
-    io::Write as _,
-    path::{Path, PathBuf},
-};
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::{fmt, fs, io};
 
 /// A bundle: what every file in it is, by path with `/` between the parts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

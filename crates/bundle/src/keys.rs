@@ -1,16 +1,15 @@
 //! The secrets of a bundle: one identity for each pod, and a token for each pod that is exposed.
 
-use std::{
-    collections::BTreeMap,
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use ferry_config::{Identity, IdentityError, Secret};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use k8s_openapi::api::core::v1 as core;
 
 use crate::{Blueprint, Label};
+use ferry_config::{Identity, IdentityError, Secret};
 
 /// The file of a pod that its secrets are in.
 pub(crate) const SECRETS_FILE: &str = "02-secrets.yaml";

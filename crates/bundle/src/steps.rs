@@ -1,10 +1,8 @@
 //! What deploying a bundle takes: which scripts, in which order, and what to ask of kubectl for proof.
 
-use crate::{
-    Blueprint, Cluster, Pod, Scope, Template,
-    keys::TOKEN_KEY,
-    render::{ADMIN_PORT, TOKEN_DIR, WEB_APP_PORT},
-};
+use crate::keys::TOKEN_KEY;
+use crate::render::{ADMIN_PORT, TOKEN_DIR, WEB_APP_PORT};
+use crate::{Blueprint, Cluster, Pod, Scope, Template};
 
 /// The steps that lead from a bundle to pods that talk to each other.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,16 +1,12 @@
 //! What only shows when the values of a blueprint are held against each other.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
+use std::fmt;
 
-use ferry_config::{
-    ValueError,
-    fields::{Located, Position, Problems},
-};
-
-use super::{
-    Cloud, Host, Label, Scope, Template,
-    raw::{RawBlueprint, RawCluster, RawPod},
-};
+use super::raw::{RawBlueprint, RawCluster, RawPod};
+use super::{Cloud, Host, Label, Scope, Template};
+use ferry_config::ValueError;
+use ferry_config::fields::{Located, Position, Problems};
 
 /// The longest name of a namespace, in bytes.
 const MAX_NAMESPACE_LEN: usize = 63;

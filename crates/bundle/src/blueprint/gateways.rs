@@ -1,6 +1,7 @@
 //! Which gateways there are, and which of two dials the other.
 
-use std::{cmp::Reverse, collections::BTreeSet};
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 use super::{Blueprint, Cluster, Connection, GATEWAY, Label, Pod, Template};
 

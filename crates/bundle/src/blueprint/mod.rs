@@ -6,7 +6,8 @@ mod raw;
 mod services;
 mod values;
 
-use ferry_config::{HostPort, Report, Settings, ValueError, fields::Problems, yaml};
+use ferry_config::fields::Problems;
+use ferry_config::{HostPort, Report, Settings, ValueError, yaml};
 
 pub use values::{Cidr, Host, ImageName, Label, Tag};
 

@@ -1,17 +1,11 @@
 //! A blueprint as far as it could be read, with the places that its values come from.
 
-use ferry_config::{
-    Settings, ValueError,
-    fields::{Field, Fields, Located, Position, Problems},
-    quoted,
-    settings::{RawSettings, size},
-    yaml::Value,
-};
-
-use super::{
-    Blueprint, Cidr, Cloud, Cluster, Connection, Host, ImageName, Label, Pod, Scope, Storage, Tag, Template,
-    services::RawService,
-};
+use super::services::RawService;
+use super::{Blueprint, Cidr, Cloud, Cluster, Connection, Host, ImageName, Label, Pod, Scope, Storage, Tag, Template};
+use ferry_config::fields::{Field, Fields, Located, Position, Problems};
+use ferry_config::settings::{RawSettings, size};
+use ferry_config::yaml::Value;
+use ferry_config::{Settings, ValueError, quoted};
 
 const MIB: u64 = 1 << 20;
 

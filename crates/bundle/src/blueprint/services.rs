@@ -1,19 +1,14 @@
 //! The services of a blueprint and the gateways that carry them: how they are read, and what does not go together.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 
-use ferry_config::{
-    HostPort, ValueError,
-    fields::{Field, Located, Position, Problems},
-    quoted,
-};
-
-use super::{
-    GATEWAY, Label, Scope, Service, Template,
-    check::{MAX_POD_LEN, listed},
-    gateways::{Rank, implied_id, rank},
-    raw::{RawBlueprint, RawCluster, RawPod, label},
-};
+use super::check::{MAX_POD_LEN, listed};
+use super::gateways::{Rank, implied_id, rank};
+use super::raw::{RawBlueprint, RawCluster, RawPod, label};
+use super::{GATEWAY, Label, Scope, Service, Template};
+use ferry_config::fields::{Field, Located, Position, Problems};
+use ferry_config::{HostPort, ValueError, quoted};
 
 pub(super) struct RawService {
     pub(super) name: Option<Located<Label>>,

@@ -1,6 +1,8 @@
 //! The texts that a blueprint is made of.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
 
 use ferry_config::{HostPort, ValueError, quoted};
 

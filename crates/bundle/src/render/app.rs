@@ -1,6 +1,7 @@
 //! The `app/` of a pod: the hooks to start from, and how their image is built.
 
-use super::{Owner, fill, site::Site};
+use super::site::Site;
+use super::{Owner, fill};
 use crate::{Bundle, Template};
 
 const INITIATOR: &str = include_str!("../text/initiator.py");

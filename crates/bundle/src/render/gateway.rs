@@ -2,24 +2,19 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use ferry_config::{Egress, HostPort, Ingress, Name, ServiceName, ValueError};
-use k8s_openapi::{
-    api::{
-        core::v1::{Service as KubernetesService, ServicePort, ServiceSpec},
-        networking::v1::{
-            IPBlock, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
-        },
-    },
-    apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
+use k8s_openapi::api::core::v1::{Service as KubernetesService, ServicePort, ServiceSpec};
+use k8s_openapi::api::networking::v1::{
+    IPBlock, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{
-    RenderError,
-    network::{namespaced, service, tcp},
-    site::{EGRESS_PORT, Site},
-    tunnel::tunnel_name,
-};
+use super::RenderError;
+use super::network::{namespaced, service, tcp};
+use super::site::{EGRESS_PORT, Site};
+use super::tunnel::tunnel_name;
 use crate::{Label, Service};
+use ferry_config::{Egress, HostPort, Ingress, Name, ServiceName, ValueError};
 
 /// The services that this cluster reaches, each with the port that the tunnel listens at for it.
 pub(super) fn reached<'s>(site: &'s Site<'_>) -> impl Iterator<Item = (&'s Service, u16)> {

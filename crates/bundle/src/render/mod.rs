@@ -13,14 +13,12 @@ mod yaml;
 
 use std::collections::BTreeMap;
 
-use ferry_config::ValueError;
 use serde::Serialize;
 
-use crate::{
-    Blueprint, Bundle, Label, Template,
-    bundle::Owner,
-    keys::{Keys, SECRETS_FILE},
-};
+use crate::bundle::Owner;
+use crate::keys::{Keys, SECRETS_FILE};
+use crate::{Blueprint, Bundle, Label, Template};
+use ferry_config::ValueError;
 use site::Site;
 
 pub(crate) use site::{ADMIN_PORT, WEB_APP_PORT};

@@ -1,13 +1,12 @@
 //! The `README.md` of a bundle: exact commands for this very network.
 
+use super::app::BASE_IMAGE;
+use super::fill;
+use super::scripts::address_variable;
+use super::site::{ADMIN_PORT, Site, WEB_APP_PORT};
 use super::workload::TOKEN_DIR;
-use super::{
-    app::BASE_IMAGE,
-    fill,
-    scripts::address_variable,
-    site::{ADMIN_PORT, Site, WEB_APP_PORT},
-};
-use crate::{Blueprint, Cluster, Scope, Template, keys::TOKEN_KEY};
+use crate::keys::TOKEN_KEY;
+use crate::{Blueprint, Cluster, Scope, Template};
 
 const README: &str = include_str!("../text/README.md");
 const README_GATEWAYS: &str = include_str!("../text/README-gateways.md");

@@ -1,11 +1,9 @@
 //! The scripts of a bundle: fixed texts under a header of variables.
 
-use super::{
-    app::{BASE_IMAGE, GATEWAY_BASE_IMAGE},
-    gateway,
-    site::Site,
-    yaml::commented,
-};
+use super::app::{BASE_IMAGE, GATEWAY_BASE_IMAGE};
+use super::gateway;
+use super::site::Site;
+use super::yaml::commented;
 use crate::{Blueprint, Bundle, Scope, Service, Template};
 
 const COMMON: &str = include_str!("../scripts/common.sh");

@@ -2,15 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::{
-    ByteString,
-    api::core::v1::{Namespace, Secret},
-};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 
-use super::{
-    site::Site,
-    workload::{IDENTITY, TOKEN},
-};
+use super::site::Site;
+use super::workload::{IDENTITY, TOKEN};
 use crate::keys::{IDENTITY_KEY, TOKEN_KEY};
 
 pub(super) fn namespace(site: &Site<'_>) -> Namespace {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use ferry_config::{HostPort, Name, ValueError};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 use super::tunnel::tunnel_name;
-use crate::{Blueprint, Cluster, Label, Pod, PodKeys, RenderError, Scope, Template, keys::Keys};
+use crate::keys::Keys;
+use crate::{Blueprint, Cluster, Label, Pod, PodKeys, RenderError, Scope, Template};
+use ferry_config::{HostPort, Name, ValueError};
 
 /// Where a web-app serves HTTP.
 pub(crate) const WEB_APP_PORT: u16 = 8000;

@@ -1,19 +1,14 @@
 //! `tunnel.yaml`.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
-};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
+use super::site::{ADMIN_PORT, DialledPod, EGRESS_PORT, RemotePod, Site, TUNNEL_PORT, WEB_APP_PORT, tunnel_service};
+use super::{RenderError, gateway};
+use crate::{Label, Scope, Template};
 use ferry_config::{
     Address, Egress, HostPort, Ingress, Name, Peer, Route, ServiceName, Tunnel, ValueError, WebSocketUrl,
 };
-
-use super::{
-    RenderError, gateway,
-    site::{ADMIN_PORT, DialledPod, EGRESS_PORT, RemotePod, Site, TUNNEL_PORT, WEB_APP_PORT, tunnel_service},
-};
-use crate::{Label, Scope, Template};
 
 /// The directory of `tunnel.yaml`.
 pub(super) const CONFIG_DIR: &str = "/etc/ferry/config";

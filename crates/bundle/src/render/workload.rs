@@ -1,27 +1,24 @@
 //! The Deployment of a pod, and its configuration and volume.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use aws_lc_rs::digest;
-use k8s_openapi::{
-    api::{
-        apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy},
-        core::v1::{
-            Capabilities, ConfigMap, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
-            EnvVarSource, HTTPGetAction, ObjectFieldSelector, PersistentVolumeClaim, PersistentVolumeClaimSpec,
-            PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
-            ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Sysctl, Volume, VolumeMount,
-            VolumeResourceRequirements,
-        },
-    },
-    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
+use k8s_openapi::api::core::v1::{
+    Capabilities, ConfigMap, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
+    EnvVarSource, HTTPGetAction, ObjectFieldSelector, PersistentVolumeClaim, PersistentVolumeClaimSpec,
+    PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements,
+    SeccompProfile, SecretVolumeSource, SecurityContext, Sysctl, Volume, VolumeMount, VolumeResourceRequirements,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{
-    site::{ADMIN_PORT, EGRESS_PORT, Site, TUNNEL_PORT, WEB_APP_PORT},
-    tunnel::{ADDRESSES_DIR, CONFIG_DIR, DATA_DIR, IDENTITY_DIR},
-};
-use crate::{Template, keys::TOKEN_KEY};
+use super::site::{ADMIN_PORT, EGRESS_PORT, Site, TUNNEL_PORT, WEB_APP_PORT};
+use super::tunnel::{ADDRESSES_DIR, CONFIG_DIR, DATA_DIR, IDENTITY_DIR};
+use crate::Template;
+use crate::keys::TOKEN_KEY;
 
 pub(super) const CONFIG: &str = "tunnel";
 pub(super) const IDENTITY: &str = "tunnel-identity";

@@ -1,6 +1,7 @@
 //! Values to YAML that reads as people write it.
 
-use serde::{Serialize, Serializer, ser::SerializeMap as _};
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 /// The keys that come first in a mapping, in this order; the others follow in alphabetical order.

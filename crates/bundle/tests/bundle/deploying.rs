@@ -1,13 +1,13 @@
 //! What deploying again leaves alone, and what it refuses before it touches a cluster.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
-use crate::{
-    stage::{INITIATOR_NS, Stage, TERMINATOR_NS},
-    support::{FINE, blueprints, published_key, rendered},
-};
+use crate::stage::{INITIATOR_NS, Stage, TERMINATOR_NS};
+use crate::support::{FINE, blueprints, published_key, rendered};
 
 const A: &str = "deploy-cluster-a.sh";
 const B: &str = "deploy-cluster-b.sh";

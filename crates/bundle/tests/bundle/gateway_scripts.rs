@@ -1,9 +1,7 @@
 //! The scripts of a bundle with gateways.
 
-use crate::{
-    stage::Stage,
-    support::{POSTGRESQL, mesh},
-};
+use crate::stage::Stage;
+use crate::support::{POSTGRESQL, mesh};
 
 const NAMESPACE: &str = "fast-international-ferry-gateway-ns";
 

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use crate::manifests::{allowed, deployment, pod_spec, policy, service, services, tunnel};
+use crate::support::{FINE, POSTGRESQL, accepted, mesh, objects, rendered};
 use ferry_bundle::Blueprint;
 use ferry_config::Address;
-use k8s_openapi::{api::core::v1::PersistentVolumeClaim, apimachinery::pkg::util::intstr::IntOrString};
-
-use crate::{
-    manifests::{allowed, deployment, pod_spec, policy, service, services, tunnel},
-    support::{FINE, POSTGRESQL, accepted, mesh, objects, rendered},
-};
 
 /// Who dials whom among gateways, as `from>to`.
 fn ways(blueprint: &Blueprint) -> BTreeSet<String> {

@@ -1,10 +1,12 @@
 //! The committed bundles are what is rendered. `UPDATE=1` writes them anew.
 
-use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt as _, path::Path};
-
-use ferry_bundle::render;
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use crate::support::{FINE, SINGLE, accepted, blueprints, rendered, with, without_keys};
+use ferry_bundle::render;
 
 /// A bundle as it is committed: without secrets, and with a place-holder for every public key. `ferry bundle` makes both.
 fn golden(name: &str, text: &str) {

@@ -1,19 +1,18 @@
 //! What the manifests say, beyond what their types and the schemas can tell.
 
-use std::{collections::BTreeSet, path::Path};
+use std::collections::BTreeSet;
+use std::path::Path;
 
-use ferry_bundle::{Bundle, Cloud};
-use ferry_config::{Address, Tunnel};
-use k8s_openapi::{
-    api::{
-        apps::v1::Deployment,
-        core::v1::{ConfigMap, Container, Namespace, PersistentVolumeClaim, PodSpec, Secret, Service, ServiceSpec},
-        networking::v1::NetworkPolicy,
-    },
-    apimachinery::pkg::util::intstr::IntOrString,
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Container, Namespace, PersistentVolumeClaim, PodSpec, Secret, Service, ServiceSpec,
 };
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::support::{FINE, POSTGRESQL, SINGLE, accepted, fake_keys, label, object, objects, rendered, with};
+use ferry_bundle::{Bundle, Cloud};
+use ferry_config::{Address, Tunnel};
 
 pub(crate) fn deployment(bundle: &Bundle, pod: &str) -> Deployment {
     object(bundle, &format!("{pod}/03-deployment.yaml"))

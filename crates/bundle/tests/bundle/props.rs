@@ -2,16 +2,15 @@
 
 use std::path::Path;
 
-use ferry_bundle::{Blueprint, render};
-use k8s_openapi::api::{
-    apps::v1::Deployment,
-    core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Secret, Service},
-    networking::v1::NetworkPolicy,
-};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Secret, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use proptest::prelude::*;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::support::fake_keys;
+use ferry_bundle::{Blueprint, render};
 
 /// The text of a blueprint.
 fn blueprint() -> impl Strategy<Value = String> {

@@ -1,11 +1,10 @@
 //! The scripts of a bundle, run against a stand-in for kubectl that records what it is asked.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
-use crate::{
-    stage::{INITIATOR_NS, Ran, Stage, TERMINATOR_NS},
-    support::{FINE, SINGLE},
-};
+use crate::stage::{INITIATOR_NS, Ran, Stage, TERMINATOR_NS};
+use crate::support::{FINE, SINGLE};
 
 #[test]
 fn b_then_a_with_the_address_of_the_blueprint() {

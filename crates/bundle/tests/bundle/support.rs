@@ -1,14 +1,14 @@
 //! Keys, blueprints to start from, and manifests read back.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::LazyLock,
-};
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::DeserializeOwned;
+
 use ferry_bundle::{Blueprint, Bundle, Keys, Label, PodKeys, render};
 use ferry_config::{Identity, Report, Secret};
-use serde::de::DeserializeOwned;
 
 /// Made for this run: no private key is in the repository.
 static IDENTITIES: LazyLock<[Identity; 8]> = LazyLock::new(|| [(); 8].map(|()| Identity::generate().unwrap()));

@@ -2,10 +2,11 @@
 
 use std::fs;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use ferry_bundle::{Keys, render};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
 use crate::support::{FINE, accepted, label, published_key, rendered, with};
+use ferry_bundle::{Keys, render};
 
 #[test]
 fn a_second_run_keeps_the_keys_and_says_what_changed() {
