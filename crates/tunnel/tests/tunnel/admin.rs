@@ -227,6 +227,53 @@ async fn status_shows_peers_sessions_and_keys() {
     assert!(!shown.contains("PRIVATE"), "{shown}");
 }
 
+// --- the page --------------------------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn the_page_runs_only_what_it_brings_along_and_is_shown_in_no_other() {
+    let pair = Pair::start(echo().await).await;
+    let mut nonces = Vec::new();
+    for _ in 0..2 {
+        let (head, body) = answer(admin(&pair.near), "GET", "/", "localhost").await;
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        assert!(head.contains("content-type: text/html; charset=utf-8\r\n"), "{head}");
+        let nonce = body.split("<script nonce=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+        assert_eq!(body.matches("<script").count(), 1, "one script, with the nonce");
+        assert!(body.contains(&format!("<style nonce=\"{nonce}\">")));
+        for part in ["default-src 'none'", &format!("script-src 'nonce-{nonce}'"), "frame-ancestors 'none'"] {
+            assert!(head.contains(part), "{part} in {head}");
+        }
+        for from_elsewhere in ["http://", "https://", "//cdn", "innerHTML", "insertAdjacentHTML", "eval("] {
+            let own = body.replace("http://www.w3.org/2000/svg", "");
+            assert!(!own.contains(from_elsewhere), "{from_elsewhere} in the page");
+        }
+        nonces.push(nonce);
+    }
+    assert_ne!(nonces[0], nonces[1]);
+    for path in ["/", "/status", "/livez", "/nowhere"] {
+        let (head, _) = answer(admin(&pair.near), "GET", path, "localhost").await;
+        for header in ["x-frame-options: DENY", "x-content-type-options: nosniff", "referrer-policy: no-referrer"] {
+            assert!(head.contains(header), "{header} on {path}: {head}");
+        }
+    }
+    for path in ["/", "/events"] {
+        let (head, _) = answer(admin(&pair.near), "GET", path, "rebound.example.com").await;
+        assert!(head.starts_with("HTTP/1.1 403"), "{path}: {head}");
+    }
+    assert!(answer(admin(&pair.near), "POST", "/", "localhost").await.0.starts_with("HTTP/1.1 405"));
+}
+
+/// Head and body of an answer.
+async fn answer(admin: SocketAddr, method: &str, path: &str, host: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(admin).await.unwrap();
+    let request = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.to_owned() + "\r\n", body.to_owned())
+}
+
 // --- what keeps it from starting -------------------------------------------------------------------------------------
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The admin endpoint: probes, metrics, status, events.
 
 mod events;
+mod page;
 mod server;
 mod status;
 
@@ -46,11 +47,13 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener) {
     shared.metrics.register(&mut registry);
     let readers = Arc::new(Semaphore::new((shared.admin_places / 2).min(MAX_READERS)));
     let app = Router::new()
+        .route("/", get(page::page))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/status", get(status::status))
         .route("/events", get(events::events))
+        .layer(axum::middleware::map_response(page::protect))
         .with_state(Admin { shared: shared.clone(), registry: Arc::new(registry), readers });
     server::serve(&shared, listener, app, shared.admin_places).await;
 }
