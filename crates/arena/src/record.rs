@@ -23,6 +23,7 @@ const PEER: usize = 9;
 const FLAGS: usize = 11;
 const READ: usize = 12;
 const WRITTEN: usize = 13;
+const ATTEMPTS: usize = 14;
 const NAMES: usize = 16;
 
 /// Bytes of both names together.
@@ -91,6 +92,7 @@ impl Record {
         }
         words[READ].store(0, Ordering::Release);
         words[WRITTEN].store(0, Ordering::Release);
+        words[ATTEMPTS].store(0, Ordering::Release);
         words[CHECK].store(checked(words, generation), Ordering::Release);
         record.save(state);
         words[VALID].store(u64::from(generation) << 1 | 1, Ordering::Release);
@@ -134,6 +136,16 @@ impl Record {
     /// Everything below this offset was written to the application.
     pub fn set_written(&self, offset: u64) {
         self.space.record(self.index)[WRITTEN].store(offset, Ordering::Release);
+    }
+
+    /// A process is about to adopt the session: says how many have begun that before and have not come through.
+    pub fn begin_adoption(&self) -> u64 {
+        self.space.record(self.index)[ATTEMPTS].fetch_add(1, Ordering::AcqRel)
+    }
+
+    /// The process has adopted the session, and lives.
+    pub fn end_adoption(&self) {
+        self.space.record(self.index)[ATTEMPTS].store(0, Ordering::Release);
     }
 
     /// A block for bytes of the session, if one is left.

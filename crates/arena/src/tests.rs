@@ -69,6 +69,19 @@ fn a_session_is_found_as_it_was_stored() {
 }
 
 #[test]
+fn it_is_known_how_many_processes_did_not_come_through_an_adoption() {
+    let arena = Arena::in_process(SIZES, US);
+    let record = arena.note(&identity(1), &state()).unwrap();
+    assert_eq!((record.begin_adoption(), record.begin_adoption()), (0, 1));
+    forget(record);
+    let (_, inherited) = reopened(&arena);
+    let record = &inherited.sessions[0].record;
+    assert_eq!(record.begin_adoption(), 2);
+    record.end_adoption();
+    assert_eq!(record.begin_adoption(), 0);
+}
+
+#[test]
 fn the_acceptor_of_an_opened_session_is_its_peer() {
     let arena = Arena::in_process(SIZES, US);
     forget(arena.note(&identity(2), &state()));

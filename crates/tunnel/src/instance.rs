@@ -38,10 +38,13 @@ struct Record {
 }
 
 impl InstanceFile {
-    /// Chooses an instance, and puts it before the former ones in `state`.
-    pub(crate) fn open(state: Option<&Path>) -> Result<Self, getrandom::Error> {
+    /// Chooses an instance, unless it is one that outlived the process before, and puts it before the former ones in `state`.
+    pub(crate) fn open(state: Option<&Path>, kept: Option<Instance>) -> Result<Self, getrandom::Error> {
         let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes)?;
+        match kept {
+            Some(Instance(kept)) => bytes = kept,
+            None => getrandom::fill(&mut bytes)?,
+        }
         let path = state.map(|state| state.join(FILE));
         let instance_file = Self { instance: Instance(bytes), path, record: Mutex::default() };
         instance_file.try_claim();
@@ -115,12 +118,14 @@ fn claim(path: &Path, instance: Instance) -> io::Result<(Vec<Instance>, File)> {
     let mut bytes = Vec::new();
     Read::by_ref(&mut file).take((MAX_PREVIOUS * 16) as u64).read_to_end(&mut bytes)?;
     let (former, _) = bytes.as_chunks::<16>();
+    // One that has outlived its process is not gone.
+    let former: Vec<_> = former.iter().copied().filter(|former| *former != instance.0).collect();
     file.rewind()?;
     file.set_len(0)?;
     file.write_all(&instance.0)?;
     file.write_all(former.as_flattened())?;
     file.sync_data()?;
-    Ok((former.iter().copied().map(Instance).collect(), file))
+    Ok((former.into_iter().map(Instance).collect(), file))
 }
 
 #[cfg(test)]
@@ -128,7 +133,7 @@ mod tests {
     use super::*;
 
     fn open(dir: &tempfile::TempDir) -> InstanceFile {
-        InstanceFile::open(Some(dir.path())).expect("random numbers")
+        InstanceFile::open(Some(dir.path()), None).expect("random numbers")
     }
 
     fn former(instance_file: &InstanceFile) -> Vec<Instance> {
@@ -153,6 +158,19 @@ mod tests {
     }
 
     #[test]
+    fn an_instance_that_outlives_its_process_is_not_told_to_be_gone() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let first = open(&dir);
+        let (before, kept) = (first.instance, Instance([7; 16]));
+        drop(first);
+        for _ in 0..3 {
+            let adopting = InstanceFile::open(Some(dir.path()), Some(kept)).expect("a claim");
+            assert_eq!((adopting.instance, former(&adopting)), (kept, vec![before]));
+        }
+        assert_eq!(former(&open(&dir)), [kept, before]);
+    }
+
+    #[test]
     fn a_process_that_starts_beside_the_former_one_takes_over_when_that_has_ended() {
         let dir = tempfile::tempdir().expect("a directory");
         let draining = open(&dir);
@@ -172,7 +190,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let in_the_way = dir.path().join("state");
         std::fs::write(&in_the_way, "a file").expect("written");
-        let instance_file = InstanceFile::open(Some(&in_the_way)).expect("random numbers");
+        let instance_file = InstanceFile::open(Some(&in_the_way), None).expect("random numbers");
         assert!(!instance_file.try_claim());
         std::fs::remove_file(&in_the_way).expect("removed");
         assert!(instance_file.try_claim());

@@ -15,6 +15,7 @@ mod peer;
 mod sessions;
 mod shared;
 mod supply;
+mod survival;
 mod telemetry;
 mod transport;
 mod tunnel;

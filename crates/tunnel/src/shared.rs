@@ -1,6 +1,8 @@
 //! What the parts of one running tunnel share.
 
 use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -17,9 +19,10 @@ use crate::instance::InstanceFile;
 use crate::limits::files::Budget;
 use crate::limits::idle::IdleLinks;
 use crate::memory::{Lease, Memory};
-use crate::net::Network;
+use crate::net::{Listener, Network};
 use crate::sessions::Sessions;
 use crate::supply::rotation;
+use crate::survival::{self, Survival};
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::repeats::Repeats;
@@ -30,6 +33,8 @@ use crate::workers::Workers;
 /// One running tunnel.
 pub(crate) struct Shared {
     pub(crate) network: Arc<dyn Network>,
+    /// What lets sessions outlive this process, if there is a keeper.
+    pub(crate) survival: Option<Arc<Survival>>,
     pub(crate) workers: Workers,
     pub(crate) instance: Instance,
     /// What this tunnel was before, if it knows.
@@ -66,6 +71,7 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(
         network: Arc<dyn Network>,
+        survival: Option<Arc<Survival>>,
         workers: Workers,
         instance_file: InstanceFile,
         config: ConfigSnapshot,
@@ -78,6 +84,7 @@ impl Shared {
         let events = Arc::new(Events::new(instance_file.instance));
         Self {
             network,
+            survival,
             workers,
             instance: instance_file.instance,
             instance_file,
@@ -117,6 +124,11 @@ impl Shared {
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
     }
 
+    /// A listener for applications or peers.
+    pub(crate) async fn bind(&self, address: SocketAddr) -> io::Result<Box<dyn Listener>> {
+        survival::bind(self.survival.as_deref(), &*self.network, address).await
+    }
+
     /// The present moment on the sessions' clock.
     pub(crate) fn now(&self) -> Time {
         Time::from_origin(self.origin.elapsed())
@@ -150,7 +162,7 @@ impl Shared {
             receive_capacity: lease.held().receive,
             liveness: config.tunnel.settings.liveness,
             resume_window: config.tunnel.settings.resume.window,
-            ack_at: AckPoint::Arrival,
+            ack_at: if self.survival.is_some() { AckPoint::Delivery } else { AckPoint::Arrival },
         }
     }
 

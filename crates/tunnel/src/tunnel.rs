@@ -20,6 +20,7 @@ use crate::net::{Listener, Network, Tcp};
 use crate::peer::Peer;
 use crate::sessions::mailbox::Command;
 use crate::shared::Shared;
+use crate::survival::{self, Estate, Survival};
 use crate::telemetry::admin;
 use crate::telemetry::events::Event;
 use crate::transport::accept::{self, Opening};
@@ -87,8 +88,25 @@ impl Tunnel {
     /// # Errors
     /// When an address cannot be listened on or the identity cannot be used; nothing runs then.
     pub async fn start(config: ferry_config::Tunnel) -> Result<Self, StartError> {
+        Self::start_kept(config, None).await
+    }
+
+    /// As [`start`](Self::start), with a keeper at this socket: takes over what the process before this one left there, and
+    /// leaves sessions there if this one is killed.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start). A keeper that cannot be used is none.
+    pub async fn start_kept(config: ferry_config::Tunnel, keeper: Option<PathBuf>) -> Result<Self, StartError> {
         kernel_buffers::check();
-        Self::start_with(Arc::new(Tcp), Workers::start().map_err(StartError::Threads)?, config).await
+        let workers = Workers::start().map_err(StartError::Threads)?;
+        let kept = match keeper {
+            Some(keeper) => {
+                let limits = config.settings.limits.clone();
+                tokio::task::spawn_blocking(move || survival::connect(&keeper, &limits)).await.unwrap_or_default()
+            }
+            None => None,
+        };
+        Self::start_with(Arc::new(Tcp), workers, config, kept).await
     }
 
     /// Starts on a network of the caller's.
@@ -96,16 +114,19 @@ impl Tunnel {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn start_on(network: Arc<dyn Network>, config: ferry_config::Tunnel) -> Result<Self, StartError> {
-        Self::start_with(network, Workers::none(), config).await
+        Self::start_with(network, Workers::none(), config, None).await
     }
 
     async fn start_with(
         network: Arc<dyn Network>,
         (workers, threads): (Workers, Threads),
         config: ferry_config::Tunnel,
+        kept: Option<(Survival, Estate)>,
     ) -> Result<Self, StartError> {
-        let instance_file = InstanceFile::open(config.state.as_deref()).map_err(StartError::Random)?;
-        let listeners = Listeners::bind(&*network, &config).await?;
+        let (survival, estate) = kept.map(|(survival, estate)| (Arc::new(survival), estate)).unzip();
+        let instance = survival.as_ref().map(|survival| survival.instance());
+        let instance_file = InstanceFile::open(config.state.as_deref(), instance).map_err(StartError::Random)?;
+        let listeners = Listeners::bind(survival.as_deref(), &*network, &config).await?;
         let addresses = listeners.addresses();
         let peers = config
             .peers
@@ -114,9 +135,17 @@ impl Tunnel {
         let peers: BTreeMap<_, _> = peers.collect::<Result<_, _>>()?;
         let budget = Budget::of(&config);
         let config = ConfigSnapshot::new(config, peers)?;
-        let shared = Arc::new(Shared::new(network, workers, instance_file, config, budget));
+        let shared = Arc::new(Shared::new(network, survival, workers, instance_file, config, budget));
         shared.tasks.spawn(shared.repeats.clone().run(shared.stop.clone()));
+        if let (Some(survival), Some(estate)) = (&shared.survival, estate) {
+            survival.close_unused_listeners();
+            survival::adopt_all(&shared, survival, estate);
+            shared.tasks.spawn(survival::attend(shared.clone()));
+        }
         let services = listeners.serve(&shared).await;
+        if let Some(survival) = &shared.survival {
+            survival.ready();
+        }
         let name = &shared.config().tunnel.name;
         debug!(%name, instance = %shared.instance, "tunnel up: {addresses}");
         shared.events.tell(Event::Started {
@@ -191,6 +220,9 @@ impl Tunnel {
         shared.tasks.close();
         shared.tasks.wait().await;
         self.services.shutdown().await;
+        if let Some(survival) = &shared.survival {
+            survival.finish();
+        }
         info!("tunnel down");
     }
 }
@@ -207,16 +239,23 @@ struct Listeners {
 }
 
 impl Listeners {
-    async fn bind(network: &dyn Network, config: &ferry_config::Tunnel) -> Result<Self, StartError> {
+    async fn bind(
+        survival: Option<&Survival>,
+        network: &dyn Network,
+        config: &ferry_config::Tunnel,
+    ) -> Result<Self, StartError> {
         let failed = |address, key: String| move |error| StartError::Bind { address, key, error };
         let mut egress = Vec::new();
         for (index, entry) in config.egress.iter().enumerate() {
-            let bound = network.bind(entry.listen).await;
+            let bound = survival::bind(survival, network, entry.listen).await;
             let key = format!("egress[{index}].listen");
             egress.push((bound.map_err(failed(entry.listen, key))?, entry.clone()));
         }
         let peers = match config.listen {
-            Some(address) => Some(network.bind(address).await.map_err(failed(address, "listen".to_owned()))?),
+            Some(address) => {
+                let bound = survival::bind(survival, network, address).await;
+                Some(bound.map_err(failed(address, "listen".to_owned()))?)
+            }
             None => None,
         };
         let websockets = match config.listen_ws {

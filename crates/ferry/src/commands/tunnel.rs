@@ -77,7 +77,8 @@ async fn serve(path: PathBuf, Loaded { tunnel: config, warnings }: Loaded) -> an
     let listen = |kind| signal(kind).context("cannot listen for signals");
     let (mut rotate, mut read_again) = (listen(SignalKind::user_defined1())?, listen(SignalKind::hangup())?);
     let (name, key) = (config.name.clone(), config.identity.public_key());
-    let mut tunnel = Tunnel::start(config).await?;
+    let keeper = std::env::var_os(ferry_keeper::KEEPER_VARIABLE).filter(|path| !path.is_empty() && path != "off");
+    let mut tunnel = Tunnel::start_kept(config, keeper.map(PathBuf::from)).await?;
     let addresses = tunnel.addresses();
     // `demo::log::Ready` reads these fields.
     info!(

@@ -317,9 +317,13 @@ impl Pair {
     }
 
     pub fn drain(&mut self, end: usize) {
-        let mut frames = 0;
+        let (mut frames, mut is_first) = (0, true);
         loop {
-            self.ends[end].store();
+            // As a driver does before it sends, and after that only if there is more: it may be killed right then.
+            let stored = self.ends[end].session.as_ref().map(Session::snapshot);
+            if std::mem::take(&mut is_first) {
+                self.ends[end].stored = stored;
+            }
             let mut moved = false;
             let mut links = self.ends[end].links.clone();
             if self.rng.chance(50) {
@@ -334,6 +338,7 @@ impl Pair {
                     }
                     let session = self.ends[end].session.as_mut().expect("a session at this end");
                     let Some(frame) = session.poll_transmit(now, epoch) else { break };
+                    self.ends[end].stored = stored;
                     let (name, mut bytes) = (frame.name(), Vec::new());
                     let payload = frame.encode(&mut bytes);
                     bytes.extend_from_slice(payload);

@@ -13,6 +13,7 @@ use crate::peer::arrivals::Series;
 use crate::sessions::driver::{Admitted, Driver};
 use crate::sessions::handle::{SessionHandle, SessionName};
 use crate::shared::Shared;
+use crate::survival::Kept;
 use crate::telemetry::events::Event;
 use crate::telemetry::metrics::{ByRefusal, Refusal};
 use crate::telemetry::repeats::{Kind, Line};
@@ -81,10 +82,9 @@ impl Opening {
     /// Carries the application's connection, or resets it and says why.
     async fn open(self, mut local: Box<dyn Stream>) {
         let (shared, peer, service) = (self.shared.clone(), self.peer.clone(), self.service.clone());
-        match self.admit().await {
-            Ok((admitted, id, link)) => {
-                let session = Session::opener(shared.now(), id, service.as_str(), shared.settings(&admitted.lease));
-                let mut driver = Driver::new(shared, admitted, session, local);
+        match self.admit(&mut *local).await {
+            Ok((admitted, session, kept, link)) => {
+                let mut driver = Driver::new(shared, admitted, session, local, kept);
                 driver.attach(link, false);
                 driver.start();
             }
@@ -104,7 +104,7 @@ impl Opening {
     }
 
     /// What the session needs from before it begins, and its first link.
-    async fn admit(self) -> Result<(Admitted, SessionId, Link), (Refusal, String)> {
+    async fn admit(self, local: &mut dyn Stream) -> Result<(Admitted, Session, Option<Kept>, Link), (Refusal, String)> {
         let Self { shared, slot, id, peer, service } = self;
         let config = shared.config();
         let wait = config.tunnel.settings.open_timeout;
@@ -119,6 +119,11 @@ impl Opening {
         let lease = shared.memory.reserve(&peer.name);
         let lease = lease
             .ok_or_else(|| (Refusal::Limit, "no memory is left for another session (limits.memory)".to_owned()))?;
+        let session = Session::opener(shared.now(), id, service.as_str(), shared.settings(&lease));
+        let kept = shared.survival.as_ref().and_then(|survival| survival.note(peer.name.as_str(), &session, None));
+        if let Some(kept) = &kept {
+            kept.hold(local);
+        }
         let link = tokio::select! {
             biased;
             // Here already, it is reset with the others; cut off by the tunnel's end, it would look to the
@@ -132,6 +137,6 @@ impl Opening {
             let problem = peer.problem().unwrap_or_else(|| "it has not connected yet".to_owned());
             (Refusal::NoLink, format!("no link within {wait:?}: {problem}"))
         })?;
-        Ok((Admitted { slot, peer, registration, lease }, id, link))
+        Ok((Admitted { slot, peer, registration, lease }, session, kept, link))
     }
 }

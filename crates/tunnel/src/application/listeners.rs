@@ -52,12 +52,15 @@ impl AppListeners {
             gone.withdrawn.cancel();
             // The address is free once the listener is dropped. A task that panicked has dropped it too.
             let _ = gone.task.await;
+            if let Some(survival) = &shared.survival {
+                survival.unbind(gone.entry.listen);
+            }
         }
         for entry in wanted {
             if self.serving().iter().any(|serving| serving.entry == *entry) {
                 continue;
             }
-            let bound = shared.network.bind(entry.listen).await;
+            let bound = shared.bind(entry.listen).await;
             self.serve(shared, entry.clone(), bound);
         }
     }
@@ -107,7 +110,7 @@ async fn serve(
             () = tokio::time::sleep(pause) => {}
         }
         pause = (pause * 2).min(*BIND_RETRY_INTERVAL.end());
-        bound = shared.network.bind(entry.listen).await.map_err(|error| report(&shared, &entry, &problem, &error)).ok();
+        bound = shared.bind(entry.listen).await.map_err(|error| report(&shared, &entry, &problem, &error)).ok();
     };
     if lock(&problem).take().is_some() {
         info!("egress {} is served now", entry.listen);

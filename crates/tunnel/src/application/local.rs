@@ -8,9 +8,13 @@ use ferry_session::{Session, Time};
 
 use crate::memory::scratch;
 use crate::net::{BoxFuture, Stream};
+use crate::survival::Kept;
+
+/// Most bytes that are read from the application at once.
+pub(crate) const MAX_READ: usize = 256 * 1024;
 
 /// Smallest and largest read from the application.
-const READ_SIZE: std::ops::RangeInclusive<usize> = 4 * 1024..=256 * 1024;
+const READ_SIZE: std::ops::RangeInclusive<usize> = 4 * 1024..=MAX_READ;
 
 /// From this on a read goes straight to where the session keeps it; a smaller one should not take up a whole block.
 const MIN_IN_PLACE: usize = 64 * 1024;
@@ -92,9 +96,41 @@ impl Local {
         }
     }
 
+    /// The connection of a process that is gone: the end of what it sends was read if `finished`, and passed on to it if
+    /// `ended`.
+    pub(crate) fn adopted(stream: Box<dyn Stream>, finished: bool, ended: bool) -> Self {
+        Self { readable: !finished, ended, ..Self::new(stream) }
+    }
+
+    /// There is no connection any more.
+    pub(crate) fn gone() -> Self {
+        Self {
+            stream: None,
+            readable: false,
+            ended: true,
+            want: *READ_SIZE.start(),
+            emptied: false,
+            failed: None,
+            unread: Unread::No,
+            pending_reset: None,
+        }
+    }
+
+    /// Has what outlives this process hold the connection, too.
+    pub(crate) fn hold(&mut self, kept: &Kept) {
+        if let Some(stream) = self.stream.as_mut() {
+            kept.hold(&mut **stream);
+        }
+    }
+
     /// Bytes from the application into the session; returns how many, or nothing to do. An error comes after the last
-    /// byte.
-    pub(crate) fn poll_collect(&mut self, cx: &mut Context<'_>, session: &mut Session) -> Poll<io::Result<usize>> {
+    /// byte. What is to outlive this process goes straight to memory that does.
+    pub(crate) fn poll_collect(
+        &mut self,
+        cx: &mut Context<'_>,
+        session: &mut Session,
+        kept: Option<&Kept>,
+    ) -> Poll<io::Result<usize>> {
         if !self.readable {
             return self.failed.take().map_or(Poll::Pending, |error| Poll::Ready(Err(error)));
         }
@@ -108,13 +144,13 @@ impl Local {
             polled = stream.poll_read(cx, bufs);
             if let Poll::Ready(Ok(read)) = polled { read } else { 0 }
         };
-        let read = if want < MIN_IN_PLACE {
-            scratch::with_read_buffer(|buffer| {
+        let read = match kept {
+            Some(kept) => session.write_with(want, || kept.block(), read),
+            None if want >= MIN_IN_PLACE => session.write_with(want, scratch::take_block, read),
+            None => scratch::with_read_buffer(|buffer| {
                 let read = read(&mut [IoSliceMut::new(&mut buffer[..want])]);
                 session.write(&buffer[..read])
-            })
-        } else {
-            session.write_with(want, scratch::take_block, read)
+            }),
         };
         if let Poll::Ready(Ok(0)) = polled {
             self.readable = false;
@@ -160,6 +196,7 @@ impl Local {
         }
         std::task::ready!(stream.poll_shutdown(cx))?;
         self.ended = true;
+        session.finish_delivered();
         Poll::Ready(Ok(0))
     }
 

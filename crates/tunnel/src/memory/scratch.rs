@@ -59,6 +59,10 @@ pub(crate) fn take_block() -> Block {
 
 /// Gives a block back.
 pub(crate) fn return_block(block: Block) {
+    if block.is_slot() {
+        // Its memory is lent by somebody else, and dropping it gives it back.
+        return;
+    }
     SPARE.with_borrow_mut(|spare| {
         if spare.len() < MAX_SPARE_BLOCKS {
             spare.push(block);

@@ -7,6 +7,7 @@ mod tcp;
 use std::future::Future;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -50,6 +51,14 @@ pub trait Stream: Send + Sync + 'static {
         Box::pin(std::future::pending())
     }
 
+    /// The connection, for another process to hold a duplicate of. One without it ends with this process.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// Another process has a duplicate: closing the connection here would not reset it.
+    fn share(&mut self) {}
+
     /// Dropping the stream now resets the connection.
     fn reset_on_drop(&mut self);
 
@@ -62,6 +71,11 @@ pub trait Stream: Send + Sync + 'static {
 pub trait Listener: Send + Sync + 'static {
     /// The next connection and where it comes from.
     fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Stream>, SocketAddr)>>;
+
+    /// The socket, for another process to hold a duplicate of.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 
     /// Where it listens.
     fn local_addr(&self) -> io::Result<SocketAddr>;
@@ -86,4 +100,22 @@ pub trait Network: Send + Sync + 'static {
 
     /// A listener on `addr`; port 0 is any free one.
     fn bind(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>>;
+
+    /// The connection of a process that is gone. `was_reset`: the other end has reset it, which may not be told again.
+    ///
+    /// # Errors
+    /// When this network has none such.
+    fn adopt(&self, connection: OwnedFd, was_reset: bool) -> io::Result<Box<dyn Stream>> {
+        let _ = (connection, was_reset);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// The listener of a process that is gone.
+    ///
+    /// # Errors
+    /// When this network has none such.
+    fn adopt_listener(&self, listener: OwnedFd) -> io::Result<Box<dyn Listener>> {
+        let _ = listener;
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }

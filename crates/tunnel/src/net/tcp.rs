@@ -1,5 +1,6 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -83,6 +84,15 @@ impl Network for Tcp {
     fn bind(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
         Box::pin(async move { Ok(Box::new(listener(addr)?) as Box<dyn Listener>) })
     }
+
+    fn adopt(&self, connection: OwnedFd, was_reset: bool) -> io::Result<Box<dyn Stream>> {
+        let stream = TcpStream::from_std(connection.into())?;
+        Ok(Box::new(Connection { was_reset, ..Connection::new(stream) }))
+    }
+
+    fn adopt_listener(&self, listener: OwnedFd) -> io::Result<Box<dyn Listener>> {
+        Ok(Box::new(TcpListener::from_std(listener.into())?))
+    }
 }
 
 /// What a connection has failed with that was made, and reset before anybody looked: a refusal is something else. What
@@ -131,6 +141,10 @@ impl Listener for TcpListener {
         })
     }
 
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.as_fd())
+    }
+
     fn local_addr(&self) -> io::Result<SocketAddr> {
         TcpListener::local_addr(self)
     }
@@ -153,11 +167,20 @@ struct Connection {
     is_local: bool,
     /// Closing it without having ended it resets it.
     resets: bool,
+    /// Another process has a duplicate.
+    is_shared: bool,
 }
 
 impl Connection {
     fn new(stream: TcpStream) -> Self {
-        Self { stream, home: Handle::current().id(), was_reset: false, is_local: false, resets: false }
+        Self {
+            stream,
+            home: Handle::current().id(),
+            was_reset: false,
+            is_local: false,
+            resets: false,
+            is_shared: false,
+        }
     }
 }
 
@@ -246,10 +269,11 @@ impl Stream for Connection {
         if self.home == Handle::current().id() {
             return self;
         }
-        match self.stream.into_std().and_then(TcpStream::from_std) {
+        let Self { stream, was_reset, is_local, resets, is_shared, .. } = *self;
+        match stream.into_std().and_then(TcpStream::from_std) {
             Ok(stream) => {
                 let home = Handle::current().id();
-                Box::new(Self { stream, home, was_reset: self.was_reset, is_local: self.is_local, resets: self.resets })
+                Box::new(Self { stream, home, was_reset, is_local, resets, is_shared })
             }
             Err(error) => Box::new(Lost(error.kind())),
         }
@@ -283,9 +307,20 @@ impl Stream for Connection {
         self.resets = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).is_ok();
     }
 
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.stream.as_fd())
+    }
+
+    fn share(&mut self) {
+        self.is_shared = true;
+    }
+
     fn reset_on_drop(&mut self) {
         // Nothing to be done about a socket that is beyond this.
         let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        if self.is_shared {
+            let _ = ferry_arena::reset(self.stream.as_fd());
+        }
     }
 }
 

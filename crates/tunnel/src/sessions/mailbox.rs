@@ -18,6 +18,8 @@ pub(crate) enum Command {
     Recheck,
     /// Move to fresh keys now.
     Rotate,
+    /// The keeper has lost the application's connection.
+    Hold,
     /// End the session.
     Reset(ResetCode, &'static str),
 }

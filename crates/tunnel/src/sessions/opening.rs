@@ -92,6 +92,10 @@ fn admit(
 /// Connects to the application, then starts the session.
 async fn serve(shared: &Arc<Shared>, admitted: Admitted, hello: Hello<'static>, link: Link, forward: &HostPort) {
     let peer = &admitted.peer;
+    // Noted before anything is connected to: a process that comes after this one must not connect to it a second time.
+    let session = Session::acceptor(shared.now(), &hello, shared.settings(&admitted.lease));
+    let instance = admitted.registration.peer_instance();
+    let kept = shared.survival.as_ref().and_then(|survival| survival.note(peer.name.as_str(), &session, instance));
     let turn = peer.arrivals.turn(hello.session).await;
     let connected = connect_local(shared, forward);
     tokio::pin!(connected);
@@ -102,7 +106,7 @@ async fn serve(shared: &Arc<Shared>, admitted: Admitted, hello: Hello<'static>, 
         Ok(connected) => connected,
         Err(_) => connected.await,
     };
-    let local = match connected {
+    let mut local = match connected {
         Ok(local) => local,
         Err(error) => {
             let reason = format!("the application at {forward} cannot be reached: {error}");
@@ -120,8 +124,10 @@ async fn serve(shared: &Arc<Shared>, admitted: Admitted, hello: Hello<'static>, 
             return refuse_opening(shared, &admitted, &hello, link, &reason);
         }
     };
-    let session = Session::acceptor(shared.now(), &hello, shared.settings(&admitted.lease));
-    let mut driver = Driver::new(shared.clone(), admitted, session, local);
+    if let Some(kept) = &kept {
+        kept.hold(&mut *local);
+    }
+    let mut driver = Driver::new(shared.clone(), admitted, session, local, kept);
     driver.accept(&hello, Box::new(link));
     driver.start();
 }

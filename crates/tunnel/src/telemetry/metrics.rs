@@ -106,6 +106,15 @@ values! {
         Stale = "stale",
         NotAttached = "not_attached",
     }
+    /// What was before this process of the tunnel.
+    Started {
+        /// Nothing that could be adopted.
+        New = "new",
+        /// A process that crashed.
+        Crash = "crash",
+        /// A process that was ended so that this one takes over.
+        Replaced = "replaced",
+    }
     /// How a rotation went.
     Rotated { Done = "done", Failed = "failed" }
     /// The way that application bytes go.
@@ -172,6 +181,7 @@ labels! {
     ByRefusal { reason: Refusal }
     ByRejected { reason: Rejected }
     ByRotated { result: Rotated }
+    ByStart { start: Started }
     ByDirection { direction: Direction }
 }
 
@@ -191,6 +201,9 @@ pub(crate) struct Metrics {
     pub(crate) refused: Family<ByRefusal, Counter>,
     pub(crate) attaches_refused: Family<ByRejected, Counter>,
     pub(crate) resumes: Counter,
+    pub(crate) engine_starts: Family<ByStart, Counter>,
+    pub(crate) sessions_adopted: Counter,
+    pub(crate) sessions_dropped: Counter,
     pub(crate) tombstones_dropped: Counter,
     pub(crate) rotations: Family<ByRotated, Counter>,
     pub(crate) bytes: Family<ByDirection, Counter>,
@@ -256,6 +269,7 @@ impl Metrics {
         }
         fill(&self.refused, Refusal::ALL.iter().map(|&reason| ByRefusal { reason }));
         fill(&self.attaches_refused, Rejected::ALL.iter().map(|&reason| ByRejected { reason }));
+        fill(&self.engine_starts, Started::ALL.iter().map(|&start| ByStart { start }));
         fill(&self.rotations, Rotated::ALL.iter().map(|&result| ByRotated { result }));
         fill(&self.bytes, Direction::ALL.iter().map(|&direction| ByDirection { direction }));
     }
@@ -290,6 +304,11 @@ impl Metrics {
         registry.register("connections_refused", "Application connections not carried", self.refused.clone());
         registry.register("attaches_refused", "Hellos of peers that were refused", self.attaches_refused.clone());
         registry.register("resumes", "Sessions that continued on a new link after a loss", self.resumes.clone());
+        registry.register("engine_starts", "Starts of the tunnel's process", self.engine_starts.clone());
+        let text = "Sessions taken over from the process before";
+        registry.register("sessions_adopted", text, self.sessions_adopted.clone());
+        let text = "Sessions of the process before that could not be taken over";
+        registry.register("sessions_dropped", text, self.sessions_dropped.clone());
         registry.register(
             "tombstones_dropped",
             "Ended sessions forgotten before their time, because too many others had ended",

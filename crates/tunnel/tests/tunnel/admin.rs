@@ -104,10 +104,11 @@ async fn other_paths_and_queries_are_refused() {
 // --- metrics ---------------------------------------------------------------------------------------------------------
 
 /// Name and type of every metric: one that is added is added here, and to the operator's documentation.
-const METRICS: [(&str, &str); 21] = [
+const METRICS: [(&str, &str); 24] = [
     ("ferry_application_bytes", "counter"),
     ("ferry_attaches_refused", "counter"),
     ("ferry_connections_refused", "counter"),
+    ("ferry_engine_starts", "counter"),
     ("ferry_key_bytes", "gauge"),
     ("ferry_link_failures", "counter"),
     ("ferry_links", "counter"),
@@ -122,7 +123,9 @@ const METRICS: [(&str, &str); 21] = [
     ("ferry_rotation_delay_seconds", "gauge"),
     ("ferry_rotations", "counter"),
     ("ferry_sessions", "counter"),
+    ("ferry_sessions_adopted", "counter"),
     ("ferry_sessions_detached", "gauge"),
+    ("ferry_sessions_dropped", "counter"),
     ("ferry_sessions_ended", "counter"),
     ("ferry_sessions_open", "gauge"),
     ("ferry_tombstones_dropped", "counter"),

@@ -31,6 +31,11 @@ impl Driver {
             Command::PeerGone => self.session.abandon("the peer's tunnel was restarted"),
             Command::Recheck => self.recheck(),
             Command::Rotate => self.rotate_at = self.rotate_at.map(|_| self.shared.now()),
+            Command::Hold => {
+                if let Some(kept) = &self.kept {
+                    self.local.hold(kept);
+                }
+            }
             Command::Reset(code, reason) => {
                 self.session.reset(code, reason);
                 self.local.reset_once_delivered(self.shared.now(), COMMANDED_RESET_TIMEOUT);

@@ -23,6 +23,7 @@ use crate::net::{BoxFuture, Stream};
 use crate::peer::Peer;
 use crate::sessions::{self, Registration};
 use crate::shared::Shared;
+use crate::survival::Kept;
 use crate::telemetry::metrics::{ByEnd, ByEnding, Counters, End, Ending};
 use crate::transport;
 use crate::transport::dial::DialError;
@@ -61,6 +62,8 @@ pub(crate) struct Driver {
     lease: Lease,
     session: Session,
     local: Local,
+    /// What of it outlives this process.
+    kept: Option<Box<Kept>>,
     links: Vec<(Epoch, Box<Link>)>,
     pending_link: Option<PendingLink>,
     /// Links obtained for a resume since the session was attached last: each further one is waited for longer.
@@ -94,7 +97,35 @@ struct PendingLink {
 }
 
 impl Driver {
-    pub(crate) fn new(shared: Arc<Shared>, admitted: Admitted, session: Session, local: Box<dyn Stream>) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        admitted: Admitted,
+        session: Session,
+        local: Box<dyn Stream>,
+        kept: Option<Kept>,
+    ) -> Self {
+        Self::with_local(shared, admitted, session, Local::new(local), kept)
+    }
+
+    /// Of a session that a process before this one had. It goes on as one that has lost its link.
+    pub(crate) fn adopted(
+        shared: Arc<Shared>,
+        admitted: Admitted,
+        session: Session,
+        local: Local,
+        kept: Option<Kept>,
+        state: &ferry_arena::State,
+    ) -> Self {
+        let mut driver = Self::with_local(shared, admitted, session, local, kept);
+        (driver.opened_at, driver.last_open) = (state.peer, state.last_open);
+        driver.count_detached(true);
+        if driver.session.side() == Side::Opener {
+            driver.request_link(false);
+        }
+        driver
+    }
+
+    fn with_local(shared: Arc<Shared>, admitted: Admitted, session: Session, local: Local, kept: Option<Kept>) -> Self {
         let Admitted { slot, peer, registration, lease } = admitted;
         let counters = shared.metrics.counters();
         let span = error_span!(
@@ -113,7 +144,8 @@ impl Driver {
             registration,
             lease,
             session,
-            local: Local::new(local),
+            local,
+            kept: kept.map(Box::new),
             links: Vec::new(),
             pending_link: None,
             tries: 0,

@@ -55,6 +55,7 @@ impl Driver {
 
     /// Frames from the session to the links.
     pub(super) fn transmit(&mut self, now: Time, cx: &mut Context<'_>) -> bool {
+        self.store();
         let mut lost: Option<(Epoch, LinkError)> = None;
         let (several, mut again) = (self.links.len() > 1, false);
         for (epoch, link) in &mut self.links {
@@ -90,12 +91,23 @@ impl Driver {
         again
     }
 
+    /// What this end is about to tell outlives this process.
+    fn store(&mut self) {
+        if let Some(kept) = &mut self.kept {
+            let peer = self.registration.peer_instance().or(self.opened_at);
+            kept.store(&self.session, peer, self.last_open);
+        }
+    }
+
     /// Bytes from the application into the session.
     pub(super) fn collect(&mut self, now: Time, cx: &mut Context<'_>) -> bool {
         loop {
-            match self.local.poll_collect(cx, &mut self.session) {
+            match self.local.poll_collect(cx, &mut self.session, self.kept.as_deref()) {
                 Poll::Pending => return false,
                 Poll::Ready(Ok(count)) => {
+                    if let Some(kept) = &mut self.kept {
+                        kept.on_read(count);
+                    }
                     self.registration.sent.fetch_add(count as u64, Ordering::Relaxed);
                     self.counters.sent.inc_by(count as u64);
                 }
@@ -117,9 +129,16 @@ impl Driver {
 
     /// Bytes from the session to the application.
     pub(super) fn deliver(&mut self, now: Time, cx: &mut Context<'_>) -> bool {
+        // That the end may have been passed on is stored before it is.
+        if self.session.is_drained() && self.kept.as_mut().is_some_and(|kept| kept.on_shutting_down()) {
+            self.store();
+        }
         let again = match self.local.poll_deliver(cx, &mut self.session) {
             Poll::Pending => false,
             Poll::Ready(Ok(count)) => {
+                if let Some(kept) = &mut self.kept {
+                    kept.on_written(count);
+                }
                 self.registration.received.fetch_add(count as u64, Ordering::Relaxed);
                 self.counters.received.inc_by(count as u64);
                 self.session.receive_buffered() > 0 || self.session.is_drained()

@@ -1,0 +1,82 @@
+use std::sync::Arc;
+
+use ferry_arena::{Identity, Record, State};
+use ferry_session::{Block, Epoch, Instance, Session};
+
+use super::{Survival, tag};
+use crate::net::Stream;
+
+/// One session's part of what outlives the process, until dropped.
+pub(crate) struct Kept {
+    survival: Arc<Survival>,
+    record: Record,
+    /// Bytes read from the application, and written to it.
+    read: u64,
+    written: u64,
+    /// The end is being passed on to the application, or was.
+    shut_down: bool,
+    /// It was adopted, and its driver has not been through a round.
+    adopting: bool,
+}
+
+impl Survival {
+    /// Notes a session, before anything of it is done. Nothing if there is no room: it ends with this process, then.
+    pub(crate) fn note(self: &Arc<Self>, peer: &str, session: &Session, instance: Option<Instance>) -> Option<Kept> {
+        let (id, side, service) = (session.id(), session.side(), session.service().into());
+        let state = State { snapshot: session.snapshot(), peer: instance, last_open: Epoch::NONE, shut_down: false };
+        let record = self.arena.note(&Identity { id, side, peer: peer.into(), service }, &state)?;
+        Some(Kept { survival: self.clone(), record, read: 0, written: 0, shut_down: false, adopting: false })
+    }
+}
+
+impl Kept {
+    pub(super) fn adopted(survival: Arc<Survival>, record: Record, read: u64, written: u64, shut_down: bool) -> Self {
+        record.set_read(read);
+        record.set_written(written);
+        Self { survival, record, read, written, shut_down, adopting: true }
+    }
+
+    /// Has the keeper hold the application's connection, too.
+    pub(crate) fn hold(&self, stream: &mut dyn Stream) {
+        let tag = tag::session(self.record.key());
+        if let Some(descriptor) = stream.descriptor() {
+            self.survival.store(&tag, &descriptor);
+        }
+        stream.share();
+    }
+
+    /// Stores what the session is about to tell.
+    pub(crate) fn store(&mut self, session: &Session, peer: Option<Instance>, last_open: Epoch) {
+        if std::mem::take(&mut self.adopting) {
+            self.record.end_adoption();
+        }
+        let snapshot = session.snapshot();
+        self.record.save(&State { snapshot, peer, last_open, shut_down: self.shut_down });
+    }
+
+    /// Memory for bytes of the application. Without any left for it they end with this process, and the session with them.
+    pub(crate) fn block(&self) -> Block {
+        self.record.block().unwrap_or_default()
+    }
+
+    pub(crate) fn on_read(&mut self, count: usize) {
+        self.read += count as u64;
+        self.record.set_read(self.read);
+    }
+
+    pub(crate) fn on_written(&mut self, count: usize) {
+        self.written += count as u64;
+        self.record.set_written(self.written);
+    }
+
+    /// The end is passed on to the application next.
+    pub(crate) fn on_shutting_down(&mut self) -> bool {
+        !std::mem::replace(&mut self.shut_down, true)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.survival.remove(&tag::session(self.record.key()));
+    }
+}

@@ -1,0 +1,172 @@
+//! Sessions outlive this process: their sockets are also in a keeper, their records and bytes in an arena there.
+//!
+//! What must be true whenever this process is killed: a session is noted before its service is connected to, what is told to a
+//! peer is stored before it leaves, and bytes are acknowledged once the application's kernel has them. `docs/decisions/0062`.
+
+mod adopt;
+mod estate;
+mod kept;
+mod service;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use ferry_arena::Arena;
+use ferry_keeper::{Client, Tag};
+use ferry_session::Instance;
+
+pub(crate) use adopt::adopt_all;
+pub(crate) use estate::{Estate, connect};
+pub(crate) use kept::Kept;
+pub(crate) use service::attend;
+
+use crate::net::{Listener, Network};
+
+/// What a running tunnel needs for its sessions to outlive it.
+pub(crate) struct Survival {
+    arena: Arena,
+    /// Nothing once this tunnel has said that it ends.
+    keeper: Mutex<Option<Client>>,
+    listeners: Mutex<Listeners>,
+}
+
+#[derive(Default)]
+struct Listeners {
+    /// Those of the process before, until somebody listens there again.
+    inherited: HashMap<SocketAddr, OwnedFd>,
+    /// Those that the keeper has, to be stored again if it is lost.
+    kept: HashMap<SocketAddr, OwnedFd>,
+}
+
+/// What a descriptor in the keeper is.
+mod tag {
+    use std::net::{IpAddr, SocketAddr};
+
+    use ferry_keeper::Tag;
+
+    const SESSION: u8 = b's';
+    const LISTENER: u8 = b'l';
+    const ARENA: u8 = b'a';
+
+    pub(super) fn arena() -> Tag {
+        tag(ARENA, &[])
+    }
+
+    pub(super) fn session(key: u64) -> Tag {
+        tag(SESSION, &key.to_be_bytes())
+    }
+
+    pub(super) fn listener(address: SocketAddr) -> Tag {
+        let (ip, family) = match address.ip() {
+            IpAddr::V4(ip) => (ip.to_ipv6_mapped().octets(), 4),
+            IpAddr::V6(ip) => (ip.octets(), 6),
+        };
+        tag(LISTENER, &[&[family][..], &ip, &address.port().to_be_bytes()].concat())
+    }
+
+    fn tag(kind: u8, name: &[u8]) -> Tag {
+        let mut bytes = [0; 32];
+        bytes[0] = kind;
+        bytes[1..=name.len()].copy_from_slice(name);
+        Tag(bytes)
+    }
+
+    pub(super) fn session_of(tag: &Tag) -> Option<u64> {
+        let (key, rest) = tag.0[1..].split_first_chunk()?;
+        (tag.0[0] == SESSION && rest.iter().all(|byte| *byte == 0)).then(|| u64::from_be_bytes(*key))
+    }
+
+    pub(super) fn listener_of(tag: &Tag) -> Option<SocketAddr> {
+        let (family, rest) = tag.0[1..].split_first()?;
+        let (ip, rest) = rest.split_first_chunk::<16>()?;
+        let (port, _) = rest.split_first_chunk()?;
+        let ip = std::net::Ipv6Addr::from(*ip);
+        let ip = if *family == 4 { ip.to_ipv4_mapped()?.into() } else { IpAddr::V6(ip) };
+        (tag.0[0] == LISTENER).then(|| SocketAddr::new(ip, u16::from_be_bytes(*port)))
+    }
+}
+
+/// Listens on `address`, for as long as there is a keeper also beyond the end of this process.
+pub(crate) async fn bind(
+    survival: Option<&Survival>,
+    network: &dyn Network,
+    address: SocketAddr,
+) -> io::Result<Box<dyn Listener>> {
+    match survival {
+        Some(survival) => survival.bind(network, address).await,
+        None => network.bind(address).await,
+    }
+}
+
+impl Survival {
+    /// Which tunnel this is, whichever process runs it.
+    pub(crate) fn instance(&self) -> Instance {
+        self.arena.instance()
+    }
+
+    /// Listens on `address`: on where the process before did, if it did, so that who connected meanwhile is served.
+    async fn bind(&self, network: &dyn Network, address: SocketAddr) -> io::Result<Box<dyn Listener>> {
+        let inherited = self.listeners().inherited.remove(&address);
+        let listener = match inherited {
+            Some(listener) => network.adopt_listener(listener)?,
+            None => network.bind(address).await?,
+        };
+        // A port that the system chooses is another one next time.
+        if let Some(descriptor) = listener.descriptor().filter(|_| address.port() != 0) {
+            self.store(&tag::listener(address), &descriptor.try_clone_to_owned()?);
+            self.listeners().kept.insert(address, descriptor.try_clone_to_owned()?);
+        }
+        Ok(listener)
+    }
+
+    /// Nobody listens on `address` any more.
+    pub(crate) fn unbind(&self, address: SocketAddr) {
+        self.listeners().kept.remove(&address);
+        self.remove(&tag::listener(address));
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, Listeners> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keeper(&self) -> MutexGuard<'_, Option<Client>> {
+        self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the keeper hold a duplicate. If it cannot, the next process finds nothing there, and resets the session.
+    fn store(&self, tag: &Tag, descriptor: &impl std::os::fd::AsFd) {
+        if let Some(keeper) = self.keeper().as_mut() {
+            let _ = keeper.store(tag, descriptor.as_fd());
+        }
+    }
+
+    /// What the keeper does not drop now it drops with everything else, or has the next process drop.
+    fn remove(&self, tag: &Tag) {
+        if let Some(keeper) = self.keeper().as_mut() {
+            let _ = keeper.remove(tag);
+        }
+    }
+
+    /// What the process before listened on and this one does not is closed.
+    pub(crate) fn close_unused_listeners(&self) {
+        let unused: Vec<_> = self.listeners().inherited.drain().collect();
+        unused.iter().for_each(|(address, _)| self.remove(&tag::listener(*address)));
+    }
+
+    /// The tunnel has adopted what it could, and serves.
+    pub(crate) fn ready(&self) {
+        if let Some(keeper) = self.keeper().as_mut() {
+            let _ = keeper.ready();
+        }
+    }
+
+    /// The tunnel ends in good order, and nobody takes over.
+    pub(crate) fn finish(&self) {
+        if let Some(keeper) = self.keeper().take() {
+            let _ = keeper.finish();
+        }
+    }
+}
