@@ -25,7 +25,7 @@ pub struct File {
 /// Whose a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// Ours: written anew each time.
+    /// Ours: written each time.
     Blueprint,
     /// The user's: written once, as something to start from.
     User,
@@ -97,7 +97,7 @@ impl Bundle {
             if !changes.unchanged.contains(path) {
                 replace(&target, file).map_err(|error| WriteError::write(&target, error))?;
             }
-            // Also on a file that is as it should be: one may have copied it about, and a secret must stay one.
+            // Also on an unchanged file: it may have been copied with another mode, and a secret must stay one.
             set_mode(&target, file.mode).map_err(|error| WriteError::write(&target, error))?;
         }
         Ok(changes)
@@ -130,9 +130,9 @@ impl WriteError {
 fn replace(target: &Path, file: &File) -> io::Result<()> {
     let mut name = target.file_name().unwrap_or_default().to_owned();
     name.push(".new");
-    let beside = target.with_file_name(name);
+    let temporary = target.with_file_name(name);
     // Left over from a run that was interrupted, perhaps with another mode.
-    match fs::remove_file(&beside) {
+    match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
@@ -140,12 +140,13 @@ fn replace(target: &Path, file: &File) -> io::Result<()> {
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, file.mode);
-    let mut open = options.open(&beside)?;
-    open.write_all(&file.bytes).and_then(|()| open.sync_all()).and_then(|()| fs::rename(&beside, target)).inspect_err(
-        |_| {
-            let _ = fs::remove_file(&beside);
-        },
-    )
+    let mut open = options.open(&temporary)?;
+    open.write_all(&file.bytes)
+        .and_then(|()| open.sync_all())
+        .and_then(|()| fs::rename(&temporary, target))
+        .inspect_err(|_| {
+            let _ = fs::remove_file(&temporary);
+        })
 }
 
 #[cfg(unix)]

@@ -57,7 +57,7 @@ pub struct Fields<'d> {
 }
 
 impl Problems {
-    /// The most problems that are kept; nobody reads on.
+    /// The most problems that are kept: more are of no use.
     const MAX_KEPT: usize = 200;
 
     /// Takes a problem with the value at `position`.
@@ -237,7 +237,7 @@ impl<'d> Fields<'d> {
         }
     }
 
-    /// Reports the keys that nobody asked for.
+    /// Reports the keys that were not asked for.
     pub fn finish(self) {
         for (key, field) in &self.entries {
             let hint = match nearest(key, &self.known) {

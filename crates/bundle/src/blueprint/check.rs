@@ -122,7 +122,7 @@ impl RawBlueprint {
         }
     }
 
-    /// Whether there are pods beside gateways. Without services there have to be.
+    /// Whether there are web-apps, or have to be: a blueprint without services needs some.
     fn has_web_apps(&self) -> bool {
         let is_web_app = |pod: &RawPod| pod.is(Template::WsInitiator) || pod.is(Template::WsTerminator);
         self.services_position.is_none() || self.pods.iter().any(is_web_app)

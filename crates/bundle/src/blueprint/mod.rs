@@ -197,7 +197,7 @@ impl Blueprint {
     }
 }
 
-/// What a gateway is called where nobody has given it a name.
+/// The name of a gateway that the blueprint does not list, and of the image of all gateways.
 const GATEWAY: &str = "gateway";
 
 fn namespace_of(network: &Label, pod: &str) -> String {

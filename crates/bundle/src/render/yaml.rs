@@ -18,7 +18,7 @@ pub(super) fn commented(text: &str) -> String {
     text.lines().map(|line| format!("# {line}\n")).collect()
 }
 
-/// One document. What cannot be put into YAML gives an error to whoever reads it, and is a fault of this crate: the
+/// One document. What cannot be put into YAML becomes an error when it is read, and is a fault of this crate: the
 /// tests read everything back.
 pub(super) fn document(value: &impl Serialize) -> String {
     let value = serde_json::to_value(value).unwrap_or_else(|error| Value::String(format!("!! {error}")));

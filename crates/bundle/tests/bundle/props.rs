@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::manifests::tunnel;
 use crate::support::fake_keys;
 use ferry_bundle::{Blueprint, render};
 
@@ -121,5 +122,92 @@ proptest! {
     #[test]
     fn no_text_makes_the_parser_panic(text in "[ -~\n]{0,200}") {
         let _ = Blueprint::parse("blueprint.yaml", &text);
+    }
+}
+
+/// A network of up to five clusters with services in any direction. The first cluster can always be dialled, and is in
+/// every pair that would have no other.
+fn services() -> impl Strategy<Value = String> {
+    let cluster = (any::<bool>(), any::<bool>());
+    let service = (0..5_usize, proptest::collection::btree_set(0..5_usize, 1..4), 1_u16..=65_535);
+    (proptest::collection::vec(cluster, 2..=5), proptest::collection::vec(service, 1..8)).prop_filter_map(
+        "services that no pair of clusters can carry",
+        |(clusters, services)| {
+            let port = |i: usize| i == 0 || clusters[i].0;
+            let mut listed = Vec::new();
+            for (n, (home, from, number)) in services.into_iter().enumerate() {
+                let home = home % clusters.len();
+                let able = |i: &usize| *i != home && *i < clusters.len() && (port(*i) || port(home));
+                let from: Vec<_> = from.into_iter().filter(able).map(|i| format!("c{i}")).collect();
+                let target = format!("db-{n}.shop.svc:{number}");
+                let service = |from| {
+                    serde_json::json!({
+                        "name": format!("s{n}"), "cluster": format!("c{home}"), "target": target, "reach_from": from,
+                    })
+                };
+                listed.extend((!from.is_empty()).then(|| service(from)));
+            }
+            let named = |i: &usize| {
+                let id = serde_json::Value::from(format!("c{i}"));
+                listed.iter().any(|s: &serde_json::Value| {
+                    s["cluster"] == id || s["reach_from"].as_array().is_some_and(|from| from.contains(&id))
+                })
+            };
+            let clusters = (0..clusters.len()).filter(named).map(|i| {
+                let mut cluster = serde_json::json!({"id": format!("c{i}"), "context": format!("context-{i}")});
+                if port(i) {
+                    cluster["port"] = serde_json::json!(30_000 + i);
+                }
+                if clusters[i].1 {
+                    cluster["address"] = format!("c{i}.example.com").into();
+                }
+                cluster
+            });
+            let clusters: Vec<_> = clusters.collect();
+            (!listed.is_empty()).then(|| {
+                serde_json::json!({
+                    "schema_version": "v2",
+                    "network": {"id": "n", "mode": "armored-tunnel", "deployment_scope": "multi-cluster"},
+                    "clusters": clusters,
+                    "app_registry": {"image": "n", "tag": "dev"},
+                    "services": listed,
+                })
+                .to_string()
+            })
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_service_has_a_way_and_every_pair_one_dialler(text in services()) {
+        let blueprint = Blueprint::parse("blueprint.yaml", &text).unwrap_or_else(|report| panic!("{report}\n{text}"));
+        let bundle = render(&blueprint, &text, &fake_keys(&blueprint)).unwrap();
+        let tunnels: Vec<_> = blueprint.pods.iter().map(|pod| tunnel(&bundle, pod.id.as_str())).collect();
+        let of = |cluster: &str| {
+            let own = |tunnel: &&ferry_config::Tunnel<_>| tunnel.name.as_str().starts_with(&format!("{cluster}/"));
+            tunnels.iter().find(own).unwrap()
+        };
+        for service in &blueprint.services {
+            let home = of(service.cluster.as_str());
+            let offered = home.ingress.iter().find(|ingress| ingress.service.as_str() == service.name.as_str()).unwrap();
+            prop_assert_eq!(&offered.forward, &service.target);
+            prop_assert_eq!(offered.allow.len(), service.reach_from.len());
+            for cluster in &service.reach_from {
+                let near = of(cluster.as_str());
+                prop_assert!(offered.allow.contains(&near.name));
+                let way = near.egress.iter().find(|egress| egress.service.as_str() == service.name.as_str()).unwrap();
+                prop_assert_eq!(&way.peer, &home.name);
+                let dials = |from: &ferry_config::Tunnel<_>, to: &ferry_config::Tunnel<_>| {
+                    from.peers.iter().any(|peer| peer.name == to.name && !peer.addresses.is_empty())
+                };
+                prop_assert!(dials(near, home) != dials(home, near), "{}", text);
+            }
+        }
+        // Nothing is linked, and nobody let in, without a service between the two.
+        let peers: usize = tunnels.iter().map(|tunnel| tunnel.peers.len()).sum();
+        prop_assert_eq!(peers, 2 * blueprint.connections.len());
     }
 }
