@@ -37,9 +37,7 @@ pub(crate) enum CarrierError {
     Proxy { proxy: HostPort, refusal: proxy::Refusal },
     #[error("{url}: {error}")]
     WebSocket { url: WebSocketUrl, error: upgrade::UpgradeError },
-    #[error(
-        "{url}: TLS to the endpoint failed: {error}; is its certificate one of a public authority, or of `ca_file`?"
-    )]
+    #[error("{url}: TLS to the endpoint failed: {error}")]
     OuterTls { url: WebSocketUrl, error: std::io::Error },
 }
 

@@ -40,9 +40,20 @@ impl OuterTls {
             Some(path) => client(roots_in(&std::fs::read(path)?)?),
         };
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        let socket = TlsConnector::from(config).connect(name, Io::new(stream)).await?;
+        let socket = TlsConnector::from(config).connect(name, Io::new(stream)).await.map_err(explain)?;
         Ok(Box::new(OuterStream { socket, unreported: None }))
     }
+}
+
+/// What to do about an endpoint that nobody vouches for.
+fn explain(error: io::Error) -> io::Error {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    if !matches!(inner, Some(rustls::Error::InvalidCertificate(_))) {
+        return error;
+    }
+    let hint = "its certificate has to be one of a public authority, or of `ca_file`, for the name in the URL (one that \
+                signs itself needs CA:FALSE)";
+    io::Error::new(error.kind(), format!("{error}; {hint}"))
 }
 
 fn public_roots() -> RootCertStore {
@@ -63,9 +74,9 @@ fn roots_in(pem: &[u8]) -> io::Result<RootCertStore> {
 
 fn client(roots: RootCertStore) -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13]);
-    // The provider has TLS 1.3: with nothing else asked for this cannot fail.
-    let builder = builder.unwrap_or_else(|_| unreachable!("the provider supports TLS 1.3"));
+    // Load balancers that know TLS 1.2 only are many, and no secret depends on it.
+    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(rustls::ALL_VERSIONS);
+    let builder = builder.unwrap_or_else(|_| unreachable!("the provider supports every version that is compiled in"));
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Arc::new(config)

@@ -100,7 +100,7 @@ mod tests {
         );
     }
 
-    /// In tests rustls has TLS 1.2 compiled in: that it is not offered is our doing.
+    /// TLS 1.2 is compiled in, for endpoints around a link: that a link does not offer it is our doing.
     #[test]
     fn the_client_hello_offers_tls_1_3_and_one_group() {
         let name = rustls::pki_types::ServerName::try_from("ferry").unwrap();
