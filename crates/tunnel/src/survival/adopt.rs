@@ -3,17 +3,19 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use ferry_arena::{Counters, Found, Progress};
-use ferry_session::{ResetCode, Session, Side, Snapshot, Survivor};
 use tracing::warn;
 
 use super::{Estate, Kept, Survival, tag};
 use crate::application::local::{Local, MAX_READ};
+use crate::memory::Lease;
+use crate::peer::Peer;
+use crate::sessions;
 use crate::sessions::driver::{Admitted, Driver};
 use crate::sessions::handle::{SessionHandle, SessionName};
 use crate::shared::Shared;
 use crate::telemetry::metrics::ByStart;
-use crate::{memory::Lease, peer::Peer, sessions};
+use ferry_arena::{Counters, Found, Progress};
+use ferry_session::{ResetCode, Session, Side, Snapshot, Survivor};
 
 /// This many processes may crash in the midst of adopting a session, if crashes come one soon after another.
 const MAX_ATTEMPTS: u64 = 2;
