@@ -39,7 +39,7 @@ pub use proxy::Proxy;
 pub use report::{Problem, Report, ValueError, quoted};
 pub use secret::Secret;
 pub use settings::Settings;
-pub use tunnel::{Egress, Ingress, Limits, Peer, Resume, Rotation, Route, Tunnel, WarmLinks};
+pub use tunnel::{Egress, Ingress, Keeper, Limits, Peer, Resume, Rotation, Route, Tunnel, WarmLinks};
 pub use watch::Watch;
 
 /// The largest `tunnel.yaml`, in bytes: 1 MiB.

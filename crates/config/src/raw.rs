@@ -9,7 +9,7 @@ use crate::key::PublicKey;
 use crate::name::{Name, ServiceName};
 use crate::report::{ValueError, quoted};
 use crate::settings::{RawSettings, Settings};
-use crate::tunnel::{Egress, Ingress, Peer, Route, Tunnel};
+use crate::tunnel::{Egress, Ingress, Keeper, Peer, Route, Tunnel};
 use crate::yaml::Value;
 
 /// What was read. A value that must be there is `None` if it is not, and then there is a problem.
@@ -17,6 +17,7 @@ pub(crate) struct RawTunnel {
     pub(crate) name: Option<Located<Name>>,
     pub(crate) identity: Option<Located<PathBuf>>,
     state: Option<PathBuf>,
+    keeper: Option<Keeper>,
     pub(crate) admin: Option<Located<SocketAddr>>,
     pub(crate) listen: Option<Located<SocketAddr>>,
     pub(crate) listen_ws: Option<Located<SocketAddr>>,
@@ -58,6 +59,7 @@ impl RawTunnel {
                 .required("identity", "name the key file that `ferry keygen --out FILE` wrote")
                 .and_then(|field| path(&field, dir)),
             state: top.optional("state").and_then(|field| path(&field, dir)).map(|located| located.value),
+            keeper: top.optional("keeper").and_then(|field| keeper(&field, dir)),
             admin: top.optional("admin").and_then(listen),
             listen: top.optional("listen").and_then(listen),
             listen_ws: top.optional("listen_ws").and_then(listen),
@@ -77,6 +79,7 @@ impl RawTunnel {
             name: self.name?.value,
             identity,
             state: self.state,
+            keeper: self.keeper,
             admin: self.admin.map(|located| located.value),
             listen: self.listen.map(|located| located.value),
             listen_ws: self.listen_ws.map(|located| located.value),
@@ -201,6 +204,11 @@ fn path(field: &Field<'_>, dir: &Path) -> Option<Located<PathBuf>> {
         "" => Err(ValueError::new("an empty path", "write the path of a file")),
         _ => Ok(dir.join(text)),
     })
+}
+
+fn keeper(field: &Field<'_>, dir: &Path) -> Option<Keeper> {
+    let Located { value, .. } = path(field, dir)?;
+    Some(if value == dir.join(Keeper::OFF) { Keeper::Off } else { Keeper::At(value) })
 }
 
 fn address(field: &Field<'_>, dir: &Path) -> Option<Address> {

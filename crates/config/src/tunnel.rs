@@ -30,6 +30,9 @@ pub struct Tunnel<I = Identity> {
     /// once that the former one and its sessions are gone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<PathBuf>,
+    /// The keeper that lets sessions outlive this process; `None` where the environment says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keeper: Option<Keeper>,
     /// Where `/livez`, `/readyz`, `/metrics` and `/status` are served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin: Option<SocketAddr>,
@@ -53,6 +56,29 @@ pub struct Tunnel<I = Identity> {
     /// What has a default.
     #[serde(flatten)]
     pub settings: Settings,
+}
+
+/// Where the keeper is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Keeper {
+    /// There is none, whatever the environment says.
+    Off,
+    /// Its socket.
+    At(PathBuf),
+}
+
+impl Keeper {
+    /// What [`Keeper::Off`] is in YAML.
+    pub(crate) const OFF: &str = "off";
+}
+
+impl Serialize for Keeper {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Off => serializer.serialize_str(Self::OFF),
+            Self::At(path) => path.serialize(serializer),
+        }
+    }
 }
 
 /// A tunnel that we talk to.

@@ -35,6 +35,7 @@ pub(super) fn config(site: &Site<'_>) -> Result<Tunnel<PathBuf>, RenderError> {
         name: site.tunnel_name()?,
         identity: format!("{IDENTITY_DIR}/{}", crate::keys::IDENTITY_KEY).into(),
         state: Some(format!("{DATA_DIR}/tunnel").into()),
+        keeper: None,
         // The kubelet's probes come from outside the pod.
         admin: Some(everywhere(ADMIN_PORT)),
         listen: accepts.then(|| everywhere(TUNNEL_PORT)),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::support::{KEY_1, KEY_2, accepted, fine, refused, with};
-use ferry_config::{Address, Limits, Parsed, Resume, Rotation, WarmLinks};
+use ferry_config::{Address, Keeper, Limits, Parsed, Resume, Rotation, WarmLinks};
 
 #[test]
 fn every_key_is_read() {
@@ -31,12 +31,14 @@ drain: 0s
 limits: {{sessions: 10, memory: 64MB, handshakes: 5}}
 warm_links: {{own: 0, offered: 256}}
 state: run
+keeper: /run/ferry/keeper.sock
 "#
     );
     let Parsed { tunnel, warnings } = accepted(&text);
     assert_eq!(warnings, []);
     assert_eq!(tunnel.name.as_str(), "cluster-a/initiator");
     assert_eq!(tunnel.identity, Path::new("/etc/ferry/identity.key"));
+    assert_eq!(tunnel.keeper, Some(Keeper::At("/run/ferry/keeper.sock".into())));
     assert_eq!(tunnel.admin, Some("127.0.0.1:9901".parse().unwrap()));
     assert_eq!(tunnel.listen, Some("[::]:18005".parse().unwrap()));
     let [peer] = &tunnel.peers[..] else { panic!() };
@@ -154,4 +156,12 @@ fn a_peer_may_be_reached_by_websocket_and_through_a_proxy_and_reads_back_as_it_w
     assert_eq!(tunnel.ws_path, "/a/b");
     let written = serde_saphyr::to_string(&tunnel).unwrap();
     assert_eq!(accepted(&written).tunnel, tunnel, "{written}");
+}
+
+#[test]
+fn a_keeper_is_a_socket_or_off() {
+    let keeper = |line: &str| accepted(&(fine() + line)).tunnel.keeper;
+    assert_eq!(keeper("keeper: off\n"), Some(Keeper::Off));
+    assert_eq!(keeper("keeper: run/keeper\n"), Some(Keeper::At("/etc/ferry/run/keeper".into())));
+    assert_eq!(keeper(""), None);
 }

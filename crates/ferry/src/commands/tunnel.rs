@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use crate::logging;
 use crate::process::{self, Stop};
-use ferry_config::Loaded;
+use ferry_config::{Keeper, Loaded};
 use ferry_tunnel::Tunnel;
 
 const EXAMPLES: &str = "\
@@ -77,8 +77,12 @@ async fn serve(path: PathBuf, Loaded { tunnel: config, warnings }: Loaded) -> an
     let listen = |kind| signal(kind).context("cannot listen for signals");
     let (mut rotate, mut read_again) = (listen(SignalKind::user_defined1())?, listen(SignalKind::hangup())?);
     let (name, key) = (config.name.clone(), config.identity.public_key());
-    let keeper = std::env::var_os(ferry_keeper::KEEPER_VARIABLE).filter(|path| !path.is_empty() && path != "off");
-    let mut tunnel = Tunnel::start_kept(config, keeper.map(PathBuf::from)).await?;
+    let keeper = match config.keeper.clone() {
+        Some(Keeper::At(path)) => Some(path),
+        Some(Keeper::Off) => None,
+        None => std::env::var_os(ferry_keeper::KEEPER_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from),
+    };
+    let mut tunnel = Tunnel::start_kept(config, keeper).await?;
     let addresses = tunnel.addresses();
     // `demo::log::Ready` reads these fields.
     info!(

@@ -133,6 +133,7 @@ fn template(end: usize, identity: &Identity, keys: &[PublicKey], dialled: [bool;
         name: NAMES[end].parse().unwrap(),
         identity: identity.clone(),
         state: None,
+        keeper: None,
         admin: None,
         listen: dialled[end].then(|| (Ipv4Addr::UNSPECIFIED, LINKS).into()),
         listen_ws: None,
