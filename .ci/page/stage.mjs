@@ -50,14 +50,14 @@ class Relay {
 }
 
 export class Stage {
-  #dir = mkdtempSync(join(tmpdir(), "ferry-page-"));
+  dir = mkdtempSync(join(tmpdir(), "ferry-page-"));
   #processes = [];
 
   async start({ every = "10s" } = {}) {
     const [, echo] = await listen(socket => socket.on("error", () => {}).pipe(socket));
     const keys = {};
     for (const name of ["near", "far"]) {
-      keys[name] = execFileSync(bin, ["keygen", "--out", join(this.#dir, `${name}.key`)], { encoding: "utf8" }).trim();
+      keys[name] = execFileSync(bin, ["keygen", "--out", join(this.dir, `${name}.key`)], { encoding: "utf8" }).trim();
     }
     const [link, farAdmin, nearAdmin, app] = await Promise.all(Array.from({ length: 4 }, freePort));
     this.relay = await new Relay().start(link);
@@ -78,8 +78,8 @@ export class Stage {
   }
 
   #tunnel(name, lines) {
-    writeFileSync(join(this.#dir, `${name}.yaml`), lines.join("\n") + "\n");
-    const process = spawn(bin, ["tunnel", "--config", join(this.#dir, `${name}.yaml`)], { stdio: "ignore" });
+    writeFileSync(join(this.dir, `${name}.yaml`), lines.join("\n") + "\n");
+    const process = spawn(bin, ["tunnel", "--config", join(this.dir, `${name}.yaml`)], { stdio: "ignore" });
     this.#processes.push(process);
     this[`${name}Process`] = process;
   }
@@ -100,7 +100,7 @@ export class Stage {
 
   stop() {
     for (const process of this.#processes) process.kill("SIGKILL");
-    rmSync(this.#dir, { recursive: true, force: true });
+    rmSync(this.dir, { recursive: true, force: true });
   }
 }
 

@@ -12,6 +12,7 @@ Examples:
   ferry tunnel --config tunnel.yaml        run the tunnel
   ferry init && ferry bundle blueprint.yaml --out ferry-bundle
   ferry send http://127.0.0.1:8000 < messages.jsonl
+  ferry status                             what the tunnel on this machine does, and what is wrong
 
 Exit codes: 0 fine, 1 failed, 2 usage, 78 bad configuration.";
 
@@ -37,6 +38,8 @@ pub enum Command {
     Pubkey(commands::pubkey::Args),
     Send(commands::send::Args),
     Output(commands::output::Args),
+    Status(commands::status::Args),
+    Doctor(commands::doctor::Args),
     Init(commands::init::Args),
     Bundle(commands::bundle::Args),
     Deploy(commands::deploy::Args),
@@ -66,6 +69,8 @@ impl Command {
             Self::Send(args) => commands::send::run(args).await,
             Self::Output(args) => commands::output::run(args).await,
             Self::Init(args) => commands::init::run(&args),
+            Self::Status(args) => commands::status::run(args).await,
+            Self::Doctor(args) => commands::doctor::run(args).await,
             Self::Bundle(args) => commands::bundle::run(&args),
             Self::Deploy(args) => commands::deploy::run(args).await,
             Self::Completions(args) => commands::completions::run(&args),

@@ -21,5 +21,7 @@ mod transport;
 mod tunnel;
 mod workers;
 
+pub use memory::kernel_buffers::note as kernel_buffers_note;
+pub use transport::probe::{ProbeError, Probed, probe};
 pub use transport::tls::TlsError;
 pub use tunnel::{Addresses, StartError, Tunnel, TunnelError};

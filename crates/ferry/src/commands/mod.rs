@@ -3,6 +3,7 @@
 pub(crate) mod bundle;
 pub(crate) mod completions;
 pub(crate) mod deploy;
+pub(crate) mod doctor;
 pub(crate) mod init;
 pub(crate) mod initiator;
 #[cfg(target_os = "linux")]
@@ -11,6 +12,7 @@ pub(crate) mod keygen;
 pub(crate) mod output;
 pub(crate) mod pubkey;
 pub(crate) mod send;
+pub(crate) mod status;
 pub(crate) mod terminator;
 pub(crate) mod tunnel;
 mod webapp;

@@ -5,6 +5,7 @@
 mod bundle;
 mod chaos;
 mod configuration;
+mod doctor;
 #[cfg(target_os = "linux")]
 mod failing_disk;
 mod hook_log;

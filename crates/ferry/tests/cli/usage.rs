@@ -2,7 +2,8 @@
 
 use crate::support::{code, command, ferry, stderr, stdout};
 
-const COMMANDS: [&str; 8] = ["tunnel", "initiator", "terminator", "keygen", "pubkey", "send", "output", "completions"];
+const COMMANDS: [&str; 10] =
+    ["tunnel", "initiator", "terminator", "keygen", "pubkey", "send", "output", "status", "doctor", "completions"];
 
 #[test]
 fn every_command_teaches_by_example() {

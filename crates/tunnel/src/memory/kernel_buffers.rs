@@ -18,12 +18,16 @@ struct Limits {
 /// Says that one stream over a long path will be slow for want of buffers, which is how kernels come: no fault of
 /// anybody's, so no warning. Silent where the kernel does not tell.
 pub(crate) fn check() {
-    let read = |name: &str| fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).ok();
-    if let (Some(wmem), Some(rmem)) = (read("tcp_wmem"), read("tcp_rmem"))
-        && let Some(note) = Limits::parse(&wmem, &rmem).and_then(Limits::note)
-    {
+    if let Some(note) = note() {
         tracing::info!("{note}");
     }
+}
+
+/// What the kernel's buffers cost one stream over a long path, and what to do; nothing if they are large enough, or the
+/// kernel does not tell.
+pub fn note() -> Option<String> {
+    let read = |name: &str| fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).ok();
+    Limits::parse(&read("tcp_wmem")?, &read("tcp_rmem")?)?.note()
 }
 
 impl Limits {

@@ -13,6 +13,7 @@ use crate::sessions;
 use crate::sessions::driver::{Admitted, Driver};
 use crate::sessions::handle::{SessionHandle, SessionName};
 use crate::shared::Shared;
+use crate::telemetry::events::{Event, SessionFacts};
 use crate::telemetry::metrics::ByStart;
 use ferry_arena::{Counters, Found, Progress};
 use ferry_session::{ResetCode, Session, Side, Snapshot, Survivor};
@@ -110,6 +111,11 @@ impl Adoption {
         let Self { admitted, mut session, state, kept, socket, progress } = self;
         let (opening, worker) = (shared.clone(), admitted.slot.runtime().clone());
         shared.metrics.sessions_adopted.inc();
+        let handle = &admitted.registration;
+        // Its pause began with the process before; from here on it is measured.
+        handle.set_link(None);
+        let session_facts = SessionFacts::new(&handle.name, &handle.service);
+        shared.events.tell(Event::SessionAdopted { session: session_facts });
         shared.spawn_session_at(&worker, async move {
             let local = match opening.network.adopt(socket, progress.was_reset) {
                 Ok(mut stream) => {

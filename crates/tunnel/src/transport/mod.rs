@@ -11,6 +11,7 @@ mod io;
 pub(crate) mod link;
 pub(crate) mod lookup;
 pub(crate) mod ports;
+pub(crate) mod probe;
 pub(crate) mod segments;
 pub(crate) mod tls;
 

@@ -66,7 +66,9 @@ events! {
             reason: String,
             #[serde(serialize_with = "seconds", rename = "kept_for_seconds")] kept_for: Duration,
         }
-        /// A session goes on after a loss, so long without a link.
+        /// A session of the process before is this one's now, without a link yet.
+        SessionAdopted { #[serde(flatten)] session: SessionFacts }
+        /// A session continues after a loss, this long without a link.
         SessionResumed {
             #[serde(flatten)] session: SessionFacts,
             epoch: u32,
