@@ -88,7 +88,9 @@ impl ServerHandshake {
     /// With the alert for the dialler, when the ClientHello does not follow the policy.
     pub(crate) fn answer(&self, hello: ClientHello) -> Result<Answer, (TlsError, Alert)> {
         let ClientHello { accepted, rest, length } = hello;
-        match accepted.into_connection(self.0.clone()) {
+        let connection = accepted.into_connection(self.0.clone());
+        wipe_stack();
+        match connection {
             Ok(connection) => Ok(Answer { connection, rest, length }),
             Err((error, alert)) => Err((error.into(), Alert(alert_bytes(alert)))),
         }
@@ -237,17 +239,31 @@ impl<'a> Handshake<'a> {
         while self.connection.wants_write() {
             self.connection.write_tls(&mut flight)?;
         }
-        let secrets = self.connection.dangerous_extract_secrets()?;
+        let (sealer, opener) = keys(self.connection)?;
+        wipe_stack();
         Ok(Established {
             stream: self.stream,
-            sealer: RecordEncryptor::new(secrets.tx.0, &secrets.tx.1)?,
-            opener: RecordDecryptor::new(secrets.rx.0, &secrets.rx.1)?,
+            sealer,
+            opener,
             proven,
             rest: self.received,
             flight,
             round_trip: self.round_trip,
         })
     }
+}
+
+/// Both directions' keys. Not inlined: what it leaves on the stack is below that of its caller.
+#[inline(never)]
+fn keys(connection: Connection) -> Result<(RecordEncryptor, RecordDecryptor), TlsError> {
+    let secrets = connection.dangerous_extract_secrets()?;
+    Ok((RecordEncryptor::new(secrets.tx.0, &secrets.tx.1)?, RecordDecryptor::new(secrets.rx.0, &secrets.rx.1)?))
+}
+
+/// Overwrites the stack below: moves of keys leave copies there, which nothing else would wipe.
+#[inline(never)]
+fn wipe_stack() {
+    std::hint::black_box([0_u8; 64 * 1024]);
 }
 
 /// What the handshake agreed on, checked against the policy once more.
@@ -302,5 +318,7 @@ impl Write for Blocking<'_, '_> {
     }
 }
 
+#[cfg(test)]
+mod residue;
 #[cfg(test)]
 mod tests;

@@ -68,8 +68,18 @@ fn ends() -> (ClientHandshake, ServerHandshake) {
 }
 
 /// A handshake over these two ends of a connection.
-async fn shake(near: impl Stream, mut far: impl Stream) -> (Established, Established) {
-    let (dialler, acceptor) = ends();
+async fn shake(near: impl Stream, far: impl Stream) -> (Established, Established) {
+    shake_as(near, far, |_| {}).await
+}
+
+/// A handshake of a dialler that was changed.
+pub(super) async fn shake_as(
+    near: impl Stream,
+    mut far: impl Stream,
+    change: impl FnOnce(&mut ClientHandshake),
+) -> (Established, Established) {
+    let (mut dialler, acceptor) = ends();
+    change(&mut dialler);
     let dialling = async {
         let mut dialled = dialler.handshake(Box::new(near)).await?;
         let flight = std::mem::take(&mut dialled.flight);
