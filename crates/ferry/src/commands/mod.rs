@@ -10,6 +10,7 @@ pub(crate) mod initiator;
 pub(crate) mod keeper;
 pub(crate) mod keygen;
 pub(crate) mod output;
+mod port_forward;
 pub(crate) mod pubkey;
 pub(crate) mod send;
 pub(crate) mod status;

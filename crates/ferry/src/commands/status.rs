@@ -10,6 +10,7 @@ use owo_colors::OwoColorize as _;
 use reqwest::Url;
 use serde::Deserialize;
 
+use crate::commands::port_forward::{Place, PortForward};
 use crate::exit::Usage;
 
 /// How long a tunnel may take for its answer.
@@ -24,7 +25,7 @@ Examples:
   ferry status                             the tunnel on this machine, at http://127.0.0.1:9900
   ferry status http://127.0.0.1:9901       the one whose `admin` that is
   ferry status --json | jq .totals
-  kubectl port-forward deploy/initiator 9900 & ferry status
+  ferry status --context k3d-cluster-a --namespace network-initiator-ns --pod deploy/initiator
 
 Exit code: 0 all is well, 1 something is wrong or nothing answers.";
 
@@ -33,8 +34,10 @@ Exit code: 0 all is well, 1 something is wrong or nothing answers.";
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The tunnel's admin endpoint: `admin` of its tunnel.yaml.
-    #[arg(default_value = "http://127.0.0.1:9900")]
+    #[arg(default_value = "http://127.0.0.1:9900", conflicts_with = "pod")]
     url: Url,
+    #[command(flatten)]
+    place: Place,
     /// Print what the tunnel answers, as it is.
     #[arg(long)]
     json: bool,
@@ -121,8 +124,17 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         let hint = "give the tunnel's admin endpoint, such as http://127.0.0.1:9900";
         return Err(Usage(format!("{} does not start with http://; {hint}", args.url)).into());
     }
-    let text = ask(&args.url).await?;
-    let status = read(&text, &args.url)?;
+    let mut url = args.url;
+    let forward = match &args.place.pod {
+        Some(pod) => Some(PortForward::start(pod, &args.place).await?),
+        None => None,
+    };
+    if let Some(forward) = &forward {
+        url = format!("http://127.0.0.1:{}", forward.port).parse()?;
+    }
+    let text = ask(&url).await?;
+    drop(forward);
+    let status = read(&text, &url)?;
     // Colours are for terminals.
     let mut stdout = anstream::stdout().lock();
     if args.json {
