@@ -16,7 +16,8 @@ pub struct Block(Memory);
 
 enum Memory {
     Heap(Box<[u8; Block::SIZE]>),
-    Slot(Box<dyn Slot>),
+    /// Twice boxed, so that a block is no larger for it.
+    Slot(Box<Box<dyn Slot>>),
 }
 
 /// Memory for a [`Block`] that outlives this process. Dropping it gives it back.
@@ -41,7 +42,7 @@ impl Block {
 
     /// One in memory that is kept elsewhere.
     pub fn in_slot(slot: Box<dyn Slot>) -> Self {
-        Self(Memory::Slot(slot))
+        Self(Memory::Slot(Box::new(slot)))
     }
 
     /// Whether its memory is kept elsewhere.

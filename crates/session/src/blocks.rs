@@ -277,15 +277,16 @@ impl Blocks {
 
     /// A block that is of no use here any more, the last used first.
     pub(crate) fn poll_spent(&mut self) -> Option<Block> {
-        let spent = self.spent.pop();
+        // Asked again and again of a session that has none.
+        let spent = self.spent.pop()?;
         if self.spent.is_empty() {
             self.spent = Vec::new();
         }
-        spent
+        Some(spent)
     }
 
     fn tidy(&mut self) {
-        if self.base == self.end {
+        if self.base == self.end && self.pieces.capacity() > 0 {
             self.pieces = VecDeque::new();
         }
     }

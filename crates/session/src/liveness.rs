@@ -96,8 +96,8 @@ impl Liveness {
 
     fn ping_at(&self, liveness: Duration) -> Option<Time> {
         // Before the link is suspect for want of an answer.
-        let after = if self.busy { BUSY_PING_INTERVAL.min(liveness / 4) } else { IDLE_PING_INTERVAL.min(liveness / 2) };
-        (self.ping == Ping::No).then(|| self.heard + after)
+        let (after, parts) = if self.busy { (BUSY_PING_INTERVAL, 4) } else { (IDLE_PING_INTERVAL, 2) };
+        (self.ping == Ping::No).then(|| self.heard + after.min(liveness / parts))
     }
 
     fn suspect_at(&self, liveness: Duration) -> Option<Time> {

@@ -56,11 +56,13 @@ impl ReceiveHalf {
     }
 
     /// Everything below this offset has arrived; counts the Finish.
+    #[inline]
     pub(crate) fn arrived(&self) -> u64 {
         self.queue.end() + u64::from(self.finished)
     }
 
     /// Everything below this offset is acknowledged, now or with the next ack; counts the Finish.
+    #[inline]
     pub(crate) fn received(&self) -> u64 {
         match self.ack_at {
             AckPoint::Arrival => self.arrived(),
@@ -145,8 +147,9 @@ impl ReceiveHalf {
     }
 
     /// Something has arrived that is acknowledged later.
+    #[inline]
     pub(crate) fn is_behind(&self) -> bool {
-        self.received() < self.arrived()
+        self.ack_at == AckPoint::Delivery && self.received() < self.arrived()
     }
 
     /// Whether the window has held the peer up since this was asked last.
@@ -159,18 +162,20 @@ impl ReceiveHalf {
         self.grant_unconfirmed = true;
     }
 
-    /// Something counts as received that the peer does not know of.
-    pub(crate) fn owes_ack(&self) -> bool {
-        self.received() != self.acked
+    /// How much counts as received that the peer does not know of.
+    #[inline]
+    pub(crate) fn owed_ack(&self) -> u64 {
+        self.received() - self.acked
     }
 
-    /// The ack should not wait: much has arrived, much has been taken, or the direction ended.
-    pub(crate) fn ack_is_urgent(&self) -> bool {
+    /// The ack of what is `owed` should not wait: much has arrived, much has been taken, or the direction ended.
+    #[inline]
+    pub(crate) fn ack_is_urgent(&self, owed: u64) -> bool {
         let quarter = (self.capacity / 4).max(1);
         self.grant_unconfirmed
-            || self.received() - self.acked >= quarter.min(128 * 1024)
+            || owed >= quarter.min(128 * 1024)
             || self.window() - self.granted >= quarter
-            || (self.has_ended() && self.owes_ack())
+            || (owed > 0 && self.has_ended())
     }
 
     /// Data at `offset`: drops what it has, keeps the rest. Says whether anything was new.

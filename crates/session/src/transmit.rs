@@ -117,7 +117,8 @@ impl Session {
         let due = self.ack == AckTimer::Due;
         // Piggyback the ack on anything that is sent.
         let leaving = length > 0 || finish || complete;
-        if self.receive.ack_is_urgent() || (self.receive.owes_ack() && (due || leaving)) {
+        let owed = self.receive.owed_ack();
+        if self.receive.ack_is_urgent(owed) || (owed > 0 && (due || leaving)) {
             return Some(Next::Ack);
         }
         if length > 0 || finish {
