@@ -13,6 +13,7 @@ use crate::peer::arrivals::Series;
 use crate::sessions::driver::{Admitted, Driver};
 use crate::sessions::handle::{SessionHandle, SessionName};
 use crate::shared::Shared;
+use crate::supply::pool::Need;
 use crate::survival::Kept;
 use crate::telemetry::events::Event;
 use crate::telemetry::metrics::{ByRefusal, Refusal};
@@ -85,7 +86,7 @@ impl Opening {
         match self.admit(&mut *local).await {
             Ok((admitted, session, kept, link)) => {
                 let mut driver = Driver::new(shared, admitted, session, local, kept);
-                driver.attach(link, false);
+                driver.attach(link, Need::Open);
                 driver.start();
             }
             Err((reason, text)) => {

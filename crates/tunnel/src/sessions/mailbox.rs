@@ -108,12 +108,12 @@ mod tests {
     use crate::transport::tls::{Established, Proven, handshaken_pair};
 
     fn attach(epoch: u32) -> Command {
-        let (sealer, opener) = handshaken_pair(0);
+        let (encryptor, decryptor) = handshaken_pair(0);
         let key = Identity::generate().unwrap().public_key();
         let established = Established {
             stream: Box::new(tokio::io::duplex(1).0),
-            sealer,
-            opener,
+            encryptor,
+            decryptor,
             proven: Proven { key, key_exchange: "", cipher: "" },
             rest: Vec::new(),
             flight: Vec::new(),

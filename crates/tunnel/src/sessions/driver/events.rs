@@ -84,7 +84,7 @@ impl Driver {
                         // A Hello without answer: the next link gets another.
                         self.drop_link(epoch, &"no answer to a Hello");
                     }
-                    self.request_link(false);
+                    self.request_link(Need::Resume);
                 }
             }
             Event::Detached => {
@@ -103,7 +103,7 @@ impl Driver {
                 }
                 self.count_detached(true);
                 if self.session.side() == Side::Opener {
-                    self.request_link(false);
+                    self.request_link(Need::Resume);
                 }
             }
             Event::Closed(outcome) => self.on_closed(outcome),
@@ -275,22 +275,24 @@ impl Driver {
     }
 
     /// Waits for a link, unless one is waited for already; a rotation gives way to a resume.
-    pub(super) fn request_link(&mut self, rotate: bool) {
-        if self.pending_link.as_ref().is_some_and(|pending_link| rotate || !pending_link.rotate) {
+    pub(super) fn request_link(&mut self, need: Need) {
+        if self.pending_link.as_ref().is_some_and(|pending| pending.need <= need) {
             return;
         }
         let pause = match self.tries.checked_sub(2) {
-            Some(doublings) if !rotate => (FIRST_RETRY_DELAY * (1 << doublings.min(5))).min(MAX_RETRY_DELAY),
+            Some(doublings) if need == Need::Resume => {
+                (FIRST_RETRY_DELAY * (1 << doublings.min(5))).min(MAX_RETRY_DELAY)
+            }
             _ => Duration::ZERO,
         };
-        self.tries += u32::from(!rotate);
+        self.tries += u32::from(need == Need::Resume);
         let (shared, peer) = (self.shared.clone(), self.peer.clone());
         // An Open must know which process it goes to.
         let early = self.session.is_established();
         self.pending_link = Some(PendingLink {
-            rotate,
+            need,
             link: Box::pin(async move {
-                if rotate {
+                if need == Need::Rotate {
                     shared.rotations.wait().await;
                     // A handshake takes too long to be made between two reads of other sessions.
                     let dialling = shared.clone();

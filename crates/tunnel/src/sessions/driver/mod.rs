@@ -23,6 +23,7 @@ use crate::net::{BoxFuture, Stream};
 use crate::peer::Peer;
 use crate::sessions::{self, Registration};
 use crate::shared::Shared;
+use crate::supply::pool::Need;
 use crate::survival::Kept;
 use crate::telemetry::metrics::{ByEnd, ByEnding, Counters, End, Ending};
 use crate::transport;
@@ -92,7 +93,7 @@ pub(crate) struct Driver {
 
 /// A link that is being waited for.
 struct PendingLink {
-    rotate: bool,
+    need: Need,
     link: BoxFuture<'static, Result<Link, DialError>>,
 }
 
@@ -120,7 +121,7 @@ impl Driver {
         (driver.opened_at, driver.last_open) = (state.peer, state.last_open);
         driver.count_detached(true);
         if driver.session.side() == Side::Opener {
-            driver.request_link(false);
+            driver.request_link(Need::Resume);
         }
         driver
     }
@@ -179,7 +180,8 @@ impl Driver {
     }
 
     /// Opener: attaches to a link, for whatever the session needs one.
-    pub(crate) fn attach(&mut self, mut link: Link, rotate: bool) {
+    pub(crate) fn attach(&mut self, mut link: Link, need: Need) {
+        let rotate = need == Need::Rotate;
         let now = self.shared.now();
         let instance = link.facts().instance;
         // "Once application bytes may have left, an Open is never sent to another instance."
@@ -287,7 +289,7 @@ impl Driver {
 
     fn replace_keys(&mut self) {
         self.rotate_at = None;
-        self.request_link(true);
+        self.request_link(Need::Rotate);
     }
 
     fn on_events(&mut self) -> bool {
@@ -320,11 +322,11 @@ impl Driver {
     fn poll_pending_link(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(pending_link) = self.pending_link.as_mut() else { return false };
         let Poll::Ready(obtained) = pending_link.link.as_mut().poll(cx) else { return false };
-        let rotate = pending_link.rotate;
+        let need = pending_link.need;
         self.pending_link = None;
         let _entered = self.span.clone().entered();
         match obtained {
-            Ok(link) => self.attach(link, rotate),
+            Ok(link) => self.attach(link, need),
             Err(error) => {
                 info!("rotation postponed: {error}");
                 self.rotation_failed(&error);

@@ -19,7 +19,7 @@ pub(super) type Take<'a> = dyn FnMut(Frame<'_>) -> ControlFlow<()> + 'a;
 
 /// The receiving half of a link.
 pub(super) struct Incoming {
-    opener: RecordDecryptor,
+    decryptor: RecordDecryptor,
     /// Received records that were not opened yet.
     received: Vec<u8>,
     /// Frames of an opened record that were not taken yet.
@@ -32,12 +32,12 @@ pub(super) struct Incoming {
 
 impl Incoming {
     /// `received` came behind the handshake.
-    pub(super) fn new(opener: RecordDecryptor, received: Vec<u8>) -> Self {
-        Self { opener, received, held: Vec::new(), opened: 0, emptied: false }
+    pub(super) fn new(decryptor: RecordDecryptor, received: Vec<u8>) -> Self {
+        Self { decryptor, received, held: Vec::new(), opened: 0, emptied: false }
     }
 
     pub(super) fn records(&self) -> u64 {
-        self.opener.records()
+        self.decryptor.records()
     }
 
     pub(super) fn opened(&self) -> u64 {
@@ -105,10 +105,10 @@ impl Incoming {
         self.opened += record.len() as u64;
         if LARGE_PAYLOAD.contains(&RecordDecryptor::inner_length(record.len())) {
             let mut block = scratch::take_block();
-            let length = data(self.opener.open_into(record, &mut block[..])?)?.len();
+            let length = data(self.decryptor.open_into(record, &mut block[..])?)?.len();
             return self.take_block(block, length, take);
         }
-        let frames = data(self.opener.open(record)?)?;
+        let frames = data(self.decryptor.open(record)?)?;
         let (taken, flow) = take_frames(frames, take)?;
         self.held = frames[taken..].to_vec();
         Ok(flow)

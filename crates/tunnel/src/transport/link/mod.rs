@@ -171,8 +171,8 @@ impl Link {
         Self {
             facts,
             stream,
-            incoming: Incoming::new(established.opener, established.rest),
-            outgoing: Outgoing::new(established.sealer, established.flight),
+            incoming: Incoming::new(established.decryptor, established.rest),
+            outgoing: Outgoing::new(established.encryptor, established.flight),
             dialled: dialled.is_some(),
             port: None,
             counted: None,

@@ -15,7 +15,7 @@ const _: () = assert!(TRAILER == APPLICATION_DATA, "what stands behind a payload
 
 /// The sending half of a link.
 pub(super) struct Outgoing {
-    sealer: RecordEncryptor,
+    encryptor: RecordEncryptor,
     /// Sealed records wait for the socket in `queue[written..end]`; what is behind is room.
     queue: Vec<u8>,
     written: usize,
@@ -28,12 +28,12 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     /// The last flight of a handshake goes first.
-    pub(super) fn new(sealer: RecordEncryptor, flight: Vec<u8>) -> Self {
-        Self { sealer, end: flight.len(), queue: flight, written: 0, filling: None, sealed: 0 }
+    pub(super) fn new(encryptor: RecordEncryptor, flight: Vec<u8>) -> Self {
+        Self { encryptor, end: flight.len(), queue: flight, written: 0, filling: None, sealed: 0 }
     }
 
     pub(super) fn records(&self) -> u64 {
-        self.sealer.records()
+        self.encryptor.records()
     }
 
     pub(super) fn sealed(&self) -> u64 {
@@ -66,7 +66,7 @@ impl Outgoing {
                 Some(trailed) => {
                     self.extend(payload.len() + RECORD_SEAL);
                     self.filling = None;
-                    self.sealer.seal_from(&mut self.queue[start..self.end], trailed)?;
+                    self.encryptor.seal_from(&mut self.queue[start..self.end], trailed)?;
                     self.sealed += (self.end - start) as u64;
                 }
                 None => {
@@ -95,7 +95,7 @@ impl Outgoing {
     fn seal(&mut self) -> Result<(), TlsError> {
         if let Some(start) = self.filling.take() {
             self.extend(RECORD_SEAL);
-            self.sealer.seal(&mut self.queue[start..self.end])?;
+            self.encryptor.seal(&mut self.queue[start..self.end])?;
             self.sealed += (self.end - start) as u64;
         }
         Ok(())
@@ -119,7 +119,7 @@ impl Outgoing {
     /// Says that nothing follows.
     pub(super) fn push_close_notify(&mut self) -> Result<(), TlsError> {
         self.seal()?;
-        let record = self.sealer.close_notify()?;
+        let record = self.encryptor.close_notify()?;
         self.extend(record.len()).copy_from_slice(&record);
         Ok(())
     }

@@ -11,8 +11,8 @@ use super::*;
 use crate::transport::tls::handshaken_pair;
 
 fn ends() -> (Outgoing, Incoming) {
-    let (sealer, opener) = handshaken_pair(0);
-    (Outgoing::new(sealer, Vec::new()), Incoming::new(opener, Vec::new()))
+    let (encryptor, decryptor) = handshaken_pair(0);
+    (Outgoing::new(encryptor, Vec::new()), Incoming::new(decryptor, Vec::new()))
 }
 
 /// All that is queued, as the socket would take it.

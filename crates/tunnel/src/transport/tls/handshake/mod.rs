@@ -44,8 +44,8 @@ pub(crate) struct Proven {
 /// A connection whose handshake is done.
 pub(crate) struct Established {
     pub(crate) stream: Box<dyn Stream>,
-    pub(crate) sealer: RecordEncryptor,
-    pub(crate) opener: RecordDecryptor,
+    pub(crate) encryptor: RecordEncryptor,
+    pub(crate) decryptor: RecordDecryptor,
     pub(crate) proven: Proven,
     /// Bytes that came behind the handshake.
     pub(crate) rest: Vec<u8>,
@@ -239,12 +239,12 @@ impl<'a> Handshake<'a> {
         while self.connection.wants_write() {
             self.connection.write_tls(&mut flight)?;
         }
-        let (sealer, opener) = keys(self.connection)?;
+        let (encryptor, decryptor) = keys(self.connection)?;
         wipe_stack();
         Ok(Established {
             stream: self.stream,
-            sealer,
-            opener,
+            encryptor,
+            decryptor,
             proven,
             rest: self.received,
             flight,
