@@ -16,8 +16,7 @@ pub struct Block(Memory);
 
 enum Memory {
     Heap(Box<[u8; Block::SIZE]>),
-    /// Twice boxed, so that a block is no larger for it.
-    Slot(Box<Box<dyn Slot>>),
+    Slot(Box<dyn Slot>),
 }
 
 /// Memory for a [`Block`] that outlives this process. Dropping it gives it back.
@@ -42,7 +41,7 @@ impl Block {
 
     /// One in memory that is kept elsewhere.
     pub fn in_slot(slot: Box<dyn Slot>) -> Self {
-        Self(Memory::Slot(Box::new(slot)))
+        Self(Memory::Slot(slot))
     }
 
     /// Whether its memory is kept elsewhere.
