@@ -81,6 +81,13 @@ impl Serialize for Keeper {
     }
 }
 
+impl<I> Tunnel<I> {
+    /// Peers can dial this end, one way or the other.
+    pub fn accepts_links(&self) -> bool {
+        self.listen.is_some() || self.listen_ws.is_some()
+    }
+}
+
 /// A tunnel that we talk to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Peer {

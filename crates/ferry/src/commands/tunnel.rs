@@ -89,6 +89,7 @@ async fn serve(path: PathBuf, Loaded { tunnel: config, warnings }: Loaded) -> an
         %name,
         %key,
         listen = addresses.listen.map(tracing::field::display),
+        listen_ws = addresses.listen_ws.map(tracing::field::display),
         admin = addresses.admin.map(tracing::field::display),
         egress = (!addresses.egress.is_empty()).then(|| joined(&addresses.egress)),
         version = env!("CARGO_PKG_VERSION"),

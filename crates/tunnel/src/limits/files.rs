@@ -55,7 +55,7 @@ impl Budget {
 
     fn divide(files: usize, workers: usize, config: &ferry_config::Tunnel) -> Self {
         let share = |part: usize, least: usize, most: usize| (files / part).clamp(least, most);
-        let accepts = config.listen.is_some();
+        let accepts = config.accepts_links();
         let accepting = |count: usize| if accepts { count } else { 0 };
         let (dialled, dialling): (Vec<_>, Vec<_>) = config.peers.iter().partition(|peer| !peer.addresses.is_empty());
         let warm = (config.settings.warm_links.own + config.settings.warm_links.offered) as usize;
@@ -111,6 +111,16 @@ mod tests {
         let peers = format!("peers: [{{name: b, keys: [\"{key}\"], addresses: [\"127.0.0.1:1\"]}}]\n");
         let many = Budget::divide(1024, 2, &config(&format!("{peers}warm_links: {{own: 100, offered: 50}}\n")));
         assert_eq!(few.sessions - many.sessions, 75);
+    }
+
+    #[test]
+    fn an_end_that_listens_for_websockets_alone_keeps_as_much_for_strangers_as_any_other() {
+        let mut config = config("");
+        let budget = Budget::divide(1024, 2, &config);
+        config.listen_ws = config.listen.take();
+        let other = Budget::divide(1024, 2, &config);
+        let room = |budget: &Budget| (budget.strangers, budget.known, budget.answered);
+        assert_eq!(room(&other), room(&budget));
     }
 
     #[test]
