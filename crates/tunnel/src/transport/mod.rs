@@ -7,7 +7,7 @@ pub(crate) mod accept;
 pub(crate) mod carrier;
 pub(crate) mod dial;
 pub(crate) mod dialler;
-mod io;
+mod layer;
 pub(crate) mod link;
 pub(crate) mod lookup;
 pub(crate) mod ports;

@@ -5,12 +5,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use futures_util::{Sink as _, Stream as _};
+use tokio::io::AsyncWrite as _;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 
-use crate::net::{BoxFuture, Stream};
-use crate::transport::io::Io;
+use crate::net::Stream;
+use crate::transport::layer::{Io, Layer, Layered};
 
 /// Bytes of one message at most: what a link writes at once.
 const MAX_SENT: usize = 64 * 1024;
@@ -22,9 +23,6 @@ pub(super) struct WebSocket {
     socket: WebSocketStream<Io>,
     /// What is left of the last message.
     received: Bytes,
-    /// Bytes that are in the socket's buffer, and are reported as written once it is empty: until then the caller asks
-    /// again, and so has them flushed.
-    unreported: Option<usize>,
 }
 
 impl WebSocket {
@@ -35,15 +33,7 @@ impl WebSocket {
             .max_frame_size(Some(MAX_RECEIVED))
             .write_buffer_size(0);
         let socket = WebSocketStream::from_partially_read(Io::new(stream), rest, role, Some(config)).await;
-        Box::new(Self { socket, received: Bytes::new(), unreported: None })
-    }
-
-    fn inner(&self) -> &dyn Stream {
-        self.socket.get_ref().stream()
-    }
-
-    fn inner_mut(&mut self) -> &mut Box<dyn Stream> {
-        self.socket.get_mut().stream_mut()
+        Layered::new(Self { socket, received: Bytes::new() })
     }
 }
 
@@ -54,7 +44,15 @@ fn to_io(error: Error) -> io::Error {
     }
 }
 
-impl Stream for WebSocket {
+impl Layer for WebSocket {
+    fn io(&self) -> &Io {
+        self.socket.get_ref()
+    }
+
+    fn io_mut(&mut self) -> &mut Io {
+        self.socket.get_mut()
+    }
+
     fn poll_read(&mut self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>> {
         while self.received.is_empty() {
             match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
@@ -79,64 +77,27 @@ impl Stream for WebSocket {
         Poll::Ready(Ok(filled))
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_take(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let mut socket = Pin::new(&mut self.socket);
-        let count = match self.unreported {
-            Some(count) => count,
-            None => {
-                ready!(socket.as_mut().poll_ready(cx)).map_err(to_io)?;
-                let length = bufs.iter().map(|buf| buf.len()).sum::<usize>().min(MAX_SENT);
-                let mut message = Vec::with_capacity(length);
-                for buf in bufs {
-                    message.extend_from_slice(&buf[..buf.len().min(length - message.len())]);
-                }
-                socket.as_mut().start_send(Message::Binary(message.into())).map_err(to_io)?;
-                *self.unreported.insert(length)
-            }
-        };
-        ready!(socket.poll_flush(cx)).map_err(to_io)?;
-        self.unreported = None;
-        Poll::Ready(Ok(count))
+        ready!(socket.as_mut().poll_ready(cx)).map_err(to_io)?;
+        let length = bufs.iter().map(|buf| buf.len()).sum::<usize>().min(MAX_SENT);
+        let mut message = Vec::with_capacity(length);
+        for buf in bufs {
+            message.extend_from_slice(&buf[..buf.len().min(length - message.len())]);
+        }
+        socket.start_send(Message::Binary(message.into())).map_err(to_io)?;
+        Poll::Ready(Ok(length))
     }
 
-    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx).map_err(to_io)
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match ready!(Pin::new(&mut self.socket).poll_close(cx)) {
             Ok(()) | Err(Error::ConnectionClosed | Error::AlreadyClosed) => {}
             Err(error) => return Poll::Ready(Err(to_io(error))),
         }
-        self.inner_mut().poll_shutdown(cx)
-    }
-
-    fn set_unsent_limit(&mut self, bytes: u32) {
-        self.inner_mut().set_unsent_limit(bytes);
-    }
-
-    fn grow_receive_buffer(&mut self, bytes: u32) {
-        self.inner_mut().grow_receive_buffer(bytes);
-    }
-
-    fn tune_for_loopback(&mut self) {
-        self.inner_mut().tune_for_loopback();
-    }
-
-    fn register_here(mut self: Box<Self>) -> Box<dyn Stream> {
-        self.socket.get_mut().register_here();
-        self
-    }
-
-    fn undelivered(&self) -> u64 {
-        self.inner().undelivered()
-    }
-
-    fn failure(&self) -> BoxFuture<'static, io::Error> {
-        self.inner().failure()
-    }
-
-    fn reset_on_drop(&mut self) {
-        self.inner_mut().reset_on_drop();
-    }
-
-    fn reset_unless_ended(&mut self) {
-        self.inner_mut().reset_unless_ended();
+        Pin::new(self.io_mut()).poll_shutdown(cx)
     }
 }

@@ -10,12 +10,12 @@ use std::task::{Context, Poll, ready};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::net::{BoxFuture, Stream};
-use crate::transport::io::Io;
+use crate::net::Stream;
+use crate::transport::layer::{Io, Layer, Layered};
 
 /// With the public authorities.
 static PUBLIC: OnceLock<Arc<ClientConfig>> = OnceLock::new();
@@ -41,7 +41,7 @@ impl OuterTls {
         };
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
         let socket = TlsConnector::from(config).connect(name, Io::new(stream)).await.map_err(explain)?;
-        Ok(Box::new(OuterStream { socket, unreported: None }))
+        Ok(Layered::new(socket))
     }
 }
 
@@ -82,82 +82,34 @@ fn client(roots: RootCertStore) -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
-struct OuterStream {
-    socket: TlsStream<Io>,
-    /// Bytes that are in the socket's buffer, and are reported as written once it is empty: until then the caller asks
-    /// again, and so has them flushed.
-    unreported: Option<usize>,
-}
-
-impl OuterStream {
-    fn inner(&self) -> &dyn Stream {
-        self.socket.get_ref().0.stream()
+impl Layer for TlsStream<Io> {
+    fn io(&self) -> &Io {
+        self.get_ref().0
     }
 
-    fn inner_mut(&mut self) -> &mut Box<dyn Stream> {
-        self.socket.get_mut().0.stream_mut()
+    fn io_mut(&mut self) -> &mut Io {
+        self.get_mut().0
     }
-}
 
-impl Stream for OuterStream {
     fn poll_read(&mut self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>> {
         let Some(buf) = bufs.iter_mut().find(|buf| !buf.is_empty()) else { return Poll::Ready(Ok(0)) };
         let mut buf = ReadBuf::new(buf);
-        match ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buf)) {
+        match ready!(AsyncRead::poll_read(Pin::new(self), cx, &mut buf)) {
             // An endpoint that closes without a close_notify: what is inside has an end of its own.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(0)),
             read => Poll::Ready(read.map(|()| buf.filled().len())),
         }
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let mut socket = Pin::new(&mut self.socket);
-        let count = match self.unreported {
-            Some(count) => count,
-            None => {
-                let count = ready!(socket.as_mut().poll_write_vectored(cx, bufs))?;
-                *self.unreported.insert(count)
-            }
-        };
-        ready!(socket.poll_flush(cx))?;
-        self.unreported = None;
-        Poll::Ready(Ok(count))
+    fn poll_take(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(self).poll_write_vectored(cx, bufs)
     }
 
-    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_flush(Pin::new(self), cx)
     }
 
-    fn set_unsent_limit(&mut self, bytes: u32) {
-        self.inner_mut().set_unsent_limit(bytes);
-    }
-
-    fn grow_receive_buffer(&mut self, bytes: u32) {
-        self.inner_mut().grow_receive_buffer(bytes);
-    }
-
-    fn tune_for_loopback(&mut self) {
-        self.inner_mut().tune_for_loopback();
-    }
-
-    fn register_here(mut self: Box<Self>) -> Box<dyn Stream> {
-        self.socket.get_mut().0.register_here();
-        self
-    }
-
-    fn undelivered(&self) -> u64 {
-        self.inner().undelivered()
-    }
-
-    fn failure(&self) -> BoxFuture<'static, io::Error> {
-        self.inner().failure()
-    }
-
-    fn reset_on_drop(&mut self) {
-        self.inner_mut().reset_on_drop();
-    }
-
-    fn reset_unless_ended(&mut self) {
-        self.inner_mut().reset_unless_ended();
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self).poll_shutdown(cx)
     }
 }

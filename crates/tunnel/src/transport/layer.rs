@@ -1,0 +1,167 @@
+//! Streams over streams: what carries a link inside of something else.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::net::{BoxFuture, Stream};
+
+/// A protocol of a library's over an [`Io`], which keeps what it is given in a buffer until it is flushed.
+pub(super) trait Layer: Send + Sync + 'static {
+    /// What it runs over.
+    fn io(&self) -> &Io;
+
+    /// What it runs over, to be changed.
+    fn io_mut(&mut self) -> &mut Io;
+
+    /// Reads into `bufs`, in order; 0 is the end of the stream.
+    fn poll_read(&mut self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>>;
+
+    /// Takes bytes of `bufs`, in order, into its buffer.
+    fn poll_take(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>>;
+
+    /// Writes what it has taken.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Says that nothing follows, and ends the direction of the stream below.
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+/// A layer as a stream.
+pub(super) struct Layered<L> {
+    layer: L,
+    /// Bytes that the layer has taken, and that are reported as written once it is flushed: a caller asks again only while
+    /// something is unwritten, and so has them flushed.
+    unreported: Option<usize>,
+}
+
+impl<L: Layer> Layered<L> {
+    pub(super) fn new(layer: L) -> Box<Self> {
+        Box::new(Self { layer, unreported: None })
+    }
+
+    fn below(&self) -> &dyn Stream {
+        &*self.layer.io().0
+    }
+
+    fn below_mut(&mut self) -> &mut dyn Stream {
+        &mut *self.layer.io_mut().0
+    }
+}
+
+impl<L: Layer> Stream for Layered<L> {
+    fn poll_read(&mut self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>> {
+        self.layer.poll_read(cx, bufs)
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let count = match self.unreported {
+            Some(count) => count,
+            None => *self.unreported.insert(ready!(self.layer.poll_take(cx, bufs))?),
+        };
+        ready!(self.layer.poll_flush(cx))?;
+        self.unreported = None;
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.layer.poll_close(cx)
+    }
+
+    fn set_unsent_limit(&mut self, bytes: u32) {
+        self.below_mut().set_unsent_limit(bytes);
+    }
+
+    fn grow_receive_buffer(&mut self, bytes: u32) {
+        self.below_mut().grow_receive_buffer(bytes);
+    }
+
+    fn tune_for_loopback(&mut self) {
+        self.below_mut().tune_for_loopback();
+    }
+
+    fn register_here(mut self: Box<Self>) -> Box<dyn Stream> {
+        let Io(stream) = self.layer.io_mut();
+        let below = std::mem::replace(stream, Box::new(Moving));
+        *stream = below.register_here();
+        self
+    }
+
+    fn undelivered(&self) -> u64 {
+        self.below().undelivered()
+    }
+
+    fn failure(&self) -> BoxFuture<'static, io::Error> {
+        self.below().failure()
+    }
+
+    fn reset_on_drop(&mut self) {
+        self.below_mut().reset_on_drop();
+    }
+
+    fn reset_unless_ended(&mut self) {
+        self.below_mut().reset_unless_ended();
+    }
+}
+
+/// A stream as one of tokio's, for libraries that take those.
+pub(super) struct Io(Box<dyn Stream>);
+
+impl Io {
+    pub(super) fn new(stream: Box<dyn Stream>) -> Self {
+        Self(stream)
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let count = ready!(self.0.poll_read(cx, &mut [IoSliceMut::new(buf.initialize_unfilled())]))?;
+        buf.advance(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.poll_write(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_shutdown(cx)
+    }
+}
+
+/// Stands for a stream while that is being registered elsewhere.
+struct Moving;
+
+impl Stream for Moving {
+    fn poll_read(&mut self, _: &mut Context<'_>, _: &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(0))
+    }
+
+    fn poll_write(&mut self, _: &mut Context<'_>, _: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
+    }
+
+    fn poll_shutdown(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn set_unsent_limit(&mut self, _: u32) {}
+
+    fn grow_receive_buffer(&mut self, _: u32) {}
+
+    fn tune_for_loopback(&mut self) {}
+
+    fn register_here(self: Box<Self>) -> Box<dyn Stream> {
+        self
+    }
+
+    fn reset_on_drop(&mut self) {}
+}
