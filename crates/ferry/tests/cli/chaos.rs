@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::{self, Running, address, command, eventually, keygen};
+use crate::support::{self, Running, address, command, eventually, keygen, role};
 
 /// Ids that one client is owed at a time.
 const OWED_MAX: usize = 200;
@@ -49,7 +49,7 @@ impl Process {
     fn start(&mut self, dir: &Path) -> Value {
         let mut command = command(&self.args);
         command.env_remove("FERRY_DATA").env("FERRY_LOG", "warn,ferry=info").env("PYTHONDONTWRITEBYTECODE", "1");
-        let (running, ready) = Running::role(command.current_dir(dir));
+        let (running, ready) = role(command.current_dir(dir));
         self.running = Some(running);
         ready
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Running, address, code, command, eventually, keygen, stderr, stdout};
+use crate::support::{Running, address, code, command, eventually, keygen, role, stderr, stdout};
 
 /// A tunnel.yaml with an identity, and a peer's key next to it.
 struct Site {
@@ -90,7 +90,7 @@ fn far(dir: &Path, key: &str) -> (Running, Value, String) {
          peers: [{{name: near, keys: [\"{key}\"]}}]\n"
     );
     fs::write(&file, text).unwrap();
-    let (running, ready) = Running::role(command(&["tunnel", "--config"]).arg(file));
+    let (running, ready) = role(command(&["tunnel", "--config"]).arg(file));
     (running, ready, own)
 }
 
@@ -222,7 +222,7 @@ fn a_pair_that_runs_is_found_well_by_doctor_and_status() {
     assert_eq!(code(&output), 0, "{}{}", stdout(&output), stderr(&output));
     assert!(stdout(&output).contains(&format!("it proved the key {key}")), "{}", stdout(&output));
 
-    let (_near, ready) = Running::role(command(&["tunnel", "--config"]).arg(&file));
+    let (_near, ready) = role(command(&["tunnel", "--config"]).arg(&file));
     let url = format!("http://{}", address(&ready, "admin"));
     let status = |args: &[&str]| command(args).arg(&url).output().unwrap();
     let shown = eventually("the peer is reached", || {

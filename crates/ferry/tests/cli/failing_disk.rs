@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::support::{Running, address, command, eventually};
+use crate::support::{Running, address, command, eventually, role};
 
 /// A library that makes the syncs of the process fail that it is preloaded into.
 fn library(dir: &Path) -> PathBuf {
@@ -28,7 +28,7 @@ struct OnDisk {
 impl OnDisk {
     fn start(dir: &Path, mut args: Vec<String>) -> Self {
         fs::create_dir_all(dir).unwrap();
-        let (running, ready) = Running::role(&mut Self::command(dir, &args));
+        let (running, ready) = role(&mut Self::command(dir, &args));
         let listen = address(&ready, "listen");
         for arg in args.iter_mut().filter(|arg| *arg == "127.0.0.1:0") {
             *arg = listen.to_string();

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use rustix::process::{Signal, kill_process_group};
 use serde_json::Value;
 
-use crate::support::{Running, address, command, ferry_with_input, stderr};
+use crate::support::{Running, address, command, ferry_with_input, role, stderr};
 
 const HOOKS: &str = r#"
 import asyncio
@@ -33,7 +33,7 @@ fn a_hooks_output_is_told_apart_and_its_failure_leaves_one_warning_and_a_short_t
     let file = dir.path().join("app.py");
     fs::write(&file, HOOKS).unwrap();
     let mut web_app = command(&["terminator", "--listen", "127.0.0.1:0", "--hooks"]);
-    let (mut web_app, ready) = Running::role(web_app.arg(&file));
+    let (mut web_app, ready) = role(web_app.arg(&file));
     let url = format!("http://{}", address(&ready, "listen"));
     let sent = ferry_with_input(&["send", &url], "{\"n\": 0}\n{\"n\": 7}\n");
     assert!(!sent.status.success(), "{}", stderr(&sent));
@@ -90,7 +90,7 @@ fn ctrl_c_ends_the_web_app_in_good_order_and_not_its_hooks_under_it() {
     fs::write(&file, "def on_trigger(payload, headers):\n    return payload\n").unwrap();
     let mut web_app = command(&["terminator", "--listen", "127.0.0.1:0", "--hooks"]);
     // A terminal signals the whole group of the process that it runs.
-    let (mut web_app, _) = Running::role(web_app.arg(&file).process_group(0));
+    let (mut web_app, _) = role(web_app.arg(&file).process_group(0));
     kill_process_group(web_app.pid(), Signal::INT).unwrap();
     let rest = web_app.rest();
     assert_eq!(web_app.end().code(), Some(0));

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Running, address, command, eventually, fresh_dir, http_get};
+use crate::support::{address, command, eventually, fresh_dir, http_get, role};
 
 /// What a bundle gives a web-app, in KiB.
 const POD_KIB: u64 = 256 * 1024;
@@ -52,11 +52,11 @@ fn begin(address: SocketAddr, length: usize, body: &[u8]) -> TcpStream {
 fn a_web_app_with_hooks_stays_within_its_pod_whatever_clients_hold_and_send_at_once() {
     let hooks = hooks();
     let hooks = hooks.to_str().unwrap();
-    let (terminator, ready) = Running::role(&mut command(&["terminator", "--listen", "127.0.0.1:0", "--hooks", hooks]));
+    let (terminator, ready) = role(&mut command(&["terminator", "--listen", "127.0.0.1:0", "--hooks", hooks]));
     let far = address(&ready, "listen");
     let peer = format!("ws://{far}/ws");
     let args = ["initiator", "--listen", "127.0.0.1:0", "--auto-trigger", "0", "--peer", &peer, "--hooks", hooks];
-    let (initiator, ready) = Running::role(&mut command(&args));
+    let (initiator, ready) = role(&mut command(&args));
     let near = address(&ready, "listen");
 
     let (done, peaks) = (Arc::new(AtomicBool::new(false)), [AtomicU64::new(0), AtomicU64::new(0)]);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::support::{DEADLINE, Running, address, code, command, ferry, keygen, stderr, stdout};
+use crate::support::{DEADLINE, address, code, command, ferry, keygen, role, stderr, stdout};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -29,7 +29,7 @@ fn the_readme_s_two_hosts_carry_a_connection_and_messages() {
     let hooks = root().join("examples/app.py");
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut terminator = command(&["terminator", "--listen", "127.0.0.1:0", "--hooks"]);
-    let (_terminator, ready) = Running::role(terminator.arg(&hooks));
+    let (_terminator, ready) = role(terminator.arg(&hooks));
     let app = address(&ready, "listen").to_string();
 
     let swap = |text: String, changes: &[(&str, &str)]| {
@@ -46,7 +46,7 @@ fn the_readme_s_two_hosts_carry_a_connection_and_messages() {
         ("127.0.0.1:8000", &app),
     ];
     fs::write(path("b.yaml"), swap(file("b.yaml"), &b)).unwrap();
-    let (_b, ready) = Running::role(command(&["tunnel", "--config", "b.yaml"]).current_dir(&dir));
+    let (_b, ready) = role(command(&["tunnel", "--config", "b.yaml"]).current_dir(&dir));
     let listen = address(&ready, "listen").to_string();
     let a = [
         ("ferry:pub:KEY-OF-B", b_key.as_str()),
@@ -57,7 +57,7 @@ fn the_readme_s_two_hosts_carry_a_connection_and_messages() {
     fs::write(path("a.yaml"), swap(file("a.yaml"), &a)).unwrap();
     let check = command(&["tunnel", "--config", "a.yaml", "--check"]).current_dir(&dir).output().unwrap();
     assert_eq!(code(&check), 0, "{}", stderr(&check));
-    let (_a, ready) = Running::role(command(&["tunnel", "--config", "a.yaml"]).current_dir(&dir));
+    let (_a, ready) = role(command(&["tunnel", "--config", "a.yaml"]).current_dir(&dir));
     let egress: Vec<_> = ready["egress"].as_str().unwrap().split(',').map(str::to_owned).collect();
 
     let mut client = TcpStream::connect(&egress[0]).unwrap();
@@ -70,7 +70,7 @@ fn the_readme_s_two_hosts_carry_a_connection_and_messages() {
 
     let peer = format!("ws://{}/ws", egress[1]);
     let mut initiator = command(&["initiator", "--listen", "127.0.0.1:0", "--peer", &peer, "--hooks"]);
-    let (_initiator, ready) = Running::role(initiator.arg(&hooks));
+    let (_initiator, ready) = role(initiator.arg(&hooks));
     let url = format!("http://{}", address(&ready, "listen"));
     let sent = ferry(&["send", &url, "--message", "{\"n\": 1}"]);
     assert_eq!(code(&sent), 0, "{}", stderr(&sent));

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::process::Signal;
 
-use crate::support::{Running, address, code, command, ferry, keygen, stderr};
+use crate::support::{Running, address, code, command, ferry, keygen, role, stderr};
 
 #[test]
 fn sigterm_and_sigint_end_every_role_with_exit_0() {
@@ -22,7 +22,7 @@ fn sigterm_and_sigint_end_every_role_with_exit_0() {
     ];
     for args in roles {
         for signal in [Signal::TERM, Signal::INT] {
-            let (mut role, _) = Running::role(command(args).current_dir(&dir));
+            let (mut role, _) = role(command(args).current_dir(&dir));
             role.signal(signal);
             assert_eq!(role.end().code(), Some(0), "{args:?} after {signal:?}");
         }
@@ -40,7 +40,7 @@ fn a_second_signal_cuts_the_drain_short() {
 
 /// A web-app that holds a message for a far side that is not there, so that it drains for as long as it may.
 fn undelivered() -> Running {
-    let (running, ready) = Running::role(&mut command(&["terminator", "--listen", "127.0.0.1:0"]));
+    let (running, ready) = role(&mut command(&["terminator", "--listen", "127.0.0.1:0"]));
     let listen = address(&ready, "listen");
     let body = "{}";
     let mut socket = TcpStream::connect(listen).unwrap();
@@ -61,7 +61,7 @@ fn undelivered() -> Running {
 fn sigusr1_rotates_and_sighup_reads_the_file_again() {
     let dir = tempfile::tempdir().unwrap();
     let config = write_config(dir.path());
-    let (mut tunnel, _) = Running::role(command(&["tunnel", "--config", "tunnel.yaml"]).current_dir(&dir));
+    let (mut tunnel, _) = role(command(&["tunnel", "--config", "tunnel.yaml"]).current_dir(&dir));
     tunnel.signal(Signal::USR1);
     tunnel.line(|line| line.contains("rotating all sessions"));
     fs::write(dir.path().join("tunnel.yaml"), config + "liveness: 7s\n").unwrap();
@@ -75,7 +75,7 @@ fn sigusr1_rotates_and_sighup_reads_the_file_again() {
 fn the_tunnel_never_waits_for_a_huge_page() {
     let dir = tempfile::tempdir().unwrap();
     write_config(dir.path());
-    let (tunnel, _) = Running::role(command(&["tunnel", "--config", "tunnel.yaml"]).current_dir(&dir));
+    let (tunnel, _) = role(command(&["tunnel", "--config", "tunnel.yaml"]).current_dir(&dir));
     assert_eq!(tunnel.status("THP_enabled"), "0");
 }
 
@@ -91,7 +91,7 @@ fn write_config(dir: &Path) -> String {
 
 #[test]
 fn every_flag_of_a_web_app_is_also_an_environment_variable() {
-    let (_terminator, ready) = Running::role(
+    let (_terminator, ready) = role(
         command(&["terminator"])
             .env("FERRY_LISTEN", "127.0.0.1:0")
             .env("POD_NAME", "terminator-0")
@@ -99,7 +99,7 @@ fn every_flag_of_a_web_app_is_also_an_environment_variable() {
             .env("FERRY_OUTPUT_MAX", "10"),
     );
     assert_eq!((ready["pod"].as_str(), ready["cluster"].as_str()), (Some("terminator-0"), Some("cluster-b")));
-    let (mut initiator, _) = Running::role(
+    let (mut initiator, _) = role(
         command(&["initiator"])
             .env("FERRY_LISTEN", "127.0.0.1:0")
             .env("FERRY_PEER", format!("ws://{}/ws", address(&ready, "listen")))

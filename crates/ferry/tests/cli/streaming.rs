@@ -6,7 +6,9 @@ use std::process::Stdio;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Running, address, code, command, eventually, ferry, ferry_with_input, http_get, stderr, stdout};
+use crate::support::{
+    Running, address, code, command, eventually, ferry, ferry_with_input, http_get, role, stderr, stdout,
+};
 
 /// Both web-apps, connected.
 struct Pair {
@@ -17,11 +19,11 @@ struct Pair {
 
 fn pair(output_max: &str) -> Pair {
     let (terminator, ready) =
-        Running::role(&mut command(&["terminator", "--listen", "127.0.0.1:0", "--output-max", output_max]));
+        role(&mut command(&["terminator", "--listen", "127.0.0.1:0", "--output-max", output_max]));
     let url = address(&ready, "listen");
     let peer = format!("ws://{url}/ws");
     let (initiator, ready) =
-        Running::role(&mut command(&["initiator", "--listen", "127.0.0.1:0", "--auto-trigger", "0", "--peer", &peer]));
+        role(&mut command(&["initiator", "--listen", "127.0.0.1:0", "--auto-trigger", "0", "--peer", &peer]));
     Pair {
         initiator: format!("http://{}", address(&ready, "listen")),
         terminator: format!("http://{url}"),
@@ -72,7 +74,7 @@ fn a_single_message_that_nobody_takes_is_a_failure_that_says_why() {
     assert_eq!(code(&sent), 1);
     assert!(stderr(&sent).contains("not delivered within 1ms: cannot reach http://127.0.0.1:1"), "{}", stderr(&sent));
     // Accepted is not delivered: the far side is not there.
-    let (running, ready) = Running::role(&mut command(&[
+    let (running, ready) = role(&mut command(&[
         "initiator",
         "--listen",
         "127.0.0.1:0",
@@ -109,7 +111,7 @@ fn nothing_to_send_is_fine() {
 #[test]
 fn an_interrupted_send_says_what_is_still_on_the_way() {
     // Nobody is connected to it, so nothing is delivered.
-    let (_terminator, ready) = Running::role(&mut command(&["terminator", "--listen", "127.0.0.1:0"]));
+    let (_terminator, ready) = role(&mut command(&["terminator", "--listen", "127.0.0.1:0"]));
     let base = format!("http://{}", address(&ready, "listen"));
     let dir = tempfile::tempdir().unwrap();
     let (input, log) = (dir.path().join("input"), dir.path().join("log"));
@@ -177,14 +179,14 @@ fn follow_goes_on_after_a_restart_of_its_web_app_and_after_an_id_that_is_given()
     let dir = crate::support::fresh_dir();
     let start = |listen: &str| {
         let mut terminator = command(&["terminator", "--listen", listen]);
-        let (running, ready) = Running::role(terminator.env("FERRY_DATA", &dir));
+        let (running, ready) = role(terminator.env("FERRY_DATA", &dir));
         (running, address(&ready, "listen").to_string())
     };
     let (terminator, at) = start("127.0.0.1:0");
     let base = format!("http://{at}");
     let peer = format!("ws://{at}/ws");
     let (_initiator, ready) =
-        Running::role(&mut command(&["initiator", "--listen", "127.0.0.1:0", "--auto-trigger", "0", "--peer", &peer]));
+        role(&mut command(&["initiator", "--listen", "127.0.0.1:0", "--auto-trigger", "0", "--peer", &peer]));
     let initiator = format!("http://{}", address(&ready, "listen"));
     let send = |n: u64| assert_eq!(code(&ferry_with_input(&["send", &initiator], &format!("{{\"n\": {n}}}\n"))), 0);
     let log = tempfile::tempdir().unwrap();
@@ -211,13 +213,13 @@ fn follow_goes_on_after_a_restart_of_its_web_app_and_after_an_id_that_is_given()
 
 #[test]
 fn send_goes_on_when_its_web_app_is_killed_and_sends_each_line_once() {
-    let (_terminator, ready) = Running::role(&mut command(&["terminator", "--listen", "127.0.0.1:0"]));
+    let (_terminator, ready) = role(&mut command(&["terminator", "--listen", "127.0.0.1:0"]));
     let terminator = format!("http://{}", address(&ready, "listen"));
     let peer = format!("ws://{}/ws", address(&ready, "listen"));
     let dir = crate::support::fresh_dir();
     let start = |listen: &str| {
         let mut initiator = command(&["initiator", "--listen", listen, "--auto-trigger", "0", "--peer", &peer]);
-        let (running, ready) = Running::role(initiator.env("FERRY_DATA", &dir));
+        let (running, ready) = role(initiator.env("FERRY_DATA", &dir));
         (running, address(&ready, "listen").to_string())
     };
     let (mut initiator, at) = start("127.0.0.1:0");

@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{DEADLINE, Running, address, command, keygen};
+use crate::support::{DEADLINE, Running, address, command, keygen, role};
 
 /// A tunnel `near` whose applications reach the service `app` behind a tunnel `far`, which listens at an address of its own.
 fn pair(dir: &Path, app: &TcpListener) -> [(Running, Value); 2] {
@@ -21,7 +21,7 @@ fn pair(dir: &Path, app: &TcpListener) -> [(Running, Value); 2] {
     let start = |name: &str, text: &str| {
         let file = dir.join(format!("{name}.yaml"));
         fs::write(&file, text).unwrap();
-        Running::role(command(&["tunnel", "--config"]).arg(file))
+        role(command(&["tunnel", "--config"]).arg(file))
     };
     let far = start("far", &far);
     let listen = address(&far.1, "listen");

@@ -10,7 +10,7 @@ use std::thread;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::{DEADLINE, Running, address, command, eventually, http_get, keygen};
+use crate::support::{DEADLINE, Running, address, command, eventually, http_get, keygen, role};
 
 const CONNECTIONS: usize = 2000;
 
@@ -164,7 +164,7 @@ fn exchange(entrance: SocketAddr, byte: u8) {
 
 #[test]
 fn send_goes_on_while_nobody_reads_what_it_complains_about() {
-    let (_web_app, ready) = Running::role(&mut command(&["terminator", "--listen", "127.0.0.1:0"]));
+    let (_web_app, ready) = role(&mut command(&["terminator", "--listen", "127.0.0.1:0"]));
     let url = format!("http://{}", address(&ready, "listen"));
     let mut send = command(&["send", &url]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdin = send.stdin.take().unwrap();

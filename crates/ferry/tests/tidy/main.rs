@@ -14,12 +14,13 @@ use std::process::Command;
 const MAX_LINES: usize = 500;
 const MAX_ARCHITECTURE_LINES: usize = 300;
 /// Our crates, and which of ours each may depend on; tests may use more.
-const MAY_DEPEND_ON: [(&str, &[&str]); 14] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 15] = [
     ("session", &[]),
     ("arena", &["session"]),
     ("units", &[]),
     ("config", &["units"]),
     ("relay", &[]),
+    ("processes", &[]),
     ("log", &[]),
     ("host", &[]),
     ("text", &[]),
