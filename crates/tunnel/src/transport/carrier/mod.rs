@@ -17,14 +17,14 @@ pub(crate) use head::HeadError;
 use proxy::ProxyServer;
 
 /// How one address of a peer is reached: where to connect to, and what to ask for there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Route {
     /// Where the TCP connection goes: the address itself, or the proxy.
     pub(crate) first_hop: HostPort,
     carrier: Carrier,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 struct Carrier {
     proxy: Option<(Arc<ProxyServer>, HostPort)>,
     websocket: Option<(WebSocketUrl, OuterTls)>,

@@ -18,15 +18,6 @@ pub(crate) struct ProxyServer {
     credentials: Option<Secret<String>>,
 }
 
-impl PartialEq for ProxyServer {
-    fn eq(&self, other: &Self) -> bool {
-        let credentials = |proxy: &Self| proxy.credentials.as_ref().map(|secret| secret.expose().clone());
-        self.address == other.address && credentials(self) == credentials(other)
-    }
-}
-
-impl Eq for ProxyServer {}
-
 /// What a proxy did instead of connecting.
 #[derive(Debug, Error)]
 pub(crate) enum Refusal {

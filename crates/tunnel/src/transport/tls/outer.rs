@@ -21,7 +21,7 @@ use crate::transport::layer::{Io, Layer, Layered};
 static PUBLIC: OnceLock<Arc<ClientConfig>> = OnceLock::new();
 
 /// Whose certificates endpoints are believed by.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct OuterTls {
     /// Certificates (PEM), instead of the public authorities'.
     ca_file: Option<PathBuf>,
