@@ -6,7 +6,7 @@ use std::time::Instant;
 use ferry_relay::{Cut, Relay};
 use ferry_tunnel::Tunnel;
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -161,6 +161,20 @@ async fn refusals_reloads_and_a_drain_are_told_of_with_their_reasons() {
     assert_eq!(events.until("draining").await["within_seconds"], 3.0);
     drop((near, knocking));
     draining.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_tunnel_that_ends_tells_its_readers_so_before_their_streams_end() {
+    for _ in 0..16 {
+        let (near_site, far_site) = (Site::new("a/near"), Site::new("b/far"));
+        let far = far_site.start(&far_config(&near_site, echo_of_nobody().await, "")).await;
+        let mut events = Events::of(&far, "", None).await;
+        far.drain().await;
+        events.until("draining").await;
+        let mut rest = String::new();
+        events.stream.read_to_string(&mut rest).await.unwrap();
+        assert!(rest.ends_with("\r\n0\r\n\r\n"), "{rest:?}");
+    }
 }
 
 /// Whether a reader gets a place.

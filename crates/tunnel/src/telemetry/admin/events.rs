@@ -98,6 +98,8 @@ impl Streaming {
         tokio::select! {
             biased;
             batch = self.reader.next() => Some(batch),
+            // What was told before the stop has been read by now.
+            () = self.shared.stopping() => None,
             () = tokio::time::sleep_until(self.end) => None,
         }
     }

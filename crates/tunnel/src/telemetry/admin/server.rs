@@ -1,7 +1,7 @@
 //! The admin endpoint's connections: bounded in number and in time, and only for whoever calls it by a name of this host.
 
 use std::collections::VecDeque;
-use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection may last: who takes an answer slowly keeps its place no longer.
 const CONNECTION_AGE: Duration = Duration::from_secs(60);
 
+/// How long the answers that are under way when the tunnel stops may take to their end.
+const LAST_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// When the connection of a request ends at the latest: an answer without an end of its own ends before.
 #[derive(Clone, Copy)]
 pub(super) struct ConnectionEnd(pub(super) Instant);
@@ -52,17 +55,7 @@ pub(super) async fn serve(shared: &Arc<Shared>, listener: TcpListener, router: R
                 {
                     oldest.abort();
                 }
-                let (stopping, router) = (shared.clone(), router.clone());
-                let serving = async move {
-                    tokio::select! {
-                        () = stopping.stopping() => {}
-                        served = timeout(CONNECTION_AGE, serve_one(stream, router)) => match served {
-                            Ok(Ok(())) => {}
-                            Ok(Err(error)) => debug!("admin connection ended early: {error}"),
-                            Err(_) => debug!("admin connection closed after {CONNECTION_AGE:?}"),
-                        }
-                    }
-                };
+                let serving = serve_one(shared.clone(), stream, router.clone());
                 open.push_back(shared.tasks.spawn(serving).abort_handle());
             }
             Err(error) => {
@@ -73,8 +66,11 @@ pub(super) async fn serve(shared: &Arc<Shared>, listener: TcpListener, router: R
     }
 }
 
-async fn serve_one(stream: TcpStream, router: Router) -> io::Result<()> {
-    let local = stream.local_addr()?.ip();
+async fn serve_one(shared: Arc<Shared>, stream: TcpStream, router: Router) {
+    let local = match stream.local_addr() {
+        Ok(local) => local.ip(),
+        Err(error) => return debug!("admin connection lost at once: {error}"),
+    };
     let (hosts, inner) = (Hosts::default(), TowerToHyperService::new(router));
     let end = ConnectionEnd(Instant::now() + CONNECTION_AGE);
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -88,10 +84,23 @@ async fn serve_one(stream: TcpStream, router: Router) -> io::Result<()> {
             }
         }
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), service);
-    connection.await.map_err(io::Error::other)
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(MAX_HEAD)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    let served = tokio::select! {
+        served = timeout(CONNECTION_AGE, connection.as_mut()) => served,
+        () = shared.stopping() => {
+            connection.as_mut().graceful_shutdown();
+            timeout(LAST_ANSWER_TIMEOUT, connection).await
+        }
+    };
+    match served {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!("admin connection ended early: {error}"),
+        Err(_) => debug!("admin connection closed: its time is over"),
+    }
 }
