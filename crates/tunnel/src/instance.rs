@@ -3,10 +3,11 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ferry_session::{Frame, Instance};
+use parking_lot::Mutex;
 use tracing::{info, warn};
 
 use crate::shared::Shared;
@@ -53,13 +54,13 @@ impl InstanceFile {
 
     /// What a peer is told: that the former processes are no more.
     pub(crate) fn gone(&self) -> impl Iterator<Item = Frame<'static>> {
-        self.record().former.clone().into_iter().map(|instance| Frame::Gone { instance })
+        self.record.lock().former.clone().into_iter().map(|instance| Frame::Gone { instance })
     }
 
     /// Tries to take the state directory over. Says whether nothing is left to try.
     fn try_claim(&self) -> bool {
         let Some(path) = &self.path else { return true };
-        let mut record = self.record();
+        let mut record = self.record.lock();
         if record.lock.is_some() {
             return true;
         }
@@ -83,10 +84,6 @@ impl InstanceFile {
                 false
             }
         }
-    }
-
-    fn record(&self) -> MutexGuard<'_, Record> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -137,7 +134,7 @@ mod tests {
     }
 
     fn former(instance_file: &InstanceFile) -> Vec<Instance> {
-        instance_file.record().former.clone()
+        instance_file.record.lock().former.clone()
     }
 
     #[test]

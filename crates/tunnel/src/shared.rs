@@ -4,9 +4,10 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use ferry_session::{AckPoint, Instance, Settings, Time};
+use parking_lot::RwLock;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -111,7 +112,7 @@ impl Shared {
 
     /// The configuration in force.
     pub(crate) fn config(&self) -> Arc<ConfigSnapshot> {
-        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.config.read().clone()
     }
 
     /// Puts another configuration in force.
@@ -121,7 +122,7 @@ impl Shared {
         self.sessions.share_among(peers);
         self.idle_links.share_among(peers);
         self.lobby.forget_all_but(|peer| config.peers.contains_key(peer));
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        *self.config.write() = Arc::new(config);
     }
 
     /// A listener for applications or peers.

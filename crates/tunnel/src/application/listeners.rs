@@ -1,10 +1,11 @@
 //! Listeners for applications: which are wanted, and which of them are up.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ferry_config::Egress;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -68,25 +69,21 @@ impl AppListeners {
     /// Those that are not up, and why.
     pub(crate) fn unbound(&self) -> Vec<Unbound> {
         let unbound = |serving: &Serving| {
-            let problem = lock(&serving.problem).clone()?;
+            let problem = serving.problem.lock().clone()?;
             Some(Unbound { entry: serving.entry.clone(), problem })
         };
         self.serving().iter().filter_map(unbound).collect()
     }
 
     fn serving(&self) -> MutexGuard<'_, Vec<Serving>> {
-        lock(&self.0)
+        self.0.lock()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Notes why the egress is not served, and says so unless it has been said.
 fn report(shared: &Shared, entry: &Egress, problem: &Mutex<Option<String>>, failure: &io::Error) {
     let text = failure.to_string();
-    if lock(problem).replace(text.clone()).as_ref() != Some(&text) {
+    if problem.lock().replace(text.clone()).as_ref() != Some(&text) {
         error!("egress {} is not served: {text}; it is tried again until it can be", entry.listen);
         shared.events.tell(Event::ListenerDown { listen: entry.listen.to_string(), problem: text });
     }
@@ -112,7 +109,7 @@ async fn serve(
         pause = (pause * 2).min(*BIND_RETRY_INTERVAL.end());
         bound = shared.bind(entry.listen).await.map_err(|error| report(&shared, &entry, &problem, &error)).ok();
     };
-    if lock(&problem).take().is_some() {
+    if problem.lock().take().is_some() {
         info!("egress {} is served now", entry.listen);
         shared.events.tell(Event::ListenerUp { listen: entry.listen.to_string() });
     }

@@ -1,8 +1,9 @@
 //! Links that carry no session: bounded over all, shared out between peers.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use ferry_config::Name;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::limits::shares::Shares;
 
@@ -23,7 +24,7 @@ impl IdleLinks {
     }
 
     fn shares(&self) -> MutexGuard<'_, Shares> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// The configuration has another number of peers.

@@ -8,10 +8,11 @@ pub(crate) mod kernel_buffers;
 pub(crate) mod path;
 pub(crate) mod scratch;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use ferry_config::Name;
 use ferry_session::{INITIAL_WINDOW, Session};
+use parking_lot::Mutex;
 
 use crate::limits::shares::Shares;
 use crate::memory::path::{RoundTrip, max_useful_buffer};
@@ -49,7 +50,7 @@ impl Memory {
 
     /// The configuration has another number of peers.
     pub(crate) fn share_among(&self, peers: usize) {
-        self.lock().share_among(peers);
+        self.used.lock().share_among(peers);
     }
 
     /// The floor for a new session, if there is as much.
@@ -67,20 +68,16 @@ impl Memory {
 
     /// Bytes reserved and lent.
     pub(crate) fn used(&self) -> u64 {
-        self.lock().total()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Shares> {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+        self.used.lock().total()
     }
 
     /// Takes `bytes` for a peer, if enough is left for the others' parts.
     fn add(&self, peer: &Name, bytes: u64) -> bool {
-        self.lock().take(peer, bytes)
+        self.used.lock().take(peer, bytes)
     }
 
     fn remove(&self, peer: &Name, bytes: u64) {
-        self.lock().give_back(peer, bytes);
+        self.used.lock().give_back(peer, bytes);
     }
 }
 

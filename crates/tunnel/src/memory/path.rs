@@ -3,9 +3,9 @@
 //! A buffer larger than bandwidth times delay makes nothing faster: the bytes wait in it, and fall out of the caches.
 //! `docs/decisions/0031`, `0041`.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// A round trip counts for this long at least, and for twice as long at most.
@@ -36,7 +36,7 @@ impl RoundTrip {
     pub(crate) fn note(&self, round_trip: Option<Duration>) {
         let Some(round_trip) = round_trip else { return };
         let now = Instant::now();
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.0.lock();
         let next = match *seen {
             Some(kept) if now.duration_since(kept.since) < RTT_MAX_AGE => {
                 Seen { least: kept.least.min(round_trip), ..kept }
@@ -51,13 +51,13 @@ impl RoundTrip {
 
     /// This one was measured after the path had failed, and is perhaps another's: what was before counts no more.
     pub(crate) fn restart(&self, round_trip: Option<Duration>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.0.lock() = None;
         self.note(round_trip);
     }
 
     /// The shortest that counts; the longest there is if none was measured.
     pub(crate) fn least(&self) -> Duration {
-        let seen = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = *self.0.lock();
         seen.map_or(Duration::MAX, |seen| seen.least.min(seen.before))
     }
 }

@@ -5,10 +5,11 @@
 //! behind.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ferry_session::SessionId;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
@@ -107,7 +108,7 @@ impl Arrivals {
     }
 
     fn lines(&self) -> MutexGuard<'_, HashMap<[u8; 8], Line>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -132,12 +133,12 @@ mod tests {
         let connect = async |id: SessionId| {
             let turn = arrivals.turn(id).await;
             tokio::task::yield_now().await;
-            order.lock().expect("no panic").push(parse(id).1);
+            order.lock().push(parse(id).1);
             drop(turn);
         };
         let connecting: Vec<_> = ids.iter().map(|id| connect(*id)).collect();
         futures_util::future::join_all(connecting).await;
-        order.into_inner().expect("no panic")
+        order.into_inner()
     }
 
     fn ids(count: usize) -> Vec<SessionId> {

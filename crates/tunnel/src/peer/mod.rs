@@ -3,12 +3,13 @@
 pub(crate) mod arrivals;
 pub(crate) mod presence;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use ferry_config::{Identity, Name, PublicKey};
 use ferry_session::LinkKind;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -100,14 +101,14 @@ impl Peer {
     }
 
     fn config(&self) -> Arc<PeerConfig> {
-        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.config.read().clone()
     }
 
     /// The configuration was read again. Links whose key is accepted no longer are dropped.
     pub(crate) fn update(&self, identity: &Identity, entry: ferry_config::Peer) -> Result<(), TlsError> {
         let config = PeerConfig::new(identity, entry)?;
         self.pool.retain(|link| config.entry.keys.contains(&link.facts().key));
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        *self.config.write() = Arc::new(config);
         self.pool.wake();
         Ok(())
     }
@@ -130,7 +131,7 @@ impl Peer {
     /// Why it could not be reached at the last try, or why new sessions get no link.
     pub(crate) fn problem(&self) -> Option<String> {
         let pressed = self.pool.is_pressed().then(|| self.dialler.pressure());
-        let last = self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let last = self.problem.lock().clone();
         last.or(pressed)
     }
 
@@ -266,7 +267,7 @@ impl Peer {
     }
 
     pub(crate) fn on_dialled(&self, shared: &Shared) {
-        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.problem.lock() = None;
         if !self.reachable.swap(true, Ordering::Relaxed) {
             info!(peer = %self.name, "peer reachable");
             shared.events.tell(Event::PeerReachable { peer: self.name.to_string() });
@@ -278,7 +279,7 @@ impl Peer {
         if error.is_silence() && self.dialler.is_path_suspect() {
             text += "; the first large packet got no answer: a smaller MTU on the path without ICMP?";
         }
-        let before = self.problem.lock().unwrap_or_else(PoisonError::into_inner).replace(text.clone());
+        let before = self.problem.lock().replace(text.clone());
         // One line for each new problem, not for each try.
         if self.reachable.swap(false, Ordering::Relaxed) || before.as_deref() != Some(&text) {
             warn!(peer = %self.name, "peer unreachable, retrying: {text}");

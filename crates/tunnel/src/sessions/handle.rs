@@ -1,11 +1,12 @@
 //! What others see of a session.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use ferry_config::Name;
 use ferry_session::{Epoch, Instance, SessionId, Side};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::sessions::mailbox::Mailbox;
@@ -100,20 +101,20 @@ impl SessionHandle {
 
     /// The link that carries the session now.
     pub(crate) fn link(&self) -> Option<(Epoch, LinkFacts)> {
-        self.link.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.link.lock().clone()
     }
 
     /// The session moves to this link, or has none. Says how long it had none before.
     pub(crate) fn set_link(&self, link: Option<(Epoch, LinkFacts)>) -> Duration {
-        let pause = self.pauses.lock().unwrap_or_else(PoisonError::into_inner).note(link.is_some());
+        let pause = self.pauses.lock().note(link.is_some());
         let (sent, received) = self.bytes();
         self.before_link.store(sent + received, Ordering::Relaxed);
-        *self.link.lock().unwrap_or_else(PoisonError::into_inner) = link;
+        *self.link.lock() = link;
         pause
     }
 
     pub(crate) fn pauses(&self) -> Pauses {
-        *self.pauses.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.pauses.lock()
     }
 
     /// Application bytes that have gone both ways under the current keys.

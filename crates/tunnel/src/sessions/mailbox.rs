@@ -1,10 +1,10 @@
 //! What a session's driver is told by others.
 
 use std::mem::discriminant;
-use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Waker};
 
 use ferry_session::{Hello, ResetCode};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::transport::link::Link;
 
@@ -56,8 +56,8 @@ impl State {
 }
 
 impl Mailbox {
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock()
     }
 
     /// Hands the command to the driver; gives it back if the driver has ended.

@@ -9,9 +9,10 @@ mod tombstones;
 
 use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::limits::shares::Shares;
@@ -60,7 +61,7 @@ impl Registration {
     /// The session is over, and a Hello for it may still come: a tombstone takes its place for the resume window. Says
     /// whether another one had to make way for it, before its time.
     fn bury(&self, received: u64, resume_window: Duration) -> bool {
-        let mut state = self.sessions.state();
+        let mut state = self.sessions.state.lock();
         state.remove(&self.handle);
         state.tombstones.add(self.handle.name.clone(), received, Instant::now() + resume_window)
     }
@@ -76,7 +77,7 @@ impl Deref for Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.sessions.state().remove(&self.handle);
+        self.sessions.state.lock().remove(&self.handle);
     }
 }
 
@@ -109,7 +110,7 @@ impl Sessions {
 
     /// The configuration has another number of peers.
     pub(crate) fn share_among(&self, peers: usize) {
-        self.state().shares.share_among(peers);
+        self.state.lock().shares.share_among(peers);
     }
 
     /// Why a session of this peer is one too many.
@@ -124,12 +125,8 @@ impl Sessions {
         }
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(crate) fn find(&self, name: &SessionName) -> Found {
-        let state = self.state();
+        let state = self.state.lock();
         match (state.live.get(name), state.tombstones.find(name)) {
             (Some(handle), _) => Found::Live(handle.clone()),
             (None, Some(received)) => Found::Ended(received),
@@ -140,7 +137,7 @@ impl Sessions {
     /// Registers a session, unless its peer has as many as it may, or it is there already: two links may bring its Hello
     /// at once.
     pub(crate) fn register(self: &Arc<Self>, handle: SessionHandle) -> Result<Registration, NotRegistered> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.live.contains_key(&handle.name) {
             return Err(NotRegistered::Taken);
         }
@@ -153,12 +150,12 @@ impl Sessions {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.state().live.len()
+        self.state.lock().live.len()
     }
 
     /// Every live session, or the first `limit` of them.
     pub(crate) fn list(&self, limit: usize) -> Vec<Arc<SessionHandle>> {
-        self.state().live.values().take(limit).cloned().collect()
+        self.state.lock().live.values().take(limit).cloned().collect()
     }
 }
 

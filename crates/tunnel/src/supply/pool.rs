@@ -1,9 +1,9 @@
 //! Warm links of one peer: ready before a session needs them.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use crate::supply::rotation::jitter;
@@ -93,13 +93,9 @@ impl State {
 }
 
 impl Pool {
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A link for a new session, now or as soon as there is one.
     pub(crate) async fn take_first(&self) -> Link {
-        self.state().asked += 1;
+        self.state.lock().asked += 1;
         self.take(Need::Open, false).await
     }
 
@@ -107,7 +103,7 @@ impl Pool {
     pub(crate) async fn take(&self, need: Need, early: bool) -> Link {
         loop {
             let waiting = {
-                let mut state = self.state();
+                let mut state = self.state.lock();
                 // The newest has the youngest keys.
                 while state.may_have(need)
                     && let Some(Warm { mut link, .. }) = state.ready.pop()
@@ -132,7 +128,7 @@ impl Pool {
 
     /// A new link: for the session that has waited longest, or to be kept ready. Comes back if there are too many.
     pub(crate) fn give(&self, mut link: Link) -> Result<(), Box<Link>> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         match state.hand_over(link) {
             None => return Ok(()),
             Some(back) => link = back,
@@ -151,7 +147,7 @@ impl Pool {
 
     /// Who gets the next link, if that can begin before the peer's Preface.
     pub(crate) fn claim_early(&self) -> Option<oneshot::Sender<Link>> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.waiting.retain(|waiting| !waiting.give.is_closed());
         let first = state.waiting.iter().position(|waiting| waiting.early)?;
         state.waiting.remove(first).map(|waiting| waiting.give)
@@ -159,7 +155,7 @@ impl Pool {
 
     /// The path has failed a session: what was made over it before is not to be relied on.
     pub(crate) fn distrust(&self) {
-        let dropped = std::mem::take(&mut self.state().ready);
+        let dropped = std::mem::take(&mut self.state.lock().ready);
         if !dropped.is_empty() {
             self.changed.notify_one();
         }
@@ -167,12 +163,12 @@ impl Pool {
 
     /// Drops links that `keep` does not want.
     pub(crate) fn retain(&self, keep: impl Fn(&Link) -> bool) {
-        self.state().ready.retain(|warm| keep(&warm.link));
+        self.state.lock().ready.retain(|warm| keep(&warm.link));
     }
 
     /// Drops links whose keys are about to be older than `max_age`, and says when the next one will be.
     pub(crate) fn prune(&self, max_age: Duration) -> Option<Duration> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.ready.retain(|warm| !warm.left(max_age).is_zero());
         state.ready.iter().map(|warm| warm.left(max_age)).min()
     }
@@ -180,7 +176,7 @@ impl Pool {
     /// Links ready, and sessions waiting. Drops links that the peer has closed: nobody else looks after those that it
     /// offered.
     pub(crate) fn counts(&self) -> Counts {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.ready.retain_mut(|warm| !warm.link.is_stale());
         state.waiting.retain(|waiting| !waiting.give.is_closed());
         let pressed = state.pressed;
@@ -190,7 +186,7 @@ impl Pool {
 
     /// Whether links can hardly be made, so that new sessions leave the last ones to those that are open.
     pub(crate) fn set_pressed(&self, pressed: bool) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if !std::mem::replace(&mut state.pressed, pressed) || pressed {
             return;
         }
@@ -203,12 +199,12 @@ impl Pool {
     }
 
     pub(crate) fn is_pressed(&self) -> bool {
-        self.state().pressed
+        self.state.lock().pressed
     }
 
     /// How many links new sessions have asked for since the last time.
     pub(crate) fn take_asked(&self) -> usize {
-        std::mem::take(&mut self.state().asked)
+        std::mem::take(&mut self.state.lock().asked)
     }
 
     /// Something else changed that decides how many links are wanted.

@@ -1,8 +1,8 @@
 //! When a session's keys are replaced.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// Cuts rotations into slots, so that very many sessions stretch their intervals instead of spending the CPU on
@@ -20,14 +20,14 @@ impl Budget {
 
     /// How long a rotation that is due now would wait.
     pub(crate) fn delay(&self) -> Duration {
-        let next = *self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = *self.next.lock();
         next.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()))
     }
 
     /// Waits for this rotation's slot.
     pub(crate) async fn wait(&self) {
         let at = {
-            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut next = self.next.lock();
             let at = next.unwrap_or_else(Instant::now).max(Instant::now());
             *next = Some(at + self.slot);
             at

@@ -12,11 +12,11 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ferry_arena::Arena;
 use ferry_keeper::{Client, Tag};
 use ferry_session::Instance;
+use parking_lot::{Mutex, MutexGuard};
 
 pub(crate) use adopt::adopt_all;
 pub(crate) use estate::{Estate, connect};
@@ -129,11 +129,11 @@ impl Survival {
     }
 
     fn listeners(&self) -> MutexGuard<'_, Listeners> {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+        self.listeners.lock()
     }
 
     fn keeper(&self) -> MutexGuard<'_, Option<Client>> {
-        self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
+        self.keeper.lock()
     }
 
     /// Has the keeper hold a duplicate. If it cannot, the next process finds nothing there, and resets the session.

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ferry_config::Name;
 use ferry_session::SessionId;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -181,15 +182,11 @@ pub(crate) struct Repeats {
 }
 
 impl Repeats {
-    fn counts(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Tells the line, or counts it; at DEBUG it is there in any case.
     pub(crate) fn tell(&self, kind: Kind, line: Line) {
         if line.level == Level::DEBUG {
             line.log(&kind);
-        } else if self.counts().note(kind.clone(), &line, Instant::now()) {
+        } else if self.counts.lock().note(kind.clone(), &line, Instant::now()) {
             self.begun.notify_one();
             line.log(&kind);
         } else {
@@ -202,15 +199,15 @@ impl Repeats {
         let counting = async {
             loop {
                 self.begun.notified().await;
-                while !self.counts().0.is_empty() {
+                while !self.counts.lock().0.is_empty() {
                     tokio::time::sleep(LOOK_INTERVAL).await;
-                    let (now, due) = (Instant::now(), self.counts().due(Instant::now()));
+                    let (now, due) = (Instant::now(), self.counts.lock().due(Instant::now()));
                     due.iter().for_each(|(kind, count)| count.log(kind, now));
                 }
             }
         };
         stop.run_until_cancelled(counting).await;
-        let left = std::mem::take(&mut *self.counts()).0;
+        let left = std::mem::take(&mut *self.counts.lock()).0;
         let repeated = left.iter().filter(|(_, count)| count.more > 0);
         repeated.for_each(|(kind, count)| count.log(kind, Instant::now()));
     }

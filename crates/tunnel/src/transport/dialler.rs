@@ -1,9 +1,10 @@
 //! Dialling one peer: what its addresses, this host's ports and the path have shown so far.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use ferry_config::{Address, Identity, Peer, Proxy};
+use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 
 use crate::net::Network;
@@ -32,7 +33,7 @@ impl Progress {
 
     fn on_connected(&self, size: Size) {
         self.connected.store(true, Ordering::Relaxed);
-        *self.unanswered.lock().unwrap_or_else(PoisonError::into_inner) = Some(size);
+        *self.unanswered.lock() = Some(size);
     }
 
     fn on_answered(&self) {
@@ -41,7 +42,7 @@ impl Progress {
 
     /// What it uses, if it is connected and was neither answered nor counted.
     pub(crate) fn take_unanswered(&self) -> Option<Size> {
-        self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.unanswered.lock().take()
     }
 }
 

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ferry_config::HostPort;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -62,7 +63,7 @@ impl Lookups {
         if let Ok(ip) = target.host.parse::<IpAddr>() {
             return Resolution { addresses: vec![SocketAddr::new(ip, target.port)], target, asking: None };
         }
-        let mut names = lock(&self.0);
+        let mut names = self.0.lock();
         let name = names.entry(target.clone()).or_default();
         let asking = match &name.asking {
             Some(asking) => asking.clone(),
@@ -79,7 +80,7 @@ impl Lookups {
 
     /// Forgets names that are not dialled any more.
     pub(crate) fn retain(&self, wanted: impl Fn(&HostPort) -> bool) {
-        lock(&self.0).retain(|target, name| name.asking.is_some() || wanted(target));
+        self.0.lock().retain(|target, name| name.asking.is_some() || wanted(target));
     }
 }
 
@@ -96,7 +97,7 @@ async fn ask(
         Err(_) => Err(io::Error::other(format!("no answer from the name service within {LOOKUP_TIMEOUT:?}"))),
     };
     if let Some(names) = names.upgrade()
-        && let Some(name) = lock(&names).get_mut(&target)
+        && let Some(name) = names.lock().get_mut(&target)
     {
         name.asking = None;
         if let Ok(addresses) = &answer {
@@ -104,8 +105,4 @@ async fn ask(
         }
     }
     tell.send_replace(Some(answer.map_err(Arc::new)));
-}
-
-fn lock(names: &Mutex<Names>) -> MutexGuard<'_, Names> {
-    names.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,8 +1,8 @@
 //! How long the segments of links may be: some paths drop long packets and do not tell.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 /// Longest segments, from what the system thinks fit down to what every path takes (RFC 9293: 536 over IPv4).
@@ -45,7 +45,7 @@ impl Size {
 
 impl Segments {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// For the next dial.

@@ -6,10 +6,11 @@
 mod kind;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use ferry_session::Instance;
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -68,7 +69,7 @@ impl Events {
     pub(crate) fn tell(&self, event: Event) {
         let class = event.class();
         let number = {
-            let mut tail = self.tail();
+            let mut tail = self.tail.lock();
             tail.last += 1;
             let number = tail.last;
             for (kept, (of, most)) in tail.kept.iter_mut().zip(MAX_KEPT) {
@@ -97,7 +98,7 @@ impl Events {
 
     /// As [`follow`](Self::follow), from the next event on.
     pub(crate) fn follow_new(self: &Arc<Self>) -> Reader {
-        Reader { events: self.clone(), last: self.last.subscribe(), after: Some(self.tail().last) }
+        Reader { events: self.clone(), last: self.last.subscribe(), after: Some(self.tail.lock().last) }
     }
 
     /// The id of an event: no other one has it, not even of a former process.
@@ -107,12 +108,8 @@ impl Events {
 
     fn number_of(&self, id: &str) -> Option<u64> {
         let (instance, number) = id.rsplit_once('-')?;
-        let number = number.parse().ok().filter(|number| *number <= self.tail().last)?;
+        let number = number.parse().ok().filter(|number| *number <= self.tail.lock().last)?;
         (instance == self.instance.to_string()).then_some(number)
-    }
-
-    fn tail(&self) -> MutexGuard<'_, Tail> {
-        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -148,7 +145,7 @@ impl Reader {
     }
 
     fn take(&mut self) -> Batch {
-        let tail = self.events.tail();
+        let tail = self.events.tail.lock();
         let after = self.after.unwrap_or_default();
         let mut told: Vec<_> = tail.kept.iter().flat_map(|kept| behind(kept, after)).cloned().collect();
         told.sort_unstable_by_key(|told| told.number);

@@ -9,9 +9,10 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use ferry_config::Name;
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
@@ -86,14 +87,10 @@ impl Lobby {
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A connection was accepted. The receiver resolves when it has to make way.
     pub(super) fn enter(self: &Arc<Self>, from: IpAddr, now: Instant) -> (Seat, oneshot::Receiver<()>) {
         let source = Source::of(from);
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let known = state.known_sources.contains(source, now);
         let guest = state.next;
         state.next += 1;
@@ -107,7 +104,7 @@ impl Lobby {
 
     /// The system is out of something that connections take: half of the strangers go.
     pub(crate) fn shed(&self) -> usize {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let mut shed = 0;
         for answered in [false, true] {
             for _ in 0..state.strangers.room(answered).taken().div_ceil(2) {
@@ -121,12 +118,12 @@ impl Lobby {
 
     /// The peers that are listed now.
     pub(crate) fn forget_all_but(&self, listed: impl Fn(&Name) -> bool) {
-        self.state().known_sources.retain(listed);
+        self.state.lock().known_sources.retain(listed);
     }
 
     /// Connections whose key is not proved.
     pub(crate) fn taken(&self) -> usize {
-        let state = self.state();
+        let state = self.state.lock();
         state.strangers.taken() + state.known.taken()
     }
 }
@@ -143,7 +140,7 @@ pub(super) struct Seat {
 impl Seat {
     /// There are so many that nobody is waited for longer than has to be.
     pub(super) fn is_crowded(&self) -> bool {
-        self.lobby.state().rooms(self.known).arrivals.is_crowded()
+        self.lobby.state.lock().rooms(self.known).arrivals.is_crowded()
     }
 
     /// Whose messages are computed for, one after another: strangers take no turn of a known source.
@@ -153,7 +150,7 @@ impl Seat {
 
     /// Its turn has come: it moves on to those whose proof is awaited.
     pub(super) fn on_answer(&mut self) {
-        let mut state = self.lobby.state();
+        let mut state = self.lobby.state.lock();
         if !state.tell.contains_key(&self.guest) {
             // It has to go anyway.
             return;
@@ -167,13 +164,13 @@ impl Seat {
 
     /// It has proved a key of this peer.
     pub(super) fn on_proof(self, peer: &Name, now: Instant) {
-        self.lobby.state().known_sources.note(peer, self.source, now);
+        self.lobby.state.lock().known_sources.note(peer, self.source, now);
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut state = self.lobby.state();
+        let mut state = self.lobby.state.lock();
         state.tell.remove(&self.guest);
         state.rooms(self.known).room(self.answered).leave(self.guest, self.source);
     }

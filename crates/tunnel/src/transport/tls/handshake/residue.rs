@@ -2,9 +2,9 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
-use std::sync::Mutex;
 
 use aws_lc_rs::hkdf;
+use parking_lot::Mutex;
 use rustls::KeyLog;
 use tokio::io::duplex;
 
@@ -20,7 +20,7 @@ impl KeyLog for Secrets {
         if !label.contains("TRAFFIC_SECRET_0") {
             return;
         }
-        let mut secrets = self.0.lock().unwrap();
+        let mut secrets = self.0.lock();
         secrets.push(secret.iter().map(|byte| !byte).collect());
         // RFC 8446 section 7.3: HKDF-Expand-Label(Secret, "key", "", 32), whose label is written out here.
         let prk = hkdf::Prk::new_less_safe(hkdf::HKDF_SHA384, secret);
@@ -68,7 +68,7 @@ async fn a_link_that_is_gone_leaves_no_copy_of_its_keys_in_memory() {
         let log = secrets.clone();
         drop(shake_as(near, far, move |dialler| Arc::make_mut(&mut dialler.config).key_log = log).await);
     }
-    let complements = secrets.0.lock().unwrap().clone();
+    let complements = secrets.0.lock().clone();
     assert_eq!(complements.len(), 8, "two directions of two links, a secret and a key each");
     let counts = copies(&complements);
     println!("copies of secret, key, secret, key of each link: {counts:?}");
