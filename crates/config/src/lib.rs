@@ -38,8 +38,8 @@ pub use name::{DnsName, MAX_NAME_LEN, Name, ServiceName};
 pub use proxy::Proxy;
 pub use report::{Problem, Report, ValueError, quoted};
 pub use secret::Secret;
-pub use settings::Settings;
-pub use tunnel::{Egress, Ingress, Keeper, Limits, Peer, Resume, Rotation, Route, Tunnel, WarmLinks};
+pub use settings::{Limits, Resume, Rotation, Settings, WarmLinks};
+pub use tunnel::{Egress, Ingress, Keeper, Peer, Route, Tunnel};
 pub use watch::Watch;
 
 /// The largest `tunnel.yaml`, in bytes: 1 MiB.

@@ -7,8 +7,7 @@ use serde::Serialize;
 
 use crate::fields::{Field, Fields, Position, Problems};
 use crate::report::{ValueError, quoted};
-use crate::tunnel::{Limits, Resume, Rotation, WarmLinks};
-use crate::values::{as_duration, parse_duration, parse_size};
+use crate::values::{as_duration, as_size, parse_duration, parse_size};
 use ferry_units::{render_duration, render_size};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -38,6 +37,51 @@ pub struct Settings {
     pub warm_links: WarmLinks,
 }
 
+/// When a session moves to a fresh link, with fresh keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Rotation {
+    /// The age at which a link is replaced, 1 s to 24 h.
+    #[serde(serialize_with = "as_duration")]
+    pub every: Duration,
+    /// The bytes after which a link is replaced; at least 64 KiB.
+    #[serde(serialize_with = "as_size")]
+    pub bytes: u64,
+    /// Rotations that all sessions together may start in a second; at least 1.
+    pub max_per_second: u32,
+}
+
+/// How a session outlives its links.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Resume {
+    /// How long a session may be without a link, 1 s to 24 h.
+    #[serde(serialize_with = "as_duration")]
+    pub window: Duration,
+    /// The largest replay buffer of a session in bytes, 64 KiB to [`Limits::memory`].
+    #[serde(serialize_with = "as_size")]
+    pub buffer: u64,
+}
+
+/// What a process takes on at most; each is at least 1.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Limits {
+    /// Sessions at a time.
+    pub sessions: u32,
+    /// Bytes in the buffers of all sessions together.
+    #[serde(serialize_with = "as_size")]
+    pub memory: u64,
+    /// Handshakes of accepted links at a time.
+    pub handshakes: u32,
+}
+
+/// The links kept ready for each peer that we dial; each is at most 256. Where keys last less than 5 s fewer are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WarmLinks {
+    /// Links for sessions that we open.
+    pub own: u32,
+    /// Links for sessions that the peer opens.
+    pub offered: u32,
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -49,6 +93,30 @@ impl Default for Settings {
             limits: Limits::default(),
             warm_links: WarmLinks::default(),
         }
+    }
+}
+
+impl Default for Rotation {
+    fn default() -> Self {
+        Self { every: Duration::from_secs(30), bytes: 64 << 30, max_per_second: 200 }
+    }
+}
+
+impl Default for Resume {
+    fn default() -> Self {
+        Self { window: Duration::from_secs(600), buffer: 16 << 20 }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { sessions: 20_000, memory: 512 << 20, handshakes: 256 }
+    }
+}
+
+impl Default for WarmLinks {
+    fn default() -> Self {
+        Self { own: 4, offered: 2 }
     }
 }
 
