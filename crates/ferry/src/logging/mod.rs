@@ -19,10 +19,13 @@ use crate::exit::Usage;
 use ferry_log::{Flush, Queue};
 use text::Text;
 
-/// Which lines are logged, as `tracing-subscriber` filters: `debug`, or `info,ferry_tunnel=debug`.
+/// Which lines are logged, as `tracing-subscriber` filters: `debug`, or `info,ferry_tunnel=debug`, or `info,audit=info`.
 pub const FILTER: &str = "FERRY_LOG";
 /// How lines are written: `json`, or for people.
 pub const FORMAT: &str = "FERRY_LOG_FORMAT";
+
+/// The audit trail has a line for each session: it is written where it is asked for by name.
+const NO_AUDIT: &str = "audit=off";
 
 /// How long a panicking thread waits for the log to be written, as the process may be about to end.
 const PANIC_FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
@@ -37,10 +40,10 @@ static LOG: OnceLock<Queue> = OnceLock::new();
 /// A [`Usage`] error if one of the variables cannot be understood.
 pub(crate) fn start() -> anyhow::Result<Flush> {
     let filter = match env::var(FILTER) {
-        Ok(text) if !text.is_empty() => EnvFilter::try_new(&text).map_err(|error| {
+        Ok(text) if !text.is_empty() => EnvFilter::try_new(format!("{NO_AUDIT},{text}")).map_err(|error| {
             Usage(format!("{FILTER}={text} cannot be used: {error}; try `info` or `info,ferry_tunnel=debug`"))
         })?,
-        _ => EnvFilter::new("info"),
+        _ => EnvFilter::new(format!("{NO_AUDIT},info")),
     };
     let format = env::var(FORMAT).unwrap_or_default();
     if !matches!(format.as_str(), "" | "text" | "json") {

@@ -12,8 +12,8 @@ use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Target of lines printed by the user's hooks.
-const HOOK: &str = "hook";
+/// Targets that a line begins with: what the user's hooks print, and the audit trail.
+const NAMED: [&str; 2] = ["hook", "audit"];
 
 pub(super) struct Text;
 
@@ -36,8 +36,9 @@ where
             line.styled(&time, Style::new().dimmed()),
             line.styled(&level, style(metadata.level()))
         )?;
-        if metadata.target() == HOOK {
-            write!(writer, "{} ", line.styled("hook:", Style::new().bold()))?;
+        let target = metadata.target();
+        if NAMED.contains(&target) {
+            write!(writer, "{} ", line.styled(&format!("{target}:"), Style::new().bold()))?;
         }
         write!(writer, "{}{}", line.message, line.text)?;
         for span in context.event_scope().into_iter().flatten() {

@@ -1,5 +1,6 @@
 //! Connections of applications here to services at a peer.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -43,13 +44,16 @@ pub(crate) async fn listen(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((mut local, _)) => {
+            Ok((mut local, source)) => {
                 local.reset_unless_ended();
                 let (slot, id) = (shared.workers.slot(), next_id(&mut series));
                 let worker = slot.runtime().clone();
-                let opening =
-                    Opening { shared: shared.clone(), slot, id, peer: peer.clone(), service: service.clone() };
-                shared.spawn_session_at(&worker, async move { opening.open(local.register_here()).await });
+                let (shared, peer, service) = (shared.clone(), peer.clone(), service.clone());
+                let opening = Opening { shared, slot, id, peer, service, source };
+                opening
+                    .shared
+                    .clone()
+                    .spawn_session_at(&worker, async move { opening.open(local.register_here()).await });
             }
             Err(error) => {
                 accept::on_accept_failed(&shared, "an application's", &error);
@@ -77,12 +81,15 @@ struct Opening {
     id: Result<SessionId, getrandom::Error>,
     peer: Name,
     service: ServiceName,
+    /// Where the application connected from.
+    source: SocketAddr,
 }
 
 impl Opening {
     /// Carries the application's connection, or resets it and says why.
     async fn open(self, mut local: Box<dyn Stream>) {
         let (shared, peer, service) = (self.shared.clone(), self.peer.clone(), self.service.clone());
+        let source = Some(self.source);
         match self.admit(&mut *local).await {
             Ok((admitted, session, kept, link)) => {
                 let mut driver = Driver::new(shared, admitted, session, local, kept);
@@ -94,6 +101,7 @@ impl Opening {
                 shared.events.tell(Event::ConnectionRefused {
                     peer: peer.to_string(),
                     service: service.to_string(),
+                    source,
                     reason: reason.as_str(),
                     text: text.clone(),
                 });
@@ -106,7 +114,7 @@ impl Opening {
 
     /// What the session needs from before it begins, and its first link.
     async fn admit(self, local: &mut dyn Stream) -> Result<(Admitted, Session, Option<Kept>, Link), (Refusal, String)> {
-        let Self { shared, slot, id, peer, service } = self;
+        let Self { shared, slot, id, peer, service, source } = self;
         let config = shared.config();
         let wait = config.tunnel.settings.open_timeout;
         let peer = config.peers.get(&peer).cloned();
@@ -115,7 +123,7 @@ impl Opening {
         let name = SessionName { peer: peer.name.clone(), side: Side::Opener, id };
         let registration = shared
             .sessions
-            .register(SessionHandle::new(name, service.as_str(), None))
+            .register(SessionHandle::new(name, service.as_str(), None).from(Some(source)))
             .map_err(|_| (Refusal::Limit, shared.sessions.full(peer.sessions.load(Ordering::Relaxed))))?;
         let lease = shared.memory.reserve(&peer.name);
         let lease = lease

@@ -1,5 +1,6 @@
 //! The configuration in force, in the form that the running tunnel asks it.
 
+mod changes;
 pub(crate) mod reload;
 
 use std::collections::{BTreeMap, HashMap};

@@ -9,7 +9,7 @@ use ferry_config::{Loaded, Report, Watch};
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
-use crate::config::ConfigSnapshot;
+use crate::config::{ConfigSnapshot, changes};
 use crate::peer::Peer;
 use crate::sessions::mailbox::Command;
 use crate::shared::Shared;
@@ -136,14 +136,16 @@ pub(crate) async fn follow(shared: Arc<Shared>, path: PathBuf, now: Arc<Notify>)
             }
             Ok(loaded) => {
                 reported = None;
-                if loaded.tunnel == shared.config().tunnel {
+                let current = shared.config();
+                if loaded.tunnel == current.tunnel {
                     continue;
                 }
+                let changes = changes::between(&current.tunnel, &loaded.tunnel);
                 loaded.warnings.iter().for_each(|warning| warn!("{warning}"));
                 match apply(&shared, loaded.tunnel).await {
                     Ok(()) => {
                         info!("configuration read again");
-                        shared.events.tell(Event::ConfigReloaded {});
+                        shared.events.tell(Event::ConfigReloaded { changes });
                     }
                     Err(error) => {
                         error!("new configuration rejected; keeping the previous one: {error}");

@@ -1,12 +1,13 @@
 //! What others see of a session.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ferry_config::Name;
+use ferry_config::{Name, PublicKey};
 use ferry_session::{Epoch, Instance, SessionId, Side};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::sessions::mailbox::Mailbox;
@@ -30,6 +31,7 @@ pub(crate) struct Pauses {
     pub(crate) count: u32,
     last_ms: u32,
     longest_ms: u32,
+    total_ms: u32,
 }
 
 impl Pauses {
@@ -42,6 +44,7 @@ impl Pauses {
         let pause = since.elapsed();
         self.last_ms = u32::try_from(pause.as_millis()).unwrap_or(u32::MAX);
         self.longest_ms = self.longest_ms.max(self.last_ms);
+        self.total_ms = self.total_ms.saturating_add(self.last_ms);
         self.count += 1;
         pause
     }
@@ -50,9 +53,29 @@ impl Pauses {
         Duration::from_millis(self.last_ms.into())
     }
 
+    /// All of them together, and the one that lasts.
+    pub(crate) fn total(&self) -> Duration {
+        let lasting = self.since.map_or(Duration::ZERO, |since| since.elapsed());
+        Duration::from_millis(self.total_ms.into()) + lasting
+    }
+
     pub(crate) fn longest(&self) -> Duration {
         Duration::from_millis(self.longest_ms.into())
     }
+}
+
+/// What is told of a session when it ends.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Past {
+    /// Where the application connected from, as far as it is known.
+    pub(crate) source: Option<SocketAddr>,
+    /// It was another process's before.
+    pub(crate) adopted: bool,
+    /// Each key that the peer proved on one of them.
+    pub(crate) keys: Vec<PublicKey>,
+    /// Where the last one came from, if the peer dialled it.
+    pub(crate) link_from: Option<IpAddr>,
+    pub(crate) rotations: u32,
 }
 
 /// What others see of a session.
@@ -67,6 +90,7 @@ pub(crate) struct SessionHandle {
     pub(crate) received: AtomicU64,
     link: Mutex<Option<(Epoch, LinkFacts)>>,
     pauses: Mutex<Pauses>,
+    past: Mutex<Box<Past>>,
     /// Bytes sent and not acknowledged.
     pub(crate) buffered: AtomicU64,
     /// Bytes that had gone both ways when the link was attached.
@@ -85,9 +109,23 @@ impl SessionHandle {
             received: AtomicU64::new(0),
             link: Mutex::new(None),
             pauses: Mutex::default(),
+            past: Mutex::default(),
             buffered: AtomicU64::new(0),
             before_link: AtomicU64::new(0),
         }
+    }
+
+    /// With where the application connected from.
+    pub(crate) fn from(self, source: Option<SocketAddr>) -> Self {
+        self.past_mut().source = source;
+        self
+    }
+
+    /// Of a session that another process had before.
+    pub(crate) fn adopted(name: SessionName, service: &str, peer_instance: Option<Instance>) -> Self {
+        let handle = Self::new(name, service, peer_instance);
+        handle.past_mut().adopted = true;
+        handle
     }
 
     /// The session's other end is in this process, and in no other one for as long as it lives.
@@ -111,6 +149,24 @@ impl SessionHandle {
         self.before_link.store(sent + received, Ordering::Relaxed);
         *self.link.lock() = link;
         pause
+    }
+
+    /// Notes a link that carries the session now.
+    pub(crate) fn note_link(&self, key: PublicKey, from: Option<IpAddr>, rotated: bool) {
+        let mut past = self.past_mut();
+        past.link_from = from;
+        past.rotations += u32::from(rotated);
+        if !past.keys.contains(&key) {
+            past.keys.push(key);
+        }
+    }
+
+    pub(crate) fn past(&self) -> Past {
+        Past::clone(&self.past_mut())
+    }
+
+    fn past_mut(&self) -> MutexGuard<'_, Box<Past>> {
+        self.past.lock()
     }
 
     pub(crate) fn pauses(&self) -> Pauses {

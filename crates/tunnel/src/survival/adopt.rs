@@ -1,8 +1,10 @@
 //! What a process does with the sessions of the one before it.
 
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use socket2::SockRef;
 use tracing::warn;
 
 use super::{Estate, Kept, Survival, tag};
@@ -13,9 +15,9 @@ use crate::sessions;
 use crate::sessions::driver::{Admitted, Driver};
 use crate::sessions::handle::{SessionHandle, SessionName};
 use crate::shared::Shared;
-use crate::telemetry::events::{Event, SessionFacts};
-use crate::telemetry::metrics::ByStart;
-use ferry_arena::{Counters, Found, Progress};
+use crate::telemetry::events::{EndFacts, Event, SessionFacts};
+use crate::telemetry::metrics::{ByStart, Ending};
+use ferry_arena::{Counters, Found, Identity, Progress};
 use ferry_session::{ResetCode, Session, Side, Snapshot, Survivor};
 
 /// This many processes may crash in the midst of adopting a session, if crashes come one soon after another.
@@ -96,7 +98,8 @@ impl Adoption {
             Err(reason) => return Err((found, Some(socket), reason)),
         };
         let name = SessionName { peer: peer.name.clone(), side: found.identity.side, id: found.identity.id };
-        let handle = SessionHandle::new(name, &found.identity.service, found.state.peer);
+        let handle = SessionHandle::adopted(name, &found.identity.service, found.state.peer);
+        let handle = handle.from(source(&found, &socket));
         let Ok(registration) = shared.sessions.register(handle) else {
             return Err((found, Some(socket), "there are more sessions than may be now".to_owned()));
         };
@@ -143,6 +146,12 @@ fn admit(shared: &Arc<Shared>, found: &Found) -> Result<(Arc<Peer>, Lease), &'st
     let peer = peer.ok_or("the peer is not configured any more")?;
     let lease = shared.memory.reserve(&peer.name).ok_or("no memory is left for it (limits.memory)")?;
     Ok((peer, lease))
+}
+
+/// Where the application of an opener connected from.
+fn source(found: &Found, socket: &OwnedFd) -> Option<SocketAddr> {
+    let is_opener = found.identity.side == Side::Opener;
+    is_opener.then(|| SockRef::from(socket).peer_addr().ok()?.as_socket()).flatten()
 }
 
 /// How far its connection was read and written, by the kernel. It must agree with what the process before had noted.
@@ -211,14 +220,28 @@ fn give_up(shared: &Arc<Shared>, survival: &Survival, found: &Found, socket: Opt
     if let Some(socket) = socket {
         reset(survival, key, socket);
     }
-    if identity.side == Side::Acceptor {
-        return bury(shared, found);
+    if reset_at_peer(shared, found).is_none() {
+        bury(shared, found);
+        tell_lost(shared, found, format!("session not adopted: {reason}"));
     }
-    // It has told nobody of itself.
-    if found.state.snapshot.epoch == ferry_session::Epoch::NONE {
-        return;
+}
+
+/// Of a session that no driver ends.
+fn tell_lost(shared: &Shared, found: &Found, reason: String) {
+    let Identity { id, side, peer, service } = &found.identity;
+    let Ok(peer) = peer.parse() else { return };
+    let handle = SessionHandle::adopted(SessionName { peer, side: *side, id: *id }, service, found.state.peer);
+    let (session, end) = (SessionFacts::new(&handle.name, service), EndFacts::new(&handle, Ending::ResetHere, reason));
+    shared.events.tell(Event::SessionLost { session, end });
+}
+
+/// An opener has the application at the other end reset, unless it has told nobody of itself.
+fn reset_at_peer(shared: &Arc<Shared>, found: &Found) -> Option<()> {
+    let identity = &found.identity;
+    if identity.side == Side::Acceptor || found.state.snapshot.epoch == ferry_session::Epoch::NONE {
+        return None;
     }
-    let Ok((peer, lease)) = admit(shared, found) else { return };
+    let (peer, lease) = admit(shared, found).ok()?;
     let Snapshot { granted, received, .. } = found.state.snapshot;
     let survivor = Survivor {
         side: identity.side,
@@ -238,14 +261,15 @@ fn give_up(shared: &Arc<Shared>, survival: &Survival, found: &Found, socket: Opt
         delivered: 0,
         finish_delivered: false,
     };
-    let Ok(session) = Session::adopt(shared.now(), shared.settings(&lease), survivor) else { return };
+    let session = Session::adopt(shared.now(), shared.settings(&lease), survivor).ok()?;
     let name = SessionName { peer: peer.name.clone(), side: identity.side, id: identity.id };
-    let handle = SessionHandle::new(name, &identity.service, found.state.peer);
-    let Ok(registration) = shared.sessions.register(handle) else { return };
+    let handle = SessionHandle::adopted(name, &identity.service, found.state.peer);
+    let registration = shared.sessions.register(handle).ok()?;
     let admitted = Admitted { slot: shared.workers.slot(), peer, registration, lease };
     let (opening, worker) = (shared.clone(), admitted.slot.runtime().clone());
     let state = found.state;
     shared.spawn_session_at(&worker, async move {
         Driver::adopted(opening, admitted, session, Local::gone(), None, &state).start();
     });
+    Some(())
 }

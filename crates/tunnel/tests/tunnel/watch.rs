@@ -7,6 +7,11 @@ use std::net::SocketAddr;
 use std::sync::Once;
 use std::time::{Duration, Instant};
 
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt;
+use tracing_subscriber::prelude::*;
+
 use crate::pair::get;
 
 /// A wait that takes longer will not end.
@@ -88,7 +93,10 @@ thread_local! {
 pub fn log() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_ansi(false).with_writer(|| Kept).init();
+        // As the roles log: without the audit trail.
+        let logged = |line: &Metadata<'_>| *line.level() <= Level::DEBUG && line.target() != "audit";
+        let lines = fmt::layer().with_ansi(false).with_writer(|| Kept).with_filter(filter_fn(logged));
+        tracing_subscriber::registry().with(lines).init();
     });
     KEEPS.set(true);
     LOG.with_borrow_mut(Vec::clear);

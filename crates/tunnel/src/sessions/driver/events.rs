@@ -115,6 +115,7 @@ impl Driver {
         self.rotate_at = (self.session.side() == Side::Opener).then(|| self.keys_due(link));
         let round_trip = link.facts().round_trip;
         let pause = self.registration.set_link(Some((epoch, link.facts().clone())));
+        self.registration.note_link(link.facts().key, link.from(), intent == Intent::Rotate);
         // Accepted by it: no other process has the session.
         self.registration.set_peer_instance(link.facts().instance);
         self.refusal = None;
@@ -231,11 +232,10 @@ impl Driver {
             Outcome::Unattachable(error) => Line::warn(format!("session reset: {error}")),
         };
         let by_applications = line.is_routine();
-        let (sent, received) = self.registration.bytes();
-        let (ending, reason) = (Ending::of(outcome).as_str(), line.text().to_owned());
-        let end = EndFacts { ending, reason, sent, received, age: self.registration.opened.elapsed() };
+        let ending = Ending::of(outcome);
+        let end = EndFacts::new(&self.registration, ending, line.text().to_owned());
         self.shared.events.tell(events::Event::session_ended(self.facts(), end, by_applications));
-        self.tell(ending, line);
+        self.tell(ending.as_str(), line);
     }
 
     fn facts(&self) -> SessionFacts {

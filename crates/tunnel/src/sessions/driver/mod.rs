@@ -406,7 +406,7 @@ mod tests {
     use super::*;
     use crate::sessions::handle::SessionHandle;
 
-    /// Most of an idle session's memory is these, at each end.
+    /// Most of an idle session's memory is these, at each end. (What is told at its end is some 100 bytes more.)
     #[test]
     fn a_session_at_rest_is_small() {
         let sizes = [size_of::<Driver>(), size_of::<Link>(), size_of::<SessionHandle>()];

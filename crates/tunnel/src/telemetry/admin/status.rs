@@ -16,6 +16,7 @@ use crate::sessions::handle::SessionHandle;
 use crate::shared::Shared;
 use crate::telemetry::events::FORM_VERSION;
 use crate::telemetry::metrics::{ByDirection, ByRotated, Direction, End, Rotated};
+use crate::transport::tls::key_exchange;
 
 /// Sessions in one answer.
 const MAX_SESSIONS: usize = 1000;
@@ -209,7 +210,7 @@ impl SessionStatus {
             service: entry.service.to_string(),
             attached: link.is_some(),
             epoch: link.as_ref().map_or(0, |(epoch, _)| epoch.0),
-            key_exchange: facts.map_or("", |facts| facts.key_exchange),
+            key_exchange: facts.map_or("", |_| key_exchange()),
             cipher: facts.map_or("", |facts| facts.cipher),
             peer_key: facts.map(|facts| facts.key.to_string()).unwrap_or_default(),
             key_age_seconds: facts.map_or(0.0, |facts| facts.established.elapsed().as_secs_f64()),

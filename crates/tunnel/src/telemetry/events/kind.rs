@@ -1,26 +1,36 @@
 //! The kinds of events. `docs/observability.md` lists them; a test compares.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use ferry_session::SessionId;
 use serde::Serialize;
 
 use super::Class;
-use crate::sessions::handle::SessionName;
-use crate::telemetry::metrics::{End, LinkFailure, Role};
+use crate::sessions::handle::{SessionHandle, SessionName};
+use crate::telemetry::metrics::{End, Ending, LinkFailure, Role};
 
 /// Which session an event is about.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct SessionFacts {
-    session: String,
-    peer: String,
-    side: &'static str,
-    service: String,
+    #[serde(skip)]
+    pub(super) id: SessionId,
+    pub(super) session: String,
+    pub(super) peer: String,
+    pub(super) side: &'static str,
+    pub(super) service: String,
 }
 
 impl SessionFacts {
     pub(crate) fn new(name: &SessionName, service: &str) -> Self {
         let side = End::of(name.side).as_str();
-        Self { session: name.id.to_string(), peer: name.peer.to_string(), side, service: service.to_owned() }
+        Self {
+            id: name.id,
+            session: name.id.to_string(),
+            peer: name.peer.to_string(),
+            side,
+            service: service.to_owned(),
+        }
     }
 }
 
@@ -81,13 +91,19 @@ events! {
         /// A session ended in another way than by its applications.
         SessionLost { #[serde(flatten)] session: SessionFacts, #[serde(flatten)] end: EndFacts }
         /// An application's connection was not carried.
-        ConnectionRefused { peer: String, service: String, reason: &'static str, text: String }
+        ConnectionRefused {
+            peer: String,
+            service: String,
+            #[serde(skip_serializing_if = "Option::is_none")] source: Option<SocketAddr>,
+            reason: &'static str,
+            text: String,
+        }
         /// An address for applications cannot be listened on.
         ListenerDown { listen: String, problem: String }
         /// An address for applications is listened on again.
         ListenerUp { listen: String }
         /// Another configuration is in force.
-        ConfigReloaded {}
+        ConfigReloaded { changes: Vec<String> }
         /// The configuration has changed, and cannot be used.
         ConfigRefused { problem: String }
         /// The tunnel takes no more sessions, and ends.
@@ -117,12 +133,49 @@ events! {
 /// How a session ended.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct EndFacts {
-    pub(crate) ending: &'static str,
-    pub(crate) reason: String,
-    pub(crate) sent: u64,
-    pub(crate) received: u64,
+    pub(super) ending: &'static str,
+    pub(super) reason: String,
+    pub(super) sent: u64,
+    pub(super) received: u64,
     #[serde(serialize_with = "seconds", rename = "age_seconds")]
-    pub(crate) age: Duration,
+    pub(super) age: Duration,
+    /// Where the application connected from, as far as it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) source: Option<SocketAddr>,
+    /// Where the peer's last link came from, if the peer dialled it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) link_from: Option<IpAddr>,
+    /// Those that the peer proved on the links of the session.
+    pub(super) peer_keys: Vec<String>,
+    pub(super) rotations: u32,
+    pub(super) resumes: u32,
+    #[serde(serialize_with = "seconds", rename = "paused_seconds")]
+    pub(super) paused: Duration,
+    #[serde(serialize_with = "seconds", rename = "longest_pause_seconds")]
+    pub(super) longest_pause: Duration,
+    /// It was another process's before: what is counted here begins with this one.
+    pub(super) adopted: bool,
+}
+
+impl EndFacts {
+    pub(crate) fn new(handle: &SessionHandle, ending: Ending, reason: String) -> Self {
+        let ((sent, received), pauses, past) = (handle.bytes(), handle.pauses(), handle.past());
+        Self {
+            ending: ending.as_str(),
+            reason,
+            sent,
+            received,
+            age: handle.opened.elapsed(),
+            source: past.source,
+            link_from: past.link_from,
+            peer_keys: past.keys.iter().map(ToString::to_string).collect(),
+            rotations: past.rotations,
+            resumes: pauses.count,
+            paused: pauses.total(),
+            longest_pause: pauses.longest(),
+            adopted: past.adopted,
+        }
+    }
 }
 
 impl Event {

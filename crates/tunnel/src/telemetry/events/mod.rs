@@ -3,6 +3,7 @@
 //! To tell costs a moment's lock and waits for no reader: each reader follows at its own pace, and one that is too slow
 //! is told how many events it has missed.
 
+mod audit;
 mod kind;
 
 use std::collections::VecDeque;
@@ -14,6 +15,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::watch;
 
+use audit::Audit;
 pub(crate) use kind::{EndFacts, Event, SessionFacts};
 
 /// Of the form of `/status` and `/events`: raised when a field changes its meaning or goes, not when one is added.
@@ -48,6 +50,7 @@ pub(crate) struct Told {
 #[derive(Debug)]
 pub(crate) struct Events {
     instance: Instance,
+    audit: Audit,
     tail: Mutex<Tail>,
     /// The number of the last one.
     last: watch::Sender<u64>,
@@ -62,11 +65,12 @@ struct Tail {
 
 impl Events {
     pub(crate) fn new(instance: Instance) -> Self {
-        Self { instance, tail: Mutex::default(), last: watch::Sender::new(0) }
+        Self { instance, audit: Audit::default(), tail: Mutex::default(), last: watch::Sender::new(0) }
     }
 
     /// Something happened.
     pub(crate) fn tell(&self, event: Event) {
+        self.audit.record(&event);
         let class = event.class();
         let number = {
             let mut tail = self.tail.lock();

@@ -92,7 +92,10 @@ async fn accept(shared: &Arc<Shared>, stream: Box<dyn Stream>, from: SocketAddr,
         proven = prove(shared, seat, stream, opening) => proven,
     };
     let made = match proven {
-        Ok((peer, established)) => welcome(shared, &peer, established).await.map(|link| (peer, link)),
+        Ok((peer, mut established)) => {
+            established.from = Some(from.ip().to_canonical());
+            welcome(shared, &peer, established).await.map(|link| (peer, link))
+        }
         Err(refused) => Err(refused),
     };
     match made {

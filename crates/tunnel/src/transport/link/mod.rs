@@ -5,6 +5,7 @@ mod outgoing;
 
 use std::borrow::Cow;
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -122,7 +123,6 @@ pub(crate) struct LinkFacts {
     /// The peer's process.
     pub(crate) instance: Instance,
     pub(crate) kind: LinkKind,
-    pub(crate) key_exchange: &'static str,
     pub(crate) cipher: &'static str,
     /// When its handshake was done: its keys are as old as this.
     pub(crate) established: Instant,
@@ -141,6 +141,8 @@ pub(crate) struct Link {
     outgoing: Outgoing,
     /// This end has dialled it.
     dialled: bool,
+    /// Where it came from, if the peer has.
+    from: Option<IpAddr>,
     /// Its local port.
     port: Option<HeldPort>,
     /// The link is counted as open.
@@ -163,7 +165,6 @@ impl Link {
             key: established.proven.key,
             instance: own,
             kind: dialled.unwrap_or(LinkKind::Own),
-            key_exchange: established.proven.key_exchange,
             cipher: established.proven.cipher,
             established: Instant::now(),
             round_trip: established.round_trip,
@@ -174,6 +175,7 @@ impl Link {
             incoming: Incoming::new(established.decryptor, established.rest),
             outgoing: Outgoing::new(established.encryptor, established.flight),
             dialled: dialled.is_some(),
+            from: established.from,
             port: None,
             counted: None,
             idle: None,
@@ -299,6 +301,11 @@ impl Link {
 
     pub(crate) fn facts(&self) -> &LinkFacts {
         &self.facts
+    }
+
+    /// Where it came from, if the peer dialled it.
+    pub(crate) fn from(&self) -> Option<IpAddr> {
+        self.from
     }
 
     /// How long its keys have been in use.

@@ -16,6 +16,7 @@ pub(crate) use handshake::send;
 pub(crate) use handshake::{ClientHandshake, Established, ServerHandshake};
 pub(crate) use hello::ClientHello;
 pub(crate) use outer::OuterTls;
+pub(crate) use policy::key_exchange;
 #[cfg(test)]
 pub(crate) use record::tests::handshaken_pair;
 pub(crate) use record::{

@@ -20,6 +20,11 @@ pub(super) const ALPN: &[u8] = b"ferry/1";
 /// The only key exchange: hybrid post-quantum (draft-ietf-tls-ecdhe-mlkem).
 pub(super) const KEY_EXCHANGE: NamedGroup = NamedGroup::X25519MLKEM768;
 
+/// What every link has agreed on: a handshake with another fails.
+pub(crate) fn key_exchange() -> &'static str {
+    KEY_EXCHANGE.as_str().unwrap_or_default()
+}
+
 pub(super) fn provider() -> CryptoProvider {
     CryptoProvider {
         cipher_suites: vec![

@@ -1,4 +1,5 @@
 use std::io::{self, IoSlice, IoSliceMut, Write};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -37,7 +38,6 @@ pub(crate) struct ServerHandshake(Arc<ServerConfig>);
 pub(crate) struct Proven {
     /// The peer's key.
     pub(crate) key: PublicKey,
-    pub(crate) key_exchange: &'static str,
     pub(crate) cipher: &'static str,
 }
 
@@ -47,6 +47,8 @@ pub(crate) struct Established {
     pub(crate) encryptor: RecordEncryptor,
     pub(crate) decryptor: RecordDecryptor,
     pub(crate) proven: Proven,
+    /// Where the connection came from, if the peer dialled.
+    pub(crate) from: Option<IpAddr>,
     /// Bytes that came behind the handshake.
     pub(crate) rest: Vec<u8>,
     /// This end's last flight, still to be sent: what comes behind it can go along.
@@ -246,6 +248,7 @@ impl<'a> Handshake<'a> {
             encryptor,
             decryptor,
             proven,
+            from: None,
             rest: self.received,
             flight,
             round_trip: self.round_trip,
@@ -280,11 +283,7 @@ fn prove(connection: &Connection) -> Result<Proven, TlsError> {
     }
     let cipher = connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
     let Some([spki]) = connection.peer_certificates() else { return Err(TlsError::Policy("identity")) };
-    Ok(Proven {
-        key: PublicKey::from_spki_der(spki)?,
-        key_exchange: KEY_EXCHANGE.as_str().unwrap_or_default(),
-        cipher: cipher.unwrap_or_default(),
-    })
+    Ok(Proven { key: PublicKey::from_spki_der(spki)?, cipher: cipher.unwrap_or_default() })
 }
 
 fn write(connection: &mut Connection, stream: &mut dyn Stream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
