@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ferry_session::{Block, Instance};
 use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::process::{Resource, getrlimit};
 use thiserror::Error;
 
 use crate::layout::{self, FORMAT, MAGIC, Sizes, header};
@@ -39,6 +40,10 @@ impl Arena {
         let sizes = sizes.clamped();
         let fd = rustix::fs::memfd_create("ferry-arena", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         let length = Memory::length(sizes.words(), sizes.slots as usize).ok_or(io::ErrorKind::InvalidInput)?;
+        // Past this limit the kernel does not only refuse: it sends SIGXFSZ, which ends the process.
+        if getrlimit(Resource::Fsize).current.is_some_and(|most| most < length as u64) {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "a file may not be as large (ulimit -f)"));
+        }
         rustix::fs::ftruncate(&fd, length as u64)?;
         // Whoever maps it must not lose pages, which would end the process at its next access.
         rustix::fs::fcntl_add_seals(&fd, SEALS)?;

@@ -67,7 +67,7 @@ pub enum Keeper {
 
 impl Keeper {
     /// What [`Keeper::Off`] is in YAML.
-    pub(crate) const OFF: &str = "off";
+    pub const OFF: &str = "off";
 }
 
 impl Serialize for Keeper {

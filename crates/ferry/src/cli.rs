@@ -53,13 +53,15 @@ impl Command {
             // Without a runtime, which would take more memory than a keeper.
             #[cfg(target_os = "linux")]
             Self::Keeper(args) => crate::exit_code(commands::keeper::run(args)),
+            // Before there are threads.
+            Self::Tunnel(args) => commands::tunnel::execute(args),
             command => crate::execute(command.run()),
         }
     }
 
     async fn run(self) -> anyhow::Result<()> {
         match self {
-            Self::Tunnel(args) => commands::tunnel::run(args).await,
+            Self::Tunnel(args) => commands::tunnel::run(args, None).await,
             #[cfg(target_os = "linux")]
             Self::Keeper(args) => commands::keeper::run(args).map(|_| ()),
             Self::Initiator(args) => commands::initiator::run(args).await,

@@ -13,6 +13,19 @@ use tracing::{info, warn};
 /// processes, so that they end with the demo however that ends, `kill -9` included.
 pub const TIED: &str = "FERRY_TIED_TO_STDIN";
 
+/// Whether this process ends with its standard input.
+pub(crate) fn is_tied() -> bool {
+    env::var_os(TIED).is_some()
+}
+
+/// Whether this process is a tunnel whose keeper is its parent: standard input is the connection to it.
+fn is_kept() -> bool {
+    #[cfg(target_os = "linux")]
+    return env::var_os(ferry_keeper::KEEPER_VARIABLE).is_some_and(|by| by == ferry_keeper::PARENT);
+    #[cfg(not(target_os = "linux"))]
+    false
+}
+
 /// The message of the log line that says that a role is up and where; what it listens on stands in the line's fields.
 /// The demo waits for it.
 pub const READY: &str = "ready";
@@ -43,15 +56,19 @@ pub(crate) struct Stop {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
     tied: Option<oneshot::Receiver<()>>,
+    /// A second time is for its keeper to notice: this process may see each signal twice, once by the keeper.
+    is_kept: bool,
 }
 
 impl Stop {
     /// Starts to listen. From here on the signals no longer end the process by themselves.
     pub(crate) fn listen() -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("cannot listen for signals");
-        let tied = env::var_os(TIED).is_some().then(end_of_stdin);
+        let is_kept = is_kept();
+        // Its keeper watches standard input in its place.
+        let tied = (is_tied() && !is_kept).then(end_of_stdin);
         let (terminate, interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-        Ok(Self { terminate, interrupt, tied })
+        Ok(Self { terminate, interrupt, tied, is_kept })
     }
 
     /// Waits until the role is asked to end. Cancel-safe.
@@ -66,6 +83,10 @@ impl Stop {
     ///
     /// It was.
     pub(crate) async fn drained(&mut self, drain: impl Future<Output = ()>) -> anyhow::Result<()> {
+        if self.is_kept {
+            drain.await;
+            return Ok(());
+        }
         tokio::select! {
             () = drain => Ok(()),
             by = self.next() => bail!("asked to stop a second time, by {by}; what was under way is cut off"),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::executable::PARENT;
 use crate::socket;
 use crate::wire::{Hello, MAX_MESSAGE, RefusedBy, RejectedBy, Reply, Request, Tag, VERSIONS, Welcome};
 
@@ -113,6 +114,12 @@ impl Client {
         socket::send(socket.as_fd(), &Request::Hello(hello).encode(), &[])?;
         (self.socket, self.state) = (socket, State::AwaitingWelcome);
         Ok(())
+    }
+
+    /// Whether the keeper is this process's parent.
+    #[must_use]
+    pub fn is_parent(&self) -> bool {
+        self.path.as_os_str() == PARENT
     }
 
     /// Whether the keeper is gone, and requests fail.

@@ -13,15 +13,17 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::process::Pid;
 
 use crate::connection::{Connection, Ended, State};
 use crate::log::say;
 use crate::process::Process;
-use crate::socket::Listener;
+use crate::socket::{Listener, Peer};
 use crate::store::Store;
 use crate::wire::{Hello, RefusedBy, RejectedBy, Reply, Request, VERSIONS, Welcome};
 
@@ -29,6 +31,8 @@ use crate::wire::{Hello, RefusedBy, RejectedBy, Reply, Request, VERSIONS, Welcom
 const MAX_CONNECTIONS: usize = 8;
 /// An engine says its Hello within this time.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// A child keeps nobody from connecting while it starts, however long that takes.
+const CHILD_HELLO_TIMEOUT: Duration = Duration::from_secs(3600);
 /// After this many requests of one engine, the others and the signals have their turn.
 const MAX_REQUESTS_A_TURN: usize = 256;
 /// This many crashes within [`CRASH_LOOP_WINDOW`] are a loop.
@@ -65,10 +69,11 @@ pub struct EngineStatus {
     pub is_ready: bool,
 }
 
-/// A keeper at its socket.
+/// A keeper.
 #[derive(Debug)]
 pub struct Keeper {
-    listener: Listener,
+    /// None if no engine but those that this process starts can reach it.
+    listener: Option<Listener>,
     options: Options,
     store: Store,
     connections: Vec<Connection>,
@@ -98,9 +103,18 @@ impl Keeper {
     ///
     /// Another keeper runs there, or the directory is one that others can write to.
     pub fn bind(path: &Path, options: Options) -> io::Result<Self> {
+        let listener = Listener::bind(path)?;
+        let mut keeper = Self::private(options);
+        keeper.listener = Some(listener);
+        Ok(keeper)
+    }
+
+    /// Without a socket that others could connect to: it is there for the children of this process alone.
+    #[must_use]
+    pub fn private(options: Options) -> Self {
         let max = options.max_descriptors.min(raise_descriptor_limit());
-        Ok(Self {
-            listener: Listener::bind(path)?,
+        Self {
+            listener: None,
             options,
             store: Store::new(max),
             connections: Vec::new(),
@@ -108,7 +122,13 @@ impl Keeper {
             owner: None,
             orphaned_until: None,
             crashes: VecDeque::new(),
-        })
+        }
+    }
+
+    /// Takes the connection of an engine that this process has just started.
+    pub(crate) fn admit(&mut self, socket: OwnedFd, child: &Child) {
+        let peer = Peer { pid: Some(Pid::from_child(child)) };
+        self.add(socket, peer, Instant::now() + CHILD_HELLO_TIMEOUT);
     }
 
     /// The engine that has the store.
@@ -178,7 +198,7 @@ impl Keeper {
         }
         let is_full = self.connections.len() >= MAX_CONNECTIONS;
         let accepts = if is_full { PollFlags::empty() } else { PollFlags::IN };
-        fds.push(PollFd::from_borrowed_fd(self.listener.as_fd(), accepts));
+        fds.extend(self.listener.as_ref().map(|listener| PollFd::from_borrowed_fd(listener.as_fd(), accepts)));
         // Whether the process of a closed connection has ended; while it is connected, the connection tells.
         let closed = self.owner.as_ref().filter(|owner| owner.connection.is_none());
         fds.extend(wake.map(|wake| PollFd::from_borrowed_fd(wake, PollFlags::IN)));
@@ -196,7 +216,8 @@ impl Keeper {
         let connections = self.connections.iter().zip(&fds).filter(|(_, fd)| is_ready(fd));
         // Those that have hung up are read to their end, whatever they were still to be sent.
         let connections = connections.map(|(connection, fd)| (connection.id, fd.revents().intersects(HUNG_UP)));
-        Ok(Ready { connections: connections.collect(), listener: is_ready(&fds[self.connections.len()]) })
+        let listener = self.listener.is_some() && is_ready(&fds[self.connections.len()]);
+        Ok(Ready { connections: connections.collect(), listener })
     }
 
     /// This process was stopped for so long: nobody else could have met a deadline.
@@ -212,15 +233,16 @@ impl Keeper {
     }
 
     fn accept(&mut self, now: Instant) {
-        match self.listener.accept() {
-            Ok((socket, peer)) => {
-                self.last_id += 1;
-                let (process, until) = (Process::of(peer), now + HELLO_TIMEOUT);
-                self.connections.push(Connection::new(self.last_id, socket, process, until));
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => say!("refused a connection: {error}"),
+        match self.listener.as_ref().map(Listener::accept) {
+            Some(Ok((socket, peer))) => self.add(socket, peer, now + HELLO_TIMEOUT),
+            Some(Err(error)) if error.kind() != io::ErrorKind::WouldBlock => say!("refused a connection: {error}"),
+            _ => {}
         }
+    }
+
+    fn add(&mut self, socket: OwnedFd, peer: Peer, hello_until: Instant) {
+        self.last_id += 1;
+        self.connections.push(Connection::new(self.last_id, socket, Process::of(peer), hello_until));
     }
 
     /// Moves what can be moved on one connection.

@@ -5,7 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Signal;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::{flag, low_level};
 
@@ -38,6 +41,15 @@ impl Signals {
         Ok(Self { wake, pending })
     }
 
+    /// The end of standard input counts as SIGTERM from now on.
+    pub fn stop_with_stdin(&self) {
+        thread::spawn(|| {
+            let mut stdin = io::stdin().lock();
+            while matches!(stdin.read(&mut [0; 64]), Ok(1..)) {}
+            _ = low_level::raise(SIGTERM);
+        });
+    }
+
     /// Those that arrived since the last call.
     pub(crate) fn take(&self) -> Vec<i32> {
         while matches!((&self.wake).read(&mut [0; 64]), Ok(1..)) {}
@@ -50,6 +62,19 @@ impl Signals {
     pub fn ask_to_stop(&self) -> bool {
         self.take().iter().any(|signal| [SIGTERM, SIGINT].contains(signal))
     }
+}
+
+/// Has this process end with its parent, however that ends. Returns false if it has ended already: its end of the connection,
+/// standard input, is closed.
+#[must_use]
+pub fn end_with_parent() -> bool {
+    // Every kernel can; where it is forbidden, the closed connection has to do.
+    _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    let stdin = io::stdin();
+    let mut connection = [PollFd::new(&stdin, PollFlags::IN)];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    _ = poll(&mut connection, Some(&at_once));
+    !connection[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
 }
 
 impl AsFd for Signals {

@@ -15,6 +15,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
 
+use crate::executable::PARENT;
 use crate::wire::MAX_BATCH;
 
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
@@ -119,8 +120,17 @@ fn take_lock(path: &Path) -> io::Result<OwnedFd> {
     }
 }
 
+/// The two ends of a connection between a keeper and its child.
+pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, FLAGS, None)?)
+}
+
 /// Connects to a keeper, and checks that it is the same user's.
 pub(crate) fn connect(path: &Path) -> io::Result<OwnedFd> {
+    if path.as_os_str() == PARENT {
+        // It was made for this process, by a parent of the same user.
+        return io::stdin().as_fd().try_clone_to_owned();
+    }
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, FLAGS, None)?;
     rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
     Peer::of(&socket)?;

@@ -12,14 +12,13 @@
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR2};
 
-use crate::executable::{Executable, Identity, Invocation};
+use crate::executable::{Executable, Identity, Invocation, Reach, Spawned};
 use crate::keeper::Keeper;
 use crate::log::say;
 use crate::signals::Signals;
@@ -36,11 +35,12 @@ const MAX_DELAY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Supervisor {
     keeper: Keeper,
-    socket: PathBuf,
+    reach: Reach,
     command: Invocation,
     signals: Signals,
     ready_timeout: Duration,
     engine: Option<Engine>,
+    has_started: bool,
     /// When to start the next one.
     start_at: Option<Instant>,
     proven: Option<Executable>,
@@ -70,14 +70,15 @@ enum EndsFor {
 impl Supervisor {
     /// A new program is given up when it is not ready within `ready_timeout`.
     #[must_use]
-    pub fn new(keeper: Keeper, socket: &Path, command: Invocation, signals: Signals, ready_timeout: Duration) -> Self {
+    pub fn new(keeper: Keeper, reach: Reach, command: Invocation, signals: Signals, ready_timeout: Duration) -> Self {
         Self {
             keeper,
-            socket: socket.to_owned(),
+            reach,
             command,
             signals,
             ready_timeout,
             engine: None,
+            has_started: false,
             start_at: Some(Instant::now()),
             proven: None,
             proven_tells: false,
@@ -87,15 +88,23 @@ impl Supervisor {
         }
     }
 
+    /// Whether an engine was ever started.
+    #[must_use]
+    pub fn has_started(&self) -> bool {
+        self.has_started
+    }
+
     /// Runs until an engine ends in a way that another start would not change, and returns the code to exit with.
     ///
     /// # Errors
     ///
-    /// The engine cannot be started at all.
-    pub fn run(mut self) -> io::Result<u8> {
+    /// The engine cannot be started for the first time, or the system cannot wait.
+    pub fn run(&mut self) -> io::Result<u8> {
         loop {
             for signal in self.signals.take() {
-                self.on_signal(signal);
+                if self.on_signal(signal) {
+                    return self.cut_off(signal);
+                }
             }
             // First, as what an engine said counts though it has ended since.
             self.judge();
@@ -106,7 +115,7 @@ impl Supervisor {
                 return Ok(0);
             }
             if self.start_at.is_some_and(|at| at <= Instant::now()) {
-                self.start()?;
+                self.start_or_wait()?;
             }
             self.keeper.turn(Some(self.signals.as_fd()), self.next_deadline())?;
         }
@@ -129,9 +138,14 @@ impl Supervisor {
         self.start_at.into_iter().chain(judged).min()
     }
 
-    fn on_signal(&mut self, signal: i32) {
+    /// Whether it asks to stop without waiting for what is under way. An engine that ends with its keeper is told once to stop:
+    /// what is sent to a whole process group, or to all of a unit, it has received already, and would take for a second time.
+    fn on_signal(&mut self, signal: i32) -> bool {
         if [SIGTERM, SIGINT].contains(&signal) {
-            self.is_stopping = true;
+            let again = std::mem::replace(&mut self.is_stopping, true);
+            if again && self.reach == Reach::Parent {
+                return true;
+            }
         }
         if signal == SIGUSR2 {
             // Whoever asks wants the program on the disk to be tried, again if need be.
@@ -146,6 +160,17 @@ impl Supervisor {
         {
             _ = kill_process(Pid::from_child(&engine.child), signal);
         }
+        false
+    }
+
+    fn cut_off(&mut self, signal: i32) -> io::Result<u8> {
+        let name = if signal == SIGINT { "SIGINT" } else { "SIGTERM" };
+        say!("asked to stop a second time, by {name}; what was under way is cut off");
+        if let Some(engine) = &mut self.engine {
+            engine.child.kill()?;
+            engine.child.wait()?;
+        }
+        Ok(1)
     }
 
     fn end(&mut self, ends_for: EndsFor) {
@@ -157,6 +182,17 @@ impl Supervisor {
         _ = kill_process(pid, Signal::KILL);
     }
 
+    /// Where nothing was ever started, another try would not help. Otherwise there may be connections to save.
+    fn start_or_wait(&mut self) -> io::Result<()> {
+        let Err(error) = self.start() else { return Ok(()) };
+        if !self.has_started {
+            return Err(error);
+        }
+        say!("cannot start the engine: {error}; trying again in {} s", MAX_DELAY.as_secs_f32());
+        self.start_at = Some(Instant::now() + MAX_DELAY);
+        Ok(())
+    }
+
     /// The program on the disk, or the last proven one if that is missing or was given up.
     fn start(&mut self) -> io::Result<()> {
         self.start_at = None;
@@ -165,25 +201,32 @@ impl Supervisor {
         let started = match (found, &self.proven) {
             (Ok(Some(found)), proven) => {
                 let is_proven = proven.as_ref().is_some_and(|proven| proven.identity() == found.identity());
-                self.command.start_from_disk(&self.socket).map(|child| (child, (!is_proven).then_some(found)))
+                self.command.start_from_disk(&self.reach).map(|spawned| (spawned, (!is_proven).then_some(found)))
             }
-            (Ok(None), Some(proven)) => proven.start(&self.command, &self.socket).map(|child| (child, None)),
+            (Ok(None), Some(proven)) => proven.start(&self.command, &self.reach).map(|spawned| (spawned, None)),
             (Err(error), Some(proven)) => {
                 say!("cannot open {}: {error}; starting the program before it", self.command.path().display());
-                proven.start(&self.command, &self.socket).map(|child| (child, None))
+                proven.start(&self.command, &self.reach).map(|spawned| (spawned, None))
             }
             (Ok(None), None) => Err(io::Error::other("there is no program left to start")),
             (Err(error), None) => Err(error),
         };
-        let (child, trial) = match (started, &self.proven) {
+        let (Spawned { child, socket }, trial) = match (started, &self.proven) {
             (Ok(started), _) => started,
             (Err(error), None) => return Err(error),
             (Err(error), Some(proven)) => {
                 say!("cannot start {}: {error}; starting the program before it", self.command.path().display());
-                (proven.start(&self.command, &self.socket)?, None)
+                (proven.start(&self.command, &self.reach)?, None)
             }
         };
-        say!("started engine {}", child.id());
+        let is_first = !std::mem::replace(&mut self.has_started, true);
+        // The first start of a tunnel that did not ask for a keeper is no news.
+        if !is_first || self.reach != Reach::Parent {
+            say!("started engine {}", child.id());
+        }
+        if let Some(socket) = socket {
+            self.keeper.admit(socket, &child);
+        }
         self.engine = Some(Engine { child, started: Instant::now(), trial, ends_for: None });
         Ok(())
     }

@@ -21,7 +21,7 @@ use std::{env, thread};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use ferry_keeper::{Client, Event, Invocation, KEEPER_VARIABLE, Keeper, Options, Signals, Supervisor, Tag};
+use ferry_keeper::{Client, Event, Invocation, KEEPER_VARIABLE, Keeper, Options, Reach, Signals, Supervisor, Tag};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -46,7 +46,7 @@ fn supervisor_process() {
     let keeper = Keeper::bind(Path::new(&socket), options).unwrap();
     let command: Vec<OsString> = [program].into_iter().chain(ARGS.map(OsString::from)).collect();
     let command = Invocation::new(&command).unwrap();
-    let supervisor = Supervisor::new(keeper, Path::new(&socket), command, signals, READY_TIMEOUT);
+    let mut supervisor = Supervisor::new(keeper, Reach::Socket(socket.into()), command, signals, READY_TIMEOUT);
     std::process::exit(supervisor.run().unwrap().into());
 }
 

@@ -22,6 +22,7 @@ mod tunnel;
 mod workers;
 
 pub use memory::kernel_buffers::note as kernel_buffers_note;
+pub use survival::can_outlive_a_process;
 pub use transport::probe::{ProbeError, Probed, probe};
 pub use transport::tls::TlsError;
 pub use tunnel::{Addresses, StartError, Tunnel, TunnelError};

@@ -259,12 +259,15 @@ impl Listeners {
             None => None,
         };
         let websockets = match config.listen_ws {
-            Some(address) => Some(network.bind(address).await.map_err(failed(address, "listen_ws".to_owned()))?),
+            Some(address) => {
+                let bound = survival::bind(survival, network, address).await;
+                Some(bound.map_err(failed(address, "listen_ws".to_owned()))?)
+            }
             None => None,
         };
         let admin = match config.admin {
             Some(address) => {
-                let bound = tokio::net::TcpListener::bind(address).await;
+                let bound = survival::bind_http(survival, address).await;
                 Some(bound.map_err(failed(address, "admin".to_owned()))?)
             }
             None => None,

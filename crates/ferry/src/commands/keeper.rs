@@ -2,19 +2,19 @@
 //!
 //! It runs without a runtime and without logging: a process that is to outlive others has little in it.
 
-use std::env;
 use std::ffi::OsString;
 use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
+use std::{env, io};
 
 use anyhow::Context as _;
 
 use crate::exit::{BadConfiguration, Usage};
 use crate::process;
-use ferry_keeper::{Invocation, Keeper, Options, Signals, Supervisor};
+use ferry_keeper::{Invocation, KEEPER_VARIABLE, Keeper, Options, PARENT, Reach, Signals, Supervisor, end_with_parent};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -49,6 +49,9 @@ pub struct Args {
     command: Vec<OsString>,
 }
 
+/// The default of `--ready-timeout`.
+const READY_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// What the process that keeps is started with: as its first argument, in front of its [`Settings`].
 const PROCESS: &str = "keeper-process";
 
@@ -57,13 +60,56 @@ const PROCESS: &str = "keeper-process";
 /// To parse a command line takes more memory than the keeper ever will, and an allocator gives none back. So it starts itself
 /// again, in the same process, with what it found.
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let settings = Settings::from(args);
+    let program = env::current_exe().context("cannot find this program")?;
+    Err(become_keeper(&program, &Settings::from(args))).context("cannot start this program again")
+}
+
+/// Returns only if that is not possible.
+fn become_keeper(program: &Path, settings: &Settings) -> io::Error {
     // Kept by what is started. With huge pages the allocator's first few KiB would take 4 MiB.
     process::refuse_huge_pages();
-    let program = env::current_exe().context("cannot find this program")?;
     let name = env::args_os().next().unwrap_or_else(|| "ferry".into());
-    let error = Command::new(program).arg0(name).arg(PROCESS).args(settings.to_words()).exec();
-    Err(error).context("cannot start this program again")
+    Command::new(program).arg0(name).arg(PROCESS).args(settings.to_words()).exec()
+}
+
+/// How long a tunnel that did not ask for a keeper may be silent: one that hangs is found, and one on a machine that is short of
+/// everything is left alone.
+const DEFAULT_ALIVE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A tunnel that has no keeper yet gets one: this process, which then starts the tunnel as its child. Whatever stands against
+/// that, the tunnel runs without one. Returns why.
+pub(crate) fn keep_tunnel(config: &Path) -> Option<String> {
+    match env::var_os(KEEPER_VARIABLE) {
+        Some(by) if by == PARENT => {
+            if !end_with_parent() {
+                std::process::exit(1);
+            }
+            return None;
+        }
+        Some(by) if !by.is_empty() => return None,
+        _ => {}
+    }
+    // What is wrong with it the tunnel says.
+    let tunnel = ferry_config::load(config).ok()?.tunnel;
+    if tunnel.keeper.is_some() {
+        return None;
+    }
+    if let Err(reason) = ferry_tunnel::can_outlive_a_process(&tunnel) {
+        return Some(reason);
+    }
+    drop(tunnel);
+    let invocation = match Invocation::of_this_process() {
+        Ok(invocation) => invocation,
+        Err(error) => return Some(format!("this program cannot be started again: {error}")),
+    };
+    let defaults = Options::default();
+    let settings = Settings {
+        socket: None,
+        options: Options { alive_timeout: DEFAULT_ALIVE_TIMEOUT, ..defaults },
+        ready_timeout: READY_TIMEOUT,
+        command: invocation.words(),
+    };
+    Some(format!("no keeper can be started: {}", become_keeper(invocation.path(), &settings)))
 }
 
 /// Keeps, if this process was started for that.
@@ -77,7 +123,8 @@ pub(crate) fn run_process() -> Option<anyhow::Result<ExitCode>> {
 
 /// The command line without what it takes to parse one.
 struct Settings {
-    socket: PathBuf,
+    /// None for a keeper that its child alone can reach.
+    socket: Option<PathBuf>,
     options: Options,
     ready_timeout: Duration,
     command: Vec<OsString>,
@@ -86,6 +133,7 @@ struct Settings {
 impl From<Args> for Settings {
     fn from(args: Args) -> Self {
         let Args { socket, grace, alive_timeout, ready_timeout, max_descriptors, command } = args;
+        let socket = Some(socket);
         Self { socket, options: Options { grace, alive_timeout, max_descriptors }, ready_timeout, command }
     }
 }
@@ -96,11 +144,12 @@ impl Settings {
         let Options { grace, alive_timeout, max_descriptors } = self.options;
         let numbers =
             [millis(grace), millis(alive_timeout), millis(self.ready_timeout), max_descriptors.to_string().into()];
-        [self.socket.clone().into()].into_iter().chain(numbers).chain(self.command.iter().cloned()).collect()
+        let socket = self.socket.clone().unwrap_or_default().into();
+        [socket].into_iter().chain(numbers).chain(self.command.iter().cloned()).collect()
     }
 
     fn of_words(mut words: impl Iterator<Item = OsString>) -> Option<Self> {
-        let socket = words.next()?.into();
+        let socket = Some(words.next()?.into()).filter(|path: &PathBuf| !path.as_os_str().is_empty());
         let mut number = || words.next()?.to_str()?.parse().ok();
         let (grace, alive_timeout, ready_timeout) = (number()?, number()?, number()?);
         let max_descriptors = u32::try_from(number()?).ok()?;
@@ -118,15 +167,33 @@ fn keep(settings: Settings) -> anyhow::Result<ExitCode> {
         [] => None,
         command => Some(Invocation::new(command).map_err(|error| BadConfiguration(error.to_string()))?),
     };
-    let mut keeper = Keeper::bind(&socket, options).with_context(|| format!("cannot keep at {}", socket.display()))?;
+    let (mut keeper, reach) = match socket {
+        Some(socket) => {
+            let keeper = Keeper::bind(&socket, options);
+            let keeper = keeper.with_context(|| format!("cannot keep at {}", socket.display()))?;
+            // Relative paths mean the same to whoever is given this one.
+            (keeper, Reach::Socket(std::path::absolute(socket)?))
+        }
+        None => (Keeper::private(options), Reach::Parent),
+    };
     let Some(command) = command else {
         while !signals.ask_to_stop() {
             keeper.turn(Some(signals.as_fd()), None)?;
         }
         return Ok(ExitCode::SUCCESS);
     };
-    // Relative paths mean the same to whoever is given this one.
-    let socket = std::path::absolute(socket)?;
-    let code = Supervisor::new(keeper, &socket, command, signals, ready_timeout).run();
-    code.map(ExitCode::from).context("cannot start the tunnel")
+    let is_parent = reach == Reach::Parent;
+    if is_parent && process::is_tied() {
+        signals.stop_with_stdin();
+    }
+    let mut supervisor = Supervisor::new(keeper, reach, command.clone(), signals, ready_timeout);
+    let ended = supervisor.run();
+    match ended {
+        // It would have started without.
+        Err(error) if is_parent && !supervisor.has_started() => {
+            eprintln!("ferry keeper: cannot start the tunnel ({error}): its sessions end with this process");
+            Err(command.become_unkept().into())
+        }
+        ended => ended.map(ExitCode::from).context("cannot start the tunnel"),
+    }
 }

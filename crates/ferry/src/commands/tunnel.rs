@@ -3,6 +3,7 @@
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anstream::eprintln;
 use anyhow::Context as _;
@@ -44,10 +45,19 @@ pub struct Args {
     check: bool,
 }
 
-/// Runs the tunnel until it is asked to stop.
-pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+/// Runs the tunnel until it is asked to stop, with this process as its keeper where it has no other.
+pub(crate) fn execute(args: Args) -> ExitCode {
+    #[cfg(target_os = "linux")]
+    let unkept = if args.check { None } else { super::keeper::keep_tunnel(&args.config) };
+    #[cfg(not(target_os = "linux"))]
+    let unkept = None;
+    crate::execute(run(args, unkept))
+}
+
+/// Runs the tunnel in this process. `unkept` is why it was given no keeper.
+pub(crate) async fn run(args: Args, unkept: Option<String>) -> anyhow::Result<()> {
     let loaded = ferry_config::load(&args.config)?;
-    if args.check { check(&args.config, &loaded) } else { serve(args.config, loaded).await }
+    if args.check { check(&args.config, &loaded) } else { serve(args.config, loaded, unkept).await }
 }
 
 fn check(path: &Path, loaded: &Loaded) -> anyhow::Result<()> {
@@ -66,12 +76,19 @@ fn check(path: &Path, loaded: &Loaded) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn serve(path: PathBuf, Loaded { tunnel: config, warnings }: Loaded) -> anyhow::Result<()> {
+async fn serve(
+    path: PathBuf,
+    Loaded { tunnel: config, warnings }: Loaded,
+    unkept: Option<String>,
+) -> anyhow::Result<()> {
     let _last_lines = logging::start()?;
     process::raise_file_limit();
     process::refuse_huge_pages();
     for warning in &warnings {
         warn!("tunnel.yaml: {warning}");
+    }
+    if let Some(reason) = unkept {
+        warn!("sessions end with this process: {reason}");
     }
     let mut stop = Stop::listen()?;
     let listen = |kind| signal(kind).context("cannot listen for signals");
@@ -80,7 +97,10 @@ async fn serve(path: PathBuf, Loaded { tunnel: config, warnings }: Loaded) -> an
     let keeper = match config.keeper.clone() {
         Some(Keeper::At(path)) => Some(path),
         Some(Keeper::Off) => None,
-        None => std::env::var_os(ferry_keeper::KEEPER_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from),
+        None => {
+            let by = std::env::var_os(ferry_keeper::KEEPER_VARIABLE);
+            by.filter(|by| !by.is_empty() && by != Keeper::OFF).map(PathBuf::from)
+        }
     };
     let mut tunnel = Tunnel::start_kept(config, keeper).await?;
     let addresses = tunnel.addresses();

@@ -12,6 +12,8 @@ mod failing_disk;
 mod hook_log;
 #[cfg(target_os = "linux")]
 mod keeper;
+#[cfg(target_os = "linux")]
+mod kept;
 mod keys;
 #[cfg(target_os = "linux")]
 mod memory;

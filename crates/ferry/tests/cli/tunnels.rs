@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::support::{DEADLINE, Running, address, command, keygen, role};
 
 /// A tunnel `near` whose applications reach the service `app` behind a tunnel `far`, which listens at an address of its own.
-fn pair(dir: &Path, app: &TcpListener) -> [(Running, Value); 2] {
+pub(crate) fn pair(dir: &Path, app: &TcpListener) -> [(Running, Value); 2] {
     let [near_key, far_key] = ["near", "far"].map(|name| keygen(&dir.join(format!("{name}.key"))));
     let app = app.local_addr().unwrap();
     let far = format!(

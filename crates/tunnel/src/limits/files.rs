@@ -8,11 +8,17 @@ use tracing::{info, warn};
 /// Files that are there whatever happens: standard streams, the state directory, the runtime's.
 const FIXED: usize = 32;
 
+/// The keeper, and memory that outlives this process; two listeners for peers, and the admin endpoint's.
+const KEPT: usize = 8;
+
 /// Files of one worker's runtime.
 const PER_WORKER: usize = 4;
 
 /// Links that a peer which dials this end keeps ready here, and some that are being replaced.
 const PER_DIALLING_PEER: usize = 8;
+
+/// One, and its duplicate that a keeper may be given again.
+const PER_LISTENER: usize = 2;
 
 /// A session's own: its link and its application's connection.
 const PER_SESSION: usize = 2;
@@ -67,7 +73,7 @@ impl Budget {
             links: share(16, 16, 4096) + dialled.len() * warm + accepting(dialling.len() * PER_DIALLING_PEER),
             admin: if config.admin.is_some() { share(16, 8, 64) } else { 0 },
         };
-        let fixed = FIXED + PER_WORKER * workers + config.egress.len() + 2;
+        let fixed = FIXED + PER_WORKER * workers + KEPT + PER_LISTENER * config.egress.len();
         let unauthenticated = budget.strangers + budget.known + 2 * budget.answered;
         let left = files.saturating_sub(fixed + unauthenticated + budget.links + budget.admin);
         budget.sessions = (left / PER_SESSION).clamp(1, config.settings.limits.sessions as usize);

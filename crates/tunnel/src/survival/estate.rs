@@ -32,16 +32,30 @@ pub(crate) struct Estate {
     pub(super) crash_loop: bool,
 }
 
+/// Whether this system has what sessions need to outlive a process, if there is a keeper.
+///
+/// # Errors
+/// What it does not have.
+pub fn can_outlive_a_process<I>(config: &ferry_config::Tunnel<I>) -> Result<(), String> {
+    ferry_arena::self_test()?;
+    let arena = Arena::create(sizes(&config.settings.limits), Instance([0; 16]));
+    arena.map(drop).map_err(no_memory)
+}
+
+fn no_memory(error: io::Error) -> String {
+    format!("no memory that outlives the process: {error}")
+}
+
 /// Takes over what is in the keeper at `path`. Without one, or on a system that does not count as it should, sessions end
 /// with this process, which is said once. Waits; not for a runtime's thread.
 pub(crate) fn connect(path: &Path, limits: &ferry_config::Limits) -> Option<(Survival, Estate)> {
     let tried = ferry_arena::self_test().and_then(|()| {
         let inherited = Client::connect(path, HAND_OVER_TIMEOUT);
-        inherited.map_err(|error| format!("the keeper at {} cannot be used: {error}", path.display()))
+        let at =
+            if path == Path::new(ferry_keeper::PARENT) { String::new() } else { format!(" at {}", path.display()) };
+        inherited.map_err(|error| format!("the keeper{at} cannot be used: {error}"))
     });
-    let taken = tried.and_then(|(keeper, inherited)| {
-        take_over(keeper, inherited, limits).map_err(|error| format!("no memory that outlives the process: {error}"))
-    });
+    let taken = tried.and_then(|(keeper, inherited)| take_over(keeper, inherited, limits).map_err(no_memory));
     taken.inspect_err(|reason| warn!("sessions end with this process: {reason}")).ok()
 }
 
@@ -82,7 +96,8 @@ fn take_over(
         info!(sessions = sockets.len(), ?start, "taking over from the process before");
     }
     let listeners = Listeners { inherited: listeners, kept: HashMap::new() };
-    let survival = Survival { arena, keeper: Some(keeper).into(), listeners: listeners.into() };
+    let ends_with_keeper = keeper.is_parent();
+    let survival = Survival { arena, keeper: Some(keeper).into(), listeners: listeners.into(), ends_with_keeper };
     Ok((survival, Estate { start, sessions, sockets, crash_loop: inherited.crash_loop }))
 }
 

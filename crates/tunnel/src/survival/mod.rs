@@ -11,19 +11,22 @@ mod service;
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use ferry_arena::Arena;
 use ferry_keeper::{Client, Tag};
 use ferry_session::Instance;
 use parking_lot::{Mutex, MutexGuard};
+use tokio::net::TcpListener;
 
 pub(crate) use adopt::adopt_all;
+pub use estate::can_outlive_a_process;
 pub(crate) use estate::{Estate, connect};
 pub(crate) use kept::Kept;
 pub(crate) use service::attend;
 
-use crate::net::{Listener, Network};
+use crate::net::{BoxFuture, Listener, Network};
 
 /// What a running tunnel needs for its sessions to outlive it.
 pub(crate) struct Survival {
@@ -31,7 +34,11 @@ pub(crate) struct Survival {
     /// Nothing once this tunnel has said that it ends.
     keeper: Mutex<Option<Client>>,
     listeners: Mutex<Listeners>,
+    ends_with_keeper: bool,
 }
+
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(2);
+const ADDRESS_INTERVAL: Duration = Duration::from_millis(20);
 
 #[derive(Default)]
 struct Listeners {
@@ -96,8 +103,24 @@ pub(crate) async fn bind(
     address: SocketAddr,
 ) -> io::Result<Box<dyn Listener>> {
     match survival {
-        Some(survival) => survival.bind(network, address).await,
+        Some(survival) => {
+            let (adopt, bind) = (|listener| network.adopt_listener(listener), || network.bind(address));
+            survival.bind(address, adopt, bind, |listener| listener.descriptor()).await
+        }
         None => network.bind(address).await,
+    }
+}
+
+/// As [`bind`], for what HTTP is served on.
+pub(crate) async fn bind_http(survival: Option<&Survival>, address: SocketAddr) -> io::Result<TcpListener> {
+    match survival {
+        Some(survival) => {
+            let adopt = |listener: OwnedFd| TcpListener::from_std(listener.into());
+            survival
+                .bind(address, adopt, || Box::pin(TcpListener::bind(address)), |listener| Some(listener.as_fd()))
+                .await
+        }
+        None => TcpListener::bind(address).await,
     }
 }
 
@@ -108,18 +131,37 @@ impl Survival {
     }
 
     /// Listens on `address`: on where the process before did, if it did, so that who connected meanwhile is served.
-    async fn bind(&self, network: &dyn Network, address: SocketAddr) -> io::Result<Box<dyn Listener>> {
+    async fn bind<'a, L>(
+        &self,
+        address: SocketAddr,
+        adopt: impl FnOnce(OwnedFd) -> io::Result<L>,
+        bind: impl Fn() -> BoxFuture<'a, io::Result<L>>,
+        descriptor: impl Fn(&L) -> Option<BorrowedFd<'_>>,
+    ) -> io::Result<L> {
         let inherited = self.listeners().inherited.remove(&address);
         let listener = match inherited {
-            Some(listener) => network.adopt_listener(listener)?,
-            None => network.bind(address).await?,
+            Some(listener) => adopt(listener)?,
+            None => self.bind_new(bind).await?,
         };
         // A port that the system chooses is another one next time.
-        if let Some(descriptor) = listener.descriptor().filter(|_| address.port() != 0) {
-            self.store(&tag::listener(address), &descriptor.try_clone_to_owned()?);
+        if let Some(descriptor) = descriptor(&listener).filter(|_| address.port() != 0) {
+            self.store(&tag::listener(address), &descriptor);
             self.listeners().kept.insert(address, descriptor.try_clone_to_owned()?);
         }
         Ok(listener)
+    }
+
+    /// A tunnel whose parent was killed ends a moment later: what follows it at once finds the address in use until then.
+    async fn bind_new<'a, L>(&self, bind: impl Fn() -> BoxFuture<'a, io::Result<L>>) -> io::Result<L> {
+        let until = Instant::now() + ADDRESS_TIMEOUT;
+        loop {
+            let bound = bind().await;
+            let is_used = bound.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse);
+            if !is_used || !self.ends_with_keeper || Instant::now() >= until {
+                return bound;
+            }
+            tokio::time::sleep(ADDRESS_INTERVAL).await;
+        }
     }
 
     /// Nobody listens on `address` any more.
@@ -137,7 +179,7 @@ impl Survival {
     }
 
     /// Has the keeper hold a duplicate. If it cannot, the next process finds nothing there, and resets the session.
-    fn store(&self, tag: &Tag, descriptor: &impl std::os::fd::AsFd) {
+    fn store(&self, tag: &Tag, descriptor: &impl AsFd) {
         if let Some(keeper) = self.keeper().as_mut() {
             let _ = keeper.store(tag, descriptor.as_fd());
         }

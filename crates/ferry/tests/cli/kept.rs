@@ -1,0 +1,183 @@
+//! A tunnel that was started as any other, and is its own keeper: what its user sees of that.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use serde_json::Value;
+
+use crate::support::{DEADLINE, Running, address, command, eventually, keygen, role};
+use crate::tunnels::pair;
+
+/// The processes that this one has started.
+fn children(pid: Pid) -> Vec<Pid> {
+    let pid = pid.as_raw_nonzero();
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    children.split_whitespace().map(|child| Pid::from_raw(child.parse().unwrap()).unwrap()).collect()
+}
+
+fn engine(tunnel: &Running) -> Pid {
+    let [engine] = children(tunnel.pid())[..] else { panic!("{:?}", children(tunnel.pid())) };
+    engine
+}
+
+/// A connection through both tunnels, from one end to the other.
+struct Ends([TcpStream; 2]);
+
+impl Ends {
+    fn open(entrance: SocketAddr, app: &TcpListener) -> Self {
+        let near = TcpStream::connect(entrance).unwrap();
+        let (far, _) = app.accept().unwrap();
+        let ends = Self([near, far]);
+        ends.0.iter().for_each(|end| end.set_read_timeout(Some(DEADLINE)).unwrap());
+        ends.exchange(b"first");
+        ends
+    }
+
+    fn exchange(&self, bytes: &[u8; 5]) {
+        let [near, far] = &self.0;
+        for (mut from, mut to) in [(near, far), (far, near)] {
+            let mut read = [0; 5];
+            from.write_all(bytes).unwrap();
+            to.read_exact(&mut read).unwrap();
+            assert_eq!(&read, bytes);
+        }
+    }
+}
+
+/// A tunnel.yaml of a tunnel that needs no other.
+fn write_config(dir: &Path, more: &str) -> PathBuf {
+    keygen(&dir.join("identity.key"));
+    let file = dir.join("tunnel.yaml");
+    fs::write(&file, format!("name: a\nidentity: identity.key\n{more}")).unwrap();
+    file
+}
+
+fn start(file: &Path) -> (Running, Value) {
+    role(command(&["tunnel", "--config"]).arg(file))
+}
+
+#[test]
+fn a_session_outlives_the_process_of_a_tunnel_that_asks_for_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = TcpListener::bind("127.0.0.1:0").unwrap();
+    let [(mut near, ready), _far] = pair(dir.path(), &app);
+    let ends = Ends::open(address(&ready, "egress"), &app);
+    kill_process(engine(&near), Signal::KILL).unwrap();
+    near.line(|line| line.contains("taking over from the process before"));
+    ends.exchange(b"after");
+    near.line(|line| line.contains("\"ready\""));
+    near.signal(Signal::USR2);
+    near.line(|line| line.contains("taking over from the process before"));
+    ends.exchange(b"again");
+}
+
+#[test]
+fn no_process_is_left_when_the_one_that_was_started_is_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    // An address that no other test takes a port of.
+    let [high, low] = std::process::id().to_be_bytes()[2..] else { unreachable!() };
+    let file = write_config(dir.path(), &format!("listen: 127.{}.{low}.9:0\n", high | 1));
+    let (mut tunnel, ready) = start(&file);
+    tunnel.signal(Signal::KILL);
+    // The log ends with the last process that could write to it.
+    tunnel.rest();
+    // Where it was, it can be started again at once.
+    let listen = address(&ready, "listen");
+    fs::write(&file, format!("name: a\nidentity: identity.key\nlisten: {listen}\n")).unwrap();
+    for _ in 0..3 {
+        let (mut tunnel, ready) = start(&file);
+        assert_eq!(address(&ready, "listen"), listen);
+        tunnel.signal(Signal::KILL);
+        tunnel.end();
+    }
+}
+
+#[test]
+fn a_tunnel_is_one_process_without_a_keeper() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = write_config(dir.path(), "keeper: off\n");
+    let (tunnel, _) = start(&file);
+    assert_eq!(children(tunnel.pid()), []);
+    let file = write_config(&fresh(dir.path()), "");
+    let (tunnel, _) = role(command(&["tunnel", "--config"]).arg(file).env("FERRY_KEEPER", "off"));
+    assert_eq!(children(tunnel.pid()), []);
+}
+
+fn fresh(dir: &Path) -> PathBuf {
+    let dir = dir.join("fresh");
+    fs::create_dir(&dir).unwrap();
+    dir
+}
+
+#[test]
+fn what_asks_a_whole_group_to_stop_asks_a_tunnel_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = TcpListener::bind("127.0.0.1:0").unwrap();
+    let file = |name: &str| dir.path().join(name);
+    let [(near, ready), _far] = pair(dir.path(), &app);
+    let listen = fs::read_to_string(file("near.yaml")).unwrap();
+    drop(near);
+    // As a terminal and a unit of systemd do, to all at once.
+    fs::write(file("near.yaml"), listen + "drain: 10m\n").unwrap();
+    let mut started = command(&["tunnel", "--config"]);
+    std::os::unix::process::CommandExt::process_group(&mut started, 0);
+    let (mut near, ready) = {
+        drop(ready);
+        role(started.arg(file("near.yaml")))
+    };
+    let ends = Ends::open(address(&ready, "egress"), &app);
+    kill_process_group(near.pid(), Signal::TERM).unwrap();
+    near.line(|line| line.contains("asked to stop"));
+    ends.exchange(b"drain");
+    drop(ends);
+    assert_eq!(near.end().code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_cuts_a_tunnel_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = TcpListener::bind("127.0.0.1:0").unwrap();
+    let [(mut near, ready), _far] = pair(dir.path(), &app);
+    let _ends = Ends::open(address(&ready, "egress"), &app);
+    near.signal(Signal::TERM);
+    near.line(|line| line.contains("asked to stop"));
+    near.signal(Signal::TERM);
+    assert_eq!(near.end().code(), Some(1));
+    near.rest();
+}
+
+#[test]
+fn a_tunnel_that_can_have_no_keeper_says_so_once_and_runs_as_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = write_config(dir.path(), "");
+    let mut limited = Command::new("/bin/sh");
+    // No file may be as large as what is to outlive the process.
+    limited.args(["-c", "ulimit -f 1; exec \"$0\" tunnel --config \"$1\"", env!("CARGO_BIN_EXE_ferry")]).arg(file);
+    limited.env_remove("FERRY_KEEPER").env_remove("FERRY_LOG");
+    let mut tunnel = Running::start(&mut limited);
+    tunnel.line(|line| line.contains("sessions end with this process: no memory that outlives the process"));
+    tunnel.line(|line| line.contains("INFO ready "));
+    assert_eq!(children(tunnel.pid()), []);
+    tunnel.signal(Signal::TERM);
+    assert_eq!(tunnel.end().code(), Some(0));
+}
+
+#[test]
+fn a_tunnel_that_crashes_twice_is_started_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut tunnel, _) = start(&write_config(dir.path(), ""));
+    let mut before = Vec::new();
+    for _ in 0..2 {
+        let engine = engine(&tunnel);
+        kill_process(engine, Signal::KILL).unwrap();
+        before.push(engine);
+        tunnel.line(|line| line.contains("\"ready\""));
+    }
+    eventually("another process", || (!before.contains(&engine(&tunnel))).then_some(()));
+    tunnel.signal(Signal::INT);
+    assert_eq!(tunnel.end().code(), Some(0));
+}
