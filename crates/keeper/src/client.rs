@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::executable::PARENT;
-use crate::socket;
+use crate::socket::{self, PARENT};
 use crate::wire::{Hello, MAX_MESSAGE, RefusedBy, RejectedBy, Reply, Request, Tag, VERSIONS, Welcome};
 
 /// How many requests wait in this process for the keeper to take them.

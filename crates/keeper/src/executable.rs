@@ -9,13 +9,10 @@ use std::{env, io};
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::socket;
+use crate::socket::{self, PARENT};
 
-/// Where an engine finds its keeper: a path, or [`PARENT`].
+/// Where an engine finds its keeper: a path, or [`PARENT`](crate::PARENT).
 pub const KEEPER_VARIABLE: &str = "FERRY_KEEPER";
-
-/// The keeper is the engine's parent, and its standard input is the connection to it.
-pub const PARENT: &str = "-";
 
 /// How an engine reaches its keeper.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,11 +15,13 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
 
-use crate::executable::PARENT;
 use crate::wire::MAX_BATCH;
 
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 const BACKLOG: i32 = 16;
+
+/// In place of a path: the keeper is the engine's parent, and its standard input is the connection to it.
+pub const PARENT: &str = "-";
 
 /// The keeper's socket, and the lock that says that it is in use.
 #[derive(Debug)]
