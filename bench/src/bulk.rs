@@ -66,7 +66,11 @@ pub(crate) async fn run(options: &Options) -> Result<Section> {
     Ok(section)
 }
 
-async fn measure(tunnel: &dyn Tunnel, options: &Options) -> Result<Vec<Sample>> {
+/// One measurement of a tunnel.
+///
+/// # Errors
+/// When it cannot be started, or a stream fails.
+pub(crate) async fn measure(tunnel: &dyn Tunnel, options: &Options) -> Result<Vec<Sample>> {
     let app = App::start()?;
     let pair = Pair::start(tunnel, app.addr, None).await?;
     let mut samples = Vec::new();

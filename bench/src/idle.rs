@@ -70,7 +70,11 @@ pub(crate) async fn run(options: &Options) -> Result<Section> {
     section.contest(&common, async |tunnel| measure(tunnel, options).await).await
 }
 
-async fn measure(tunnel: &dyn Tunnel, options: &Options) -> Result<Vec<Sample>> {
+/// One measurement of a tunnel.
+///
+/// # Errors
+/// When it cannot be started, or a stream fails.
+pub(crate) async fn measure(tunnel: &dyn Tunnel, options: &Options) -> Result<Vec<Sample>> {
     let echo = Echo::start().await?;
     let pair = Pair::start(tunnel, echo.addr, None).await?;
     sleep(CALM).await;

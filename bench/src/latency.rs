@@ -59,7 +59,11 @@ pub(crate) async fn run(options: &Options) -> Result<Section> {
     section.contest(&options.common, async |tunnel| measure(tunnel, options).await).await
 }
 
-async fn measure(tunnel: &dyn Tunnel, options: &Options) -> Result<Vec<Sample>> {
+/// One measurement of a tunnel.
+///
+/// # Errors
+/// When it cannot be started, or a stream fails.
+pub(crate) async fn measure(tunnel: &dyn Tunnel, options: &Options) -> Result<Vec<Sample>> {
     let app = App::start()?;
     let pair = Pair::start(tunnel, app.addr, None).await?;
     let pace = Pace { rate: options.rate, size: options.size, duration: options.common.duration() };

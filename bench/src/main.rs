@@ -7,6 +7,7 @@ mod connect;
 mod contest;
 mod flow;
 mod idle;
+mod keeper;
 mod latency;
 mod limit;
 mod load;
@@ -49,7 +50,9 @@ enum Mode {
     Idle(idle::Options),
     /// What a rotation every second costs.
     Rotation(rotation::Options),
-    /// All of these but survival, as a page of the documentation.
+    /// What a keeper costs, and how soon sessions are back after a kill or an upgrade.
+    Keeper(keeper::Options),
+    /// All of these but survival and the keeper, as a page of the documentation.
     All(all::Options),
     /// How fast one stream is over a long path, by the kernel's buffers.
     Long(long::Options),
@@ -71,6 +74,7 @@ async fn main() -> Result<()> {
         Mode::Latency(options) => show(&[latency::run(&options).await?]),
         Mode::Connect(options) => show(&connect::run(&options).await?),
         Mode::Idle(options) => show(&[idle::run(&options).await?]),
+        Mode::Keeper(options) => show(&keeper::run(options).await?),
         Mode::All(options) => all::run(options).await?,
         Mode::Long(options) => long::run(options).await?,
         Mode::Scale(options) => scale::run(options).await?,

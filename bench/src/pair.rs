@@ -116,6 +116,12 @@ impl Pair {
         (family(&self.started.near), family(&self.started.far))
     }
 
+    /// The processes that were started: of the near end, and of the far one.
+    pub(crate) fn started(&self) -> Vec<&Process> {
+        let ends = [&self.started.near, &self.started.far];
+        ends.map(|end| end.as_ref()).into_iter().flatten().collect()
+    }
+
     /// What the processes wrote last.
     pub(crate) fn log_tails(&self) -> String {
         self.started.log_tails()

@@ -82,13 +82,24 @@ impl Process {
         kill_process(pid, signal).with_context(|| format!("cannot signal {}", self.program.path.display()))
     }
 
-    /// Ends the process and its descendants, politely if they let themselves be told, and starts it anew.
+    /// Ends the process and its descendants by this signal, and starts it again.
     ///
     /// # Errors
     /// When it cannot be started again.
-    pub(crate) fn restart(&mut self) -> Result<()> {
-        self.end(Signal::TERM);
+    pub(crate) fn restart(&mut self, signal: Signal) -> Result<()> {
+        self.end(signal);
         self.child = self.program.spawn()?;
+        Ok(())
+    }
+
+    /// Kills its descendants, and leaves it to the process to start them again.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub(crate) fn kill_children(&self) -> Result<()> {
+        let children = descendants(self.child.id());
+        anyhow::ensure!(!children.is_empty(), "{} has no child", self.program.path.display());
+        send(&children, Signal::KILL);
         Ok(())
     }
 

@@ -3,12 +3,16 @@
 use crate::tunnels::{Act, Answer, Site, Started, Tunnel};
 use anyhow::{Result, bail};
 use ferry_relay::{Cut, Heal, Relay};
+use rustix::process::Signal;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 use tokio::task::block_in_place;
 use tokio::time::sleep;
+
+/// Of both ends together.
+const UPGRADES: u32 = 10;
 
 /// One row of the matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +31,14 @@ pub(crate) enum Fault {
     BlackHole(Duration),
     /// The address at which the far end is reached changes.
     Address,
-    /// The far end's process ends and is started again.
+    /// The far end's process is told to end, and started again.
     RestartFar,
+    /// The near end's process is killed.
+    KillNear,
+    /// The far end's process is killed.
+    KillFar,
+    /// Both ends get a new program, several times.
+    Upgrade,
     /// Ten rotations, one each second.
     Rotate,
     /// The near end's identity key is replaced, then the old one refused.
@@ -50,8 +60,7 @@ pub(crate) enum Applied {
 
 impl Fault {
     /// The matrix's rows.
-    pub(crate) const DEFAULT: &str =
-        "none,fin,rst,cut-1s,cut-30s,stall-30s,black-hole-30s,address,restart-far,rotate,key-roll,reload";
+    pub(crate) const DEFAULT: &str = "none,fin,rst,cut-1s,cut-30s,stall-30s,black-hole-30s,address,restart-far,kill-near,kill-far,upgrade,rotate,key-roll,reload";
 
     /// For how long the path is gone.
     pub(crate) fn length(self) -> Duration {
@@ -72,7 +81,10 @@ impl Fault {
             Self::Stall(_) => format!("stall of {seconds} s, nothing forgotten"),
             Self::BlackHole(_) => format!("black hole of {seconds} s, state lost"),
             Self::Address => "address changes".to_owned(),
-            Self::RestartFar => "far tunnel restarts".to_owned(),
+            Self::RestartFar => "far tunnel is told to end, and starts again".to_owned(),
+            Self::KillNear => "near tunnel is killed".to_owned(),
+            Self::KillFar => "far tunnel is killed".to_owned(),
+            Self::Upgrade => format!("both tunnels are upgraded, {} times each", UPGRADES / 2),
             Self::Rotate => "keys rotate each second, 10 times".to_owned(),
             Self::KeyRoll => "identity key rolls".to_owned(),
             Self::Reload => "configuration reloads".to_owned(),
@@ -117,9 +129,25 @@ impl Fault {
                 }
             }
             Self::RestartFar => match &mut started.far {
-                Some(far) => block_in_place(|| far.restart())?,
+                Some(far) => block_in_place(|| far.restart(Signal::TERM))?,
                 None => return Ok(Applied::Inapplicable),
             },
+            Self::KillNear | Self::KillFar => {
+                let end = if self == Self::KillNear { &mut started.near } else { &mut started.far };
+                match end {
+                    Some(end) => block_in_place(|| tunnel.crash(end))?,
+                    None => return Ok(Applied::Inapplicable),
+                }
+            }
+            Self::Upgrade => {
+                for number in 0..UPGRADES {
+                    let applied = perform(Act::Upgrade(number), tunnel, site, started).await?;
+                    if applied == Applied::Inapplicable {
+                        return Ok(applied);
+                    }
+                    sleep(Duration::from_secs(1)).await;
+                }
+            }
             Self::Rotate => return perform(Act::Rotate, tunnel, site, started).await,
             Self::KeyRoll => return perform(Act::RollKey, tunnel, site, started).await,
             Self::Reload => return perform(Act::Reload, tunnel, site, started).await,
@@ -152,6 +180,9 @@ impl fmt::Display for Fault {
             Self::BlackHole(_) => write!(f, "black-hole-{seconds}s"),
             Self::Address => f.write_str("address"),
             Self::RestartFar => f.write_str("restart-far"),
+            Self::KillNear => f.write_str("kill-near"),
+            Self::KillFar => f.write_str("kill-far"),
+            Self::Upgrade => f.write_str("upgrade"),
             Self::Rotate => f.write_str("rotate"),
             Self::KeyRoll => f.write_str("key-roll"),
             Self::Reload => f.write_str("reload"),
@@ -173,6 +204,9 @@ impl FromStr for Fault {
             Self::Rst,
             Self::Address,
             Self::RestartFar,
+            Self::KillNear,
+            Self::KillFar,
+            Self::Upgrade,
             Self::Rotate,
             Self::KeyRoll,
             Self::Reload,

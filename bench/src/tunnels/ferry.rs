@@ -1,7 +1,7 @@
 //! Ferry: two `ferry tunnel` processes, the near end dialling.
 
 use super::{Act, Answer, Site, Started, Tunnel};
-use crate::process::output;
+use crate::process::{Process, output};
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use std::io::{Read, Write};
@@ -14,15 +14,25 @@ pub(super) struct Ferry {
     name: &'static str,
     /// `rotation.every`, where it is not the default.
     every: Option<&'static str>,
+    /// With a keeper, as by default.
+    kept: bool,
 }
 
 impl Ferry {
     /// With the defaults.
-    pub(super) const DEFAULT: Self = Self { name: "ferry", every: None };
+    pub(super) const DEFAULT: Self = Self { name: "ferry", every: None, kept: true };
+
+    /// Without a keeper.
+    pub(super) const BARE: Self = Self { name: "ferry-bare", every: None, kept: false };
 
     /// Rotates `every` so often.
     pub(super) fn rotating(name: &'static str, every: &'static str) -> Self {
-        Self { name, every: Some(every) }
+        Self { name, every: Some(every), ..Self::DEFAULT }
+    }
+
+    /// The key `keeper`, if it is needed.
+    fn keeper(&self) -> &'static str {
+        if self.kept { "" } else { "keeper: off\n" }
     }
 
     /// The key `rotation`, if it is needed.
@@ -46,13 +56,30 @@ fn program() -> Result<PathBuf> {
         .context("ferry is not built (cargo build --release -p ferry, or name it in FERRY_BIN)")
 }
 
+/// `FERRY_OTHER_BIN`, which upgrades lead to and back from; without it, they lead from one file to another of the same.
+fn other_program() -> Result<PathBuf> {
+    std::env::var_os("FERRY_OTHER_BIN").map_or_else(program, |path| Ok(path.into()))
+}
+
+/// Puts a program where the tunnels of a site are started from, as package managers do: under another name first.
+fn install(site: &Site, program: PathBuf) -> Result<PathBuf> {
+    let [new, installed] = ["ferry.new", "ferry"].map(|name| site.dir.join(name));
+    std::fs::copy(program, &new)?;
+    std::fs::rename(new, &installed)?;
+    Ok(installed)
+}
+
 impl Tunnel for Ferry {
     fn name(&self) -> &'static str {
         self.name
     }
 
     fn settings(&self) -> &'static str {
-        "defaults (rotation 30 s, resume window 10 min, replay buffer 16 MiB, liveness 15 s); the peer's address from a file"
+        if self.kept {
+            "defaults (rotation 30 s, resume window 10 min, replay buffer 16 MiB, liveness 15 s); the peer's address from a file"
+        } else {
+            "defaults, with `keeper: off`; the peer's address from a file"
+        }
     }
 
     fn version(&self) -> Result<String> {
@@ -63,8 +90,9 @@ impl Tunnel for Ferry {
         let far = keygen(site, "far")?;
         let near = keygen(site, "near")?;
         site.write("addresses", &format!("{}\n", site.relay))?;
+        let program = if self.kept { install(site, program()?)? } else { program()? };
         let end = |name: &str, config: PathBuf| -> Result<_> {
-            Ok(site.program(program()?, name).args(["tunnel", "--config"]).arg(config))
+            Ok(site.program(&program, name).args(["tunnel", "--config"]).arg(config))
         };
         site.start(
             end("near", self.write_near(site, "near", &[&far])?)?,
@@ -81,6 +109,10 @@ impl Tunnel for Ferry {
         ensure!(text.starts_with("HTTP/1.1 200"), "the admin endpoint does not tell its metrics");
         // A metric may be absent until it first counts.
         Ok(Some(count.map_or(Ok(0), |count| count.trim().parse())?))
+    }
+
+    fn crash(&self, end: &mut Process) -> Result<()> {
+        if self.kept { end.kill_children() } else { end.restart(Signal::KILL) }
     }
 
     fn perform(&self, act: Act, step: u32, site: &Site, started: &mut Started) -> Result<Answer> {
@@ -109,6 +141,13 @@ impl Tunnel for Ferry {
                 self.write_near(site, "near", &[&pubkey(site, "far")?])?;
                 self.write_far(site, &[&pubkey(site, "near")?], &["app"])?;
             }
+            (Act::Upgrade(_), _) if !self.kept => return Ok(Answer::Unable),
+            (Act::Upgrade(number), _) => {
+                let end = if number.is_multiple_of(2) { &started.near } else { &started.far };
+                install(site, if number % 4 < 2 { other_program()? } else { program()? })?;
+                end.as_ref().context("no process")?.signal(Signal::USR2)?;
+                return Ok(Answer::Done);
+            }
             (Act::RollKey | Act::Reload, _) => return Ok(Answer::Done),
             (Act::RotateEvery(every), _) => {
                 let changed = Self { every: Some(every), ..*self };
@@ -136,9 +175,10 @@ fn pubkey(site: &Site, name: &str) -> Result<String> {
 impl Ferry {
     fn write_near(&self, site: &Site, identity: &str, keys: &[&str]) -> Result<PathBuf> {
         let text = format!(
-            "name: bench/near\nidentity: {identity}.key\nadmin: {}\npeers:\n  - name: bench/far\n    keys: {keys:?}\n    \
+            "name: bench/near\nidentity: {identity}.key\nadmin: {}\n{}peers:\n  - name: bench/far\n    keys: {keys:?}\n    \
          addresses: [\"file:{}\"]\negress:\n  - {{listen: \"{}\", peer: bench/far, service: app}}\n{}",
             site.admin.addr(),
+            self.keeper(),
             site.dir.join("addresses").display(),
             site.near.addr(),
             self.rotation(),
@@ -152,9 +192,10 @@ impl Ferry {
             .map(|service| format!("  - {{service: {service}, forward: \"{}\", allow: [bench/near]}}\n", site.app))
             .collect();
         let text = format!(
-            "name: bench/far\nidentity: far.key\nlisten: {}\npeers:\n  - name: bench/near\n    keys: {keys:?}\n\
+            "name: bench/far\nidentity: far.key\nlisten: {}\n{}peers:\n  - name: bench/near\n    keys: {keys:?}\n\
          ingress:\n{ingress}{}",
             site.link.addr(),
+            self.keeper(),
             self.rotation(),
         );
         site.write("far.yaml", &text)

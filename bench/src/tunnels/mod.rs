@@ -163,6 +163,8 @@ pub(crate) enum Act {
     RollKey,
     /// The configuration is read again at both ends.
     Reload,
+    /// Another program takes the place of the running one: the near end's for an even number, else the far end's.
+    Upgrade(u32),
     /// Another `rotation.every` at both ends, in force at once.
     RotateEvery(&'static str),
 }
@@ -217,6 +219,14 @@ pub(crate) trait Tunnel: Send + Sync {
     /// When something cannot be written or started.
     fn start(&self, site: &Site) -> Result<Started>;
 
+    /// Kills what carries connections at an end, as a crash would; it is started again at once.
+    ///
+    /// # Errors
+    /// When it cannot be started again.
+    fn crash(&self, end: &mut Process) -> Result<()> {
+        end.restart(Signal::KILL)
+    }
+
     /// Takes step `step` of `act`, from 0.
     ///
     /// # Errors
@@ -253,6 +263,11 @@ pub(crate) fn priced() -> Vec<Arc<dyn Tunnel>> {
     // What encrypts comes first, and what tunnels nothing last.
     tunnels.sort_by_key(|tunnel| (!tunnel.encrypted(), tunnel.name() == "direct"));
     tunnels
+}
+
+/// Ferry as it is, and without a keeper.
+pub(crate) fn kept_and_bare() -> [Arc<dyn Tunnel>; 2] {
+    [Arc::new(ferry::Ferry::DEFAULT), Arc::new(ferry::Ferry::BARE)]
 }
 
 /// Ferry with another interval of rotation, under a name of its own.
