@@ -49,7 +49,7 @@ const SETTINGS: Settings = Settings {
 fn leave(arena: &Arena, session: usize, read: u64) {
     let mut value = Session::opener(Time::ZERO, id(session), "echo", SETTINGS);
     let state = State { snapshot: value.snapshot(), peer: None, last_open: Epoch::NONE, shut_down: false };
-    let identity = Identity { id: id(session), side: Side::Opener, peer: "a/peer".into(), service: "echo".into() };
+    let identity = Identity { id: id(session), side: Side::Opener, peer: "a/peer".into(), service: "echo".into(), preamble: 0 };
     let record = arena.note(&identity, &state).expect("a record");
     let mut offset = 0;
     while offset < read {

@@ -70,6 +70,16 @@ pub struct Progress {
     pub was_reset: bool,
 }
 
+impl Progress {
+    /// Of what came behind a preamble of this many bytes.
+    pub fn behind(self, preamble: u16) -> Option<Self> {
+        let written = self.written.checked_sub(preamble.into());
+        // Of a connection that was reset the kernel may have forgotten it.
+        let written = if self.was_reset { written.unwrap_or_default() } else { written? };
+        Some(Self { written, ..self })
+    }
+}
+
 impl Counters {
     /// Those of a connection that nobody reads or writes meanwhile.
     ///

@@ -29,6 +29,9 @@ const NAMES: usize = 16;
 /// Bytes of both names together.
 const MAX_NAMES: usize = (layout::RECORD - NAMES) * 8;
 
+/// Longest preamble: it shares 16 bits with the side.
+const MAX_PREAMBLE: u16 = u16::MAX >> 1;
+
 /// Bits of the word of flags; the code of a reset stands above them.
 const ESTABLISHED: u64 = 1;
 const PEER_KNOWN: u64 = 1 << 1;
@@ -50,6 +53,8 @@ pub struct Identity {
     pub peer: Box<str>,
     /// What the session connects to.
     pub service: Box<str>,
+    /// Bytes that the application gets before those of the session.
+    pub preamble: u16,
 }
 
 /// What of a session changes.
@@ -207,14 +212,19 @@ struct Fixed {
 }
 
 fn encode(identity: &Identity) -> Option<Fixed> {
-    let Identity { id: SessionId(id), side, peer, service } = identity;
+    let Identity { id: SessionId(id), side, peer, service, preamble } = identity;
     let mut names = [peer.as_bytes(), service.as_bytes()].concat();
     if names.len() > MAX_NAMES {
         return None;
     }
     names.resize(names.len().next_multiple_of(8), 0);
     let words = names.chunks_exact(8).map(|chunk| u64::from_ne_bytes(chunk.try_into().unwrap_or_default()));
-    let kind = (peer.len() as u64) << 32 | (service.len() as u64) << 16 | u64::from(*side == Side::Acceptor);
+    if *preamble > MAX_PREAMBLE {
+        return None;
+    }
+    // A process that knows no preamble finds a side that it does not know, and takes the record for damaged.
+    let low = preamble << 1 | u16::from(*side == Side::Acceptor);
+    let kind = (peer.len() as u64) << 32 | (service.len() as u64) << 16 | u64::from(low);
     let [first, second] = halves(*id);
     Some(Fixed { head: [first, second, kind], names: words.collect() })
 }
@@ -224,16 +234,14 @@ fn identity(words: &[AtomicU64]) -> Option<Identity> {
     let kind = load(KIND);
     let (peer, service) = ((kind >> 32) as usize, (kind >> 16 & 0xffff) as usize);
     let length = peer.checked_add(service).filter(|length| *length <= MAX_NAMES)?;
-    let side = match kind & 0xffff {
-        0 => Side::Opener,
-        1 => Side::Acceptor,
-        _ => return None,
-    };
+    let side = if kind & 1 == 0 { Side::Opener } else { Side::Acceptor };
+    let preamble = (kind as u16) >> 1;
     let mut names: Vec<u8> = (NAMES..layout::RECORD).flat_map(|word| load(word).to_ne_bytes()).collect();
     names.truncate(length);
     let service = String::from_utf8(names.split_off(peer)).ok()?;
     let peer = String::from_utf8(names).ok()?;
-    Some(Identity { id: SessionId(joined([load(ID), load(ID + 1)])), side, peer: peer.into(), service: service.into() })
+    let id = SessionId(joined([load(ID), load(ID + 1)]));
+    Some(Identity { id, side, peer: peer.into(), service: service.into(), preamble })
 }
 
 /// Of everything that does not change.

@@ -16,6 +16,7 @@ fn identity(number: u8) -> Identity {
         side,
         peer: "cluster-b/one".into(),
         service: format!("echo-{number}").into(),
+        preamble: u16::from(number) * 100,
     }
 }
 

@@ -9,7 +9,7 @@ use crate::key::PublicKey;
 use crate::name::{Name, ServiceName};
 use crate::report::{ValueError, quoted};
 use crate::settings::{RawSettings, Settings};
-use crate::tunnel::{Egress, Ingress, Keeper, Peer, Route, Tunnel};
+use crate::tunnel::{Egress, Ingress, Keeper, Peer, ProxyProtocol, Route, Tunnel};
 use crate::yaml::Value;
 
 /// What was read. A value that must be there is `None` if it is not, and then there is a problem.
@@ -46,6 +46,7 @@ pub(crate) struct RawIngress {
     pub(crate) service: Option<Located<ServiceName>>,
     forward: Option<HostPort>,
     pub(crate) allow: Vec<Located<Name>>,
+    proxy_protocol: Option<ProxyProtocol>,
 }
 
 impl RawTunnel {
@@ -164,6 +165,7 @@ impl RawIngress {
                 .into_iter()
                 .filter_map(name)
                 .collect(),
+            proxy_protocol: fields.optional("proxy_protocol").and_then(proxy_protocol),
         };
         fields.finish();
         Some(ingress)
@@ -174,6 +176,7 @@ impl RawIngress {
             service: self.service?.value,
             forward: self.forward?,
             allow: self.allow.into_iter().map(|located| located.value).collect(),
+            proxy_protocol: self.proxy_protocol,
         })
     }
 }
@@ -193,6 +196,14 @@ fn non_empty_list<'d>(field: &Field<'d>, what: &str, hint: &str) -> Vec<Field<'d
 
 fn name(field: Field<'_>) -> Option<Located<Name>> {
     field.text(str::parse)
+}
+
+fn proxy_protocol(field: Field<'_>) -> Option<ProxyProtocol> {
+    let located = field.text(|text| match text {
+        "v2" => Ok(ProxyProtocol::V2),
+        _ => Err(ValueError::new(format!("{} is no version of the PROXY protocol", quoted(text)), "write `v2`")),
+    });
+    located.map(|located| located.value)
 }
 
 fn listen(field: Field<'_>) -> Option<Located<SocketAddr>> {

@@ -142,4 +142,15 @@ pub struct Ingress {
     pub forward: HostPort,
     /// The peers that may reach it, all of [`Tunnel::peers`]; never empty.
     pub allow: BTreeSet<Name>,
+    /// What the app is told of each connection before its first byte.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// A header in front of a connection's bytes that says where it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum ProxyProtocol {
+    /// HAProxy's PROXY protocol, version 2.
+    #[serde(rename = "v2")]
+    V2,
 }

@@ -1,11 +1,12 @@
 use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use thiserror::Error;
 
 use crate::frame::bounded;
 use crate::{
-    Accept, Epoch, Frame, Hello, Instance, Intent, LinkKind, MAX_REASON, MAX_SERVICE, Payload, Preface, Reject,
+    Accept, Epoch, Frame, Hello, Instance, Intent, LinkKind, MAX_REASON, MAX_SERVICE, Origin, Payload, Preface, Reject,
     RejectCode, Reset, ResetCode, SessionId, VERSION,
 };
 
@@ -31,6 +32,7 @@ const RESET: u8 = 0x15;
 const PING: u8 = 0x20;
 const PONG: u8 = 0x21;
 const GONE: u8 = 0x22;
+const ORIGIN: u8 = 0x23;
 
 /// Fixed part of a Hello: session, epoch, intent, received, window, resume window; the rest is the service.
 const HELLO_FIXED: usize = 16 + 4 + 1 + 8 + 8 + 4;
@@ -82,6 +84,7 @@ fn bounds(kind: u8) -> Result<(&'static str, usize, usize), DecodeError> {
         PING => ("Ping", 8, 8),
         PONG => ("Pong", 8, 8),
         GONE => ("Gone", 16, 16),
+        ORIGIN => ("Origin", 1 + 2 * (4 + 2), 1 + 2 * (16 + 2)),
         other => return Err(DecodeError::UnknownType(other)),
     })
 }
@@ -161,6 +164,11 @@ fn decode_body<'a>(kind: u8, name: &'static str, body: &'a [u8]) -> Result<Frame
         PING => Frame::Ping { token: fields.u64("token")? },
         PONG => Frame::Pong { token: fields.u64("token")? },
         GONE => Frame::Gone { instance: Instance(fields.take("instance")?) },
+        ORIGIN => match fields.u8("family")? {
+            4 => fields.origin(Fields::take::<4>)?,
+            6 => fields.origin(Fields::take::<16>)?,
+            _ => return Err(fields.impossible("family")),
+        },
         other => return Err(DecodeError::UnknownType(other)),
     })
 }
@@ -204,6 +212,19 @@ impl<'a> Fields<'a> {
 
     fn millis(&mut self, field: &'static str) -> Result<Duration, DecodeError> {
         self.take(field).map(|bytes| Duration::from_millis(u32::from_be_bytes(bytes).into()))
+    }
+
+    /// Two addresses with their ports, and nothing behind them.
+    fn origin<Ip: Into<IpAddr>>(
+        &mut self,
+        take: impl Fn(&mut Self, &'static str) -> Result<Ip, DecodeError>,
+    ) -> Result<Frame<'a>, DecodeError> {
+        let mut address = |field| {
+            let ip = take(self, field)?.into();
+            Ok(SocketAddr::new(ip, u16::from_be_bytes(self.take(field)?)))
+        };
+        let origin = Origin { source: address("source")?, destination: address("destination")? };
+        if self.body.is_empty() { Ok(Frame::Origin(origin)) } else { Err(self.impossible("family")) }
     }
 
     /// The rest of the body.
@@ -293,6 +314,10 @@ impl<'a> Frame<'a> {
                 out.extend_from_slice(&instance.0);
                 GONE
             }
+            Frame::Origin(origin) => {
+                put_origin(out, origin);
+                ORIGIN
+            }
         };
         (kind, &Payload::EMPTY)
     }
@@ -300,6 +325,21 @@ impl<'a> Frame<'a> {
 
 fn put_u64s(out: &mut Vec<u8>, values: &[u64]) {
     values.iter().for_each(|value| out.extend_from_slice(&value.to_be_bytes()));
+}
+
+fn put_origin(out: &mut Vec<u8>, origin: &Origin) {
+    let v6 = |address: SocketAddr| match address.ip() {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    };
+    let addresses = [origin.source, origin.destination];
+    let is_v4 = addresses.iter().all(SocketAddr::is_ipv4);
+    out.push(if is_v4 { 4 } else { 6 });
+    for address in addresses {
+        let octets = v6(address).octets();
+        out.extend_from_slice(&octets[if is_v4 { 12 } else { 0 }..]);
+        out.extend_from_slice(&address.port().to_be_bytes());
+    }
 }
 
 /// Durations above 49 days are 49 days on the wire.

@@ -1,4 +1,5 @@
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::codec::{DATA_HEADER, MAX_FRAME};
@@ -70,6 +71,8 @@ pub enum Frame<'a> {
         /// The instance that is no more.
         instance: Instance,
     },
+    /// Opener: where the application of the session connected from, whose Hello follows.
+    Origin(Origin),
 }
 
 /// Who speaks on this link, and who may open a session on it.
@@ -90,6 +93,15 @@ pub enum LinkKind {
     Own,
     /// The end that was dialled.
     Offered,
+}
+
+/// The application's connection at the opener. Both addresses are of one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Where the application connected from.
+    pub source: SocketAddr,
+    /// Where it connected to.
+    pub destination: SocketAddr,
 }
 
 /// The request to attach a session to a link.
@@ -221,6 +233,7 @@ impl Frame<'_> {
             Frame::Ping { .. } => "Ping",
             Frame::Pong { .. } => "Pong",
             Frame::Gone { .. } => "Gone",
+            Frame::Origin(_) => "Origin",
         }
     }
 }

@@ -54,8 +54,8 @@ pub use codec::{DecodeError, HEADER, MAX_FRAME, decode};
 pub use error::{AttachError, Rejection, Violation};
 pub use event::{Event, Outcome, Release};
 pub use frame::{
-    Accept, Frame, Hello, Intent, LinkKind, MAX_PAYLOAD, MAX_REASON, MAX_SERVICE, Preface, Reject, RejectCode, Reset,
-    ResetCode, VERSION,
+    Accept, Frame, Hello, Intent, LinkKind, MAX_PAYLOAD, MAX_REASON, MAX_SERVICE, Origin, Preface, Reject, RejectCode,
+    Reset, ResetCode, VERSION,
 };
 pub use ident::{Epoch, Instance, SessionId};
 pub use session::{AckPoint, INITIAL_WINDOW, Session, Settings, Side};

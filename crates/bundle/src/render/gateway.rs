@@ -40,7 +40,8 @@ pub(super) fn ingress(site: &Site<'_>) -> Result<Vec<Ingress>, RenderError> {
     let ingress = |service: &Service| {
         let allow = service.reach_from.iter().map(|cluster| gateway_name(site, cluster));
         let forward = service.target.clone();
-        Ok(Ingress { service: service_name(service)?, forward, allow: allow.collect::<Result<_, _>>()? })
+        let allow = allow.collect::<Result<_, _>>()?;
+        Ok(Ingress { service: service_name(service)?, forward, allow, proxy_protocol: None })
     };
     running(site).map(ingress).collect()
 }

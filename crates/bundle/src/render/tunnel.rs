@@ -62,7 +62,7 @@ fn to_own_web_app(site: &Site<'_>) -> Result<Option<Ingress>, ValueError> {
     }
     let forward = HostPort { host: Ipv4Addr::LOCALHOST.to_string(), port: WEB_APP_PORT };
     let allow = site.incoming.iter().map(RemotePod::tunnel_name).collect::<Result<_, _>>()?;
-    Ok(Some(Ingress { service: service(&site.pod.id)?, forward, allow }))
+    Ok(Some(Ingress { service: service(&site.pod.id)?, forward, allow, proxy_protocol: None }))
 }
 
 /// The name of the tunnel of a pod.

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use ferry_session::{
-    Accept, DecodeError, Epoch, Frame, HEADER, Hello, Instance, Intent, LinkKind, MAX_FRAME, MAX_PAYLOAD, Preface,
-    Reject, RejectCode, Reset, ResetCode, SessionId, VERSION, decode,
+    Accept, DecodeError, Epoch, Frame, HEADER, Hello, Instance, Intent, LinkKind, MAX_FRAME, MAX_PAYLOAD, Origin,
+    Preface, Reject, RejectCode, Reset, ResetCode, SessionId, VERSION, decode,
 };
 use proptest::prelude::*;
 
@@ -63,6 +63,13 @@ fn every_frame_has_its_bytes() {
     frozen(&Frame::Ping { token: 5 }, "20 0008 0000000000000005");
     frozen(&Frame::Pong { token: 6 }, "21 0008 0000000000000006");
     frozen(&Frame::Gone { instance }, "22 0010 abababababababababababababababab");
+    let [source, destination] = ["192.0.2.1:256", "10.0.0.1:80"].map(|address| address.parse().unwrap());
+    frozen(&Frame::Origin(Origin { source, destination }), "23 000d 04 c0000201 0100 0a000001 0050");
+    let [source, destination] = ["[2001:db8::1]:256", "[::1]:80"].map(|address| address.parse().unwrap());
+    frozen(
+        &Frame::Origin(Origin { source, destination }),
+        "23 0025 06 20010db8000000000000000000000001 0100 00000000000000000000000000000001 0050",
+    );
 }
 
 #[test]
@@ -156,6 +163,10 @@ fn impossible_fields_are_refused() {
     hello[HEADER + 16 + 3] = 1;
     *hello.last_mut().unwrap() = 0xff;
     assert_eq!(decode(&hello), Err(DecodeError::Field { name: "Hello", field: "service" }));
+    for origin in [[4; 37].to_vec(), [6; 13].to_vec(), [5; 13].to_vec(), [4; 20].to_vec()] {
+        let bytes = [&[0x23, 0, origin.len() as u8], &origin[..]].concat();
+        assert!(matches!(decode(&bytes), Err(DecodeError::Field { name: "Origin", .. })), "{origin:02x?}");
+    }
     assert_eq!(decode(&[0x15, 0, 1, 0]), Err(DecodeError::Field { name: "Reset", field: "code" }));
 }
 

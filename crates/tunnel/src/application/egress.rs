@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ferry_config::{Name, ServiceName};
-use ferry_session::{Session, SessionId, Side};
+use ferry_session::{Origin, Session, SessionId, Side};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -46,10 +46,11 @@ pub(crate) async fn listen(
         match accepted {
             Ok((mut local, source)) => {
                 local.reset_unless_ended();
+                let origin = origin(source, &*local);
                 let (slot, id) = (shared.workers.slot(), next_id(&mut series));
                 let worker = slot.runtime().clone();
                 let (shared, peer, service) = (shared.clone(), peer.clone(), service.clone());
-                let opening = Opening { shared, slot, id, peer, service, source };
+                let opening = Opening { shared, slot, id, peer, service, origin };
                 opening
                     .shared
                     .clone()
@@ -61,6 +62,18 @@ pub(crate) async fn listen(
             }
         }
     }
+}
+
+/// Where an application has connected from and to. Where this end has no address, as in a simulated network, the other
+/// one stands for both.
+fn origin(source: SocketAddr, local: &dyn Stream) -> Origin {
+    let destination = local.local_addr().unwrap_or(source);
+    Origin { source: canonical(source), destination: canonical(destination) }
+}
+
+/// An IPv4 address as one, also at a socket for both families.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// The id of a session whose application has connected now. Without random numbers for a series it is tried again.
@@ -81,15 +94,15 @@ struct Opening {
     id: Result<SessionId, getrandom::Error>,
     peer: Name,
     service: ServiceName,
-    /// Where the application connected from.
-    source: SocketAddr,
+    /// Where the application connected from and to.
+    origin: Origin,
 }
 
 impl Opening {
     /// Carries the application's connection, or resets it and says why.
     async fn open(self, mut local: Box<dyn Stream>) {
         let (shared, peer, service) = (self.shared.clone(), self.peer.clone(), self.service.clone());
-        let source = Some(self.source);
+        let source = Some(self.origin.source);
         match self.admit(&mut *local).await {
             Ok((admitted, session, kept, link)) => {
                 let mut driver = Driver::new(shared, admitted, session, local, kept);
@@ -114,7 +127,7 @@ impl Opening {
 
     /// What the session needs from before it begins, and its first link.
     async fn admit(self, local: &mut dyn Stream) -> Result<(Admitted, Session, Option<Kept>, Link), (Refusal, String)> {
-        let Self { shared, slot, id, peer, service, source } = self;
+        let Self { shared, slot, id, peer, service, origin } = self;
         let config = shared.config();
         let wait = config.tunnel.settings.open_timeout;
         let peer = config.peers.get(&peer).cloned();
@@ -123,13 +136,13 @@ impl Opening {
         let name = SessionName { peer: peer.name.clone(), side: Side::Opener, id };
         let registration = shared
             .sessions
-            .register(SessionHandle::new(name, service.as_str(), None).from(Some(source)))
+            .register(SessionHandle::new(name, service.as_str(), None).from(Some(origin)))
             .map_err(|_| (Refusal::Limit, shared.sessions.full(peer.sessions.load(Ordering::Relaxed))))?;
         let lease = shared.memory.reserve(&peer.name);
         let lease = lease
             .ok_or_else(|| (Refusal::Limit, "no memory is left for another session (limits.memory)".to_owned()))?;
         let session = Session::opener(shared.now(), id, service.as_str(), shared.settings(&lease));
-        let kept = shared.survival.as_ref().and_then(|survival| survival.note(peer.name.as_str(), &session, None));
+        let kept = shared.survival.as_ref().and_then(|survival| survival.note(peer.name.as_str(), &session, None, 0));
         if let Some(kept) = &kept {
             kept.hold(local);
         }

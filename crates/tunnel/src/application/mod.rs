@@ -3,3 +3,4 @@
 pub(crate) mod egress;
 pub(crate) mod listeners;
 pub(crate) mod local;
+pub(crate) mod proxy_protocol;

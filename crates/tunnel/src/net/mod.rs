@@ -51,6 +51,11 @@ pub trait Stream: Send + Sync + 'static {
         Box::pin(std::future::pending())
     }
 
+    /// Where this end is, if the stream has an address.
+    fn local_addr(&self) -> Option<SocketAddr> {
+        None
+    }
+
     /// The connection, for another process to hold a duplicate of. One without it ends with this process.
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         None

@@ -307,6 +307,10 @@ impl Stream for Connection {
         self.resets = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).is_ok();
     }
 
+    fn local_addr(&self) -> Option<SocketAddr> {
+        self.stream.local_addr().ok()
+    }
+
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         Some(self.stream.as_fd())
     }

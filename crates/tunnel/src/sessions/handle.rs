@@ -1,12 +1,12 @@
 //! What others see of a session.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ferry_config::{Name, PublicKey};
-use ferry_session::{Epoch, Instance, SessionId, Side};
+use ferry_session::{Epoch, Instance, Origin, SessionId, Side};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
@@ -67,8 +67,8 @@ impl Pauses {
 /// What is told of a session when it ends.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Past {
-    /// Where the application connected from, as far as it is known.
-    pub(crate) source: Option<SocketAddr>,
+    /// Where the application connected from and to, as far as it is known.
+    pub(crate) origin: Option<Origin>,
     /// It was another process's before.
     pub(crate) adopted: bool,
     /// Each key that the peer proved on one of them.
@@ -115,9 +115,9 @@ impl SessionHandle {
         }
     }
 
-    /// With where the application connected from.
-    pub(crate) fn from(self, source: Option<SocketAddr>) -> Self {
-        self.past_mut().source = source;
+    /// With where the application connected from and to.
+    pub(crate) fn from(self, origin: Option<Origin>) -> Self {
+        self.past_mut().origin = origin;
         self
     }
 
@@ -159,6 +159,10 @@ impl SessionHandle {
         if !past.keys.contains(&key) {
             past.keys.push(key);
         }
+    }
+
+    pub(crate) fn origin(&self) -> Option<Origin> {
+        self.past_mut().origin
     }
 
     pub(crate) fn past(&self) -> Past {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ferry_session::{Frame, Hello, Instance, Intent, LinkKind, Reject, RejectCode, Side};
+use ferry_session::{Frame, Hello, Instance, Intent, LinkKind, Origin, Reject, RejectCode, Side};
 use tokio::time::timeout;
 use tracing::debug;
 
@@ -67,12 +67,16 @@ pub(crate) fn await_hello(shared: &Arc<Shared>, peer: &Arc<Peer>, mut link: Link
     let worker = shared.workers.slot().runtime().clone();
     let wait = async move {
         link = link.register_here();
-        let (mut hello, mut told) = (None, 0);
+        let (mut hello, mut told, mut origin, tells_origin) = (None, 0, None, link.tells_origin());
         let take = &mut |frame: Frame<'_>| {
             hello = match frame {
                 Frame::Gone { instance } if told < MAX_GONE => {
                     told += 1;
                     gone(&shared, &waiting.0, instance);
+                    return ControlFlow::Continue(());
+                }
+                Frame::Origin(frame) if tells_origin && origin.is_none() => {
+                    origin = Some(frame);
                     return ControlFlow::Continue(());
                 }
                 Frame::Hello(frame) => Some(Ok(owned(&frame))),
@@ -92,7 +96,7 @@ pub(crate) fn await_hello(shared: &Arc<Shared>, peer: &Arc<Peer>, mut link: Link
             return;
         }
         let broken = match (ended, hello) {
-            (Ok(Ok(())), Some(Ok(hello))) => return on_hello(&shared, &peer, hello, link),
+            (Ok(Ok(())), Some(Ok(hello))) => return on_hello(&shared, &peer, hello, origin, link),
             (Ok(Ok(())), Some(Err(name))) => LinkError::OutOfPlace(name),
             (Ok(Err(error)), _) => error,
             (Err(_), _) | (_, None) => return,
@@ -116,7 +120,13 @@ pub(crate) fn refuse_unused(shared: &Arc<Shared>, peer: &Peer, role: Role, link:
     }
 }
 
-pub(super) fn on_hello(shared: &Arc<Shared>, peer: &Arc<Peer>, hello: Hello<'static>, link: Link) {
+pub(super) fn on_hello(
+    shared: &Arc<Shared>,
+    peer: &Arc<Peer>,
+    hello: Hello<'static>,
+    origin: Option<Origin>,
+    link: Link,
+) {
     let name = SessionName { peer: peer.name.clone(), side: Side::Acceptor, id: hello.session };
     match shared.sessions.find(&name) {
         Found::Live(entry) => {
@@ -128,7 +138,7 @@ pub(super) fn on_hello(shared: &Arc<Shared>, peer: &Arc<Peer>, hello: Hello<'sta
             let reason = Cow::Borrowed("the session has ended");
             reject(shared, peer, link, Refused { code: RejectCode::Closed, received, reason });
         }
-        Found::Unknown if hello.intent == Intent::Open => opening::open(shared, peer, name, hello, link),
+        Found::Unknown if hello.intent == Intent::Open => opening::open(shared, peer, name, hello, origin, link),
         Found::Unknown => reject_unknown(shared, peer, hello.intent, link),
     }
 }

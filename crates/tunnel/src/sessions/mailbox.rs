@@ -114,7 +114,7 @@ mod tests {
             stream: Box::new(tokio::io::duplex(1).0),
             encryptor,
             decryptor,
-            proven: Proven { key, cipher: "" },
+            proven: Proven { key, tells_origin: false, cipher: "" },
             from: None,
             rest: Vec::new(),
             flight: Vec::new(),

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferry_config::{HostPort, Ingress};
-use ferry_session::{Hello, RejectCode, Session};
+use ferry_config::{HostPort, Ingress, ProxyProtocol};
+use ferry_session::{Hello, Origin, RejectCode, Session};
 use ferry_text::Foreign;
 use tokio::time::timeout;
 
+use crate::application::proxy_protocol;
 use crate::net::Stream;
 use crate::peer::Peer;
 use crate::sessions::driver::{Admitted, Driver, FIRST};
@@ -19,8 +20,8 @@ use crate::shared::Shared;
 use crate::telemetry::events::Event;
 use crate::telemetry::metrics::{ByRefusal, Refusal};
 use crate::telemetry::repeats::{Kind, Line};
-use crate::transport::dial;
 use crate::transport::link::Link;
+use crate::transport::{dial, tls};
 
 /// Longest wait for the application's host to accept the connection.
 const APP_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,16 +33,23 @@ const REOPEN_TIMEOUT: Duration = Duration::from_secs(1);
 const CONNECTED_AT_ONCE_TIMEOUT: Duration = Duration::from_millis(10);
 
 /// Opens a session that the peer asks for, or tells it why not.
-pub(super) fn open(shared: &Arc<Shared>, peer: &Arc<Peer>, name: SessionName, hello: Hello<'static>, link: Link) {
+pub(super) fn open(
+    shared: &Arc<Shared>,
+    peer: &Arc<Peer>,
+    name: SessionName,
+    hello: Hello<'static>,
+    origin: Option<Origin>,
+    link: Link,
+) {
     let config = shared.config();
     let admitted = allowed(shared, config.service(&hello.service, &peer.name))
-        .and_then(|ingress| Ok((ingress.forward.clone(), admit(shared, peer, name, ingress, &link)?)));
+        .and_then(|ingress| Ok((ingress.clone(), admit(shared, peer, name, ingress, origin, &link)?)));
     match admitted {
         // Another link has just brought its Hello.
-        Ok((_, None)) => intake::on_hello(shared, peer, hello, link),
-        Ok((forward, Some(admitted))) => {
+        Ok((_, None)) => intake::on_hello(shared, peer, hello, origin, link),
+        Ok((ingress, Some(admitted))) => {
             let (opening, worker) = (shared.clone(), admitted.slot.runtime().clone());
-            let serve = async move { serve(&opening, admitted, hello, link, &forward).await };
+            let serve = async move { serve(&opening, admitted, hello, link, &ingress).await };
             shared.spawn_session_at(&worker, serve);
         }
         Err((reason, refused)) => {
@@ -76,13 +84,14 @@ fn admit(
     peer: &Arc<Peer>,
     name: SessionName,
     ingress: &Ingress,
+    origin: Option<Origin>,
     link: &Link,
 ) -> Result<Option<Admitted>, (Refusal, Refused)> {
     let limit = |what: &'static str| (Refusal::Limit, Refused::new(RejectCode::Limit, what));
     let lease = shared.memory.reserve(&peer.name).ok_or_else(|| limit("no memory is left for another session"))?;
     // Only a service that is configured is kept by its name.
     let handle = SessionHandle::new(name, ingress.service.as_str(), Some(link.facts().instance));
-    match shared.sessions.register(handle) {
+    match shared.sessions.register(handle.from(origin)) {
         Ok(registration) => Ok(Some(Admitted { slot: shared.workers.slot(), peer: peer.clone(), registration, lease })),
         Err(NotRegistered::Taken) => Ok(None),
         Err(NotRegistered::Full) => Err(limit("the session limit is reached")),
@@ -90,14 +99,19 @@ fn admit(
 }
 
 /// Connects to the application, then starts the session.
-async fn serve(shared: &Arc<Shared>, admitted: Admitted, hello: Hello<'static>, link: Link, forward: &HostPort) {
-    let peer = &admitted.peer;
+async fn serve(shared: &Arc<Shared>, admitted: Admitted, hello: Hello<'static>, link: Link, ingress: &Ingress) {
+    let (peer, forward) = (&admitted.peer, &ingress.forward);
     // Noted before anything is connected to: a process that comes after this one must not connect to it a second time.
     let session = Session::acceptor(shared.now(), &hello, shared.settings(&admitted.lease));
     let instance = admitted.registration.peer_instance();
-    let kept = shared.survival.as_ref().and_then(|survival| survival.note(peer.name.as_str(), &session, instance));
+    let preamble = match ingress.proxy_protocol {
+        Some(ProxyProtocol::V2) => proxy_protocol::header(&admitted.registration),
+        None => Vec::new(),
+    };
+    let survival = shared.survival.as_ref();
+    let kept = survival.and_then(|survival| survival.note(peer.name.as_str(), &session, instance, preamble.len()));
     let turn = peer.arrivals.turn(hello.session).await;
-    let connected = connect_local(shared, forward);
+    let connected = connect_local(shared, forward, &preamble);
     tokio::pin!(connected);
     // Whoever is next waits for an application that accepts at once, and for no other.
     let at_once = timeout(CONNECTED_AT_ONCE_TIMEOUT, &mut connected).await;
@@ -152,11 +166,16 @@ fn refuse_opening(shared: &Arc<Shared>, admitted: &Admitted, hello: &Hello<'_>, 
     }
 }
 
-/// Connects to the application at the first of its addresses that answers.
-async fn connect_local(shared: &Shared, forward: &HostPort) -> Result<Box<dyn Stream>, String> {
-    let connect = dial::connect_to_app(&shared.network, &shared.forwards, forward);
+/// Connects to the application at the first of its addresses that answers, which gets `preamble` first.
+async fn connect_local(shared: &Shared, forward: &HostPort, preamble: &[u8]) -> Result<Box<dyn Stream>, String> {
+    let connect = async {
+        let connected = dial::connect_to_app(&shared.network, &shared.forwards, forward).await;
+        let mut stream = connected.map_err(|error| error.to_string())?;
+        tls::send(&mut *stream, preamble).await.map_err(|error| error.to_string())?;
+        Ok::<_, String>(stream)
+    };
     let mut stream = match timeout(APP_CONNECT_TIMEOUT, connect).await {
-        Ok(connected) => connected.map_err(|error| error.to_string())?,
+        Ok(connected) => connected?,
         Err(_) => return Err(format!("no connection within {APP_CONNECT_TIMEOUT:?}")),
     };
     stream.reset_unless_ended();

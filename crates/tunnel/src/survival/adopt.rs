@@ -1,6 +1,5 @@
 //! What a process does with the sessions of the one before it.
 
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -18,7 +17,7 @@ use crate::shared::Shared;
 use crate::telemetry::events::{EndFacts, Event, SessionFacts};
 use crate::telemetry::metrics::{ByStart, Ending};
 use ferry_arena::{Counters, Found, Identity, Progress};
-use ferry_session::{ResetCode, Session, Side, Snapshot, Survivor};
+use ferry_session::{Origin, ResetCode, Session, Side, Snapshot, Survivor};
 
 /// This many processes may crash in the midst of adopting a session, if crashes come one soon after another.
 const MAX_ATTEMPTS: u64 = 2;
@@ -99,7 +98,7 @@ impl Adoption {
         };
         let name = SessionName { peer: peer.name.clone(), side: found.identity.side, id: found.identity.id };
         let handle = SessionHandle::adopted(name, &found.identity.service, found.state.peer);
-        let handle = handle.from(source(&found, &socket));
+        let handle = handle.from(origin(&found, &socket));
         let Ok(registration) = shared.sessions.register(handle) else {
             return Err((found, Some(socket), "there are more sessions than may be now".to_owned()));
         };
@@ -148,10 +147,15 @@ fn admit(shared: &Arc<Shared>, found: &Found) -> Result<(Arc<Peer>, Lease), &'st
     Ok((peer, lease))
 }
 
-/// Where the application of an opener connected from.
-fn source(found: &Found, socket: &OwnedFd) -> Option<SocketAddr> {
-    let is_opener = found.identity.side == Side::Opener;
-    is_opener.then(|| SockRef::from(socket).peer_addr().ok()?.as_socket()).flatten()
+/// Where the application of an opener connected from and to.
+fn origin(found: &Found, socket: &OwnedFd) -> Option<Origin> {
+    if found.identity.side == Side::Acceptor {
+        return None;
+    }
+    let socket = SockRef::from(socket);
+    let [source, destination] =
+        [socket.peer_addr(), socket.local_addr()].map(|address| address.ok().and_then(|address| address.as_socket()));
+    Some(Origin { source: source?, destination: destination? })
 }
 
 /// How far its connection was read and written, by the kernel. It must agree with what the process before had noted.
@@ -159,6 +163,7 @@ fn progress(found: &Found, socket: &OwnedFd) -> Result<Progress, String> {
     let counters = Counters::of(socket.as_fd()).map_err(|error| format!("the kernel does not tell: {error}"))?;
     let connected = found.identity.side == Side::Acceptor;
     let progress = counters.progress(connected, found.state.shut_down, found.read);
+    let progress = progress.and_then(|progress| progress.behind(found.identity.preamble));
     let progress = progress.ok_or_else(|| format!("the kernel counts what cannot be: {counters:?}"))?;
     let read = found.read..=found.read + MAX_READ as u64;
     let written = found.written..=found.state.snapshot.granted;
@@ -228,7 +233,7 @@ fn give_up(shared: &Arc<Shared>, survival: &Survival, found: &Found, socket: Opt
 
 /// Of a session that no driver ends.
 fn tell_lost(shared: &Shared, found: &Found, reason: String) {
-    let Identity { id, side, peer, service } = &found.identity;
+    let Identity { id, side, peer, service, .. } = &found.identity;
     let Ok(peer) = peer.parse() else { return };
     let handle = SessionHandle::adopted(SessionName { peer, side: *side, id: *id }, service, found.state.peer);
     let (session, end) = (SessionFacts::new(&handle.name, service), EndFacts::new(&handle, Ending::ResetHere, reason));

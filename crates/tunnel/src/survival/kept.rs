@@ -21,10 +21,20 @@ pub(crate) struct Kept {
 
 impl Survival {
     /// Notes a session, before anything of it is done. Nothing if there is no room: it ends with this process, then.
-    pub(crate) fn note(self: &Arc<Self>, peer: &str, session: &Session, instance: Option<Instance>) -> Option<Kept> {
+    ///
+    /// `preamble`: bytes that the application gets before those of the session. It has them all by the time that its
+    /// connection is held.
+    pub(crate) fn note(
+        self: &Arc<Self>,
+        peer: &str,
+        session: &Session,
+        instance: Option<Instance>,
+        preamble: usize,
+    ) -> Option<Kept> {
         let (id, side, service) = (session.id(), session.side(), session.service().into());
         let state = State { snapshot: session.snapshot(), peer: instance, last_open: Epoch::NONE, shut_down: false };
-        let record = self.arena.note(&Identity { id, side, peer: peer.into(), service }, &state)?;
+        let preamble = preamble.try_into().ok()?;
+        let record = self.arena.note(&Identity { id, side, peer: peer.into(), service, preamble }, &state)?;
         Some(Kept { survival: self.clone(), record, read: 0, written: 0, shut_down: false, adopting: false })
     }
 }

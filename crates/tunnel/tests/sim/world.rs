@@ -149,6 +149,7 @@ fn template(end: usize, identity: &Identity, keys: &[PublicKey], dialled: [bool;
             service,
             forward: format!("127.0.0.1:{APP}").parse().unwrap(),
             allow: [peer].into(),
+            proxy_protocol: None,
         }],
         settings: config::Settings {
             drain: Duration::ZERO,

@@ -12,6 +12,7 @@ mod manners;
 mod pair;
 mod policy;
 mod ports;
+mod proxy_protocol;
 mod reach;
 mod reload;
 mod resets;

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ferry_session::{Epoch, Hello, Instance, Intent, Outcome, Session, Side, Time};
+use ferry_session::{Epoch, Frame, Hello, Instance, Intent, Outcome, Session, Side, Time};
 use tracing::{Span, debug, error_span, info};
 
 use alarm::Alarm;
@@ -202,6 +202,7 @@ impl Driver {
                     self.session.meet(epoch, instance);
                 }
                 link.on_taken();
+                self.tell_origin(&mut link);
                 self.links.push((epoch, Box::new(link.register_here())));
             }
             Err(error) => {
@@ -211,6 +212,19 @@ impl Driver {
                     self.rotation_failed(&error);
                 }
             }
+        }
+    }
+
+    /// Before a Hello that may open the session: where its application connected from.
+    fn tell_origin(&self, link: &mut Link) {
+        if self.session.is_established() || !link.tells_origin() {
+            return;
+        }
+        if let Some(origin) = self.registration.origin()
+            && let Err(error) = link.push(&Frame::Origin(origin))
+        {
+            // The Hello fails as well, and with it the link.
+            debug!("the origin is not told: {error}");
         }
     }
 

@@ -166,7 +166,7 @@ impl EndFacts {
             sent,
             received,
             age: handle.opened.elapsed(),
-            source: past.source,
+            source: past.origin.map(|origin| origin.source),
             link_from: past.link_from,
             peer_keys: past.keys.iter().map(ToString::to_string).collect(),
             rotations: past.rotations,

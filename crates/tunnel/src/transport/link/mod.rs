@@ -143,6 +143,8 @@ pub(crate) struct Link {
     dialled: bool,
     /// Where it came from, if the peer has.
     from: Option<IpAddr>,
+    /// Both ends know the frame Origin.
+    tells_origin: bool,
     /// Its local port.
     port: Option<HeldPort>,
     /// The link is counted as open.
@@ -176,6 +178,7 @@ impl Link {
             outgoing: Outgoing::new(established.encryptor, established.flight),
             dialled: dialled.is_some(),
             from: established.from,
+            tells_origin: established.proven.tells_origin,
             port: None,
             counted: None,
             idle: None,
@@ -306,6 +309,11 @@ impl Link {
     /// Where it came from, if the peer dialled it.
     pub(crate) fn from(&self) -> Option<IpAddr> {
         self.from
+    }
+
+    /// Whether an opener may say on it where its application connected from.
+    pub(crate) fn tells_origin(&self) -> bool {
+        self.tells_origin
     }
 
     /// How long its keys have been in use.

@@ -14,8 +14,10 @@ use rustls::{ClientConfig, NamedGroup, ServerConfig};
 use super::TlsError;
 use super::verify::{Pinned, Trusted};
 
-/// The protocol's name in the handshake (RFC 7301).
+/// The protocol's name in the handshake (RFC 7301), and that of the same with the frame Origin. Both ends offer and take
+/// both; the latter is preferred.
 pub(super) const ALPN: &[u8] = b"ferry/1";
+pub(super) const ALPN_WITH_ORIGIN: &[u8] = b"ferry/1.1";
 
 /// The only key exchange: hybrid post-quantum (draft-ietf-tls-ecdhe-mlkem).
 pub(super) const KEY_EXCHANGE: NamedGroup = NamedGroup::X25519MLKEM768;
@@ -53,7 +55,7 @@ pub(super) fn dialling(identity: &Identity, keys: impl Into<Arc<[PublicKey]>>) -
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(certified)));
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = vec![ALPN_WITH_ORIGIN.to_vec(), ALPN.to_vec()];
     config.resumption = Resumption::disabled();
     config.enable_sni = false;
     config.enable_secret_extraction = true;
@@ -69,7 +71,7 @@ pub(super) fn accepting(identity: &Identity, keys: impl Into<Arc<[PublicKey]>>) 
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(certified)));
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = vec![ALPN_WITH_ORIGIN.to_vec(), ALPN.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
@@ -99,10 +101,8 @@ mod tests {
             let expected = [CipherSuite::TLS13_AES_256_GCM_SHA384, CipherSuite::TLS13_CHACHA20_POLY1305_SHA256];
             assert_eq!(suites, expected);
         }
-        assert_eq!(
-            (client.alpn_protocols, server.alpn_protocols),
-            (vec![b"ferry/1".to_vec()], vec![b"ferry/1".to_vec()])
-        );
+        let names = vec![b"ferry/1.1".to_vec(), b"ferry/1".to_vec()];
+        assert_eq!((&client.alpn_protocols, &server.alpn_protocols), (&names, &names));
     }
 
     /// TLS 1.2 is compiled in, for endpoints around a link: that a link does not offer it is our doing.
@@ -115,7 +115,7 @@ mod tests {
         let has = |extension: &[u8]| hello.windows(extension.len()).any(|bytes| bytes == extension);
         assert!(has(&[0, 43, 0, 3, 2, 3, 4]), "supported_versions: 0x0304");
         assert!(has(&[0, 10, 0, 4, 0, 2, 0x11, 0xec]), "supported_groups: 0x11ec, X25519MLKEM768");
-        assert!(has(b"\x00\x10\x00\x0a\x00\x08\x07ferry/1"), "ALPN");
+        assert!(has(b"\x00\x10\x00\x14\x00\x12\x09ferry/1.1\x07ferry/1"), "ALPN");
         assert!(!has(b"\x05ferry"), "no server name");
     }
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::TlsError;
 use super::hello::{ClientHello, alert_bytes};
-use super::policy::{self, ALPN, KEY_EXCHANGE};
+use super::policy::{self, ALPN, ALPN_WITH_ORIGIN, KEY_EXCHANGE};
 use super::record::{HEADER, RecordDecryptor, RecordEncryptor};
 use crate::net::Stream;
 
@@ -38,6 +38,8 @@ pub(crate) struct ServerHandshake(Arc<ServerConfig>);
 pub(crate) struct Proven {
     /// The peer's key.
     pub(crate) key: PublicKey,
+    /// Both ends know the frame Origin.
+    pub(crate) tells_origin: bool,
     pub(crate) cipher: &'static str,
 }
 
@@ -274,16 +276,18 @@ fn prove(connection: &Connection) -> Result<Proven, TlsError> {
     if connection.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
         return Err(TlsError::Policy("protocol version"));
     }
-    if connection.alpn_protocol() != Some(ALPN) {
-        return Err(TlsError::Policy("application protocol"));
-    }
+    let tells_origin = match connection.alpn_protocol() {
+        Some(ALPN_WITH_ORIGIN) => true,
+        Some(ALPN) => false,
+        _ => return Err(TlsError::Policy("application protocol")),
+    };
     let group = connection.negotiated_key_exchange_group().map(|group| group.name());
     if group != Some(KEY_EXCHANGE) {
         return Err(TlsError::Policy("key exchange"));
     }
     let cipher = connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
     let Some([spki]) = connection.peer_certificates() else { return Err(TlsError::Policy("identity")) };
-    Ok(Proven { key: PublicKey::from_spki_der(spki)?, cipher: cipher.unwrap_or_default() })
+    Ok(Proven { key: PublicKey::from_spki_der(spki)?, tells_origin, cipher: cipher.unwrap_or_default() })
 }
 
 fn write(connection: &mut Connection, stream: &mut dyn Stream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
