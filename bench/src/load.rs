@@ -176,6 +176,19 @@ impl Run {
     }
 }
 
+impl Run {
+    /// Stops sending, and checks what has arrived so far: over a path that loses packets the rest may take minutes.
+    ///
+    /// # Errors
+    /// When a stream failed or a byte was wrong.
+    pub(crate) fn abandon(self) -> Result<()> {
+        match self.board.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(failure) => bail!("{failure}"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Drop for Run {
     fn drop(&mut self) {
         self.board.stop.store(true, Relaxed);

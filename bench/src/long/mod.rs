@@ -4,6 +4,7 @@
 //! namespaces, and between them a process that holds each packet for as long as it is to take.
 
 use crate::bulk::COST;
+use crate::contest::{Contest, select};
 use crate::load::{App, Way};
 use crate::machine::Machine;
 use crate::pair::Pair;
@@ -66,9 +67,18 @@ pub(crate) struct Options {
     /// Milliseconds of a round trip.
     #[arg(long, default_value_t = 100)]
     round_trip: u32,
-    /// TCP's congestion control.
+    /// Percent of the packets that each direction loses.
+    #[arg(long, default_value_t = 0.0)]
+    loss: f64,
+    /// Most bytes of a packet.
+    #[arg(long, default_value_t = 9000)]
+    mtu: u32,
+    /// TCP's congestion control, both ends' default.
     #[arg(long, default_value = "bbr")]
     congestion: String,
+    /// Also measure ferry with its key `congestion` set to this.
+    #[arg(long, value_name = "NAME")]
+    ferry_congestion: Option<String>,
     /// Write every sample as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -88,19 +98,25 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     if !options.apart {
         return apart();
     }
-    let path = block_in_place(|| Path::start(options.round_trip))?;
-    path.set("tcp_congestion_control", &options.congestion)?;
+    let path = block_in_place(|| Path::start(&options))?;
     let method = format!(
-        "One stream of a pattern up, every byte compared with what is due, over a path with a round trip of {} ms, no loss \
-         and no other limit (two network namespaces, a packet at a time of up to 9,000 B), for {} s after {} s to gain \
+        "One stream of a pattern up, every byte compared with what is due, over a path with a round trip of {} ms that loses \
+         {} % of the packets each way and has no other limit (two network namespaces, a packet at a time of up to {} B), for {} s after {} s to gain \
          speed; congestion control {}. *Buffers* are the most that `net.ipv4.tcp_wmem` and `tcp_rmem` allow, at both \
          ends.",
-        options.round_trip, options.seconds, options.warm_up, options.congestion,
+        options.round_trip, options.loss, options.mtu, options.seconds, options.warm_up, options.congestion,
     );
     let tunnels = options.tunnels.clone();
     let common = Common { tunnels, rounds: options.rounds, seconds: 0.0, quiet: 0.1, quiet_wait: 60 };
     let section = Section::new(TITLE, method, &[SPEED, COST, OTHERS]);
-    let measured = section.contest(&common, async |tunnel| {
+    let mut known = tunnels::priced();
+    if let Some(name) = &options.ferry_congestion {
+        known.insert(1, tunnels::with_congestion(name));
+    }
+    let names =
+        common.tunnels.iter().cloned().chain(options.ferry_congestion.is_some().then(|| tunnels::CONGESTION.into()));
+    let Contest { tunnels: contestants, .. } = select(&names.collect::<Vec<_>>(), known)?;
+    let measured = section.rounds(&common, &contestants, async |tunnel| {
         let mut samples = Vec::new();
         for (case, [wmem, rmem]) in BUFFERS {
             path.set("tcp_wmem", wmem)?;
@@ -148,7 +164,7 @@ struct Path {
 }
 
 impl Path {
-    fn start(round_trip: u32) -> Result<Self> {
+    fn start(options: &Options) -> Result<Self> {
         let dir = TempDir::new()?;
         let log = |name: &str| dir.path().join(name);
         let far = Process::start(Program::new("unshare", log("far.log")).args(["--net", "sleep", "infinity"]))?;
@@ -157,9 +173,11 @@ impl Path {
             Ok(space(&far.id().to_string())? != space("self")?)
         });
         path.context("no second network namespace")?;
-        let one_way = (f64::from(round_trip) / 2.0).to_string();
+        let one_way = (f64::from(options.round_trip) / 2.0).to_string();
+        let (loss, mtu) = (options.loss.to_string(), options.mtu.to_string());
         let python = find("python3").context("python3 is not installed")?;
-        let program = Program::new(python, log("path.log")).args(["-c", PATH, &far.id().to_string(), &one_way]);
+        let program = Program::new(python, log("path.log"));
+        let program = program.args(["-c", PATH, &far.id().to_string(), &one_way, &loss, &mtu, &options.congestion]);
         let forwarder = Process::start(program)?;
         let ready = Self::wait(|| Ok(forwarder.log_tail().lines().any(|line| line == "ready")));
         ready.with_context(|| format!("the path does not come up: {}", forwarder.log_tail()))?;
@@ -208,7 +226,11 @@ impl Path {
             let (before, window) = (run.received(), Window::open(&family));
             thread::sleep(Duration::from_secs(options.seconds));
             let (bytes, spent) = ((run.received() - before) as f64, window.close());
-            run.finish()?;
+            if options.loss > 0.0 {
+                run.abandon()?
+            } else {
+                run.finish()?
+            }
             ensure!(bytes > 0.0, "nothing arrived");
             Ok(vec![
                 Sample::new(case, SPEED, bytes * 8.0 / 1e6 / spent.seconds),

@@ -1,11 +1,12 @@
-"""A path between two network namespaces on which every packet takes its time: path.py PID ONE_WAY_MS
+"""A path between two network namespaces on which every packet takes its time: path.py PID ONE_WAY_MS LOSS_PERCENT MTU CONGESTION
 
-This process's namespace gets 10.99.0.1 and that of PID 10.99.0.2. Linux has netem for this, where it is compiled in.
+Each direction loses that part of its packets, at random, and both ends have that congestion control by default. This process's namespace gets 10.99.0.1 and that of PID 10.99.0.2. Linux has netem for this, where it is compiled in.
 """
 
 import collections
 import fcntl
 import os
+import random
 import select
 import struct
 import subprocess
@@ -13,7 +14,6 @@ import sys
 import time
 
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
-MTU = 9000
 # As many as one read of the descriptor may take before the other direction has its turn.
 BATCH = 64
 
@@ -28,7 +28,7 @@ def ip(*arguments, within=()):
     subprocess.run([*within, "ip", *arguments], check=True)
 
 
-def forward(ends, delay):
+def forward(ends, delay, loss):
     lines = {ends[0]: (ends[1], collections.deque()), ends[1]: (ends[0], collections.deque())}
     poll = select.poll()
     for end in ends:
@@ -44,7 +44,9 @@ def forward(ends, delay):
             line = lines[end][1]
             try:
                 for _ in range(BATCH):
-                    line.append((now + delay, os.read(end, 65536)))
+                    packet = os.read(end, 65536)
+                    if random.random() >= loss:
+                        line.append((now + delay, packet))
             except BlockingIOError:
                 pass
         for other, line in lines.values():
@@ -53,15 +55,19 @@ def forward(ends, delay):
 
 
 def main():
-    far, delay = sys.argv[1], float(sys.argv[2]) / 1000
+    far, delay, loss = sys.argv[1], float(sys.argv[2]) / 1000, float(sys.argv[3]) / 100
+    mtu, congestion = sys.argv[4:]
     ends = [device("near0"), device("far0")]
     ip("link", "set", "far0", "netns", far)
     for name, address, within in [("near0", "10.99.0.1/24", ()), ("far0", "10.99.0.2/24", ("nsenter", "-t", far, "-n"))]:
         ip("address", "add", address, "dev", name, within=within)
-        ip("link", "set", name, "mtu", str(MTU), "txqueuelen", "20000", "up", within=within)
+        ip("link", "set", name, "mtu", mtu, "txqueuelen", "20000", "up", within=within)
         ip("link", "set", "lo", "up", within=within)
+        # In a namespace the setting takes no algorithm that the host keeps for the privileged; a route takes each.
+        route = ["10.99.0.0/24", "dev", name, "src", address.partition("/")[0], "congctl", congestion]
+        ip("route", "replace", *route, within=within)
     print("ready", flush=True)
-    forward(ends, delay)
+    forward(ends, delay, loss)
 
 
 main()

@@ -16,14 +16,16 @@ pub(super) struct Ferry {
     every: Option<&'static str>,
     /// With a keeper, as by default.
     kept: bool,
+    /// `congestion`, where it is not the host's default.
+    congestion: Option<String>,
 }
 
 impl Ferry {
     /// With the defaults.
-    pub(super) const DEFAULT: Self = Self { name: "ferry", every: None, kept: true };
+    pub(super) const DEFAULT: Self = Self { name: "ferry", every: None, kept: true, congestion: None };
 
     /// Without a keeper.
-    pub(super) const BARE: Self = Self { name: "ferry-bare", every: None, kept: false };
+    pub(super) const BARE: Self = Self { name: "ferry-bare", kept: false, ..Self::DEFAULT };
 
     /// Rotates `every` so often.
     pub(super) fn rotating(name: &'static str, every: &'static str) -> Self {
@@ -35,9 +37,16 @@ impl Ferry {
         if self.kept { "" } else { "keeper: off\n" }
     }
 
-    /// The key `rotation`, if it is needed.
-    fn rotation(&self) -> String {
-        self.every.map(|every| format!("rotation: {{every: {every}}}\n")).unwrap_or_default()
+    /// Its links have this congestion control.
+    pub(super) fn with_congestion(name: &'static str, congestion: &str) -> Self {
+        Self { name, congestion: Some(congestion.to_owned()), ..Self::DEFAULT }
+    }
+
+    /// The keys that are not the defaults.
+    fn keys(&self) -> String {
+        let rotation = self.every.map(|every| format!("rotation: {{every: {every}}}\n"));
+        let congestion = self.congestion.as_ref().map(|name| format!("congestion: {name}\n"));
+        rotation.into_iter().chain(congestion).collect()
     }
 }
 
@@ -150,7 +159,7 @@ impl Tunnel for Ferry {
             }
             (Act::RollKey | Act::Reload, _) => return Ok(Answer::Done),
             (Act::RotateEvery(every), _) => {
-                let changed = Self { every: Some(every), ..*self };
+                let changed = Self { every: Some(every), congestion: self.congestion.clone(), ..*self };
                 changed.write_near(site, "near", &[&pubkey(site, "far")?])?;
                 changed.write_far(site, &[&pubkey(site, "near")?], &["app"])?;
                 for end in [&started.near, &started.far].into_iter().flatten() {
@@ -181,7 +190,7 @@ impl Ferry {
             self.keeper(),
             site.dir.join("addresses").display(),
             site.near.addr(),
-            self.rotation(),
+            self.keys(),
         );
         site.write("near.yaml", &text)
     }
@@ -196,7 +205,7 @@ impl Ferry {
          ingress:\n{ingress}{}",
             site.link.addr(),
             self.keeper(),
-            self.rotation(),
+            self.keys(),
         );
         site.write("far.yaml", &text)
     }

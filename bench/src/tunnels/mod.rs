@@ -270,6 +270,14 @@ pub(crate) fn kept_and_bare() -> [Arc<dyn Tunnel>; 2] {
     [Arc::new(ferry::Ferry::DEFAULT), Arc::new(ferry::Ferry::BARE)]
 }
 
+/// The name of ferry with its key `congestion`.
+pub(crate) const CONGESTION: &str = "ferry-congestion";
+
+/// Ferry with that key.
+pub(crate) fn with_congestion(name: &str) -> Arc<dyn Tunnel> {
+    Arc::new(ferry::Ferry::with_congestion(CONGESTION, name))
+}
+
 /// Ferry with another interval of rotation, under a name of its own.
 pub(crate) fn rotating(name: &'static str, every: &'static str) -> Arc<dyn Tunnel> {
     Arc::new(ferry::Ferry::rotating(name, every))

@@ -5,6 +5,7 @@
 
 mod address;
 mod check;
+mod congestion;
 pub mod fields;
 mod identity;
 mod key;
@@ -32,6 +33,7 @@ use raw::RawTunnel;
 use watch::Seen;
 
 pub use address::{Address, HostPort, WebSocketUrl};
+pub use congestion::CongestionControl;
 pub use identity::{Identity, IdentityError};
 pub use key::PublicKey;
 pub use name::{DnsName, MAX_NAME_LEN, Name, ServiceName};

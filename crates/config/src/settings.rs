@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::congestion::CongestionControl;
 use crate::fields::{Field, Fields, Position, Problems};
 use crate::report::{ValueError, quoted};
 use crate::values::{as_duration, as_size, parse_duration, parse_size};
@@ -35,6 +36,9 @@ pub struct Settings {
     pub limits: Limits,
     /// The links kept ready for each peer that we dial.
     pub warm_links: WarmLinks,
+    /// TCP's congestion control for links; the host's default if none is named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub congestion: Option<CongestionControl>,
 }
 
 /// When a session moves to a fresh link, with fresh keys.
@@ -92,6 +96,7 @@ impl Default for Settings {
             drain: Duration::from_secs(15),
             limits: Limits::default(),
             warm_links: WarmLinks::default(),
+            congestion: None,
         }
     }
 }
@@ -170,6 +175,7 @@ impl Settings {
             fields.read("offered", &mut warm_links.offered, |field| field.number(0..=256));
             fields.finish();
         }
+        settings.congestion = top.optional("congestion").and_then(congestion);
         raw
     }
 }
@@ -189,6 +195,10 @@ impl RawSettings {
             problems.add(position, ValueError::new(message, hint));
         }
     }
+}
+
+fn congestion(field: Field<'_>) -> Option<CongestionControl> {
+    field.scalar(str::parse).map(|located| located.value)
 }
 
 /// Reads a duration within `range`.

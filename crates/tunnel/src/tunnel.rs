@@ -24,6 +24,7 @@ use crate::survival::{self, Estate, Survival};
 use crate::telemetry::admin;
 use crate::telemetry::events::Event;
 use crate::transport::accept::{self, Opening};
+use crate::transport::congestion;
 use crate::transport::tls::TlsError;
 use crate::workers::{Threads, Workers};
 use crate::{instance, supply};
@@ -127,6 +128,7 @@ impl Tunnel {
         let instance = survival.as_ref().map(|survival| survival.instance());
         let instance_file = InstanceFile::open(config.state.as_deref(), instance).map_err(StartError::Random)?;
         let listeners = Listeners::bind(survival.as_deref(), &*network, &config).await?;
+        congestion::check(&*network, config.settings.congestion.as_ref());
         let addresses = listeners.addresses();
         let peers = config
             .peers

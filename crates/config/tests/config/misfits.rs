@@ -108,6 +108,7 @@ fn the_way_to_a_peer_is_checked_word_by_word() {
     added_to_peer("proxy: 'http://me:pw@proxy:3128'", "proxy", "not a proxy", "`proxy_credentials`");
     added_to_peer("proxy: proxy", "proxy", "not a proxy", "or `off`");
     added_to_peer("server_name: 10.0.0.1", "server_name", "not a server name", "a DNS name");
+    added("congestion: BBR", "congestion", "not a congestion control", "tcp_available_congestion_control");
     added("ws_path: ferry", "ws_path", "not the path of a URL", "from the slash on");
     added("listen_ws: localhost:80", "listen_ws", "not an address to listen on", "0.0.0.0:80");
 }

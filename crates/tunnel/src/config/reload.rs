@@ -15,6 +15,7 @@ use crate::sessions::mailbox::Command;
 use crate::shared::Shared;
 use crate::supply;
 use crate::telemetry::events::Event;
+use crate::transport::congestion;
 use crate::transport::tls::TlsError;
 
 /// How often the file is looked at: a projected ConfigMap changes by a symlink swap, which is easier to see by
@@ -42,6 +43,9 @@ pub(crate) async fn apply(shared: &Arc<Shared>, config: ferry_config::Tunnel) ->
         if changed {
             warn!("{key} has changed: it takes effect when the tunnel is restarted");
         }
+    }
+    if config.settings.congestion != before.tunnel.settings.congestion {
+        congestion::check(&*shared.network, config.settings.congestion.as_ref());
     }
     let mut peers: BTreeMap<_, Arc<Peer>> = BTreeMap::new();
     let mut new = Vec::new();

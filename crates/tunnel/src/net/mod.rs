@@ -34,6 +34,15 @@ pub trait Stream: Send + Sync + 'static {
     /// left to itself, it learns over many round trips that the stream has use for them.
     fn grow_receive_buffer(&mut self, bytes: u32);
 
+    /// The system sends by this congestion control instead of its default.
+    ///
+    /// # Errors
+    /// When it does not have it, or does not let this process use it.
+    fn set_congestion_control(&mut self, name: &str) -> io::Result<()> {
+        let _ = name;
+        Ok(())
+    }
+
     /// The stream is an application's. If that is on this host, there is no path to be gentle with.
     fn tune_for_loopback(&mut self);
 
@@ -105,6 +114,15 @@ pub trait Network: Send + Sync + 'static {
 
     /// A listener on `addr`; port 0 is any free one.
     fn bind(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>>;
+
+    /// Whether streams may have this congestion control.
+    ///
+    /// # Errors
+    /// Those of [`Stream::set_congestion_control`].
+    fn check_congestion_control(&self, name: &str) -> io::Result<()> {
+        let _ = name;
+        Ok(())
+    }
 
     /// The connection of a process that is gone. `was_reset`: the other end has reset it, which may not be told again.
     ///

@@ -85,6 +85,11 @@ impl Network for Tcp {
         Box::pin(async move { Ok(Box::new(listener(addr)?) as Box<dyn Listener>) })
     }
 
+    #[cfg(target_os = "linux")]
+    fn check_congestion_control(&self, name: &str) -> io::Result<()> {
+        Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?.set_tcp_congestion(name.as_bytes())
+    }
+
     fn adopt(&self, connection: OwnedFd, was_reset: bool) -> io::Result<Box<dyn Stream>> {
         let stream = TcpStream::from_std(connection.into())?;
         Ok(Box::new(Connection { was_reset, ..Connection::new(stream) }))
@@ -251,6 +256,11 @@ impl Stream for Connection {
         }
         #[cfg(not(target_os = "linux"))]
         let _ = bytes;
+    }
+
+    #[cfg(target_os = "linux")]
+    fn set_congestion_control(&mut self, name: &str) -> io::Result<()> {
+        SockRef::from(&self.stream).set_tcp_congestion(name.as_bytes())
     }
 
     fn tune_for_loopback(&mut self) {
@@ -424,6 +434,20 @@ mod tests {
         let mut received = Vec::new();
         other.read_to_end(&mut received).await.expect("a proper end");
         assert_eq!(received.len(), sent.len());
+    }
+
+    #[tokio::test]
+    async fn a_connection_has_the_congestion_control_that_is_asked_for_and_an_unknown_one_is_refused() {
+        let (mut ours, _other) = connection().await.expect("a connection");
+        // Every kernel has it and allows it.
+        ours.set_congestion_control("reno").expect("allowed");
+        let socket = Socket::from(ours.descriptor().expect("a socket").try_clone_to_owned().expect("a file"));
+        let name = socket.tcp_congestion().expect("its option");
+        assert_eq!(name.split(|byte| *byte == 0).next(), Some(&b"reno"[..]));
+        Tcp.check_congestion_control("reno").expect("allowed");
+        let refused = Tcp.check_congestion_control("there_is_none").expect_err("not there");
+        assert_eq!(refused.kind(), io::ErrorKind::NotFound);
+        assert!(ours.set_congestion_control("there_is_none").is_err());
     }
 
     #[tokio::test]

@@ -78,6 +78,10 @@ impl<L: Layer> Stream for Layered<L> {
         self.below_mut().grow_receive_buffer(bytes);
     }
 
+    fn set_congestion_control(&mut self, name: &str) -> io::Result<()> {
+        self.below_mut().set_congestion_control(name)
+    }
+
     fn tune_for_loopback(&mut self) {
         self.below_mut().tune_for_loopback();
     }

@@ -5,6 +5,7 @@
 
 pub(crate) mod accept;
 pub(crate) mod carrier;
+pub(crate) mod congestion;
 pub(crate) mod dial;
 pub(crate) mod dialler;
 mod layer;
@@ -30,9 +31,11 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Makes a link of a connection whose handshake is done. A peer that cannot be spoken to is told why.
 pub(crate) async fn establish(
     shared: &Arc<Shared>,
-    established: Established,
+    mut established: Established,
     dialled: Option<LinkKind>,
 ) -> Result<Link, LinkError> {
+    let config = shared.config();
+    congestion::apply(&mut *established.stream, config.tunnel.settings.congestion.as_ref());
     let mut link = Link::new(established, shared.instance, dialled);
     match link.exchange_prefaces(shared.instance, dialled).await {
         Ok(()) => {
@@ -56,7 +59,12 @@ pub(crate) async fn establish(
 }
 
 /// Makes a link for a session that speaks before the peer's Preface is here.
-pub(crate) fn establish_early(shared: &Shared, established: Established) -> Result<(Link, PrefaceCheck), LinkError> {
+pub(crate) fn establish_early(
+    shared: &Shared,
+    mut established: Established,
+) -> Result<(Link, PrefaceCheck), LinkError> {
+    let config = shared.config();
+    congestion::apply(&mut *established.stream, config.tunnel.settings.congestion.as_ref());
     let mut link = Link::new(established, shared.instance, Some(LinkKind::Own));
     let check = link.push_preface(shared.instance)?;
     for gone in shared.instance_file.gone() {

@@ -3,6 +3,7 @@
 
 mod apps;
 mod burst;
+mod congestion;
 mod flow;
 mod heal;
 mod hearsay;

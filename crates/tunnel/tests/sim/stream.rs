@@ -21,11 +21,14 @@ const SEGMENT: usize = 1024 * 1024;
 /// A connection; its end `i` writes to pipe `i` and reads from the other. End 0 has dialled.
 pub struct Connection {
     pipes: Mutex<[Pipe; 2]>,
+    /// The congestion control that each end has asked for.
+    congestion: Mutex<[Option<String>; 2]>,
 }
 
 impl Connection {
     pub fn open(line: Line, dialling: Option<Dialling>) -> (Arc<Self>, [End; 2]) {
-        let connection = Arc::new(Self { pipes: Mutex::new([Pipe::new(line), Pipe::new(line)]) });
+        let pipes = Mutex::new([Pipe::new(line), Pipe::new(line)]);
+        let connection = Arc::new(Self { pipes, congestion: Mutex::default() });
         let end = |index, dialling| End {
             connection: connection.clone(),
             index,
@@ -40,6 +43,10 @@ impl Connection {
 
     pub fn pipes(&self) -> MutexGuard<'_, [Pipe; 2]> {
         self.pipes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn congestion(&self) -> MutexGuard<'_, [Option<String>; 2]> {
+        self.congestion.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Something on the way ends it: each end reads a FIN or a reset, and what it writes is answered by a reset.
@@ -170,6 +177,11 @@ impl Stream for End {
     }
 
     fn grow_receive_buffer(&mut self, _: u32) {}
+
+    fn set_congestion_control(&mut self, name: &str) -> io::Result<()> {
+        self.connection.congestion()[self.index] = Some(name.to_owned());
+        Ok(())
+    }
 
     fn tune_for_loopback(&mut self) {}
 
