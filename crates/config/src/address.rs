@@ -2,8 +2,12 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
+
+use ferry_units::{parse_duration, render_duration};
 
 use crate::report::{ValueError, quoted};
 
@@ -18,7 +22,7 @@ pub struct HostPort {
     pub port: u16,
 }
 
-/// Where a WebSocket is opened: `wss://host[:port][/path]`, or `ws://` without TLS around it.
+/// Where a WebSocket is opened: `wss://host[:port][/path][#max_life=30s]`, or `ws://` without TLS around it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WebSocketUrl {
     /// `wss`: the endpoint proves its name by a certificate.
@@ -27,6 +31,8 @@ pub struct WebSocketUrl {
     pub endpoint: HostPort,
     /// The path, from the slash on; [`WebSocketUrl::PATH`] if none is written.
     pub path: String,
+    /// What is on the way ends the WebSocket after this long. It is not sent, as nothing behind a `#` is.
+    pub max_life: Option<Duration>,
 }
 
 /// Where a peer may be dialled.
@@ -62,11 +68,18 @@ impl fmt::Display for Address {
 impl WebSocketUrl {
     /// The path of a URL that has none, and where a tunnel accepts WebSockets unless it is told otherwise.
     pub const PATH: &str = "/ferry";
+
+    /// What a life of WebSockets may be: with less there is hardly time to leave one for another.
+    pub const MAX_LIFE: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(24 * 3600);
 }
 
 impl fmt::Display for WebSocketUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}{}", if self.secure { "wss" } else { "ws" }, self.endpoint, self.path)
+        write!(f, "{}://{}{}", if self.secure { "wss" } else { "ws" }, self.endpoint, self.path)?;
+        match self.max_life {
+            Some(life) => write!(f, "#{MAX_LIFE_KEY}{}", render_duration(life)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -88,12 +101,23 @@ impl FromStr for Address {
     }
 }
 
+/// What a WebSocket's URL says behind its `#`.
+const MAX_LIFE_KEY: &str = "max_life=";
+
 fn websocket_url(text: &str, secure: bool, rest: &str) -> Result<WebSocketUrl, ValueError> {
+    let refused = |hint: &str| ValueError::new(format!("{} is not a WebSocket's URL", quoted(text)), hint);
+    let (rest, max_life) = match rest.split_once('#') {
+        None => (rest, None),
+        Some((rest, told)) => {
+            let life = told.strip_prefix(MAX_LIFE_KEY).and_then(parse_duration);
+            let life = life.filter(|life| WebSocketUrl::MAX_LIFE.contains(life));
+            (rest, Some(life.ok_or_else(|| refused("behind a `#` goes `max_life=` and a duration from 10s to 24h"))?))
+        }
+    };
     let (endpoint, path) = match rest.find('/') {
         Some(at) => rest.split_at(at),
         None => (rest, WebSocketUrl::PATH),
     };
-    let refused = |hint: &str| ValueError::new(format!("{} is not a WebSocket's URL", quoted(text)), hint);
     if !is_url_path(path) {
         return Err(refused("a path is of printable ASCII without spaces, `?` and `#`"));
     }
@@ -105,7 +129,7 @@ fn websocket_url(text: &str, secure: bool, rest: &str) -> Result<WebSocketUrl, V
         true => endpoint.parse()?,
         false => format!("{endpoint}:{}", if secure { 443 } else { 80 }).parse()?,
     };
-    Ok(WebSocketUrl { secure, endpoint, path: path.to_owned() })
+    Ok(WebSocketUrl { secure, endpoint, path: path.to_owned(), max_life })
 }
 
 /// Whether this may stand in an HTTP request as the path.

@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::address::{Address, HostPort, WebSocketUrl, is_url_path, parse_listen};
 use crate::fields::{Field, Fields, Located, Position, Problems};
 use crate::key::PublicKey;
 use crate::name::{Name, ServiceName};
 use crate::report::{ValueError, quoted};
-use crate::settings::{RawSettings, Settings};
+use crate::settings::{RawSettings, Settings, duration};
 use crate::tunnel::{Egress, Ingress, Keeper, Peer, ProxyProtocol, Route, Tunnel};
 use crate::yaml::Value;
 
@@ -22,6 +23,7 @@ pub(crate) struct RawTunnel {
     pub(crate) listen: Option<Located<SocketAddr>>,
     pub(crate) listen_ws: Option<Located<SocketAddr>>,
     ws_path: Option<String>,
+    ws_max_life: Option<Duration>,
     pub(crate) peers: Vec<RawPeer>,
     pub(crate) egress: Vec<RawEgress>,
     pub(crate) ingress: Vec<RawIngress>,
@@ -65,6 +67,7 @@ impl RawTunnel {
             listen: top.optional("listen").and_then(listen),
             listen_ws: top.optional("listen_ws").and_then(listen),
             ws_path: top.optional("ws_path").and_then(url_path),
+            ws_max_life: top.optional("ws_max_life").and_then(duration(WebSocketUrl::MAX_LIFE)),
             peers: list(top, "peers", |field| RawPeer::read(&field, dir)),
             egress: list(top, "egress", |field| RawEgress::read(&field)),
             ingress: list(top, "ingress", |field| RawIngress::read(&field)),
@@ -85,6 +88,7 @@ impl RawTunnel {
             listen: self.listen.map(|located| located.value),
             listen_ws: self.listen_ws.map(|located| located.value),
             ws_path: self.ws_path.unwrap_or_else(|| WebSocketUrl::PATH.to_owned()),
+            ws_max_life: self.ws_max_life,
             peers: self.peers.into_iter().map(RawPeer::build).collect::<Option<_>>()?,
             egress: self.egress.into_iter().map(RawEgress::build).collect::<Option<_>>()?,
             ingress: self.ingress.into_iter().map(RawIngress::build).collect::<Option<_>>()?,

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -14,6 +15,7 @@ use crate::key::PublicKey;
 use crate::name::{DnsName, Name, ServiceName};
 use crate::proxy::Proxy;
 use crate::settings::Settings;
+use crate::values::as_duration_if_any;
 
 /// A tunnel: everything that `tunnel.yaml` says.
 ///
@@ -43,6 +45,9 @@ pub struct Tunnel<I = Identity> {
     /// The path of those WebSockets.
     #[serde(skip_serializing_if = "is_default_path")]
     pub ws_path: String,
+    /// What is in front of them ends each after this long.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_duration_if_any")]
+    pub ws_max_life: Option<Duration>,
     /// The tunnels that we know; names and keys are unique, and none is ours.
     pub peers: Vec<Peer>,
     /// Where apps here reach services there.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use crate::address::{Address, HostPort};
+use crate::congestion::CongestionControl;
 use crate::name::{DnsName, Name, ServiceName};
 use crate::proxy::Proxy;
 use crate::report::{ValueError, quoted};
@@ -26,6 +27,14 @@ pub(crate) fn as_duration<S: Serializer>(duration: &Duration, serializer: S) -> 
     serializer.serialize_str(&ferry_units::render_duration(*duration))
 }
 
+#[allow(clippy::ref_option, reason = "serde passes fields by reference")]
+pub(crate) fn as_duration_if_any<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    match duration {
+        Some(duration) => as_duration(duration, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
 pub(crate) fn as_size<S: Serializer>(bytes: &u64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&ferry_units::render_size(*bytes))
@@ -42,4 +51,4 @@ macro_rules! serialize_as_text {
     )*};
 }
 
-serialize_as_text!(Address, DnsName, HostPort, Name, Proxy, ServiceName);
+serialize_as_text!(Address, CongestionControl, DnsName, HostPort, Name, Proxy, ServiceName);

@@ -296,7 +296,8 @@ impl Listeners {
             shared.tasks.spawn(accept::listen(shared.clone(), listener, Opening::Tls));
         }
         if let Some(listener) = self.websockets {
-            let opening = Opening::WebSocket(shared.config().tunnel.ws_path.as_str().into());
+            let config = &shared.config().tunnel;
+            let opening = Opening::WebSocket(config.ws_path.as_str().into(), config.ws_max_life);
             shared.tasks.spawn(accept::listen(shared.clone(), listener, opening));
         }
         for peer in shared.config().peers.values() {

@@ -41,6 +41,7 @@ pub(super) fn config(site: &Site<'_>) -> Result<Tunnel<PathBuf>, RenderError> {
         listen: accepts.then(|| everywhere(TUNNEL_PORT)),
         listen_ws: None,
         ws_path: WebSocketUrl::PATH.to_owned(),
+        ws_max_life: None,
         peers: dialled.chain(dialling).collect::<Result<_, _>>()?,
         egress,
         ingress,

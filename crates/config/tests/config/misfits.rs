@@ -93,6 +93,8 @@ fn an_address_is_a_host_and_a_port() {
     let (at, not) = ("peers[0].addresses[0]", "not a WebSocket's URL");
     mistake(from, "wss://user@east.example.com", at, not, "leave user and password out");
     mistake(from, "ws://east.example.com/a b", at, not, "printable ASCII");
+    mistake(from, "wss://east.example.com/#life=30s", at, not, "`max_life=` and a duration from 10s to 24h");
+    mistake(from, "wss://east.example.com#max_life=1s", at, not, "from 10s to 24h");
     mistake(from, "file:", "peers[0].addresses[0]", "without a path", "behind it");
     mistake("127.0.0.1:8000", "8000", "ingress[0].forward", "not an address", "host:port");
 }
@@ -110,6 +112,7 @@ fn the_way_to_a_peer_is_checked_word_by_word() {
     added_to_peer("server_name: 10.0.0.1", "server_name", "not a server name", "a DNS name");
     added("congestion: BBR", "congestion", "not a congestion control", "tcp_available_congestion_control");
     added("ws_path: ferry", "ws_path", "not the path of a URL", "from the slash on");
+    added("ws_max_life: 1s", "ws_max_life", "out of range", "from 10s to 24h");
     added("listen_ws: localhost:80", "listen_ws", "not an address to listen on", "0.0.0.0:80");
 }
 

@@ -15,8 +15,21 @@ pub(crate) fn between(old: &Tunnel, new: &Tunnel) -> Vec<String> {
         changes.push("identity".to_owned());
     }
     let values = |tunnel: &Tunnel| {
-        let Tunnel { name, state, keeper, admin, listen, listen_ws, ws_path, peers, egress, ingress, settings, .. } =
-            tunnel.clone();
+        let Tunnel {
+            name,
+            state,
+            keeper,
+            admin,
+            listen,
+            listen_ws,
+            ws_path,
+            ws_max_life,
+            peers,
+            egress,
+            ingress,
+            settings,
+            ..
+        } = tunnel.clone();
         // Without the identity, which has no form in text.
         let identity = ();
         let tunnel = Tunnel {
@@ -28,6 +41,7 @@ pub(crate) fn between(old: &Tunnel, new: &Tunnel) -> Vec<String> {
             listen,
             listen_ws,
             ws_path,
+            ws_max_life,
             peers,
             egress,
             ingress,

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 pub use tcp::Tcp;
 
@@ -48,6 +49,11 @@ pub trait Stream: Send + Sync + 'static {
 
     /// The stream as one of the runtime that this is called on: it wakes nobody else.
     fn register_here(self: Box<Self>) -> Box<dyn Stream>;
+
+    /// What carries the stream ends it after this long, if that is known.
+    fn max_life(&self) -> Option<Duration> {
+        None
+    }
 
     /// About how many of the written bytes the other host has not acknowledged: a reset would overtake them. A stream
     /// whose resets overtake nothing says 0.

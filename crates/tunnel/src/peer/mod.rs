@@ -162,7 +162,7 @@ impl Peer {
     }
 
     /// Resolves when a link that this end offered, and that nobody has used, is to be replaced.
-    pub(crate) async fn offer_is_over(&self, established: Instant, rotation: Duration) {
+    pub(crate) async fn offer_is_over(&self, established: Instant, max_age: Duration) {
         let renewed = async {
             loop {
                 self.renewal.notified().await;
@@ -172,7 +172,7 @@ impl Peer {
             }
         };
         tokio::select! {
-            () = tokio::time::sleep_until(established + rotation.min(MAX_OFFER_AGE)) => {}
+            () = tokio::time::sleep_until(established + max_age.min(MAX_OFFER_AGE)) => {}
             () = renewed => {}
         }
     }

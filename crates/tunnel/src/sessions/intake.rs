@@ -85,10 +85,11 @@ pub(crate) fn await_hello(shared: &Arc<Shared>, peer: &Arc<Peer>, mut link: Link
             ControlFlow::Break(())
         };
         let (established, every) = (link.facts().established, shared.config().tunnel.settings.rotation.every);
+        let max_age = link.max_age(every);
         let offerer = waiting.0.clone();
         let ended = tokio::select! {
             () = shared.stopping() => return,
-            () = offerer.offer_is_over(established, every), if role == Role::Dialler => return,
+            () = offerer.offer_is_over(established, max_age), if role == Role::Dialler => return,
             ended = timeout(WARM_LINK_MAX_AGE, link.frames_until_break(take)) => ended,
         };
         let peer = waiting.done();

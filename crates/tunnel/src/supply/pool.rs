@@ -36,8 +36,8 @@ struct Warm {
 }
 
 impl Warm {
-    fn left(&self, max_age: Duration) -> Duration {
-        max_age.mul_f64(self.share).saturating_sub(self.link.age())
+    fn left(&self, every: Duration) -> Duration {
+        self.link.max_age(every).mul_f64(self.share).saturating_sub(self.link.age())
     }
 }
 
@@ -166,11 +166,11 @@ impl Pool {
         self.state.lock().ready.retain(|warm| keep(&warm.link));
     }
 
-    /// Drops links whose keys are about to be older than `max_age`, and says when the next one will be.
-    pub(crate) fn prune(&self, max_age: Duration) -> Option<Duration> {
+    /// Drops links that are about to be too old where keys last for `every`, and says when the next one will be.
+    pub(crate) fn prune(&self, every: Duration) -> Option<Duration> {
         let mut state = self.state.lock();
-        state.ready.retain(|warm| !warm.left(max_age).is_zero());
-        state.ready.iter().map(|warm| warm.left(max_age)).min()
+        state.ready.retain(|warm| !warm.left(every).is_zero());
+        state.ready.iter().map(|warm| warm.left(every)).min()
     }
 
     /// Links ready, and sessions waiting. Drops links that the peer has closed: nobody else looks after those that it

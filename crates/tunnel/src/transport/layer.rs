@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -15,6 +16,11 @@ pub(super) trait Layer: Send + Sync + 'static {
 
     /// What it runs over, to be changed.
     fn io_mut(&mut self) -> &mut Io;
+
+    /// What is on the way ends it after this long, if that is known.
+    fn max_life(&self) -> Option<Duration> {
+        None
+    }
 
     /// Reads into `bufs`, in order; 0 is the end of the stream.
     fn poll_read(&mut self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>>;
@@ -91,6 +97,10 @@ impl<L: Layer> Stream for Layered<L> {
         let below = std::mem::replace(stream, Box::new(Moving));
         *stream = below.register_here();
         self
+    }
+
+    fn max_life(&self) -> Option<Duration> {
+        self.layer.max_life()
     }
 
     fn undelivered(&self) -> u64 {

@@ -40,7 +40,7 @@ enum Fate {
 }
 
 /// Every link of this end is a WebSocket, whichever end dials it.
-fn carry_in_websockets(config: &mut ferry_config::Tunnel) {
+pub fn carry_in_websockets(config: &mut ferry_config::Tunnel) {
     config.listen_ws = config.listen.take();
     for address in config.peers.iter_mut().flat_map(|peer| &mut peer.addresses) {
         *address = format!("ws://{address}").parse().unwrap();

@@ -20,4 +20,5 @@ mod scarce;
 mod seeds;
 mod storm;
 mod stream;
+mod websocket;
 mod world;

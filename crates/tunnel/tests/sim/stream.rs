@@ -23,12 +23,13 @@ pub struct Connection {
     pipes: Mutex<[Pipe; 2]>,
     /// The congestion control that each end has asked for.
     congestion: Mutex<[Option<String>; 2]>,
+    begun: Instant,
 }
 
 impl Connection {
     pub fn open(line: Line, dialling: Option<Dialling>) -> (Arc<Self>, [End; 2]) {
         let pipes = Mutex::new([Pipe::new(line), Pipe::new(line)]);
-        let connection = Arc::new(Self { pipes, congestion: Mutex::default() });
+        let connection = Arc::new(Self { pipes, congestion: Mutex::default(), begun: Instant::now() });
         let end = |index, dialling| End {
             connection: connection.clone(),
             index,
@@ -47,6 +48,10 @@ impl Connection {
 
     pub fn congestion(&self) -> MutexGuard<'_, [Option<String>; 2]> {
         self.congestion.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn age(&self) -> Duration {
+        self.begun.elapsed()
     }
 
     /// Something on the way ends it: each end reads a FIN or a reset, and what it writes is answered by a reset.

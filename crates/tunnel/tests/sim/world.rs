@@ -138,6 +138,7 @@ fn template(end: usize, identity: &Identity, keys: &[PublicKey], dialled: [bool;
         listen: dialled[end].then(|| (Ipv4Addr::UNSPECIFIED, LINKS).into()),
         listen_ws: None,
         ws_path: config::WebSocketUrl::PATH.to_owned(),
+        ws_max_life: None,
         peers: vec![config::Peer {
             name: peer.clone(),
             keys: keys.iter().copied().collect(),

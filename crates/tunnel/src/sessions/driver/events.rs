@@ -145,7 +145,7 @@ impl Driver {
     /// When the keys of a link are to be replaced.
     fn keys_due(&self, link: &Link) -> Time {
         let every = self.shared.config().tunnel.settings.rotation.every;
-        self.shared.now() + jittered(every).saturating_sub(link.age())
+        self.shared.now() + jittered(link.max_age(every)).saturating_sub(link.age())
     }
 
     pub(super) fn on_released(&mut self, epoch: Epoch, release: &Release) {

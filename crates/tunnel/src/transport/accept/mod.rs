@@ -45,8 +45,8 @@ pub(crate) const ACCEPT_DELAY: Duration = Duration::from_millis(100);
 pub(crate) enum Opening {
     /// Ferry's TLS.
     Tls,
-    /// The request for a WebSocket at this path, with Ferry's TLS in it.
-    WebSocket(Arc<str>),
+    /// The request for a WebSocket at this path, with Ferry's TLS in it; what is in front of it ends it after this long.
+    WebSocket(Arc<str>, Option<Duration>),
 }
 
 /// Takes peers' connections until the tunnel stops: a draining end still lets its sessions resume.
@@ -157,8 +157,8 @@ async fn client_hello(
 }
 
 async fn read_hello(mut stream: Box<dyn Stream>, opening: &Opening) -> Result<(ClientHello, Box<dyn Stream>), Refused> {
-    if let Opening::WebSocket(path) = opening {
-        stream = upgrade::answer(stream, path).await.map_err(Refused::NotUpgraded)?;
+    if let Opening::WebSocket(path, max_life) = opening {
+        stream = upgrade::answer(stream, path, *max_life).await.map_err(Refused::NotUpgraded)?;
     }
     let hello = ClientHello::read(&mut *stream).await.map_err(|error| Refused::Link(error.into()))?;
     Ok((hello, stream))

@@ -1,5 +1,7 @@
 //! The HTTP/1.1 Upgrade that begins a WebSocket (RFC 6455 §4), at either end.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use ferry_config::WebSocketUrl;
 use thiserror::Error;
@@ -66,7 +68,7 @@ pub(super) async fn request(mut stream: Box<dyn Stream>, url: &WebSocketUrl) -> 
     if head::field(response.headers, "sec-websocket-accept") != Some(&derive_accept_key(key.as_bytes())) {
         return Err(UpgradeError::WrongKey);
     }
-    Ok(WebSocket::start(stream, bytes[length..].to_vec(), Role::Client).await)
+    Ok(WebSocket::start(stream, bytes[length..].to_vec(), Role::Client, url.max_life).await)
 }
 
 /// Why a connection to this end did not become a WebSocket. It has been answered.
@@ -79,7 +81,11 @@ pub(crate) enum NotUpgraded {
 }
 
 /// Answers a request: with a WebSocket at `path`, with what a load balancer wants to know elsewhere.
-pub(crate) async fn answer(mut stream: Box<dyn Stream>, path: &str) -> Result<Box<dyn Stream>, NotUpgraded> {
+pub(crate) async fn answer(
+    mut stream: Box<dyn Stream>,
+    path: &str,
+    max_life: Option<Duration>,
+) -> Result<Box<dyn Stream>, NotUpgraded> {
     let (bytes, length) = head::read(&mut *stream).await?;
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
@@ -99,7 +105,7 @@ pub(crate) async fn answer(mut stream: Box<dyn Stream>, path: &str) -> Result<Bo
                  Sec-WebSocket-Accept: {accept}\r\n\r\n"
             );
             send(&mut *stream, answer.as_bytes()).await.map_err(HeadError::from)?;
-            return Ok(WebSocket::start(stream, bytes[length..].to_vec(), Role::Server).await);
+            return Ok(WebSocket::start(stream, bytes[length..].to_vec(), Role::Server, max_life).await);
         }
         _ => (426, "Upgrade Required", "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"),
     };

@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use futures_util::{Sink as _, Stream as _};
 use tokio::io::AsyncWrite as _;
@@ -23,17 +24,23 @@ pub(super) struct WebSocket {
     socket: WebSocketStream<Io>,
     /// What is left of the last message.
     received: Bytes,
+    max_life: Option<Duration>,
 }
 
 impl WebSocket {
     /// A WebSocket whose Upgrade is done; `rest` came behind it.
-    pub(super) async fn start(stream: Box<dyn Stream>, rest: Vec<u8>, role: Role) -> Box<dyn Stream> {
+    pub(super) async fn start(
+        stream: Box<dyn Stream>,
+        rest: Vec<u8>,
+        role: Role,
+        max_life: Option<Duration>,
+    ) -> Box<dyn Stream> {
         let config = WebSocketConfig::default()
             .max_message_size(Some(MAX_RECEIVED))
             .max_frame_size(Some(MAX_RECEIVED))
             .write_buffer_size(0);
         let socket = WebSocketStream::from_partially_read(Io::new(stream), rest, role, Some(config)).await;
-        Layered::new(Self { socket, received: Bytes::new() })
+        Layered::new(Self { socket, received: Bytes::new(), max_life })
     }
 }
 
@@ -51,6 +58,10 @@ impl Layer for WebSocket {
 
     fn io_mut(&mut self) -> &mut Io {
         self.socket.get_mut()
+    }
+
+    fn max_life(&self) -> Option<Duration> {
+        self.max_life
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>> {

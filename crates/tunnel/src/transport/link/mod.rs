@@ -35,6 +35,10 @@ const UNSENT_LIMIT: u32 = 256 * 1024;
 /// before it (`docs/decisions/0037`).
 const RECEIVE_BUFFER: u32 = 1024 * 1024;
 
+/// The part of a carrier's known life after which a link is left for another: the rest is for its handshake, which came
+/// before, and for what is still on its way.
+const MAX_AGE_SHARE: f64 = 0.75;
+
 /// Why a link is no more.
 #[derive(Debug, Error)]
 pub(crate) enum LinkError {
@@ -319,6 +323,11 @@ impl Link {
     /// How long its keys have been in use.
     pub(crate) fn age(&self) -> Duration {
         self.facts.established.elapsed()
+    }
+
+    /// How old it may become where keys last for `every`: it is left before what carries it ends it.
+    pub(crate) fn max_age(&self, every: Duration) -> Duration {
+        self.stream.max_life().map_or(every, |life| life.mul_f64(MAX_AGE_SHARE).min(every))
     }
 
     /// One of its keys has protected `limit` bytes, or a third of the records that its cipher allows.
