@@ -233,6 +233,7 @@ impl Peer {
         let config = self.config();
         let establish = async |established: Established| {
             self.round_trip.note(established.round_trip);
+            shared.metrics.handshake_done(Role::Dialler, established.round_trip);
             establish(established).await
         };
         let span = error_span!("dial", peer = %self.name);

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::hash::Hash;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use ferry_log::LostLines;
 use ferry_session::{Outcome, RejectCode, Side};
@@ -10,6 +11,7 @@ use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEn
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 /// Enums whose values are labels: what they are in metrics stands beside each.
@@ -185,6 +187,24 @@ labels! {
     ByDirection { direction: Direction }
 }
 
+/// How long something takes, from a millisecond to the resume window.
+#[derive(Clone, Debug)]
+pub(crate) struct Seconds<L: Clone + Eq + Hash>(Family<L, Histogram, fn() -> Histogram>);
+
+const SECONDS: [f64; 13] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 600.0];
+
+impl<L: Clone + Eq + Hash> Seconds<L> {
+    pub(crate) fn observe(&self, labels: &L, duration: Duration) {
+        self.0.get_or_create(labels).observe(duration.as_secs_f64());
+    }
+}
+
+impl<L: Clone + Eq + Hash> Default for Seconds<L> {
+    fn default() -> Self {
+        Self(Family::new_with_constructor(|| Histogram::new(SECONDS)))
+    }
+}
+
 /// What the tunnel counts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Metrics {
@@ -201,6 +221,8 @@ pub(crate) struct Metrics {
     pub(crate) refused: Family<ByRefusal, Counter>,
     pub(crate) attaches_refused: Family<ByRejected, Counter>,
     pub(crate) resumes: Counter,
+    pub(crate) resume_pause: Seconds<ByEnd>,
+    pub(crate) handshake: Seconds<ByRole>,
     pub(crate) engine_starts: Family<ByStart, Counter>,
     pub(crate) sessions_adopted: Counter,
     pub(crate) sessions_dropped: Counter,
@@ -246,6 +268,13 @@ impl Metrics {
         self.links.get_or_create(&ByRole { role }).inc();
     }
 
+    /// A handshake is done, whose flight of this end took this long to be answered.
+    pub(crate) fn handshake_done(&self, role: Role, round_trip: Option<Duration>) {
+        if let Some(round_trip) = round_trip {
+            self.handshake.observe(&ByRole { role }, round_trip);
+        }
+    }
+
     /// A link was not made, or was refused before it carried a session.
     pub(crate) fn link_failed(&self, role: Role, reason: LinkFailure) {
         self.link_failures.get_or_create(&ByLinkFailure { role, reason }).inc();
@@ -260,10 +289,12 @@ impl Metrics {
     fn fill(&self) {
         for &role in Role::ALL {
             fill(&self.links, [ByRole { role }]);
+            drop(self.handshake.0.get_or_create(&ByRole { role }));
             fill(&self.link_failures, LinkFailure::ALL.iter().map(|&reason| ByLinkFailure { role, reason }));
         }
         for &side in End::ALL {
             fill(&self.sessions, [ByEnd { side }]);
+            drop(self.resume_pause.0.get_or_create(&ByEnd { side }));
             fill(&self.sessions_open, [ByEnd { side }]);
             fill(&self.sessions_ended, Ending::ALL.iter().map(|&ending| ByEnding { side, ending }));
         }
@@ -304,6 +335,10 @@ impl Metrics {
         registry.register("connections_refused", "Application connections not carried", self.refused.clone());
         registry.register("attaches_refused", "Hellos of peers that were refused", self.attaches_refused.clone());
         registry.register("resumes", "Sessions that continued on a new link after a loss", self.resumes.clone());
+        let text = "How long sessions were without a link that continued on another";
+        registry.register_with_unit("resume_pause", text, Unit::Seconds, self.resume_pause.0.clone());
+        let text = "From an end's flight of a handshake to the answer: the round trip and what the peer computes";
+        registry.register_with_unit("handshake", text, Unit::Seconds, self.handshake.0.clone());
         registry.register("engine_starts", "Starts of the tunnel's process", self.engine_starts.clone());
         let text = "Sessions taken over from the process before";
         registry.register("sessions_adopted", text, self.sessions_adopted.clone());

@@ -104,11 +104,12 @@ async fn other_paths_and_queries_are_refused() {
 // --- metrics ---------------------------------------------------------------------------------------------------------
 
 /// Name and type of every metric: one that is added is added here, and to the operator's documentation.
-const METRICS: [(&str, &str); 24] = [
+const METRICS: [(&str, &str); 26] = [
     ("ferry_application_bytes", "counter"),
     ("ferry_attaches_refused", "counter"),
     ("ferry_connections_refused", "counter"),
     ("ferry_engine_starts", "counter"),
+    ("ferry_handshake_seconds", "histogram"),
     ("ferry_key_bytes", "gauge"),
     ("ferry_link_failures", "counter"),
     ("ferry_links", "counter"),
@@ -119,6 +120,7 @@ const METRICS: [(&str, &str); 24] = [
     ("ferry_log_lines_lost", "counter"),
     ("ferry_memory_lent_bytes", "gauge"),
     ("ferry_oldest_key_seconds", "gauge"),
+    ("ferry_resume_pause_seconds", "histogram"),
     ("ferry_resumes", "counter"),
     ("ferry_rotation_delay_seconds", "gauge"),
     ("ferry_rotations", "counter"),

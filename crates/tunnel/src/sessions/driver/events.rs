@@ -15,7 +15,7 @@ use crate::sessions::mailbox::Command;
 use crate::supply::pool::Need;
 use crate::supply::rotation::jittered;
 use crate::telemetry::events::{self, EndFacts, SessionFacts};
-use crate::telemetry::metrics::{ByRotated, Ending, Rotated};
+use crate::telemetry::metrics::{ByEnd, ByRotated, Ending, Rotated};
 use crate::telemetry::repeats::{Kind, Line};
 use crate::transport;
 use crate::transport::dial::DialError;
@@ -129,6 +129,7 @@ impl Driver {
             Intent::Resume => {
                 self.peer.round_trip.restart(round_trip);
                 self.shared.metrics.resumes.inc();
+                self.shared.metrics.resume_pause.observe(&ByEnd { side: self.end() }, pause);
                 self.tell("resumed", Line::info("session resumed"));
                 let (session, epoch) = (self.facts(), epoch.0);
                 self.shared.events.tell(events::Event::SessionResumed { session, epoch, after: pause });

@@ -135,6 +135,7 @@ async fn prove(
         // The config that accepted the key: another may be in force by now.
         let peer = config.peer_of(&key).ok_or(TlsError::Unlisted(key))?;
         peer.round_trip.note(established.round_trip);
+        shared.metrics.handshake_done(Role::Listener, established.round_trip);
         seat.on_proof(&peer.name, Instant::now());
         Ok::<_, LinkError>((peer.clone(), established))
     };
