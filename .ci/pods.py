@@ -29,8 +29,8 @@ containers = pod.pop("initContainers", []) + pod["containers"]
 for container in containers:
     container.pop("restartPolicy", None)
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        del container[probe]
-    for port in container["ports"]:
+        container.pop(probe, None)
+    for port in container.get("ports", []):
         if port["containerPort"] in published:
             port["hostPort"] = published[port["containerPort"]]
 pod["containers"] = containers

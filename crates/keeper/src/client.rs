@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -13,6 +14,10 @@ use crate::wire::{Hello, MAX_MESSAGE, RefusedBy, RejectedBy, Reply, Request, Tag
 
 /// How many requests wait in this process for the keeper to take them.
 const MAX_QUEUED: usize = 1024;
+
+/// How long a keeper that is not there yet is waited for.
+const START_TIMEOUT: Duration = Duration::from_secs(5);
+const START_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What an engine's predecessor left.
 #[derive(Debug)]
@@ -71,7 +76,7 @@ enum State {
 
 impl Client {
     /// Connects to the keeper at `path` and takes over everything that it holds. Waits for at most `timeout`: a keeper gives
-    /// nothing away before the engine that has it is gone.
+    /// nothing away before the engine that has it is gone. Waits a little for a keeper that is starting, too.
     ///
     /// The keeper kills an engine that gives no sign of life for [`alive_timeout`](Self::alive_timeout), so call
     /// [`alive`](Self::alive) from here on.
@@ -82,7 +87,7 @@ impl Client {
     /// process may not have as many descriptors open as it would inherit.
     pub fn connect(path: &Path, timeout: Duration) -> io::Result<(Self, Inherited)> {
         let until = Instant::now() + timeout;
-        let socket = socket::connect(path)?;
+        let socket = connect(path)?;
         let hello = Hello { oldest: VERSIONS.0, newest: VERSIONS.1, continues: false, sends_alive: true };
         socket::send(socket.as_fd(), &Request::Hello(hello).encode(), &[])?;
         let (reply, _) = wait_for_reply(&socket, until)?;
@@ -284,6 +289,21 @@ impl AsFd for Client {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// Both may be starting: containers of one pod, or units after a boot.
+fn connect(path: &Path) -> io::Result<OwnedFd> {
+    let until = Instant::now() + START_TIMEOUT;
+    loop {
+        match socket::connect(path) {
+            Err(error) if is_starting(&error) && Instant::now() < until => thread::sleep(START_INTERVAL),
+            connected => return connected,
+        }
+    }
+}
+
+fn is_starting(error: &io::Error) -> bool {
+    [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused].contains(&error.kind())
 }
 
 fn lost() -> io::Error {

@@ -24,7 +24,7 @@ mod wire;
 pub use client::{Client, Event, Inherited};
 pub use executable::{Invocation, KEEPER_VARIABLE, Reach};
 pub use keeper::{EngineStatus, Keeper, Options};
-pub use signals::{Signals, end_with_parent};
+pub use signals::{Signals, end_with_parent, exit_at_once};
 pub use socket::PARENT;
 pub use supervisor::Supervisor;
 pub use wire::{MAX_BATCH, RefusedBy, Tag};

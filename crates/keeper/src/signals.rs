@@ -64,6 +64,11 @@ impl Signals {
     }
 }
 
+/// Ends this process without anything of it being dropped, which would take back what its keeper holds.
+pub fn exit_at_once(code: u8) -> ! {
+    low_level::exit(code.into())
+}
+
 /// Has this process end with its parent, however that ends. Returns false if it has ended already: its end of the connection,
 /// standard input, is closed.
 #[must_use]

@@ -61,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) rotations: rotation::Budget,
     /// No new sessions: this end is going.
     pub(crate) draining: CancellationToken,
+    /// This process is going, and the one after it continues what is open.
+    pub(crate) leaving: CancellationToken,
     /// Nothing goes on.
     pub(crate) stop: CancellationToken,
     /// Sessions, and links that are being closed: what a drain waits for.
@@ -104,6 +106,7 @@ impl Shared {
             forwards: Lookups::default(),
             rotations,
             draining: CancellationToken::new(),
+            leaving: CancellationToken::new(),
             stop: CancellationToken::new(),
             sessions_tasks: TaskTracker::new(),
             tasks: TaskTracker::new(),

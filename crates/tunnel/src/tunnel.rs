@@ -201,6 +201,22 @@ impl Tunnel {
         reload::apply(&self.shared, config).await
     }
 
+    /// Whether what is open now can outlive this process.
+    pub fn is_kept(&self) -> bool {
+        self.shared.survival.is_some()
+    }
+
+    /// Lets sessions end within the configured time, without refusing new ones. What is left then is the keeper's, for the
+    /// process that comes next, if this one ends without dropping the tunnel: as if it were killed.
+    pub async fn leave(&self) {
+        let shared = &self.shared;
+        let within = shared.config().tunnel.settings.drain;
+        shared.leaving.cancel();
+        info!(sessions = shared.sessions.len(), "leaving: sessions may end within {within:?}");
+        let _ = timeout(within, shared.sessions_ended()).await;
+        info!(sessions = shared.sessions.len(), "left to the keeper");
+    }
+
     /// Ends the tunnel: no new sessions; those that live may finish within the configured time, then they are reset.
     pub async fn drain(mut self) {
         let shared = &self.shared;

@@ -7,7 +7,7 @@ use super::site::{ADMIN_PORT, DialledPod, EGRESS_PORT, RemotePod, Site, TUNNEL_P
 use super::{RenderError, gateway};
 use crate::{Label, Scope, Template};
 use ferry_config::{
-    Address, Egress, HostPort, Ingress, Name, Peer, Route, ServiceName, Tunnel, ValueError, WebSocketUrl,
+    Address, Egress, HostPort, Ingress, Keeper, Name, Peer, Route, ServiceName, Tunnel, ValueError, WebSocketUrl,
 };
 
 /// The directory of `tunnel.yaml`.
@@ -19,6 +19,10 @@ pub(super) const ADDRESSES_DIR: &str = "/etc/ferry/addresses";
 
 /// The directory of what outlives a pod; the web-app and the tunnel have a part each.
 pub(super) const DATA_DIR: &str = "/data";
+
+/// The directory that the tunnel shares with its keeper. Everybody can write to the volume, so the socket has one of its own.
+pub(super) const KEEPER_DIR: &str = "/run/ferry";
+pub(super) const KEEPER_SOCKET: &str = "/run/ferry/keeper/socket";
 
 /// The configuration of a pod's tunnel, with the path of its identity.
 pub(super) fn config(site: &Site<'_>) -> Result<Tunnel<PathBuf>, RenderError> {
@@ -35,7 +39,7 @@ pub(super) fn config(site: &Site<'_>) -> Result<Tunnel<PathBuf>, RenderError> {
         name: site.tunnel_name()?,
         identity: format!("{IDENTITY_DIR}/{}", crate::keys::IDENTITY_KEY).into(),
         state: Some(format!("{DATA_DIR}/tunnel").into()),
-        keeper: None,
+        keeper: Some(Keeper::At(KEEPER_SOCKET.into())),
         // The kubelet's probes come from outside the pod.
         admin: Some(everywhere(ADMIN_PORT)),
         listen: accepts.then(|| everywhere(TUNNEL_PORT)),

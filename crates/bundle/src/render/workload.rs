@@ -16,7 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::site::{ADMIN_PORT, EGRESS_PORT, Site, TUNNEL_PORT, WEB_APP_PORT};
-use super::tunnel::{ADDRESSES_DIR, CONFIG_DIR, DATA_DIR, IDENTITY_DIR};
+use super::tunnel::{ADDRESSES_DIR, CONFIG_DIR, DATA_DIR, IDENTITY_DIR, KEEPER_DIR, KEEPER_SOCKET};
 use crate::Template;
 use crate::keys::TOKEN_KEY;
 
@@ -27,6 +27,7 @@ pub(super) const TOKEN: &str = "web-app-token";
 pub(super) const HOOKS: &str = "hooks";
 const RENDERED_DIGEST: &str = "ferry-rendered";
 const DATA: &str = "data";
+const KEEPER: &str = "keeper";
 const TMP: &str = "tmp";
 pub(crate) const TOKEN_DIR: &str = "/etc/ferry/token";
 /// The hooks are not in the image, so that a change of them restarts nothing. What they import is, and what `pip` made.
@@ -42,6 +43,10 @@ const GROUP_READABLE: i32 = 0o440;
 const WEB_APP_STOP: u64 = 20;
 /// What is left for the kubelet, in seconds.
 const STOP_MARGIN: u64 = 5;
+
+/// What a keeper may take itself, and what it asks for, in MiB.
+const KEEPER_OWN: u64 = 64;
+const KEEPER_REQUEST: u64 = 16;
 
 const MIB: u64 = 1 << 20;
 /// Beside its buffers, a tunnel has its own memory and at least this much in the kernel's sockets.
@@ -107,16 +112,16 @@ pub(super) fn deployment(site: &Site<'_>) -> Deployment {
 
 fn pod(site: &Site<'_>) -> PodSpec {
     let drain = whole_seconds(site.blueprint.tunnel.drain);
+    // Native sidecars start in this order before the others, and end after them in the other order.
     let (init_containers, containers, stop) = match is_gateway(site) {
-        true => (None, vec![tunnel(site)], drain),
-        // A native sidecar: it starts before the web-app and ends after it.
+        true => (vec![keeper(site)], vec![tunnel(site)], drain),
         false => {
             let sidecar = Container { restart_policy: Some("Always".into()), ..tunnel(site) };
-            (Some(vec![sidecar]), vec![web_app(site)], WEB_APP_STOP + drain)
+            (vec![keeper(site), sidecar], vec![web_app(site)], WEB_APP_STOP + drain)
         }
     };
     PodSpec {
-        init_containers,
+        init_containers: Some(init_containers),
         containers,
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
@@ -136,14 +141,50 @@ fn pod(site: &Site<'_>) -> PodSpec {
     }
 }
 
+/// What the tunnel's sessions outlive a restart of its container by. It has neither keys nor the network's attention.
+fn keeper(site: &Site<'_>) -> Container {
+    let settings = &site.blueprint.tunnel;
+    // What a tunnel has left in memory counts for the pod, whose limit is the sum of its containers'.
+    let limit = KEEPER_OWN + settings.limits.memory.div_ceil(MIB);
+    let args = [
+        "keeper".into(),
+        "--socket".into(),
+        KEEPER_SOCKET.into(),
+        // The kubelet starts a container that crashes after pauses of up to 5 minutes; no session waits for longer than this.
+        "--grace".into(),
+        format!("{}s", whole_seconds(settings.resume.window)),
+        // Longer than the liveness probe takes: the kubelet ends a tunnel that hangs.
+        "--alive-timeout".into(),
+        "60s".into(),
+    ];
+    Container {
+        args: Some(args.into()),
+        restart_policy: Some("Always".into()),
+        ports: None,
+        startup_probe: None,
+        readiness_probe: None,
+        liveness_probe: None,
+        volume_mounts: Some(vec![writable(KEEPER, KEEPER_DIR)]),
+        resources: Some(resources(("10m", KEEPER_REQUEST), ("500m", limit))),
+        ..container(site, KEEPER, 0)
+    }
+}
+
 fn tunnel(site: &Site<'_>) -> Container {
     let accepts = (is_gateway(site) || !site.incoming.is_empty()).then(|| port("tunnel", TUNNEL_PORT));
     let dials = dials_by_file(site).then(|| mount(ADDRESSES, ADDRESSES_DIR));
-    let mounts = [mount(CONFIG, CONFIG_DIR), mount(IDENTITY, IDENTITY_DIR), writable(DATA, DATA_DIR)];
+    let mounts = [
+        mount(CONFIG, CONFIG_DIR),
+        mount(IDENTITY, IDENTITY_DIR),
+        writable(DATA, DATA_DIR),
+        writable(KEEPER, KEEPER_DIR),
+    ];
+    let config = format!("{CONFIG_DIR}/tunnel.yaml");
     let memory = site.blueprint.tunnel.limits.memory;
     let limit = memory.saturating_add(TUNNEL_BESIDE.max(memory / 2)).div_ceil(MIB);
     Container {
-        args: Some(vec!["tunnel".into(), "--config".into(), format!("{CONFIG_DIR}/tunnel.yaml")]),
+        // The kubelet says SIGTERM whatever it ends a container for.
+        args: Some(vec!["tunnel".into(), "--config".into(), config, "--leave-sessions".into()]),
         ports: Some(accepts.into_iter().chain([port("admin", ADMIN_PORT)]).collect()),
         volume_mounts: Some(mounts.into_iter().chain(dials).collect()),
         resources: Some(resources(("50m", 64), ("2", limit))),
@@ -240,6 +281,9 @@ fn volumes(site: &Site<'_>) -> Vec<Volume> {
     if site.pod.expose.is_some() {
         volumes.push(secret(TOKEN));
     }
+    // A socket is all that is in it: no disk needs to work for it.
+    let keepers = EmptyDirVolumeSource { medium: Some("Memory".into()), size_limit: Some(mebibytes(1)) };
+    volumes.push(Volume { empty_dir: Some(keepers), ..named(KEEPER) });
     let empty = EmptyDirVolumeSource { medium: None, size_limit: Some(mebibytes(64)) };
     if is_gateway(site) {
         // It outlives the container, and a pod that is replaced drains before.

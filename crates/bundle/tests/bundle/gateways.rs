@@ -124,11 +124,12 @@ fn one_more_service_changes_no_pod() {
 }
 
 #[test]
-fn a_gateway_is_a_tunnel_and_no_more() {
+fn a_gateway_is_a_tunnel_with_its_keeper_and_no_more() {
     let bundle = rendered(POSTGRESQL);
     let pod = "gateway-cluster-a";
     let spec = pod_spec(&bundle, pod);
-    assert!(spec.init_containers.is_none());
+    let [keeper] = &spec.init_containers.clone().unwrap()[..] else { panic!("{spec:?}") };
+    assert_eq!((keeper.name.as_str(), keeper.restart_policy.as_deref()), ("keeper", Some("Always")));
     let [container] = &spec.containers[..] else { panic!("{spec:?}") };
     assert_eq!((container.name.as_str(), container.image.as_deref()), ("tunnel", Some("shop-gateway:dev")));
     assert_eq!(container.restart_policy, None);

@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::support::{FINE, POSTGRESQL, SINGLE, accepted, fake_keys, label, object, objects, rendered, with};
 use ferry_bundle::{Bundle, Cloud};
-use ferry_config::{Address, Tunnel};
+use ferry_config::{Address, Keeper, Tunnel};
 
 pub(crate) fn deployment(bundle: &Bundle, pod: &str) -> Deployment {
     object(bundle, &format!("{pod}/03-deployment.yaml"))
@@ -50,6 +50,14 @@ pub(crate) fn policy(bundle: &Bundle, pod: &str) -> NetworkPolicy {
 
 pub(crate) fn containers(spec: &PodSpec) -> Vec<&Container> {
     spec.init_containers.iter().flatten().chain(&spec.containers).collect()
+}
+
+fn named<'s>(spec: &'s PodSpec, name: &str) -> &'s Container {
+    containers(spec).into_iter().find(|container| container.name == name).unwrap()
+}
+
+fn memory_limit(spec: &PodSpec, name: &str) -> String {
+    named(spec, name).resources.clone().unwrap().limits.unwrap()["memory"].0.clone()
 }
 
 #[test]
@@ -100,14 +108,15 @@ fn ports_meet() {
         let bundle = rendered(text);
         for pod in ["initiator", "terminator"] {
             let spec = pod_spec(&bundle, pod);
-            let ports: Vec<_> = containers(&spec).iter().flat_map(|c| c.ports.clone().unwrap()).collect();
+            let ports: Vec<_> = containers(&spec).iter().flat_map(|c| c.ports.clone().unwrap_or_default()).collect();
             for service in services(&bundle, pod) {
                 for port in service.spec.unwrap().ports.unwrap() {
                     let Some(IntOrString::String(target)) = port.target_port else { panic!("a port by number") };
                     assert!(ports.iter().any(|port| port.name.as_ref() == Some(&target)), "no port {target}");
                 }
             }
-            for container in containers(&spec) {
+            // Only what is reached by the network can be probed by it.
+            for container in containers(&spec).into_iter().filter(|container| container.name != "keeper") {
                 let own: Vec<_> = container.ports.iter().flatten().map(|port| port.container_port).collect();
                 for probe in [&container.startup_probe, &container.readiness_probe, &container.liveness_probe] {
                     let Some(IntOrString::Int(port)) = probe.clone().unwrap().http_get.map(|get| get.port) else {
@@ -124,7 +133,7 @@ fn ports_meet() {
         assert_eq!(peer.value.clone().unwrap(), format!("ws://{}/ws", near.egress[0].listen));
         let listen = i32::from(far.listen.unwrap().port());
         let spec = pod_spec(&bundle, "terminator");
-        let port = spec.init_containers.unwrap()[0].ports.clone().unwrap()[0].clone();
+        let port = named(&spec, "tunnel").ports.clone().unwrap()[0].clone();
         assert_eq!((port.name.as_deref(), port.container_port), (Some("tunnel"), listen));
         let app = &spec.containers[0].ports.clone().unwrap()[0];
         assert_eq!(app.container_port, i32::from(far.ingress[0].forward.port));
@@ -167,8 +176,10 @@ fn a_pod_runs_as_nobody_and_may_do_nothing() {
 #[test]
 fn the_tunnel_starts_before_the_web_app_and_outlives_it() {
     let spec = pod_spec(&rendered(FINE), "initiator");
-    let tunnel = &spec.init_containers.as_ref().unwrap()[0];
-    assert_eq!((tunnel.name.as_str(), tunnel.restart_policy.as_deref()), ("tunnel", Some("Always")));
+    let sidecars = spec.init_containers.as_ref().unwrap();
+    let names: Vec<_> = sidecars.iter().map(|sidecar| sidecar.name.as_str()).collect();
+    assert_eq!(names, ["keeper", "tunnel"]);
+    assert!(sidecars.iter().all(|sidecar| sidecar.restart_policy.as_deref() == Some("Always")));
     assert_eq!(spec.containers[0].name, "web-app");
     // The web-app's own end, the drain, and some.
     assert_eq!(spec.termination_grace_period_seconds, Some(20 + 15 + 5));
@@ -223,8 +234,33 @@ fn the_tunnel_may_use_more_memory_than_its_buffers() {
     for (memory, limit) in [("512MiB", "768Mi"), ("4GiB", "6Gi")] {
         let bundle = rendered(&format!("{FINE}tunnel: {{limits: {{memory: {memory}}}}}\n"));
         let spec = pod_spec(&bundle, "initiator");
-        let limits = spec.init_containers.unwrap()[0].resources.clone().unwrap().limits.unwrap();
-        assert_eq!(limits["memory"].0, limit);
+        assert_eq!(memory_limit(&spec, "tunnel"), limit);
+    }
+}
+
+#[test]
+fn a_keeper_has_the_sessions_of_the_tunnel_and_nothing_else() {
+    let text = format!("{FINE}tunnel: {{limits: {{memory: 1GiB}}, resume: {{window: 2m}}}}\n");
+    let bundle = rendered(&text);
+    for pod in ["initiator", "terminator"] {
+        let spec = pod_spec(&bundle, pod);
+        let (keeper, engine) = (named(&spec, "keeper"), named(&spec, "tunnel"));
+        let args = keeper.args.clone().unwrap();
+        let value = |name: &str| args[args.iter().position(|arg| arg == name).unwrap() + 1].as_str();
+        let Some(Keeper::At(socket)) = tunnel(&bundle, pod).keeper else { panic!("the tunnel knows no keeper") };
+        assert_eq!(value("--socket"), socket.to_str().unwrap());
+        assert_eq!(value("--grace"), "120s");
+        // What a killed tunnel leaves counts for the pod.
+        assert_eq!(memory_limit(&spec, "keeper"), "1088Mi");
+        let mounts = |container: &Container| -> Vec<String> {
+            container.volume_mounts.iter().flatten().map(|mount| mount.name.clone()).collect()
+        };
+        assert_eq!(mounts(keeper), ["keeper"]);
+        assert!(mounts(engine).contains(&"keeper".to_owned()));
+        assert!(engine.args.as_ref().unwrap().contains(&"--leave-sessions".to_owned()));
+        // Not one that everybody can write to, as a volume's root is.
+        let shared = named(&spec, "keeper").volume_mounts.clone().unwrap()[0].mount_path.clone();
+        assert_ne!(socket.parent().unwrap().to_str().unwrap(), shared);
     }
 }
 

@@ -21,6 +21,7 @@ Examples:
   ferry tunnel --config tunnel.yaml
   ferry tunnel --config tunnel.yaml --check
   kill -USR1 PID                           give every session fresh keys now
+  kill -USR2 PID                           start the program that is on the disk now; sessions continue
   kill -HUP PID                            read the file again now; it is also read whenever it changes
 
 A tunnel.yaml that lets apps here reach the service `db` of a peer:
@@ -43,6 +44,9 @@ pub struct Args {
     /// Report every problem in the file and exit: 0 if there is none, 78 otherwise.
     #[arg(long)]
     check: bool,
+    /// On SIGTERM, leave what is open after `drain` to the keeper and the next process, instead of resetting it.
+    #[arg(long)]
+    leave_sessions: bool,
 }
 
 /// Runs the tunnel until it is asked to stop, with this process as its keeper where it has no other.
@@ -57,7 +61,10 @@ pub(crate) fn execute(args: Args) -> ExitCode {
 /// Runs the tunnel in this process. `unkept` is why it was given no keeper.
 pub(crate) async fn run(args: Args, unkept: Option<String>) -> anyhow::Result<()> {
     let loaded = ferry_config::load(&args.config)?;
-    if args.check { check(&args.config, &loaded) } else { serve(args.config, loaded, unkept).await }
+    if args.check {
+        return check(&args.config, &loaded);
+    }
+    serve(args, loaded, unkept).await
 }
 
 fn check(path: &Path, loaded: &Loaded) -> anyhow::Result<()> {
@@ -77,11 +84,11 @@ fn check(path: &Path, loaded: &Loaded) -> anyhow::Result<()> {
 }
 
 async fn serve(
-    path: PathBuf,
+    Args { config: path, leave_sessions, .. }: Args,
     Loaded { tunnel: config, warnings }: Loaded,
     unkept: Option<String>,
 ) -> anyhow::Result<()> {
-    let _last_lines = logging::start()?;
+    let last_lines = logging::start()?;
     process::raise_file_limit();
     process::refuse_huge_pages();
     for warning in &warnings {
@@ -123,6 +130,12 @@ async fn serve(
             _ = rotate.recv() => tunnel.rotate_all(),
             _ = read_again.recv() => tunnel.read_again(),
         }
+    }
+    #[cfg(target_os = "linux")]
+    if leave_sessions && tunnel.is_kept() {
+        stop.drained(tunnel.leave()).await?;
+        drop(last_lines);
+        ferry_keeper::exit_at_once(0);
     }
     stop.drained(tunnel.drain()).await
 }

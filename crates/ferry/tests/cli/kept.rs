@@ -181,3 +181,28 @@ fn a_tunnel_that_crashes_twice_is_started_twice() {
     tunnel.signal(Signal::INT);
     assert_eq!(tunnel.end().code(), Some(0));
 }
+
+#[test]
+fn a_tunnel_that_leaves_has_the_next_process_continue_its_sessions() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = TcpListener::bind("127.0.0.1:0").unwrap();
+    let [(near, _), _far] = pair(dir.path(), &app);
+    drop(near);
+    let file = dir.path().join("near.yaml");
+    let socket = dir.path().join("keeper").join("socket");
+    let config = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{config}keeper: {}\ndrain: 1s\n", socket.display())).unwrap();
+    // The tunnel starts first: as in a pod, it waits for its keeper.
+    let leaving = || Running::start(command(&["tunnel", "--leave-sessions", "--config"]).arg(&file));
+    let mut near = leaving();
+    let _keeper = Running::start(command(&["keeper", "--socket"]).arg(&socket));
+    let ready = near.line(|line| line.contains(" INFO ready "));
+    let entrance = ready.split(" egress=").nth(1).unwrap().split(' ').next().unwrap();
+    let ends = Ends::open(entrance.parse().unwrap(), &app);
+    near.signal(Signal::TERM);
+    assert_eq!(near.end().code(), Some(0));
+    assert!(near.rest().iter().any(|line| line.contains("left to the keeper sessions=1")));
+    let mut near = leaving();
+    near.line(|line| line.contains("taking over from the process before sessions=1"));
+    ends.exchange(b"after");
+}

@@ -69,7 +69,7 @@ async fn livez(State(admin): State<Admin>) -> Response {
 /// Local: whether the tunnel's own listeners are up. Only `?peers=1` asks about peers.
 async fn readyz(State(admin): State<Admin>, Query(query): Query<Ready>) -> Response {
     let refuse = |reason: String| (StatusCode::SERVICE_UNAVAILABLE, reason + "\n").into_response();
-    if admin.shared.draining.is_cancelled() {
+    if admin.shared.draining.is_cancelled() || admin.shared.leaving.is_cancelled() {
         return refuse("draining".to_owned());
     }
     if let Some(Unbound { entry, problem }) = admin.shared.app_listeners.unbound().first() {
