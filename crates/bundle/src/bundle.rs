@@ -92,7 +92,7 @@ impl Bundle {
         for path in changes.new.iter().chain(&changes.changed).chain(&changes.unchanged) {
             let (target, file) = (dir.join(path), &self.files[path]);
             if let Some(parent) = target.parent() {
-                fs::create_dir_all(parent).map_err(|error| WriteError::write(parent, error))?;
+                directory(parent).map_err(|error| WriteError::write(parent, error))?;
             }
             if !changes.unchanged.contains(path) {
                 replace(&target, file).map_err(|error| WriteError::write(&target, error))?;
@@ -125,6 +125,14 @@ impl WriteError {
     fn write(path: &Path, error: io::Error) -> Self {
         Self { path: path.into(), verb: "write", error }
     }
+}
+
+/// Whatever the umask says, nobody else may write to it.
+fn directory(path: &Path) -> io::Result<()> {
+    let mut directory = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut directory, 0o755);
+    directory.recursive(true).create(path)
 }
 
 fn replace(target: &Path, file: &File) -> io::Result<()> {

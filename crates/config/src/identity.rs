@@ -145,6 +145,9 @@ pub enum IdentityError {
     /// The mode (second) lets others read or change the file, or the group change it.
     #[error("the mode of {0:?} is {1:04o}, which lets others at the private key")]
     Exposed(PathBuf, u32),
+    /// The mode (second) of the directory that the file is in lets others put another in its place.
+    #[error("the mode of the directory {0:?} is {1:04o}, which lets others replace the private key in it")]
+    ExposedDirectory(PathBuf, u32),
     /// A directory.
     #[error("{0:?} is a directory")]
     Directory(PathBuf),
@@ -183,6 +186,9 @@ impl IdentityError {
         match self {
             Self::Missing(path) => format!("make one with `ferry keygen --out {path:?}`"),
             Self::Exposed(path, _) => format!("run `chmod 600 {path:?}`"),
+            Self::ExposedDirectory(path, _) => {
+                format!("run `chmod o-w {path:?}`, or move the key into a directory of its own")
+            }
             Self::NotAKey(..) | Self::WrongAlgorithm(_) | Self::TooLarge(_) => {
                 "an identity is an Ed25519 private key in PEM, as `ferry keygen` writes it".into()
             }
@@ -210,6 +216,11 @@ pub(crate) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
     let metadata = file.metadata().map_err(failed)?;
     check_kind(path, &metadata)?;
     check_mode(path, &metadata)?;
+    // Where it is named, and where it is.
+    for dir in [Some(path), path.canonicalize().ok().as_deref()].into_iter().flatten().filter_map(Path::parent) {
+        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+        check_directory(dir, &fs::metadata(dir).map_err(failed)?)?;
+    }
     // One allocation that is large enough, so that no outgrown copy of the key is left behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE_LEN + 64));
     file.take(MAX_FILE_LEN as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
@@ -238,6 +249,23 @@ fn check_mode(path: &Path, metadata: &fs::Metadata) -> Result<(), IdentityError>
     if mode & 0o026 != 0 {
         return Err(IdentityError::Exposed(path.into(), mode));
     }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn check_directory(dir: &Path, metadata: &fs::Metadata) -> Result<(), IdentityError> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let mode = metadata.mode() & 0o7777;
+    // In a sticky one, such as a secret's in a pod, others cannot replace what is not theirs.
+    if mode & 0o1002 == 0o002 {
+        return Err(IdentityError::ExposedDirectory(dir.into(), mode));
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn check_directory(_: &Path, _: &fs::Metadata) -> Result<(), IdentityError> {
     Ok(())
 }
 

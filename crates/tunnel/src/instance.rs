@@ -1,7 +1,8 @@
 //! Which process this tunnel is, and which ones it was.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,9 +106,11 @@ pub(crate) async fn keep_claiming(shared: Arc<Shared>) {
 
 fn claim(path: &Path, instance: Instance) -> io::Result<(Vec<Instance>, File)> {
     if let Some(state) = path.parent() {
-        std::fs::create_dir_all(state)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(state)?;
     }
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    let mut options = OpenOptions::new();
+    // For this user alone, whatever the umask says.
+    let mut file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     file.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => io::Error::other("another process uses it"),
         TryLockError::Error(error) => error,

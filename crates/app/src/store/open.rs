@@ -1,6 +1,7 @@
 //! Opening a store: its directory, its lock, its format, and whether it is intact.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use rusqlite::Connection;
@@ -32,13 +33,13 @@ const TABLES: &str = "
 /// Opens the store in `dir`, or creates an empty one, and reads everything in it.
 pub(crate) fn open(dir: &Path) -> Result<(Store, StoredState), StoreError> {
     let unusable = |error: std::io::Error| StoreError::Unusable { path: dir.to_owned(), reason: error.to_string() };
-    fs::create_dir_all(dir).map_err(unusable)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(unusable)?;
     let lock = lock(dir)?;
     let path = dir.join(DATABASE);
     let (witness, recorded) = Witness::open(&dir.join(WITNESS)).map_err(unusable)?;
     let known = fs::metadata(&path).is_ok_and(|metadata| metadata.len() > 0) || recorded.is_some();
     // If the kernel refuses the file, that is a matter of permissions. Only what SQLite says about its content is damage.
-    drop(OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(unusable)?);
+    drop(new_or_there().open(&path).map_err(unusable)?);
     let (mut store, state) =
         read(&path, witness, known, lock).map_err(|error| error.within(dir)).map_err(|error| match error {
             StoreError::Version { found, known, .. } => StoreError::Version { path: dir.to_owned(), found, known },
@@ -92,10 +93,16 @@ fn prepare(
     Ok((Store { connection, checkpointer: None, witness, commits, _lock: lock }, state))
 }
 
+/// A file of the store. Where it is made, it is for this user alone, whatever the umask says.
+pub(super) fn new_or_there() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    options
+}
+
 fn lock(dir: &Path) -> Result<File, StoreError> {
     let unusable = |error: std::io::Error| StoreError::Unusable { path: dir.to_owned(), reason: error.to_string() };
-    let options = OpenOptions::new().write(true).create(true).truncate(false).open(dir.join(LOCK));
-    let file = options.map_err(unusable)?;
+    let file = new_or_there().open(dir.join(LOCK)).map_err(unusable)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse(dir.to_owned())),

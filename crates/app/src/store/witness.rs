@@ -1,11 +1,12 @@
 //! The number of the last commit, in a file of its own.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::StoreError;
+use super::open::new_or_there;
 use super::row::checksum;
 
 const LENGTH: usize = 12;
@@ -18,7 +19,7 @@ pub(super) struct Witness(File);
 impl Witness {
     /// Opens the witness, and returns its number: `None` if it is new or unreadable, which proves nothing.
     pub(super) fn open(path: &Path) -> io::Result<(Self, Option<u64>)> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let file = new_or_there().open(path)?;
         let mut bytes = [0; LENGTH];
         let recorded = match file.read_exact_at(&mut bytes, 0) {
             Ok(()) => decode(&bytes),

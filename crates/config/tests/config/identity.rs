@@ -173,6 +173,31 @@ fn a_mounted_secret_is_judged_by_the_file_behind_its_links() {
 }
 
 #[test]
+fn a_directory_in_which_others_may_replace_the_key_is_refused_where_it_is_named_and_where_it_is() {
+    let dir = Dir::new();
+    for name in ["named", "real"] {
+        fs::create_dir(dir.path(name)).unwrap();
+    }
+    dir.write("real/key", our_key(), 0o600);
+    symlink("../real/key", dir.path("named/key")).unwrap();
+    let set = |name: &str, mode| fs::set_permissions(dir.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    for exposed in ["named", "real"] {
+        // What a secret in a pod has is sticky.
+        for mode in [0o700, 0o755, 0o775, 0o1777, 0o3777] {
+            set(exposed, mode);
+            Identity::load(&dir.path("named/key")).unwrap();
+        }
+        for mode in [0o777, 0o757, 0o702, 0o2777] {
+            set(exposed, mode);
+            let error = Identity::load(&dir.path("named/key")).unwrap_err();
+            assert!(matches!(error, IdentityError::ExposedDirectory(_, seen) if seen == mode), "{error}");
+            assert!(error.to_string().contains(exposed) && error.hint().starts_with("run `chmod o-w"), "{error}");
+        }
+        set(exposed, 0o700);
+    }
+}
+
+#[test]
 fn what_is_no_file_is_told_apart() {
     let dir = Dir::new();
     let error = Identity::load(&dir.path("nothing")).unwrap_err();

@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
 use anstream::eprintln;
@@ -34,7 +35,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         io::stdout().write_all(text.as_bytes())?;
         return Ok(());
     }
-    let mut file = match OpenOptions::new().write(true).create_new(true).open(&args.file) {
+    let mut file = match OpenOptions::new().write(true).create_new(true).mode(0o644).open(&args.file) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             bail!("{shown} exists already, and is left as it is; name another file, or move that one away")
         }

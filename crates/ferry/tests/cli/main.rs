@@ -17,6 +17,7 @@ mod kept;
 mod keys;
 #[cfg(target_os = "linux")]
 mod memory;
+mod modes;
 mod readme;
 mod roles;
 mod streaming;
