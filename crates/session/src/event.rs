@@ -37,6 +37,8 @@ pub enum Release {
     Fenced,
     /// Nothing came over it for the whole liveness time.
     Silent,
+    /// The session is over, and the peer did not take its last frame for the whole liveness time, though it kept sending.
+    Unheeded,
     /// The peer's Retire did not come in time, whatever else did.
     Overdue,
     /// The peer refused the attach.

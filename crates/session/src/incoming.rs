@@ -47,12 +47,13 @@ impl Session {
 
     /// Bytes came over the link of `epoch`, if only a part of a frame: it is alive.
     pub fn handle_bytes(&mut self, now: Time, epoch: Epoch) {
-        // A peer that keeps talking, but takes no farewell, is as good as silent.
-        if self.is_closed() {
-            return;
-        }
-        let acked = self.send.acked();
+        let (is_closed, acked) = (self.is_closed(), self.send.acked());
         if let Some(link) = self.attachment.link_mut(epoch) {
+            // A peer that keeps talking, but takes no farewell, is given up as a silent one is.
+            if is_closed {
+                link.talks_on = true;
+                return;
+            }
             let owed = link.is_owed(acked);
             link.liveness.on_heard(now, owed);
         }
@@ -155,7 +156,8 @@ impl Session {
                 Verdict::Fine => {}
                 Verdict::Suspect => self.events.push_back(Event::Suspect { epoch }),
                 Verdict::Silent => {
-                    self.events.push_back(Event::Released { epoch, release: Release::Silent });
+                    let release = if link.talks_on { Release::Unheeded } else { Release::Silent };
+                    self.events.push_back(Event::Released { epoch, release });
                     self.detach(now, epoch);
                 }
             }

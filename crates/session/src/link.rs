@@ -25,6 +25,8 @@ pub(crate) struct Link {
     pub(crate) pong: Option<u64>,
     pub(crate) done_sent: bool,
     pub(crate) reset_sent: bool,
+    /// Something has come since the session is over.
+    pub(crate) talks_on: bool,
     pub(crate) liveness: Liveness,
 }
 
@@ -56,6 +58,7 @@ impl Link {
             pong: None,
             done_sent: false,
             reset_sent: false,
+            talks_on: false,
             liveness: Liveness::new(now),
         }
     }

@@ -396,6 +396,19 @@ fn nothing_is_taken_after_a_violation_and_the_peer_cannot_keep_the_link() {
         }
         assert_eq!(session.poll_timeout(), None);
         let released = std::iter::from_fn(|| session.poll_event()).last();
+        assert_eq!(released, Some(Event::Released { epoch, release: Release::Unheeded }));
+    }
+}
+
+#[test]
+fn only_a_peer_from_which_nothing_comes_is_called_silent() {
+    for end in BOTH {
+        let mut pair = talking();
+        let (now, epoch) = (pair.now, pair.link_epoch(end));
+        let session = pair.session(end);
+        session.handle_frame(now, epoch, Frame::Done);
+        session.handle_timeout(now + Duration::from_secs(15));
+        let released = std::iter::from_fn(|| session.poll_event()).last();
         assert_eq!(released, Some(Event::Released { epoch, release: Release::Silent }));
     }
 }

@@ -159,6 +159,12 @@ impl Driver {
                 self.tell_link_lost(epoch, &"it was silent, and is given up");
                 self.peer.distrust();
             }
+            Release::Unheeded => {
+                self.tell(
+                    "unheeded",
+                    Line::info("link given up: the peer kept sending and did not take the session's end"),
+                );
+            }
             Release::Overdue => {
                 self.tell("overdue", Line::info("link given up: the peer never ended it after a rotation"));
             }
