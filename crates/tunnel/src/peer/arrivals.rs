@@ -12,6 +12,7 @@ use ferry_session::SessionId;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
+use tracing::debug;
 
 /// How long a session waits for the ones before it. They may come late, or never.
 const EARLIER_SESSION_TIMEOUT: Duration = Duration::from_millis(20);
@@ -82,7 +83,12 @@ impl Arrivals {
             tokio::pin!(notified);
             // From here on it is told; before, it looks.
             notified.as_mut().enable();
-            if self.is_next(series, ordinal) || timeout_at(deadline, notified).await.is_err() {
+            let is_next = self.is_next(series, ordinal);
+            let is_late = !is_next && timeout_at(deadline, notified).await.is_err();
+            if is_late {
+                debug!(session = %id, "an earlier session is not here in time: this one connects before it");
+            }
+            if is_next || is_late {
                 return Turn { arrivals: self, series, ordinal };
             }
         }
