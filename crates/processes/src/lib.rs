@@ -1,4 +1,5 @@
-//! Processes that run next to a test: their lines, signals and ends. For tests alone, where a panic is the report.
+//! What tests need of the system: processes that run next to them, and ports. For tests alone, where a panic is the
+//! report.
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
@@ -10,6 +11,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+
+pub use port::{Port, nobody};
+
+mod port;
 
 /// The longest that anything is waited for: far beyond what a loaded machine needs.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -110,6 +115,39 @@ impl Drop for Running {
         // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A process, and those that it starts, which have a mark in their environment that no others have. All are killed when
+/// this is dropped, also those that have outlived it.
+pub struct Family {
+    /// The process.
+    pub parent: Child,
+    mark: Vec<u8>,
+}
+
+impl Family {
+    /// Starts the command.
+    pub fn start(command: &mut Command, mark: impl AsRef<OsStr>) -> Self {
+        Self { parent: command.spawn().unwrap(), mark: mark.as_ref().as_encoded_bytes().to_vec() }
+    }
+}
+
+impl Drop for Family {
+    fn drop(&mut self) {
+        // First, so that it starts no more of them. It may have ended already.
+        let _ = self.parent.kill();
+        let _ = self.parent.wait();
+        for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let pid = process.file_name().to_str().and_then(|name| Pid::from_raw(name.parse().ok()?));
+            // Those of others cannot be read.
+            let environment = std::fs::read(process.path().join("environ")).unwrap_or_default();
+            if let Some(pid) = pid
+                && environment.windows(self.mark.len()).any(|part| part == self.mark)
+            {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 use ferry_relay::{Cut, Heal, Relay};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,6 +17,15 @@ async fn relay() -> (Relay, TcpListener) {
     let target = TcpListener::bind(ANY).await.unwrap();
     let relay = Relay::start(ANY, target.local_addr().unwrap()).unwrap();
     (relay, target)
+}
+
+/// The runtime's clock stands still for as long as what this returns lives, or until a minute shows that it is in vain.
+fn standstill() -> mpsc::Sender<()> {
+    let (end, ended) = mpsc::channel();
+    tokio::time::pause();
+    // A paused clock does not move on by itself while something runs that the runtime cannot look into.
+    tokio::task::spawn_blocking(move || ended.recv_timeout(Duration::from_secs(60)));
+    end
 }
 
 /// Both ends of a connection through the relay.
@@ -162,12 +172,19 @@ async fn a_cut_by_fin_ends_both_sides_of_every_connection_with_end_of_file() {
 async fn a_cut_by_fin_reaches_full_streams_as_end_of_file_too() {
     let (relay, target) = relay().await;
     let (near, far) = connect(&relay, &target).await;
+    // However long the ends take to read what is on its way: the relay waits for them.
+    let _standstill = standstill();
     let end = |stream: TcpStream| async move {
         let (mut reads, mut writes) = stream.into_split();
-        let flood = async { while writes.write_all(&[7; 4096]).await.is_ok() {} };
+        let flood = async {
+            while writes.write_all(&[7; 4096]).await.is_ok() {}
+            std::future::pending().await
+        };
         let mut received = Vec::new();
-        let (ended, ()) = tokio::join!(reads.read_to_end(&mut received), flood);
-        ended
+        tokio::select! {
+            ended = reads.read_to_end(&mut received) => ended,
+            () = flood => unreachable!(),
+        }
     };
     let cut = async {
         relay.wait_for(|stats| stats.bytes_up.min(stats.bytes_down) > 1 << 20).await;

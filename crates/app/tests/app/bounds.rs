@@ -49,7 +49,7 @@ impl Drop for HeldBody {
 
 #[tokio::test]
 async fn large_bodies_that_are_held_open_leave_room_for_small_ones() {
-    let webapp = initiator(nowhere().await);
+    let webapp = initiator(nobody());
     let mut held = Vec::new();
     for _ in 0..60 {
         held.push(HeldBody::begin(&webapp, 1 << 20).await);
@@ -80,7 +80,7 @@ async fn many_large_triggers_at_once_take_turns_and_none_is_refused() {
 
 #[tokio::test]
 async fn large_frames_of_streams_take_turns_too() {
-    let webapp = initiator(nowhere().await);
+    let webapp = initiator(nobody());
     let mut clients = Vec::new();
     for n in 0..30 {
         let mut client = StreamClient::connect(&webapp).await;
@@ -166,7 +166,7 @@ async fn a_retry_under_a_key_is_told_at_once_what_became_of_the_message_also_aft
 
 #[tokio::test]
 async fn a_body_that_waits_for_room_is_finished_when_there_is_some() {
-    let webapp = initiator(nowhere().await);
+    let webapp = initiator(nobody());
     let mut held = Vec::new();
     for _ in 0..15 {
         held.push(HeldBody::begin(&webapp, 200_000).await);

@@ -148,7 +148,7 @@ async fn a_payload_arrives_as_it_was_sent() {
 
 #[tokio::test]
 async fn what_is_accepted_before_the_far_side_is_there_arrives_once_it_is() {
-    let proxy = Proxy::to(nowhere().await).await;
+    let proxy = Proxy::to(nobody()).await;
     let initiator = initiator(proxy.address);
     for n in 1..=3 {
         assert_eq!(trigger(&initiator, "", &json!({"n": n})).await.0, 202);

@@ -48,7 +48,7 @@ async fn a_drain_waits_for_what_is_under_way_and_closes_websockets_with_1001() {
 
 #[tokio::test]
 async fn a_drain_ends_by_its_deadline_though_the_far_side_is_away() {
-    let initiator = initiator(nowhere().await);
+    let initiator = initiator(nobody());
     let _stream = StreamClient::connect(&initiator).await;
     assert_eq!(trigger(&initiator, "", &json!({"n": 1})).await.0, 202);
     let ready = url(&initiator, "/readyz");

@@ -29,7 +29,7 @@ fn initiating(peer: std::net::SocketAddr) -> Role {
 #[tokio::test]
 async fn both_ends_dropped_without_a_goodbye_go_on_where_they_were() {
     let (a, b) = (fresh_dir(), fresh_dir());
-    let proxy = Proxy::to(nowhere().await).await;
+    let proxy = Proxy::to(nobody()).await;
     let mut expected = Vec::new();
     for round in 0..4 {
         let initiator = start(initiating(proxy.address), &a, Arc::new(PassThrough)).await;
@@ -75,7 +75,7 @@ async fn a_drained_webapp_has_trimmed_what_was_acknowledged() {
     let initiator = start(initiating(terminator.local_addr()), &data, Arc::new(PassThrough)).await;
     assert_eq!(trigger(&initiator, "?wait=60s", &json!({"n": 1})).await.0, 200);
     initiator.drain(TEST_TIMEOUT).await;
-    let again = start(initiating(nowhere().await), &data, Arc::new(PassThrough)).await;
+    let again = start(initiating(nobody()), &data, Arc::new(PassThrough)).await;
     assert_eq!(metric(&again, "ferry_app_outbox_messages").await, 0.0);
 }
 
@@ -125,7 +125,7 @@ async fn what_the_receiving_hook_returns_comes_back_as_the_reply_and_causes_none
 #[tokio::test]
 async fn replies_are_exactly_once_across_restarts_of_both_ends() {
     let (a, b) = (fresh_dir(), fresh_dir());
-    let proxy = Proxy::to(nowhere().await).await;
+    let proxy = Proxy::to(nobody()).await;
     let initiator = start(initiating(proxy.address), &a, Arc::new(Echo)).await;
     for n in 1..=39 {
         assert_eq!(trigger(&initiator, "", &json!({"n": n})).await.0, 202);
@@ -149,7 +149,7 @@ async fn replies_are_exactly_once_across_restarts_of_both_ends() {
 #[tokio::test]
 async fn a_full_outbox_is_still_full_after_a_restart_and_nothing_of_it_is_dropped() {
     let data = fresh_dir();
-    let proxy = Proxy::to(nowhere().await).await;
+    let proxy = Proxy::to(nobody()).await;
     let big = "x".repeat(1_000_000);
     let post = async |webapp: &Webapp, n: usize| {
         let request = reqwest::Client::new().post(url(webapp, "/trigger")).json(&json!({"n": n, "big": big}));
@@ -345,7 +345,7 @@ impl Drop for SmallDisk {
 async fn a_full_disk_is_told_loses_nothing_accepted_and_passes_again_and_again() {
     for (size, at_least) in [("4m", 5), ("16m", 20), ("48m", 100)] {
         let Some(disk) = SmallDisk::mount(size) else { return };
-        let proxy = Proxy::to(nowhere().await).await;
+        let proxy = Proxy::to(nobody()).await;
         let initiator = start(initiating(proxy.address), &disk.0.join("data"), Arc::new(PassThrough)).await;
         let terminator = terminator();
         let big = "x".repeat(100_000);
@@ -369,7 +369,7 @@ async fn a_full_disk_is_told_loses_nothing_accepted_and_passes_again_and_again()
             proxy.redirect(terminator.local_addr());
             assert_eq!(numbers(&results(&terminator, accepted).await), (0..accepted as u64).collect::<Vec<_>>());
             eventually("ready again", async || (get_text(&initiator, "/readyz").await.0 == 200).then_some(())).await;
-            proxy.redirect(nowhere().await);
+            proxy.redirect(nobody());
             proxy.cut();
         }
         initiator.drain(TEST_TIMEOUT).await;

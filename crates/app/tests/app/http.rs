@@ -12,7 +12,7 @@ use crate::pair::*;
 
 /// An initiator without a far side: enough for what happens before delivery.
 async fn alone() -> ferry_app::Webapp {
-    initiator_with(nowhere().await, Arc::new(Obedient))
+    initiator_with(nobody(), Arc::new(Obedient))
 }
 
 async fn post(webapp: &ferry_app::Webapp, content_type: Option<&str>, body: Vec<u8>) -> (u16, Value) {

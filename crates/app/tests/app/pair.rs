@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use ferry_app::{Access, Config, Hooks, PassThrough, Role, Webapp};
+pub(crate) use ferry_processes::nobody;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -58,11 +59,6 @@ pub(crate) fn initiator(peer: SocketAddr) -> Webapp {
 
 pub(crate) fn initiator_with(peer: SocketAddr, hooks: Arc<dyn Hooks>) -> Webapp {
     Webapp::start(config(Role::Initiator { peer: format!("ws://{peer}/ws") }), hooks).unwrap()
-}
-
-/// An address without a listener.
-pub(crate) async fn nowhere() -> SocketAddr {
-    tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
 pub(crate) fn url(webapp: &Webapp, path: &str) -> String {

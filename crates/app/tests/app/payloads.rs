@@ -234,7 +234,7 @@ def on_trigger(payload, headers):
         return {"$serde_json::private::RawValue": "[" * 200}
     return payload
 "#;
-    let webapp = initiator_with(nowhere().await, crate::python::load(code).await);
+    let webapp = initiator_with(nobody(), crate::python::load(code).await);
     for (kind, says) in [("twice", "\"1\" is repeated"), ("deep", "100 levels"), ("long", "4096 characters")] {
         let (status, answer) = trigger(&webapp, "", &json!({"kind": kind})).await;
         assert_eq!(status, 500, "{kind}: {answer}");

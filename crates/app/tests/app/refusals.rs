@@ -48,7 +48,7 @@ async fn another_subprotocol_is_refused_with_the_reason() {
 
 #[tokio::test]
 async fn an_initiator_has_no_ws() {
-    let initiator = initiator(nowhere().await);
+    let initiator = initiator(nobody());
     let Err((status, _)) = dial(&initiator, Some(SUBPROTOCOL)).await else { panic!("let in") };
     assert_eq!(status, 404);
 }

@@ -41,7 +41,7 @@ async fn triggers_are_answered_in_order_then_told_delivered_and_pushed_at_the_fa
 
 #[tokio::test]
 async fn a_bad_frame_gets_an_error_and_the_stream_goes_on() {
-    let initiator = initiator(nowhere().await);
+    let initiator = initiator(nobody());
     let mut client = StreamClient::connect(&initiator).await;
     let big = format!("{{\"a\": \"{}\"}}", "x".repeat(1 << 20));
     for (bad, says) in [
@@ -61,7 +61,7 @@ async fn a_bad_frame_gets_an_error_and_the_stream_goes_on() {
 
 #[tokio::test]
 async fn a_frame_beyond_all_bounds_ends_its_stream_only() {
-    let initiator = initiator(nowhere().await);
+    let initiator = initiator(nobody());
     let (mut greedy, mut modest) = (StreamClient::connect(&initiator).await, StreamClient::connect(&initiator).await);
     // The server may be gone before all of it is written.
     let _ = greedy.0.send(Message::text("x".repeat(4 << 20))).await;
@@ -118,7 +118,7 @@ async fn a_client_that_does_not_read_is_slowed_and_loses_nothing() {
 
 #[tokio::test]
 async fn a_full_outbox_slows_a_stream_and_refuses_nothing() {
-    let proxy = crate::proxy::Proxy::to(nowhere().await).await;
+    let proxy = crate::proxy::Proxy::to(nobody()).await;
     let initiator = initiator(proxy.address);
     let (mut writer, mut reader) = StreamClient::connect(&initiator).await.0.split();
     // 80 MB, where the outbox takes 64 MiB.
@@ -145,7 +145,7 @@ async fn a_full_outbox_slows_a_stream_and_refuses_nothing() {
 
 #[tokio::test]
 async fn a_page_from_another_origin_is_refused() {
-    let initiator = initiator(nowhere().await);
+    let initiator = initiator(nobody());
     let own = format!("http://{}", initiator.local_addr());
     for (origin, status) in [("https://evil.example", 403), ("null", 403), (own.as_str(), 101)] {
         let request = reqwest::Client::new()
@@ -192,7 +192,7 @@ async fn a_series_goes_on_over_another_connection_and_nothing_is_taken_twice() {
 
 #[tokio::test]
 async fn every_trigger_is_answered_in_order_also_one_that_is_refused() {
-    let initiator = initiator(nowhere().await);
+    let initiator = initiator(nobody());
     let mut client = connect_to(&initiator, "?key=k&from=5").await;
     client.send(&json!({"n": 1})).await;
     client.0.send(Message::text("[2]")).await.unwrap();
@@ -213,7 +213,7 @@ async fn every_trigger_is_answered_in_order_also_one_that_is_refused() {
 
 #[tokio::test]
 async fn a_series_that_cannot_be_is_refused_with_what_it_is() {
-    let webapp = initiator(nowhere().await);
+    let webapp = initiator(nobody());
     let long = format!("?key={}", "x".repeat(201));
     for query in ["?key=", "?from=1", "?key=%0a", "?key=k&from=x", "?keys=k", long.as_str()] {
         let url = format!("ws://{}/stream{query}", webapp.local_addr());

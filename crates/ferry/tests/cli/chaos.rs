@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::{self, Running, address, command, eventually, keygen, role};
+use crate::support::{self, Port, Running, command, eventually, keygen, role};
 
 /// Ids that one client is owed at a time.
 const OWED_MAX: usize = 200;
@@ -46,20 +46,10 @@ impl Process {
         Self { name, args: args.iter().map(|arg| (*arg).to_owned()).collect(), running: None }
     }
 
-    fn start(&mut self, dir: &Path) -> Value {
+    fn start(&mut self, dir: &Path) {
         let mut command = command(&self.args);
         command.env_remove("FERRY_DATA").env("FERRY_LOG", "warn,ferry=info").env("PYTHONDONTWRITEBYTECODE", "1");
-        let (running, ready) = role(command.current_dir(dir));
-        self.running = Some(running);
-        ready
-    }
-
-    /// Starts it, and fixes the port that it found in its arguments.
-    fn start_listening(&mut self, dir: &Path) -> SocketAddr {
-        let listen = address(&self.start(dir), "listen");
-        let at = self.args.iter().position(|arg| arg == "127.0.0.1:0").unwrap();
-        self.args[at] = listen.to_string();
-        listen
+        self.running = Some(role(command.current_dir(dir)).0);
     }
 }
 
@@ -67,6 +57,8 @@ impl Process {
 struct Ferry {
     dir: tempfile::TempDir,
     processes: [Process; 4],
+    /// Theirs, also while they are away.
+    _ports: [Port; 4],
     initiator: SocketAddr,
     terminator: SocketAddr,
     /// Between the two tunnels.
@@ -96,40 +88,35 @@ impl Ferry {
         let dir = tempfile::tempdir().unwrap();
         let at = dir.path();
         let (a, b) = (keygen(&at.join("a.key")), keygen(&at.join("b.key")));
-        let keep = ["--output-max", "100000", "--listen", "127.0.0.1:0"];
-        let mut far_app = Process::new("terminator", &[&["terminator", "--data", "data-b"], &keep[..]].concat());
-        let terminator = far_app.start_listening(at);
-        let write = |name: &str, listen: &str, rest: &str| {
-            let own =
-                format!("name: {name}\nidentity: {name}.key\nlimits: {{sessions: 50}}\nliveness: 2s\n{listen}\n{rest}");
-            fs::write(at.join(format!("{name}.yaml")), own).unwrap();
-        };
-        let ingress = format!(
-            "peers: [{{name: a, keys: [\"{a}\"]}}]\n\
-             ingress: [{{service: t, forward: \"{terminator}\", allow: [a]}}]\n"
-        );
-        let mut far_tunnel = Process::new("terminator's tunnel", &["tunnel", "--config", "b.yaml"]);
-        write("b", "listen: 127.0.0.1:0", &ingress);
-        let link = address(&far_tunnel.start(at), "listen");
-        write("b", &format!("listen: \"{link}\""), &ingress);
+        let ports = [(); 4].map(|()| Port::reserve());
+        let [initiator, local, link, terminator] = ports.each_ref().map(Port::address);
         let relay = runtime.block_on(async { Relay::start("127.0.0.1:0".parse().unwrap(), link).unwrap() });
         let between = relay.addr();
-        let mut tunnel = Process::new("initiator's tunnel", &["tunnel", "--config", "a.yaml"]);
-        let egress = |listen: &str| {
-            format!(
-                "peers: [{{name: b, keys: [\"{b}\"], addresses: [\"{between}\"]}}]\n\
-                 egress: [{{listen: \"{listen}\", peer: b, service: t}}]\n"
-            )
+        let write = |name: &str, rest: &str| {
+            let own = format!("name: {name}\nidentity: {name}.key\nlimits: {{sessions: 50}}\nliveness: 2s\n{rest}");
+            fs::write(at.join(format!("{name}.yaml")), own).unwrap();
         };
-        write("a", "", &egress("127.0.0.1:0"));
-        let local = address(&tunnel.start(at), "egress");
-        write("a", "", &egress(&local.to_string()));
-        let peer = format!("ws://{local}/ws");
-        let own = ["initiator", "--data", "data-a", "--auto-trigger", "0", "--peer", &peer];
-        let mut app = Process::new("initiator", &[&own[..], &keep[..]].concat());
-        let initiator = app.start_listening(at);
-        let processes = [app, tunnel, far_tunnel, far_app];
-        Self { dir, processes, initiator, terminator, relay, black_hole: false, carried: 0 }
+        let far_tunnel = format!(
+            "listen: \"{link}\"\npeers: [{{name: a, keys: [\"{a}\"]}}]\n\
+             ingress: [{{service: t, forward: \"{terminator}\", allow: [a]}}]\n"
+        );
+        write("b", &far_tunnel);
+        let tunnel = format!(
+            "peers: [{{name: b, keys: [\"{b}\"], addresses: [\"{between}\"]}}]\n\
+             egress: [{{listen: \"{local}\", peer: b, service: t}}]\n"
+        );
+        write("a", &tunnel);
+        let (peer, near, far) = (format!("ws://{local}/ws"), initiator.to_string(), terminator.to_string());
+        let keep = ["--output-max", "100000", "--listen"];
+        let app = ["initiator", "--data", "data-a", "--auto-trigger", "0", "--peer", &peer];
+        let mut processes = [
+            Process::new("initiator", &[&app[..], &keep, &[&near]].concat()),
+            Process::new("initiator's tunnel", &["tunnel", "--config", "a.yaml"]),
+            Process::new("terminator's tunnel", &["tunnel", "--config", "b.yaml"]),
+            Process::new("terminator", &[&["terminator", "--data", "data-b"], &keep[..], &[&far]].concat()),
+        ];
+        processes.iter_mut().rev().for_each(|process| process.start(at));
+        Self { dir, processes, _ports: ports, initiator, terminator, relay, black_hole: false, carried: 0 }
     }
 
     /// Lets this go wrong. A link fails when it has carried something since the last fault; a process may be killed while

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Running, address, code, command, eventually, keygen, role, stderr, stdout};
+use crate::support::{Running, address, code, command, eventually, keygen, nobody, role, stderr, stdout};
 
 /// A tunnel.yaml with an identity, and a peer's key next to it.
 struct Site {
@@ -75,10 +75,6 @@ fn is_found(output: &Output, state: &str, check: &str, words: &[&str]) {
     let all = |found: &&&Value| words.iter().all(|word| found.to_string().contains(word));
     let found = found.iter().find(all).unwrap_or_else(|| panic!("no {check} has {state} with {words:?} in {report:#}"));
     assert!(!found["advice"].as_str().unwrap().is_empty(), "{found}");
-}
-
-fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// A tunnel `far` that lists `key`, its own key, and where it listens.

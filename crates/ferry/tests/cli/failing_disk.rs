@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::support::{Running, address, command, eventually, role};
+use crate::support::{Port, Running, command, eventually, role};
 
 /// A library that makes the syncs of the process fail that it is preloaded into.
 fn library(dir: &Path) -> PathBuf {
@@ -22,22 +22,23 @@ struct OnDisk {
     args: Vec<String>,
     dir: PathBuf,
     running: Running,
-    listen: SocketAddr,
+    port: Port,
 }
 
 impl OnDisk {
-    fn start(dir: &Path, mut args: Vec<String>) -> Self {
+    fn start(dir: &Path, args: Vec<String>, port: Port) -> Self {
         fs::create_dir_all(dir).unwrap();
-        let (running, ready) = role(&mut Self::command(dir, &args));
-        let listen = address(&ready, "listen");
-        for arg in args.iter_mut().filter(|arg| *arg == "127.0.0.1:0") {
-            *arg = listen.to_string();
-        }
-        Self { args, dir: dir.to_owned(), running, listen }
+        let (running, _) = role(&mut Self::command(dir, &args, &port));
+        Self { args, dir: dir.to_owned(), running, port }
     }
 
-    fn command(dir: &Path, args: &[String]) -> Command {
+    fn listen(&self) -> SocketAddr {
+        self.port.address()
+    }
+
+    fn command(dir: &Path, args: &[String], port: &Port) -> Command {
         let mut command = command(args);
+        command.args(["--listen", &port.address().to_string()]);
         command
             .env("FERRY_DATA", dir.join("data"))
             .env("LD_PRELOAD", library(dir))
@@ -61,9 +62,9 @@ impl OnDisk {
     /// Starts it again, its disk repaired.
     fn again(self) -> Self {
         fs::remove_file(self.dir.join("fails")).unwrap();
-        let Self { args, dir, running, .. } = self;
+        let Self { args, dir, running, port } = self;
         drop(running);
-        Self::start(&dir, args)
+        Self::start(&dir, args, port)
     }
 }
 
@@ -85,24 +86,23 @@ async fn output(listen: SocketAddr) -> Vec<u64> {
 fn a_failed_sync_ends_the_process_and_what_was_accepted_is_there_after_a_restart() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let args = |role: &str, more: &[&str]| {
-        [&[role, "--listen", "127.0.0.1:0"], more].concat().iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>()
-    };
-    let mut terminator = OnDisk::start(&dir.path().join("b"), args("terminator", &[]));
-    let peer = format!("ws://{}/ws", terminator.listen);
+    let args =
+        |role: &str, more: &[&str]| [&[role], more].concat().iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>();
+    let mut terminator = OnDisk::start(&dir.path().join("b"), args("terminator", &[]), Port::reserve());
+    let peer = format!("ws://{}/ws", terminator.listen());
     let more = ["--auto-trigger", "0", "--peer", &peer];
-    let mut initiator = OnDisk::start(&dir.path().join("a"), args("initiator", &more));
+    let mut initiator = OnDisk::start(&dir.path().join("a"), args("initiator", &more), Port::reserve());
 
     // The far disk: what arrives is not acknowledged.
     terminator.fail();
     for n in 1..=10 {
-        assert_eq!(runtime.block_on(trigger(initiator.listen, n)).unwrap().0, 202);
+        assert_eq!(runtime.block_on(trigger(initiator.listen(), n)).unwrap().0, 202);
     }
     terminator.ends();
 
     // The near disk: what comes is not accepted. It may arrive all the same, because its client cannot know.
     initiator.fail();
-    if let Some((status, body)) = runtime.block_on(trigger(initiator.listen, 11)) {
+    if let Some((status, body)) = runtime.block_on(trigger(initiator.listen(), 11)) {
         assert_eq!(status, 503, "{body}");
         assert!(body["error"].as_str().unwrap().contains("the store failed"), "{body}");
     }
@@ -110,9 +110,9 @@ fn a_failed_sync_ends_the_process_and_what_was_accepted_is_there_after_a_restart
 
     let initiator = initiator.again();
     let terminator = terminator.again();
-    assert_eq!(runtime.block_on(trigger(initiator.listen, 12)).unwrap().0, 202);
+    assert_eq!(runtime.block_on(trigger(initiator.listen(), 12)).unwrap().0, 202);
     let mut arrived = eventually("all of them", || {
-        let arrived = runtime.block_on(output(terminator.listen));
+        let arrived = runtime.block_on(output(terminator.listen()));
         arrived.contains(&12).then_some(arrived)
     });
     arrived.retain(|n| *n != 11);

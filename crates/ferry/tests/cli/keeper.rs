@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{DEADLINE, address, command, fresh_dir, keygen, role};
+use crate::support::{DEADLINE, Family, address, command, fresh_dir, keygen, role};
 use ferry_keeper::{Client, Event, Tag};
 
 const SESSIONS: u64 = 1000;
@@ -42,8 +42,9 @@ fn connect(path: &Path, child: &mut Child) -> Client {
 fn a_keeper_of_a_thousand_sessions_is_small() {
     let path = fresh_dir().with_extension("keeper").join("keeper.sock");
     fs::create_dir_all(path.parent().unwrap().parent().unwrap()).unwrap();
-    let mut keeper = command(&["keeper", "--socket", path.to_str().unwrap()]).spawn().unwrap();
-    let mut client = connect(&path, &mut keeper);
+    let mut family = Family::start(&mut command(&["keeper", "--socket", path.to_str().unwrap()]), &path);
+    let keeper = &mut family.parent;
+    let mut client = connect(&path, keeper);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut sockets: Vec<OwnedFd> = Vec::new();
     for number in 0..SESSIONS {
@@ -60,12 +61,12 @@ fn a_keeper_of_a_thousand_sessions_is_small() {
             sockets.extend([ours.into(), theirs.into()]);
         }
     }
-    let [resident, own, of_file] = ["VmRSS", "RssAnon", "RssFile"].map(|field| status_kib(&keeper, field));
-    let threads = threads(&keeper);
+    let [resident, own, of_file] = ["VmRSS", "RssAnon", "RssFile"].map(|field| status_kib(keeper, field));
+    let threads = threads(keeper);
     println!(
         "keeper with {SESSIONS} sockets: resident {resident} KiB, own {own} KiB, pages of the program {of_file} KiB"
     );
-    kill_process(Pid::from_child(&keeper), Signal::TERM).unwrap();
+    kill_process(Pid::from_child(keeper), Signal::TERM).unwrap();
     assert_eq!(keeper.wait().unwrap().code(), Some(0));
     assert!(!path.exists(), "its socket is left");
     assert_eq!(threads, 1);
@@ -82,7 +83,8 @@ fn a_tunnel_under_a_keeper_is_started_again_and_ends_it_in_good_order() {
     fs::write(&config, "name: here\nidentity: own.key\nlisten: 127.0.0.1:0\n").unwrap();
     let (ferry, config) = (env!("CARGO_BIN_EXE_ferry"), config.to_str().unwrap());
     let args = ["keeper", "--socket", path.to_str().unwrap(), "--", ferry, "tunnel", "--config", config];
-    let mut keeper = command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut family = Family::start(command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()), &path);
+    let keeper = &mut family.parent;
     let mut said = BufReader::new(keeper.stderr.take().unwrap()).lines().map(Result::unwrap);
     let mut log = BufReader::new(keeper.stdout.take().unwrap()).lines().map(Result::unwrap);
     let mut started = || {
@@ -92,7 +94,7 @@ fn a_tunnel_under_a_keeper_is_started_again_and_ends_it_in_good_order() {
     };
     kill_process(started(), Signal::KILL).unwrap();
     started();
-    kill_process(Pid::from_child(&keeper), Signal::TERM).unwrap();
+    kill_process(Pid::from_child(keeper), Signal::TERM).unwrap();
     assert_eq!(keeper.wait().unwrap().code(), Some(0));
 }
 
@@ -102,7 +104,8 @@ fn a_tunnel_that_cannot_start_ends_its_keeper_with_its_code() {
     fs::create_dir_all(path.parent().unwrap().parent().unwrap()).unwrap();
     let ferry = env!("CARGO_BIN_EXE_ferry");
     let args = ["keeper", "--socket", path.to_str().unwrap(), "--", ferry, "tunnel", "--config", "/nowhere.yaml"];
-    let mut keeper = command(&args).stderr(Stdio::piped()).spawn().unwrap();
+    let mut family = Family::start(command(&args).stderr(Stdio::piped()), &path);
+    let keeper = &mut family.parent;
     let mut said = String::new();
     keeper.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!(keeper.wait().unwrap().code(), Some(78), "{said}");

@@ -84,9 +84,15 @@ fn a_web_app_with_hooks_stays_within_its_pod_whatever_clients_hold_and_send_at_o
         .map(|_| {
             let zeros = zeros.clone();
             thread::spawn(move || {
-                let mut answer = String::new();
-                begin(near, zeros.len(), zeros.as_bytes()).read_to_string(&mut answer).unwrap();
-                assert!(answer.starts_with("HTTP/1.1 202 "), "{answer:.200}");
+                loop {
+                    let mut answer = String::new();
+                    begin(near, zeros.len(), zeros.as_bytes()).read_to_string(&mut answer).unwrap();
+                    // A busy machine may not take one in the time that a body has: a client offers it again.
+                    if answer.starts_with("HTTP/1.1 202 ") {
+                        break;
+                    }
+                    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer:.200}");
+                }
             })
         })
         .collect();

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::{
-    Running, address, code, command, eventually, ferry, ferry_with_input, http_get, role, stderr, stdout,
+    Port, Running, address, code, command, eventually, ferry, ferry_with_input, http_get, nobody, role, stderr, stdout,
 };
 
 /// Both web-apps, connected.
@@ -84,7 +84,7 @@ fn a_single_message_that_nobody_takes_is_a_failure_that_says_why() {
         "ws://127.0.0.1:1/ws",
     ]));
     let url = format!("http://{}", address(&ready, "listen"));
-    let sent = ferry(&["send", &url, "--message", "{}", "--wait", "2s"]);
+    let sent = ferry(&["send", &url, "--message", "{}", "--wait", "5s"]);
     assert_eq!(code(&sent), 1);
     assert!(stderr(&sent).contains("is accepted and still on its way"), "{}", stderr(&sent));
     drop(running);
@@ -166,8 +166,7 @@ fn follow_tells_of_results_that_were_dropped_before_it_read_them() {
 
 #[test]
 fn a_web_app_that_is_not_there_is_said_with_its_url() {
-    let nowhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let base = format!("http://{nowhere}");
+    let base = format!("http://{}", nobody());
     for output in [ferry(&["output", &base]), ferry_with_input(&["send", &base], "{}\n")] {
         assert_eq!(code(&output), 1);
         assert!(stderr(&output).contains(&format!("cannot reach {base}")), "{}", stderr(&output));
@@ -177,12 +176,10 @@ fn a_web_app_that_is_not_there_is_said_with_its_url() {
 #[test]
 fn follow_goes_on_after_a_restart_of_its_web_app_and_after_an_id_that_is_given() {
     let dir = crate::support::fresh_dir();
-    let start = |listen: &str| {
-        let mut terminator = command(&["terminator", "--listen", listen]);
-        let (running, ready) = role(terminator.env("FERRY_DATA", &dir));
-        (running, address(&ready, "listen").to_string())
-    };
-    let (terminator, at) = start("127.0.0.1:0");
+    let port = Port::reserve();
+    let at = port.address().to_string();
+    let start = || role(command(&["terminator", "--listen", &at]).env("FERRY_DATA", &dir)).0;
+    let terminator = start();
     let base = format!("http://{at}");
     let peer = format!("ws://{at}/ws");
     let (_initiator, ready) =
@@ -198,8 +195,7 @@ fn follow_goes_on_after_a_restart_of_its_web_app_and_after_an_id_that_is_given()
     let first = follow.line(|_| true);
     drop(terminator);
     eventually("the warning", || said().contains("waiting for it").then_some(()));
-    let (terminator, again) = start(&at);
-    assert_eq!(again, at);
+    let terminator = start();
     send(2);
     assert_eq!((numbers(&first), numbers(&follow.line(|_| true))), (vec![1], vec![2]));
     eventually("the notice", || said().contains("is back").then_some(()));
@@ -217,12 +213,13 @@ fn send_goes_on_when_its_web_app_is_killed_and_sends_each_line_once() {
     let terminator = format!("http://{}", address(&ready, "listen"));
     let peer = format!("ws://{}/ws", address(&ready, "listen"));
     let dir = crate::support::fresh_dir();
-    let start = |listen: &str| {
-        let mut initiator = command(&["initiator", "--listen", listen, "--auto-trigger", "0", "--peer", &peer]);
-        let (running, ready) = role(initiator.env("FERRY_DATA", &dir));
-        (running, address(&ready, "listen").to_string())
+    let port = Port::reserve();
+    let at = port.address().to_string();
+    let start = || {
+        let mut initiator = command(&["initiator", "--listen", &at, "--auto-trigger", "0", "--peer", &peer]);
+        role(initiator.env("FERRY_DATA", &dir)).0
     };
-    let (mut initiator, at) = start("127.0.0.1:0");
+    let mut initiator = start();
     let url = format!("http://{at}");
     let log = tempfile::tempdir().unwrap();
     let log = log.path().join("log");
@@ -243,7 +240,7 @@ fn send_goes_on_when_its_web_app_is_killed_and_sends_each_line_once() {
         eventually("some of the lines", || (kept() > before).then_some(()));
         // Killed, not asked to end.
         drop(initiator);
-        (initiator, _) = start(&at);
+        initiator = start();
     }
     drop(lines);
     feeder.join().unwrap();

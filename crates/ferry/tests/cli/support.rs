@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-pub(crate) use ferry_processes::{DEADLINE, Running, code, eventually, stderr, stdout};
+pub(crate) use ferry_processes::{DEADLINE, Family, Port, Running, code, eventually, nobody, stderr, stdout};
 use serde_json::Value;
 
 /// The binary, in an environment that nothing of ours is set in.

@@ -6,12 +6,20 @@ use std::io::{self, BufRead as _, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process};
 
 use crate::support::*;
 use ferry_keeper::{Client, Options, Tag};
+
+/// Longer than an engine is without a turn on a loaded machine, and short enough to be waited for.
+const ALIVE_TIMEOUT: Duration = Duration::from_secs(4);
+/// Crashes that are longer ago than this are not counted.
+const CRASH_LOOP_WINDOW: Duration = Duration::from_secs(10);
+const SIGN_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Not a test: what the other tests start as their engine.
 ///
@@ -26,8 +34,19 @@ fn engine_process() {
     say(&format!("inherited {} {} {}", inherited.descriptors.len(), inherited.crashes, inherited.crash_loop));
     let numbers = numbers(&inherited);
     let numbers = numbers.iter().map(|(tag, number)| format!("{} {number} ", at(tag))).collect::<String>();
-    for line in io::stdin().lock().lines() {
-        let line = line.unwrap();
+    let told = told();
+    let mut gives_signs = true;
+    loop {
+        let line = match told.recv_timeout(SIGN_INTERVAL) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => {
+                if gives_signs {
+                    _ = client.alive();
+                }
+                continue;
+            }
+        };
         let words: Vec<_> = line.split(' ').collect();
         match words[0] {
             "store" => {
@@ -37,6 +56,7 @@ fn engine_process() {
                 say("stored");
             }
             "list" => say(&numbers),
+            "forget" => gives_signs = false,
             "serve" => serve(&mut client),
             "churn" => churn(&mut client, words[1].parse().unwrap(), Path::new(words[2])),
             "babble" => {
@@ -47,6 +67,13 @@ fn engine_process() {
             _ => panic!("{line}"),
         }
     }
+}
+
+/// The lines of its input, as they come.
+fn told() -> mpsc::Receiver<String> {
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || io::stdin().lock().lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    lines
 }
 
 fn say(text: &str) {
@@ -153,7 +180,7 @@ fn after_kills_at_any_instant_exactly_what_was_confirmed_is_inherited() {
             possible = possible_stores(found, &log);
         } else {
             for _ in 0..random.below(3_000) {
-                std::thread::yield_now();
+                thread::yield_now();
             }
             engine.kill();
         }
@@ -198,12 +225,12 @@ fn an_engine_whose_connection_was_ended_keeps_the_others_out_while_it_lives() {
 
 #[test]
 fn an_engine_that_gives_no_sign_of_life_is_killed_and_its_descriptors_are_kept() {
-    let keeper = Running::start(Options { alive_timeout: Duration::from_millis(300), ..Options::default() });
+    let keeper = Running::start(Options { alive_timeout: ALIVE_TIMEOUT, ..Options::default() });
     let mut engine = EngineProcess::start(keeper.path());
     engine.hear();
     engine.tell("store 1 11");
     assert_eq!(engine.hear(), "stored");
-    // It waits for its input, and forgets the keeper.
+    engine.tell("forget");
     assert_eq!(engine.wait().signal(), Some(Signal::KILL.as_raw()));
     let (_next, inherited) = keeper.connect();
     assert_eq!(numbers(&inherited), [(tag(1), 11)]);
@@ -211,22 +238,30 @@ fn an_engine_that_gives_no_sign_of_life_is_killed_and_its_descriptors_are_kept()
 
 #[test]
 fn an_engine_that_somebody_stopped_is_not_killed() {
-    let keeper = Running::start(Options { alive_timeout: Duration::from_millis(300), ..Options::default() });
+    let keeper = Running::start(Options { alive_timeout: ALIVE_TIMEOUT, ..Options::default() });
     let mut engine = EngineProcess::start(keeper.path());
     engine.hear();
     kill_process(engine.pid(), Signal::STOP).unwrap();
-    let refused = Client::connect(keeper.path(), Duration::from_millis(900)).unwrap_err();
+    let refused = Client::connect(keeper.path(), ALIVE_TIMEOUT + Duration::from_millis(900)).unwrap_err();
     assert_eq!(refused.kind(), io::ErrorKind::TimedOut, "the stopped engine was killed");
     kill_process(engine.pid(), Signal::CONT).unwrap();
-    engine.wait();
+    engine.tell("store 1 11");
+    assert_eq!(engine.hear(), "stored", "it is as it was");
 }
 
 #[test]
 fn the_third_crash_in_a_row_is_told_to_the_next_engine() {
     let keeper = Running::start(Options::default());
+    let mut kills = Vec::new();
     for crashes in 0..4 {
         let mut engine = EngineProcess::start(keeper.path());
-        assert_eq!(engine.hear(), format!("inherited 0 {crashes} {}", crashes >= 3));
+        let said = engine.hear();
+        // A machine may be so busy that the first of them is too long ago by now.
+        let recent = kills.iter().filter(|kill: &&Instant| kill.elapsed() < CRASH_LOOP_WINDOW).count();
+        let possible: Vec<_> =
+            (recent..=crashes).map(|counted| format!("inherited 0 {counted} {}", counted >= 3)).collect();
+        assert!(possible.contains(&said), "{said} is none of {possible:?}");
+        kills.push(Instant::now());
         engine.kill();
     }
 }

@@ -192,3 +192,11 @@ impl EngineProcess {
         self.child.wait().unwrap()
     }
 }
+
+impl Drop for EngineProcess {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

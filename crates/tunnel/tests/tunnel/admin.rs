@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
+use ferry_processes::Port;
 use ferry_relay::{Cut, Relay};
 use ferry_tunnel::Tunnel;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -283,8 +284,9 @@ async fn answer(admin: SocketAddr, method: &str, path: &str, host: &str) -> (Str
 
 #[tokio::test]
 async fn a_port_that_is_taken_is_named_in_one_line_with_its_key() {
-    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = taken.local_addr().unwrap();
+    let port = Port::reserve();
+    let addr = port.address();
+    let taken = TcpListener::bind(addr).await.unwrap();
     let peer = Site::new("b/far");
     let free: SocketAddr = "127.0.0.1:1".parse().unwrap();
     let egress = near_config(&peer, free, "").replace("127.0.0.1:0", &addr.to_string());

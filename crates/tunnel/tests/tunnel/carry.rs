@@ -3,7 +3,6 @@
 use std::io::ErrorKind;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
 
 use crate::pair::{Pair, echo};
 
@@ -36,8 +35,7 @@ async fn much_goes_both_ways_and_ends_with_both_ends() {
 
 #[tokio::test]
 async fn an_application_that_refuses_resets_the_near_one() {
-    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let pair = Pair::start(nobody).await;
+    let pair = Pair::start(ferry_processes::nobody()).await;
     let mut app = pair.connect().await;
     let error = app.read(&mut [0; 1]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use ferry_processes::Port;
 use ferry_session::{Accept, Frame, LinkKind, Reject, RejectCode, VERSION};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -20,10 +21,11 @@ use crate::watch::{answers, assert_logged, log, reaches, shows};
 /// The rogue is dialled, and answers the Preface with this: it is told why that is no link, and the dials go on.
 async fn no_link_to_a_dialled(answer: &Frame<'_>, told: Option<(RejectCode, &str)>, counted: &str, problem: &str) {
     let (near_site, listed) = (Site::new("a/near"), Site::new("b/listed"));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap();
-    // One link at a time: what a dial gets told is not mixed with another's.
-    let extra = "warm_links: {own: 0, offered: 0}\n";
+    let port = Port::reserve();
+    let addr = port.address();
+    let listener = TcpListener::bind(addr).await.unwrap();
+    // One link at a time: what a dial gets told is not mixed with another's. And the application waits for the honest one.
+    let extra = "warm_links: {own: 0, offered: 0}\nopen_timeout: 60s\n";
     let near = near_site.start(&near_config(&listed, addr, extra)).await;
     let admin = near.addresses().admin.unwrap();
     let mut app = TcpStream::connect(near.addresses().egress[0]).await.unwrap();
@@ -108,8 +110,9 @@ async fn a_session_that_resumes_at_an_acceptor_of_another_version_waits_for_anot
 async fn acceptor_violates(frames: &[&[u8]], reason: &str) {
     log();
     let (near_site, listed) = (Site::new("a/near"), Site::new("b/listed"));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap();
+    let port = Port::reserve();
+    let addr = port.address();
+    let listener = TcpListener::bind(addr).await.unwrap();
     let near = near_site.start(&near_config(&listed, addr, "warm_links: {own: 0, offered: 0}\n")).await;
     let mut app = TcpStream::connect(near.addresses().egress[0]).await.unwrap();
     app.write_all(b"hello").await.unwrap();

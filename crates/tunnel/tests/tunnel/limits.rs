@@ -204,7 +204,7 @@ async fn sessions_that_do_not_finish_in_the_drain_time_are_reset() {
 #[tokio::test]
 async fn a_client_that_retries_against_a_dead_application_is_two_lines_at_each_end() {
     log();
-    let pair = Pair::start(crate::scene::echo_of_nobody().await).await;
+    let pair = Pair::start(ferry_processes::nobody()).await;
     for _ in 0..50 {
         is_reset(&mut pair.connect().await).await;
     }

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use ferry_config::Identity;
+use ferry_processes::Port;
 use rustls::AlertDescription;
 use rustls::crypto::aws_lc_rs::kx_group::{X25519, X25519MLKEM768};
 use rustls::version::TLS12;
@@ -141,9 +142,11 @@ async fn the_negotiated_key_exchange_and_cipher_are_shown() {
 async fn server_refused(change: impl FnOnce(&mut Manners), reason: &str) {
     let listed = Site::new("b/listed");
     let identity = listed.identity();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = Port::reserve();
+    let addr = port.address();
+    let listener = TcpListener::bind(addr).await.unwrap();
     let near_site = Site::new("a/near");
-    let near = near_site.start(&near_config(&listed, listener.local_addr().unwrap(), "open_timeout: 30s\n")).await;
+    let near = near_site.start(&near_config(&listed, addr, "open_timeout: 60s\n")).await;
     let mut manners = Manners::honest(&identity);
     change(&mut manners);
     let admin = near.addresses().admin.unwrap();
@@ -165,7 +168,6 @@ async fn server_refused(change: impl FnOnce(&mut Manners), reason: &str) {
     let problem = answers(admin, "/readyz?peers=1", 503).await;
     assert!(problem.starts_with("peer b/listed is not reachable: "), "{problem}");
     // At the same address an honest one takes over, and the waiting application gets through.
-    let addr = listener.local_addr().unwrap();
     drop(listener);
     let forward = echo().await;
     let text = far_config(&near_site, forward, "").replace("127.0.0.1:0", &addr.to_string());

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use ferry_config::Identity;
+use ferry_processes::Port;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -102,7 +103,8 @@ async fn a_file_that_cannot_be_used_changes_nothing_and_the_next_one_is_taken() 
     app.write_all(b"x").await.unwrap();
     app.read_exact(&mut [0; 1]).await.unwrap();
     // Another egress appears; the first one's session lives.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let port = Port::reserve();
+    let free = port.address();
     let more = format!("  - {{listen: \"{free}\", peer: b/far, service: echo}}\n");
     let good = good.replace("egress: [", "egress:\n  - ").replace("}]\n", "}\n");
     let good = good.replacen("peers: [", "peers:\n  - ", 1) + &more;
@@ -124,8 +126,9 @@ async fn a_file_that_cannot_be_used_changes_nothing_and_the_next_one_is_taken() 
 async fn an_egress_whose_address_is_taken_is_shown_and_served_as_soon_as_it_is_free() {
     let pair = Pair::start(echo().await).await;
     let admin = pair.near.addresses().admin.unwrap();
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let listen = taken.local_addr().unwrap();
+    let port = Port::reserve();
+    let listen = port.address();
+    let taken = std::net::TcpListener::bind(listen).unwrap();
     let mut config = pair.near_site.configure(&near_config(&pair.far_site, pair.far.addresses().listen.unwrap(), ""));
     let mut another = config.egress[0].clone();
     another.listen = listen;

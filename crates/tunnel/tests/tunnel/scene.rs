@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ferry_config::Identity;
+use ferry_processes::nobody;
 use ferry_session::{Accept, Epoch, Frame, Hello, INITIAL_WINDOW, Intent, LinkKind, SessionId};
 use ferry_tunnel::Tunnel;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -53,7 +54,7 @@ impl Scene {
             ("echo", echo().await, "a/near"),
             ("trap", trap.local_addr().unwrap(), "x/rogue, y/other"),
             // Nobody listens there.
-            ("dead", echo_of_nobody().await, "x/rogue"),
+            ("dead", nobody(), "x/rogue"),
         ] {
             writeln!(text, "- {{service: {service}, forward: \"{forward}\", allow: [{allow}]}}").unwrap();
         }
@@ -117,11 +118,6 @@ impl Scene {
         let mut new = TcpStream::connect(self.near.addresses().egress[0]).await.unwrap();
         exchange(&mut new).await;
     }
-}
-
-/// An address that refuses connections.
-pub async fn echo_of_nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
 /// A few bytes to an application that sends them back.

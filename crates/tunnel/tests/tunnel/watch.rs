@@ -14,8 +14,8 @@ use tracing_subscriber::prelude::*;
 
 use crate::pair::get;
 
-/// A wait that takes longer will not end.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// A wait that takes longer will not end, however loaded the machine is.
+pub const PATIENCE: Duration = ferry_processes::DEADLINE;
 
 /// The samples of `/metrics` whose names begin with `prefix`, without it and without `_total`; those that are 0 are
 /// left out.
