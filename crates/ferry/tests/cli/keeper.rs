@@ -131,7 +131,8 @@ fn a_connection_that_began_with_a_proxy_header_outlives_its_tunnel_and_gets_no_o
         ["keeper", "--socket", path.to_str().unwrap(), "--", ferry, "tunnel", "--config", config.to_str().unwrap()];
     let mut keeper = command(&args);
     let keeper = keeper.env("FERRY_LOG_FORMAT", "json").stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut keeper = keeper.spawn().unwrap();
+    let mut family = Family::start(keeper, &path);
+    let keeper = &mut family.parent;
     let mut said = BufReader::new(keeper.stderr.take().unwrap()).lines().map(Result::unwrap);
     let mut log = BufReader::new(keeper.stdout.take().unwrap()).lines().map(Result::unwrap);
     let mut started = || {
@@ -173,6 +174,6 @@ fn a_connection_that_began_with_a_proxy_header_outlives_its_tunnel_and_gets_no_o
     let (_, listen) = started();
     fs::write(&addresses, listen.to_string()).unwrap();
     assert_eq!((&exchange(b"six"), &exchange(b"ten")), (b"two", b"six"));
-    kill_process(Pid::from_child(&keeper), Signal::TERM).unwrap();
+    kill_process(Pid::from_child(keeper), Signal::TERM).unwrap();
     keeper.wait().unwrap();
 }
