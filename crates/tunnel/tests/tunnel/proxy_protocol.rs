@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use ferry_processes::nobody;
 use ferry_relay::{Cut, Relay};
 use ferry_session::{Frame, Intent, LinkKind, Origin, RejectCode};
 use proxy_header::{ParseConfig, ProxyHeader, Tlv};
@@ -12,8 +13,7 @@ use tokio::time::timeout;
 use crate::manners::Manners;
 use crate::pair::{Site, far_config, near_config, status};
 use crate::rogue::Rogue;
-use crate::scene::hello;
-use crate::scene::{ID, echo_of_nobody};
+use crate::scene::{ID, hello};
 use crate::watch::{PATIENCE, reaches};
 
 /// A terminator whose service wants the header, and its application.
@@ -118,7 +118,7 @@ async fn an_origin_where_none_was_agreed_on_or_a_second_one_is_refused() {
 #[tokio::test]
 async fn a_service_that_cannot_be_reached_is_refused_as_without_a_header() {
     let (near_site, far_site) = (Site::new("a/near"), Site::new("b/far"));
-    let text = far_config(&near_site, echo_of_nobody().await, "").replace("allow:", "proxy_protocol: v2, allow:");
+    let text = far_config(&near_site, nobody(), "").replace("allow:", "proxy_protocol: v2, allow:");
     let far = far_site.start(&text).await;
     let near = near_site.start(&near_config(&far_site, far.addresses().listen.unwrap(), "")).await;
     let _client = TcpStream::connect(near.addresses().egress[0]).await.unwrap();
