@@ -273,3 +273,57 @@ fn a_status_that_nobody_answers_says_what_to_look_at() {
     assert!(stderr(&output).contains("is it a tunnel's admin endpoint?"), "{}", stderr(&output));
     assert_eq!(code(&command(&["status", "https://127.0.0.1:1"]).output().unwrap()), 2);
 }
+
+/// What is in an archive: names and contents.
+fn unpacked(archive: &Path) -> String {
+    let tar = |args: &[&str]| {
+        let output = Command::new("tar").args(args).arg(archive).output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        stdout(&output)
+    };
+    tar(&["--list", "--gzip", "--file"]) + &tar(&["--extract", "--to-stdout", "--gzip", "--file"])
+}
+
+#[test]
+fn a_support_archive_tells_everything_but_secrets() {
+    const SECRET: &str = "bm90LWEtc2VjcmV0";
+    let (site, archive) = (Site::new(), tempfile::tempdir().unwrap());
+    let archive = archive.path().join("support.tar.gz");
+    fs::write(site.dir.path().join("credentials"), format!("me:{SECRET}")).unwrap();
+    let peer = other_key(site.dir.path());
+    let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let file = site.write(&format!(
+        "# {SECRET}\nadmin: {admin}\npeers: [{{name: far, keys: [\"{peer}\"], addresses: [\"127.0.0.1:1\"], \
+         proxy: \"http://127.0.0.1:1\", proxy_credentials: credentials}}]\n"
+    ));
+    let (_tunnel, _) = role(command(&["tunnel", "--config"]).arg(&file).env("FERRY_TOKEN", SECRET));
+    let write = |archive: &Path| {
+        let mut doctor = command(&["doctor", "--bundle"]);
+        doctor.arg(archive).arg("--config").arg(&file);
+        doctor.env("HTTPS_PROXY", format!("http://me:{SECRET}@127.0.0.1:1")).output().unwrap()
+    };
+    let output = write(&archive);
+    let told = unpacked(&archive);
+    for part in ["doctor.json", "configuration.json", "status.json", "metrics.txt", "events.txt", "host.txt"] {
+        assert!(told.contains(&format!("ferry-support/{part}\n")), "{part}: {}", stderr(&output));
+    }
+    for known in
+        [&site.key[..], &peer, "\"kind\":\"started\"", "ferry_links_open", "proxy_credentials", "Linux version"]
+    {
+        assert!(told.contains(known), "{known} in {told}");
+    }
+    let identity = fs::read_to_string(site.dir.path().join("identity.key")).unwrap();
+    let key = identity.lines().find(|line| !line.starts_with('-')).unwrap();
+    for secret in [SECRET, key, &key[key.len() - 20..], "PRIVATE KEY"] {
+        assert!(!told.contains(secret), "a secret is in the archive: {secret}");
+    }
+    assert_eq!(fs::metadata(&archive).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(code(&write(&archive)), 1, "a file that is there is not written over");
+
+    let misplaced = archive.with_file_name("misplaced.tar.gz");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("http://127.0.0.1:1", &format!("http://me:{SECRET}@127.0.0.1:1"))).unwrap();
+    assert_eq!(code(&write(&misplaced)), 78);
+    let told = unpacked(&misplaced);
+    assert!(told.contains("configuration.txt") && !told.contains(SECRET), "{told}");
+}

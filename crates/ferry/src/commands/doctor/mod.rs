@@ -1,5 +1,6 @@
 //! `ferry doctor`: looks at one thing after the other that may be wrong with a tunnel, and says what to do.
 
+mod archive;
 mod host;
 mod peers;
 mod places;
@@ -8,12 +9,14 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use anyhow::bail;
+use archive::Archive;
 use owo_colors::OwoColorize as _;
 use serde::Serialize;
 
 const EXAMPLES: &str = "\
 Examples:
   ferry doctor --config tunnel.yaml        next to a tunnel that runs, or before it is started
+  ferry doctor --config tunnel.yaml --bundle support.tar.gz
   ferry doctor --config tunnel.yaml --json | jq '.checks[] | select(.state == \"failed\")'
 
 It dials every address of every peer, and connects to the applications behind `ingress`. It changes nothing.
@@ -30,6 +33,9 @@ pub struct Args {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
+    /// Also write an archive (.tar.gz) for support: findings, configuration, status, events, metrics. It has no secret.
+    #[arg(long, value_name = "FILE")]
+    bundle: Option<PathBuf>,
 }
 
 /// How a check went.
@@ -105,11 +111,14 @@ impl Findings {
         self.checks.iter().filter(|check| check.state == state).count()
     }
 
+    fn report(&self) -> serde_json::Value {
+        serde_json::json!({"version": 1, "ok": self.count(State::Failed) == 0, "checks": self.checks})
+    }
+
     fn finish(&self) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
         if self.json {
-            let report = serde_json::json!({"version": 1, "ok": self.count(State::Failed) == 0, "checks": self.checks});
-            writeln!(stdout, "{report:#}")?;
+            writeln!(stdout, "{:#}", self.report())?;
         }
         stdout.flush()
     }
@@ -133,6 +142,7 @@ fn print(check: &Check) -> io::Result<()> {
 /// Looks at everything, and fails if something has.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let mut findings = Findings { json: args.json, checks: Vec::new() };
+    let mut archive = args.bundle.as_deref().map(Archive::create).transpose()?;
     let file = args.config.display().to_string();
     let loaded = match ferry_config::load(&args.config) {
         Ok(loaded) => loaded,
@@ -146,6 +156,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
                 ))?;
             }
             findings.finish()?;
+            if let Some(mut archive) = archive.take() {
+                // A problem quotes the value that it is about, which may be a secret in the wrong place.
+                archive.add("configuration.txt", b"it cannot be used: ferry doctor says why\n")?;
+                archive.add_host()?;
+                archive.finish()?;
+            }
             return Err(report.into());
         }
     };
@@ -163,6 +179,14 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         findings.add_all(peers::check(&tunnel.identity, peer, running.as_ref()).await)?;
     }
     findings.finish()?;
+    if let (Some(mut archive), Some(path)) = (archive, &args.bundle) {
+        archive.add("doctor.json", format!("{:#}\n", findings.report()).as_bytes())?;
+        archive.add_configuration(tunnel)?;
+        archive.add_answers(tunnel).await?;
+        archive.add_host()?;
+        archive.finish()?;
+        eprintln!("written: {}", path.display());
+    }
     match findings.count(State::Failed) {
         0 => Ok(()),
         1 => bail!("one check failed"),

@@ -30,11 +30,17 @@ pub(super) struct RunningPeer {
 }
 
 /// The tunnel of this configuration, if it runs.
-pub(super) async fn running(tunnel: &Tunnel) -> Option<Running> {
+/// Where the admin endpoint can be asked from here.
+pub(super) fn admin(tunnel: &Tunnel) -> Option<SocketAddr> {
     let mut admin = tunnel.admin.filter(|admin| admin.port() != 0)?;
     if admin.ip().is_unspecified() {
         admin.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
+    Some(admin)
+}
+
+pub(super) async fn running(tunnel: &Tunnel) -> Option<Running> {
+    let admin = admin(tunnel)?;
     let client = reqwest::Client::builder().no_proxy().timeout(WAIT_TIMEOUT).build().ok()?;
     let text = client.get(format!("http://{admin}/status?sessions=0")).send().await.ok()?.text().await.ok()?;
     let running: Running = serde_json::from_str(&text).ok()?;
