@@ -120,7 +120,8 @@ impl Session {
         let capacity = settings.receive_capacity.max(INITIAL_WINDOW);
         let receive = ReceiveHalf::adopted(settings.ack_at, capacity, snapshot.granted, delivered, finish_delivered);
         let mut session = Self::with_halves(now, side, id, &service, settings, send, receive);
-        if finished && snapshot.sent_all {
+        // Nothing is left to send: the peer has all of it, or a reset dropped it before the peer had it.
+        if snapshot.sent_all && (finished || snapshot.reset.is_some()) {
             session.send.discard();
         }
         if snapshot.discarding {

@@ -265,6 +265,23 @@ fn a_reset_and_what_is_dropped_are_remembered() {
 }
 
 #[test]
+fn bytes_that_a_reset_dropped_are_not_sent_by_the_next_process() {
+    for end in BOTH {
+        let mut pair = Pair::open_with([durable(); 2]);
+        pair.cut(0, 0);
+        pair.settle();
+        pair.write(end, 20_000);
+        pair.session(end).reset(ResetCode::Withdrawn, "withdrawn");
+        pair.drain(end);
+        // Not all of the memory that they are in was given back yet.
+        pair.restart(end);
+        pair.run(Duration::from_secs(1));
+        let outcome = &pair.ends[1 - end].outcome;
+        assert!(matches!(outcome, Some(Outcome::ResetByPeer { code: ResetCode::Withdrawn, .. })), "{outcome:?}");
+    }
+}
+
+#[test]
 fn a_session_that_was_open_is_resumed() {
     for end in BOTH {
         let mut pair = Pair::open_with([durable(); 2]);
