@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::path::Path;
 
 use crate::report::{Problem, ValueError, quoted};
 use crate::yaml::{Node, Value};
@@ -91,12 +92,22 @@ impl Position {
     /// This position, as where a problem is.
     pub fn problem(&self, error: ValueError) -> Problem {
         Problem {
-            path: self.path.clone(),
+            path: self.path.trim_end_matches(": ").to_owned(),
             message: error.message,
             hint: error.hint,
             line: Some(self.line),
             column: Some(self.column),
         }
+    }
+
+    /// Another file, which is read in addition to the document.
+    pub(crate) fn of_file(path: &Path) -> Self {
+        Self { path: format!("{}: ", path.display()), line: 1, column: 1 }
+    }
+
+    /// What comes between this path and a key in it.
+    fn separator(&self) -> &'static str {
+        if self.path.is_empty() || self.path.ends_with(' ') { "" } else { "." }
     }
 
     fn key(&self, key: &str, at: &Value) -> Self {
@@ -105,8 +116,7 @@ impl Position {
             true => key.to_owned(),
             false => quoted(key),
         };
-        let dot = if self.path.is_empty() { "" } else { "." };
-        Self::of(format!("{}{dot}{key}", self.path), at)
+        Self::of(format!("{}{}{key}", self.path, self.separator()), at)
     }
 
     fn of(path: String, at: &Value) -> Self {
@@ -124,6 +134,11 @@ impl<'d> Field<'d> {
     /// The document as a whole.
     pub fn root(value: &'d Value, problems: &'d Problems) -> Self {
         Self { position: Position::of(String::new(), value), node: &value.value, problems }
+    }
+
+    /// Another document as a whole, whose problems are at `position`.
+    pub(crate) fn root_at(position: Position, value: &'d Value, problems: &'d Problems) -> Self {
+        Self { position, node: &value.value, problems }
     }
 
     /// Reads text.
@@ -223,8 +238,8 @@ impl<'d> Fields<'d> {
     pub fn required(&mut self, key: &'static str, hint: &str) -> Option<Field<'d>> {
         let field = self.optional(key);
         if field.is_none() {
-            let dot = if self.position.path.is_empty() { "" } else { "." };
-            let position = Position { path: format!("{}{dot}{key}", self.position), ..self.position };
+            let path = format!("{}{}{key}", self.position, self.position.separator());
+            let position = Position { path, ..self.position };
             self.problems.add(&position, ValueError::new("missing", hint));
         }
         field

@@ -1,13 +1,15 @@
 //! Ferry's configuration: `tunnel.yaml` and identity files, from text to values that need no further checking, and back.
 //!
 //! [`load`] reads a `tunnel.yaml` and the identity that it names, and reports every problem in both at once. [`parse`]
-//! does as much of it as can be done without touching a file. [`Watch`] reads again what has changed.
+//! does as much of it as can be done without touching a file. [`Watch`] reads again what has changed. [`Token`] and
+//! [`Invitations`] let two tunnels list each other without anybody writing a `tunnel.yaml`.
 
 mod address;
 mod check;
 mod congestion;
 pub mod fields;
 mod identity;
+mod joining;
 mod key;
 mod name;
 mod pem;
@@ -26,8 +28,6 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use zeroize::Zeroizing;
-
 use fields::Problems;
 use raw::RawTunnel;
 use watch::Seen;
@@ -35,6 +35,10 @@ use watch::Seen;
 pub use address::{Address, HostPort, WebSocketUrl};
 pub use congestion::CongestionControl;
 pub use identity::{Identity, IdentityError};
+pub use joining::{
+    Claim, Invitation, InvitationId, Invitations, Joined, JoinedEgress, Offer, OfferedService, RedeemError, Token,
+    unix_time,
+};
 pub use key::PublicKey;
 pub use name::{DnsName, MAX_NAME_LEN, Name, ServiceName};
 pub use proxy::Proxy;
@@ -71,23 +75,39 @@ pub struct Parsed {
 ///
 /// Every problem in the two files, each with its position and what to do about it.
 pub fn load(path: &Path) -> Result<Loaded, Report> {
-    load_seen(path).map(|(loaded, _)| loaded)
+    load_seen(path, None).map(|(loaded, _)| loaded)
+}
+
+/// As [`load`], as if this peer had joined: what it would come to.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_with(path: &Path, joined: &Joined) -> Result<Loaded, Report> {
+    load_seen(path, Some(joined)).map(|(loaded, _)| loaded)
 }
 
 /// As [`load`], with what the files held.
-fn load_seen(path: &Path) -> Result<(Loaded, Seen), Report> {
+fn load_seen(path: &Path, another: Option<&Joined>) -> Result<(Loaded, Seen), Report> {
     let source = path.display().to_string();
     let text = read_file(path).map_err(|error| Report::of_document(&source, error))?;
     let dir = path.parent().unwrap_or(Path::new(""));
-    let mut seen = Seen { text: String::new(), identity: PathBuf::new(), pem: Zeroizing::default() };
+    let mut seen = Seen::default();
     let identify = |path: &Path| {
         let refused = |error: IdentityError| ValueError::new(error.to_string(), error.hint());
         (seen.identity, seen.pem) = (path.to_owned(), identity::read(path).map_err(refused)?);
         Identity::of_pem(&seen.pem, path).map_err(refused)
     };
     let own = |identity: &Identity| Some(identity.public_key());
-    let (tunnel, warnings) = read(&source, &text, dir, identify, own)?;
-    Ok((Loaded { tunnel, warnings }, Seen { text, ..seen }))
+    let (mut state, mut files) = (None, Vec::new());
+    let join = |raw: &mut RawTunnel, problems: &Problems| {
+        state.clone_from(&raw.state);
+        files = state.as_deref().map(joining::read_all).unwrap_or_default();
+        files.extend(state.as_deref().zip(another).map(|(state, joined)| joined.to_file(state)));
+        joining::merge(raw, &files, dir, problems);
+    };
+    let (tunnel, warnings) = read(&source, &text, dir, identify, own, join)?;
+    Ok((Loaded { tunnel, warnings }, Seen { text, state, joined: files, ..seen }))
 }
 
 /// Reads the text of a `tunnel.yaml`. Relative paths in it are joined to `dir`; no file is touched, so neither the
@@ -98,24 +118,27 @@ fn load_seen(path: &Path) -> Result<(Loaded, Seen), Report> {
 /// Every problem in the text, each with its position and what to do about it.
 pub fn parse(text: &str, dir: &Path) -> Result<Parsed, Report> {
     let identify = |path: &Path| Ok(path.to_owned());
-    let (tunnel, warnings) = read("tunnel.yaml", text, dir, identify, |_| None)?;
+    let (tunnel, warnings) = read("tunnel.yaml", text, dir, identify, |_| None, |_, _| {})?;
     Ok(Parsed { tunnel, warnings })
 }
 
-/// What [`load`] and [`parse`] share: `identify` makes the identity of its path, `own` knows our public key from it.
+/// What [`load`] and [`parse`] share: `identify` makes the identity of its path, `own` knows our public key from it, `join`
+/// adds the peers that have joined.
 fn read<I>(
     source: &str,
     text: &str,
     dir: &Path,
     identify: impl FnOnce(&Path) -> Result<I, ValueError>,
     own: impl FnOnce(&I) -> Option<PublicKey>,
+    join: impl FnOnce(&mut RawTunnel, &Problems),
 ) -> Result<(Tunnel<I>, Vec<Problem>), Report> {
     if text.len() > MAX_FILE_LEN {
         return Err(Report::of_document(source, too_large()));
     }
     let document = yaml::parse(text).map_err(|problem| Report::new(source, vec![problem]))?;
     let problems = Problems::default();
-    let tunnel = RawTunnel::read(&document, dir, &problems).and_then(|raw| {
+    let tunnel = RawTunnel::read(&document, dir, &problems).and_then(|mut raw| {
+        join(&mut raw, &problems);
         let identity = raw
             .identity
             .as_ref()

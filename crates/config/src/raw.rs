@@ -17,7 +17,7 @@ use crate::yaml::Value;
 pub(crate) struct RawTunnel {
     pub(crate) name: Option<Located<Name>>,
     pub(crate) identity: Option<Located<PathBuf>>,
-    state: Option<PathBuf>,
+    pub(crate) state: Option<PathBuf>,
     keeper: Option<Keeper>,
     pub(crate) admin: Option<Located<SocketAddr>>,
     pub(crate) listen: Option<Located<SocketAddr>>,
@@ -41,14 +41,14 @@ pub(crate) struct RawPeer {
 pub(crate) struct RawEgress {
     pub(crate) listen: Option<Located<SocketAddr>>,
     pub(crate) peer: Option<Located<Name>>,
-    service: Option<ServiceName>,
+    pub(crate) service: Option<ServiceName>,
 }
 
 pub(crate) struct RawIngress {
     pub(crate) service: Option<Located<ServiceName>>,
-    forward: Option<HostPort>,
+    pub(crate) forward: Option<HostPort>,
     pub(crate) allow: Vec<Located<Name>>,
-    proxy_protocol: Option<ProxyProtocol>,
+    pub(crate) proxy_protocol: Option<ProxyProtocol>,
 }
 
 impl RawTunnel {
@@ -98,7 +98,7 @@ impl RawTunnel {
 }
 
 impl RawPeer {
-    fn read(field: &Field<'_>, dir: &Path) -> Option<Self> {
+    pub(crate) fn read(field: &Field<'_>, dir: &Path) -> Option<Self> {
         let mut fields = field.fields()?;
         let keys_hint = "list the public keys of the peer: `keys: [\"ferry:pub:…\"]`";
         let keys = fields.required("keys", keys_hint);
@@ -138,7 +138,7 @@ impl RawEgress {
             peer: fields.required("peer", "write the name of one of `peers`").and_then(name),
             service: fields
                 .required("service", "write the name of a service in the peer's `ingress`")
-                .and_then(|field| field.text(str::parse))
+                .and_then(service)
                 .map(|located| located.value),
         };
         fields.finish();
@@ -155,13 +155,10 @@ impl RawIngress {
         let mut fields = field.fields()?;
         let allow_hint = "list the names of the peers that may reach the service";
         let ingress = Self {
-            service: fields
-                .required("service", "name the service, as the peers' `egress` does")
-                .and_then(|field| field.text(str::parse)),
+            service: fields.required("service", "name the service, as the peers' `egress` does").and_then(service),
             forward: fields
                 .required("forward", "write where the app listens, such as `127.0.0.1:8000`")
-                .and_then(|field| field.scalar(str::parse))
-                .map(|located| located.value),
+                .and_then(forward),
             allow: fields
                 .required("allow", allow_hint)
                 .map(|field| non_empty_list(&field, "peers", allow_hint))
@@ -210,7 +207,15 @@ fn proxy_protocol(field: Field<'_>) -> Option<ProxyProtocol> {
     located.map(|located| located.value)
 }
 
-fn listen(field: Field<'_>) -> Option<Located<SocketAddr>> {
+pub(crate) fn service(field: Field<'_>) -> Option<Located<ServiceName>> {
+    field.text(str::parse)
+}
+
+pub(crate) fn forward(field: Field<'_>) -> Option<HostPort> {
+    field.scalar(str::parse).map(|located| located.value)
+}
+
+pub(crate) fn listen(field: Field<'_>) -> Option<Located<SocketAddr>> {
     field.scalar(parse_listen)
 }
 

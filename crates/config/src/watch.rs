@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use crate::joining::{self, JoinedFile};
 use crate::{Loaded, Report, identity, load_seen, read_file};
 
 /// Reads a `tunnel.yaml` and the identity that it names, whenever one of them is not as it was.
@@ -17,11 +18,14 @@ pub struct Watch {
 }
 
 /// What a configuration was read from.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) text: String,
     pub(crate) identity: PathBuf,
     pub(crate) pem: Zeroizing<Vec<u8>>,
+    /// The state directory, and the peers that have joined by it.
+    pub(crate) state: Option<PathBuf>,
+    pub(crate) joined: Vec<JoinedFile>,
 }
 
 impl Watch {
@@ -41,7 +45,7 @@ impl Watch {
             return None;
         }
         self.seen = None;
-        Some(load_seen(&self.path).map(|(loaded, seen)| {
+        Some(load_seen(&self.path, None).map(|(loaded, seen)| {
             self.seen = Some(seen);
             loaded
         }))
@@ -57,5 +61,6 @@ impl Seen {
     fn is_still_at(&self, path: &Path) -> bool {
         read_file(path).is_ok_and(|text| text == self.text)
             && identity::read(&self.identity).is_ok_and(|pem| pem == self.pem)
+            && self.state.as_deref().map(joining::read_all).unwrap_or_default() == self.joined
     }
 }

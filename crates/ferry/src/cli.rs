@@ -10,6 +10,7 @@ const EXAMPLES: &str = "\
 Examples:
   ferry keygen --out identity.key          make a tunnel's identity
   ferry tunnel --config tunnel.yaml        run the tunnel
+  ferry invite --service ssh=127.0.0.1:22 | ssh a ferry join
   ferry init && ferry bundle blueprint.yaml --out ferry-bundle
   ferry send http://127.0.0.1:8000 < messages.jsonl
   ferry status                             what the tunnel on this machine does, and what is wrong
@@ -36,6 +37,8 @@ pub enum Command {
     Terminator(commands::terminator::Args),
     Keygen(commands::keygen::Args),
     Pubkey(commands::pubkey::Args),
+    Invite(commands::invite::Args),
+    Join(commands::join::Args),
     Send(commands::send::Args),
     Output(commands::output::Args),
     Status(commands::status::Args),
@@ -68,6 +71,8 @@ impl Command {
             Self::Terminator(args) => commands::terminator::run(args).await,
             Self::Keygen(args) => commands::keygen::run(&args),
             Self::Pubkey(args) => commands::pubkey::run(&args),
+            Self::Invite(args) => commands::invite::run(args).await,
+            Self::Join(args) => commands::join::run(args).await,
             Self::Send(args) => commands::send::run(args).await,
             Self::Output(args) => commands::output::run(args).await,
             Self::Init(args) => commands::init::run(&args),

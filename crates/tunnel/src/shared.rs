@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ferry_session::{AckPoint, Instance, Settings, Time};
 use parking_lot::RwLock;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -43,6 +43,11 @@ pub(crate) struct Shared {
     /// What the sessions' clock counts from.
     origin: Instant,
     config: RwLock<Arc<ConfigSnapshot>>,
+    config_changed: Notify,
+    /// The configuration's files are looked at now.
+    pub(crate) read_again: Notify,
+    /// Invitations are redeemed one after another.
+    pub(crate) joining: Mutex<()>,
     pub(crate) sessions: Arc<Sessions>,
     /// Whose key is not proved yet.
     pub(crate) lobby: Arc<Lobby>,
@@ -93,6 +98,9 @@ impl Shared {
             instance_file,
             origin: Instant::now(),
             config: RwLock::new(Arc::new(config)),
+            config_changed: Notify::new(),
+            read_again: Notify::new(),
+            joining: Mutex::new(()),
             sessions: Sessions::new(budget.sessions, peers),
             lobby: Lobby::new(&budget, turns),
             idle_links: IdleLinks::new(budget.links, peers),
@@ -126,6 +134,20 @@ impl Shared {
         self.idle_links.share_among(peers);
         self.lobby.forget_all_but(|peer| config.peers.contains_key(peer));
         *self.config.write() = Arc::new(config);
+        self.config_changed.notify_waiters();
+    }
+
+    /// Waits for a configuration in force of which this holds.
+    pub(crate) async fn config_where(&self, holds: impl Fn(&ConfigSnapshot) -> bool) {
+        loop {
+            // Before the look, so that no change between the two is missed.
+            let mut changed = std::pin::pin!(self.config_changed.notified());
+            changed.as_mut().enable();
+            if holds(&self.config()) {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// A listener for applications or peers.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use ferry_session::ResetCode;
 use thiserror::Error;
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
@@ -34,7 +33,6 @@ pub struct Tunnel {
     shared: Arc<Shared>,
     addresses: Addresses,
     services: JoinSet<Result<(), TunnelError>>,
-    read_again: Arc<Notify>,
     _threads: Threads,
 }
 
@@ -155,7 +153,7 @@ impl Tunnel {
             instance: shared.instance.to_string(),
             ferry: env!("CARGO_PKG_VERSION"),
         });
-        Ok(Self { shared, addresses, services, read_again: Arc::default(), _threads: threads })
+        Ok(Self { shared, addresses, services, _threads: threads })
     }
 
     /// Where it listens.
@@ -185,12 +183,12 @@ impl Tunnel {
 
     /// Follows the configuration file at `path` from now on: what changes in it takes effect within two seconds.
     pub fn follow(&self, path: PathBuf) {
-        self.shared.tasks.spawn(reload::follow(self.shared.clone(), path, self.read_again.clone()));
+        self.shared.tasks.spawn(reload::follow(self.shared.clone(), path));
     }
 
     /// Looks at the followed file now, and reports its problems even if they were reported before.
     pub fn read_again(&self) {
-        self.read_again.notify_one();
+        self.shared.read_again.notify_one();
     }
 
     /// Puts another configuration in force. Live sessions go on, except those whose peer or right was withdrawn.

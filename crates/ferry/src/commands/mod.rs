@@ -6,10 +6,13 @@ pub(crate) mod deploy;
 pub(crate) mod doctor;
 pub(crate) mod init;
 pub(crate) mod initiator;
+pub(crate) mod invite;
+pub(crate) mod join;
 #[cfg(target_os = "linux")]
 pub(crate) mod keeper;
 pub(crate) mod keygen;
 pub(crate) mod output;
+mod own_config;
 mod port_forward;
 pub(crate) mod pubkey;
 pub(crate) mod send;

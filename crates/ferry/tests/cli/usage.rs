@@ -2,8 +2,20 @@
 
 use crate::support::{code, command, ferry, stderr, stdout};
 
-const COMMANDS: [&str; 10] =
-    ["tunnel", "initiator", "terminator", "keygen", "pubkey", "send", "output", "status", "doctor", "completions"];
+const COMMANDS: [&str; 12] = [
+    "tunnel",
+    "initiator",
+    "terminator",
+    "keygen",
+    "pubkey",
+    "invite",
+    "join",
+    "send",
+    "output",
+    "status",
+    "doctor",
+    "completions",
+];
 
 #[test]
 fn every_command_teaches_by_example() {

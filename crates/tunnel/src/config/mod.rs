@@ -16,6 +16,8 @@ pub(crate) struct ConfigSnapshot {
     pub(crate) tunnel: Tunnel,
     pub(crate) peers: BTreeMap<Name, Arc<Peer>>,
     pub(crate) handshake: ServerHandshake,
+    /// For those who have an invitation.
+    pub(crate) joiners: ServerHandshake,
     keys: HashMap<PublicKey, Name>,
     ingress: HashMap<ServiceName, Ingress>,
 }
@@ -26,8 +28,9 @@ impl ConfigSnapshot {
         let keys: HashMap<PublicKey, Name> =
             tunnel.peers.iter().flat_map(|peer| peer.keys.iter().map(|key| (*key, peer.name.clone()))).collect();
         let handshake = ServerHandshake::new(&tunnel.identity, keys.keys().copied().collect::<Vec<_>>())?;
+        let joiners = ServerHandshake::for_joiners(&tunnel.identity)?;
         let ingress = tunnel.ingress.iter().map(|entry| (entry.service.clone(), entry.clone())).collect();
-        Ok(Self { tunnel, peers, handshake, keys, ingress })
+        Ok(Self { tunnel, peers, handshake, joiners, keys, ingress })
     }
 
     /// Whose key this is.

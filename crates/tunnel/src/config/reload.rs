@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferry_config::{Loaded, Report, Watch};
-use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
 use crate::config::{ConfigSnapshot, changes};
@@ -112,14 +111,14 @@ fn withdraws_everything(wanted: &ferry_config::Tunnel, current: &ferry_config::T
 }
 
 /// Reads the file again whenever it has changed, or when told to.
-pub(crate) async fn follow(shared: Arc<Shared>, path: PathBuf, now: Arc<Notify>) {
+pub(crate) async fn follow(shared: Arc<Shared>, path: PathBuf) {
     let mut watch = Watch::new(path);
     let mut reported = None;
     loop {
         tokio::select! {
             () = shared.draining.cancelled() => return,
             () = tokio::time::sleep(POLL_INTERVAL) => {}
-            () = now.notified() => {
+            () = shared.read_again.notified() => {
                 watch.forget();
                 reported = None;
             }

@@ -60,6 +60,11 @@ impl Destination {
         Ok(Self { addresses: peer.addresses.clone(), route: peer.route.clone(), handshake })
     }
 
+    /// The same, to redeem an invitation there.
+    pub(crate) fn for_joining(self) -> Self {
+        Self { handshake: self.handshake.for_joining(), ..self }
+    }
+
     /// The ways there, in the order of preference.
     fn routes(&self) -> Vec<Route> {
         let route = |address: Address| {

@@ -8,6 +8,7 @@ pub(crate) mod carrier;
 pub(crate) mod congestion;
 pub(crate) mod dial;
 pub(crate) mod dialler;
+pub(crate) mod join;
 mod layer;
 pub(crate) mod link;
 pub(crate) mod lookup;

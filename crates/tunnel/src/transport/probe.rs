@@ -91,7 +91,7 @@ fn random_instance() -> Result<Instance, DialError> {
     Ok(Instance(bytes))
 }
 
-fn judge(error: DialError) -> ProbeError {
+pub(super) fn judge(error: DialError) -> ProbeError {
     match error {
         DialError::NoAddress => ProbeError::NoAddress,
         DialError::Resolve { address, error } => ProbeError::Name(address, error),
@@ -108,7 +108,7 @@ fn judge(error: DialError) -> ProbeError {
     }
 }
 
-fn judge_tls(error: TlsError) -> ProbeError {
+pub(super) fn judge_tls(error: TlsError) -> ProbeError {
     match error {
         TlsError::Unlisted(key) => ProbeError::Unlisted(key),
         TlsError::KeyRefused => ProbeError::KeyRefused,

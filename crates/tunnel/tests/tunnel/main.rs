@@ -7,6 +7,7 @@ mod dialled;
 mod documented;
 mod events;
 mod hostile;
+mod joining;
 mod limits;
 mod manners;
 mod pair;

@@ -1,5 +1,6 @@
 //! Peers that dial this end: strangers cost no more than a bounded number of files and half of the turns at the processors.
 
+mod joining;
 mod known;
 mod lobby;
 mod room;
@@ -10,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ferry_config::{PublicKey, RedeemError};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
@@ -28,7 +30,7 @@ use crate::transport::carrier::HeadError;
 use crate::transport::carrier::upgrade::{self, NotUpgraded};
 use crate::transport::dial::HANDSHAKE_TIMEOUT;
 use crate::transport::link::{Link, LinkError};
-use crate::transport::tls::{ClientHello, Established, TlsError};
+use crate::transport::tls::{ClientHello, Established, ServerHandshake, TlsError};
 use lobby::Seat;
 
 /// A whole ClientHello has to be here after this long where many others come.
@@ -89,17 +91,19 @@ async fn accept(shared: &Arc<Shared>, stream: Box<dyn Stream>, from: SocketAddr,
     let proven = tokio::select! {
         biased;
         Ok(()) = &mut evicted => Err(Refused::MadeWay),
-        proven = prove(shared, seat, stream, opening) => proven,
+        proven = prove(shared, seat, stream, from, opening) => proven,
     };
     let made = match proven {
-        Ok((peer, mut established)) => {
+        Ok(Some((peer, mut established))) => {
             established.from = Some(from.ip().to_canonical());
-            welcome(shared, &peer, established).await.map(|link| (peer, link))
+            welcome(shared, &peer, established).await.map(|link| Some((peer, link)))
         }
+        Ok(None) => Ok(None),
         Err(refused) => Err(refused),
     };
     match made {
-        Ok((peer, link)) => {
+        Ok(None) => {}
+        Ok(Some((peer, link))) => {
             shared.metrics.link_made(Role::Listener);
             shared.events.tell(Event::link_made(&peer.name, Role::Listener));
             intake::take_accepted(shared, &peer, link);
@@ -108,38 +112,54 @@ async fn accept(shared: &Arc<Shared>, stream: Box<dyn Stream>, from: SocketAddr,
     }
 }
 
-/// The handshake, up to a proof of a listed key.
+/// The handshake, up to a proof of a listed key. Nothing comes of it for a joiner, which has been answered.
 async fn prove(
     shared: &Arc<Shared>,
     mut seat: Seat,
     stream: Box<dyn Stream>,
+    from: SocketAddr,
     opening: &Opening,
-) -> Result<(Arc<Peer>, Established), Refused> {
-    let (hello, mut stream) = client_hello(&seat, stream, opening).await?;
-    let handshake = async {
-        let (config, turns) = (shared.config(), seat.turns());
-        // A turn is for computing: whoever has it waits for nobody.
-        let turn = turns.acquire().await;
-        seat.on_answer();
-        let answer = config.handshake.answer(hello);
-        drop(turn);
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err((error, alert)) => {
-                alert.send(&mut *stream).await;
-                return Err(error.into());
-            }
-        };
-        let established = answer.finish(stream, &turns).await?;
+) -> Result<Option<(Arc<Peer>, Established)>, Refused> {
+    let (hello, stream) = client_hello(&seat, stream, opening).await?;
+    if hello.wants_to_join()
+        && let Some(invitations) = joining::invitations(shared)
+    {
+        return joining::answer(shared, seat, (hello, stream), invitations, from).await.map(|()| None);
+    }
+    let proving = async {
+        let config = shared.config();
+        let established = handshake(&mut seat, &config.handshake, hello, stream).await?;
         let key = established.proven.key;
         // The config that accepted the key: another may be in force by now.
         let peer = config.peer_of(&key).ok_or(TlsError::Unlisted(key))?;
         peer.round_trip.note(established.round_trip);
         shared.metrics.handshake_done(Role::Listener, established.round_trip);
         seat.on_proof(&peer.name, Instant::now());
-        Ok::<_, LinkError>((peer.clone(), established))
+        Ok::<_, LinkError>(Some((peer.clone(), established)))
     };
-    timeout(HANDSHAKE_TIMEOUT, handshake).await.unwrap_or(Err(LinkError::TimedOut)).map_err(Refused::Link)
+    timeout(HANDSHAKE_TIMEOUT, proving).await.unwrap_or(Err(LinkError::TimedOut)).map_err(Refused::Link)
+}
+
+/// Answers a ClientHello, when its turn has come.
+async fn handshake(
+    seat: &mut Seat,
+    handshake: &ServerHandshake,
+    hello: ClientHello,
+    mut stream: Box<dyn Stream>,
+) -> Result<Established, TlsError> {
+    let turns = seat.turns();
+    // A turn is for computing: whoever has it waits for nobody.
+    let turn = turns.acquire().await;
+    seat.on_answer();
+    let answer = handshake.answer(hello);
+    drop(turn);
+    match answer {
+        Ok(answer) => answer.finish(stream, &turns).await,
+        Err((error, alert)) => {
+            alert.send(&mut *stream).await;
+            Err(error)
+        }
+    }
 }
 
 /// Waits for a whole ClientHello, for less long where many others wait.
@@ -190,6 +210,7 @@ enum Refused {
     NotUpgraded(NotUpgraded),
     TooMany(Arc<Peer>),
     Link(LinkError),
+    NotJoined(PublicKey, RedeemError),
 }
 
 impl Refused {
@@ -204,6 +225,7 @@ impl Refused {
             Self::NotUpgraded(_) => ("no WebSocket", LinkFailure::Carrier),
             Self::TooMany(_) => ("too many links", LinkFailure::Limit),
             Self::Link(error) => (error.failure().as_str(), error.failure()),
+            Self::NotJoined(..) => ("not joined", LinkFailure::Key),
         };
         shared.metrics.link_failed(Role::Listener, failure);
         let (ip, kind) = (from.ip().to_canonical(), Kind::new(reason));
@@ -225,6 +247,15 @@ impl Refused {
             Self::MadeWay => {
                 shared.repeats.tell(kind, Line::warn(format!("connection from {ip} closed: {self}")));
             }
+            Self::NotJoined(key, RedeemError::Unknown) => {
+                let text = format!("an invitation presented by {ip} with the key {key} was refused: {self}");
+                shared.repeats.tell(kind, Line::info(text));
+            }
+            // The bearer of a secret that was right: somebody here has to know.
+            Self::NotJoined(key, _) => {
+                let text = format!("an invitation presented by {ip} with the key {key} was refused: {self}");
+                shared.repeats.tell(kind.stranger(key), Line::warn(text));
+            }
             Self::Link(error) if error.failure() == LinkFailure::Closed => {}
             Self::NoHello | Self::NotUpgraded(_) | Self::Link(_) => {
                 let text = format!("connection from {ip} did not become a link: {self}");
@@ -242,6 +273,7 @@ impl Display for Refused {
             Self::NotUpgraded(error) => error.fmt(f),
             Self::TooMany(_) => LinkError::TooMany.fmt(f),
             Self::Link(error) => error.fmt(f),
+            Self::NotJoined(_, error) => error.fmt(f),
         }
     }
 }

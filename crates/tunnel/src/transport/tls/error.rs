@@ -45,6 +45,11 @@ impl TlsError {
         if refuses_key(description.into()) { Self::KeyRefused } else { Self::Alert(description) }
     }
 
+    /// The peer does not speak what it was asked for.
+    pub(crate) fn is_protocol_refused(&self) -> bool {
+        matches!(self, Self::Handshake(Error::AlertReceived(AlertDescription::NoApplicationProtocol)))
+    }
+
     /// How a link that failed with this is counted.
     pub(crate) fn failure(&self) -> LinkFailure {
         match self {

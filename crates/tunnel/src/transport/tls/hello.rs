@@ -4,6 +4,7 @@ use rustls::server::{Accepted, AcceptedAlert, Acceptor};
 
 use super::TlsError;
 use super::handshake::{receive, record_length, send};
+use super::policy::JOIN_ALPN;
 use super::record::HEADER;
 use crate::net::Stream;
 
@@ -23,6 +24,11 @@ pub(crate) struct ClientHello {
 }
 
 impl ClientHello {
+    /// It asks for no link: it has an invitation.
+    pub(crate) fn wants_to_join(&self) -> bool {
+        self.accepted.client_hello().alpn().is_some_and(|mut offered| offered.any(|name| name == JOIN_ALPN))
+    }
+
     /// Reads it from the beginning of a connection. Nothing is computed, and nothing is kept but its bytes.
     ///
     /// # Errors

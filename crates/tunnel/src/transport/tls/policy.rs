@@ -19,6 +19,18 @@ use super::verify::{Pinned, Trusted};
 pub(super) const ALPN: &[u8] = b"ferry/1";
 pub(super) const ALPN_WITH_ORIGIN: &[u8] = b"ferry/1.1";
 
+/// The name of what an invitation is redeemed by: a connection that becomes no link.
+pub(super) const JOIN_ALPN: &[u8] = b"ferry-join/1";
+
+/// What the two ends of a link may agree on, and those of what redeems an invitation.
+pub(super) const LINK_PROTOCOLS: &[&[u8]] = &[ALPN_WITH_ORIGIN, ALPN];
+pub(super) const JOIN_PROTOCOLS: &[&[u8]] = &[JOIN_ALPN];
+
+/// The names as rustls takes them.
+pub(super) fn alpn(protocols: &[&[u8]]) -> Vec<Vec<u8>> {
+    protocols.iter().map(|protocol| protocol.to_vec()).collect()
+}
+
 /// The only key exchange: hybrid post-quantum (draft-ietf-tls-ecdhe-mlkem).
 pub(super) const KEY_EXCHANGE: NamedGroup = NamedGroup::X25519MLKEM768;
 
@@ -64,14 +76,22 @@ pub(super) fn dialling(identity: &Identity, keys: impl Into<Arc<[PublicKey]>>) -
 
 /// For accepting: only a holder of one of `keys` gets in.
 pub(super) fn accepting(identity: &Identity, keys: impl Into<Arc<[PublicKey]>>) -> Result<ServerConfig, TlsError> {
+    accepting_any_of(identity, Trusted::new(&provider(), Some(keys.into())), LINK_PROTOCOLS)
+}
+
+/// For accepting whoever proves a key, whichever it is: to be asked for an invitation, and for nothing else.
+pub(super) fn accepting_joiners(identity: &Identity) -> Result<ServerConfig, TlsError> {
+    accepting_any_of(identity, Trusted::new(&provider(), None), JOIN_PROTOCOLS)
+}
+
+fn accepting_any_of(identity: &Identity, verifier: Trusted, protocols: &[&[u8]]) -> Result<ServerConfig, TlsError> {
     let provider = Arc::new(provider());
     let certified = certified(&provider, identity)?;
-    let verifier = Trusted::new(&provider, keys.into());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(certified)));
-    config.alpn_protocols = vec![ALPN_WITH_ORIGIN.to_vec(), ALPN.to_vec()];
+    config.alpn_protocols = alpn(protocols);
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
@@ -117,6 +137,18 @@ mod tests {
         assert!(has(&[0, 10, 0, 4, 0, 2, 0x11, 0xec]), "supported_groups: 0x11ec, X25519MLKEM768");
         assert!(has(b"\x00\x10\x00\x14\x00\x12\x09ferry/1.1\x07ferry/1"), "ALPN");
         assert!(!has(b"\x05ferry"), "no server name");
+    }
+
+    #[test]
+    fn what_invitations_are_redeemed_by_is_another_protocol_under_the_same_policy() {
+        let identity = Identity::generate().unwrap();
+        let (links, joiners) = (configs().1, accepting_joiners(&identity).unwrap());
+        assert_eq!(joiners.alpn_protocols, [b"ferry-join/1".to_vec()]);
+        assert_eq!((joiners.send_tls13_tickets, joiners.max_early_data_size), (0, 0));
+        let groups =
+            |config: &ServerConfig| config.crypto_provider().kx_groups.iter().map(|group| group.name()).collect();
+        let [links, joiners]: [Vec<NamedGroup>; 2] = [groups(&links), groups(&joiners)];
+        assert_eq!(links, joiners);
     }
 
     #[test]

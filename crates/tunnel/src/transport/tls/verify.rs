@@ -13,15 +13,15 @@ use rustls::{
 
 use super::error::Refusal;
 
-/// A set of keys, any of which is accepted.
+/// A set of keys, any of which is accepted; without one, every key that is proved.
 #[derive(Debug)]
 struct Keys {
-    keys: Arc<[PublicKey]>,
+    keys: Option<Arc<[PublicKey]>>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl Keys {
-    fn new(provider: &CryptoProvider, keys: Arc<[PublicKey]>) -> Self {
+    fn new(provider: &CryptoProvider, keys: Option<Arc<[PublicKey]>>) -> Self {
         Self { keys, algorithms: provider.signature_verification_algorithms }
     }
 
@@ -43,7 +43,7 @@ impl Keys {
         let key = PublicKey::from_spki_der(presented).map_err(refused)?;
         let spki = SubjectPublicKeyInfoDer::from(presented.as_ref());
         let valid = verify_tls13_signature_with_raw_key(message, &spki, signature, &self.algorithms);
-        match (valid, self.keys.contains(&key)) {
+        match (valid, self.keys.as_ref().is_none_or(|keys| keys.contains(&key))) {
             (Ok(valid), true) => Ok(valid),
             (Ok(_), false) => Err(refused(Refusal::Unlisted(key))),
             (Err(_), _) => Err(refused(Refusal::Unproved(key))),
@@ -66,7 +66,7 @@ pub(super) struct Pinned(Keys);
 
 impl Pinned {
     pub(super) fn new(provider: &CryptoProvider, keys: Arc<[PublicKey]>) -> Self {
-        Self(Keys::new(provider, keys))
+        Self(Keys::new(provider, Some(keys)))
     }
 }
 
@@ -109,12 +109,13 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
-/// Accepts every peer's keys: what an accepting end trusts. Which peer it is, the key tells.
+/// Accepts every peer's keys: what an accepting end trusts. Which peer it is, the key tells. Without keys it trusts nobody more
+/// than to hold the key that it proves.
 #[derive(Debug)]
 pub(super) struct Trusted(Keys);
 
 impl Trusted {
-    pub(super) fn new(provider: &CryptoProvider, keys: Arc<[PublicKey]>) -> Self {
+    pub(super) fn new(provider: &CryptoProvider, keys: Option<Arc<[PublicKey]>>) -> Self {
         Self(Keys::new(provider, keys))
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::TlsError;
 use super::hello::{ClientHello, alert_bytes};
-use super::policy::{self, ALPN, ALPN_WITH_ORIGIN, KEY_EXCHANGE};
+use super::policy::{self, ALPN_WITH_ORIGIN, JOIN_PROTOCOLS, KEY_EXCHANGE, LINK_PROTOCOLS};
 use super::record::{HEADER, RecordDecryptor, RecordEncryptor};
 use crate::net::Stream;
 
@@ -27,11 +27,15 @@ const MAX_HANDSHAKE: usize = 64 * 1024;
 pub(crate) struct ClientHandshake {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
+    protocols: &'static [&'static [u8]],
 }
 
-/// Accepts any listed peer. Cheap to clone.
+/// Accepts any listed peer, or whoever wants to join. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct ServerHandshake(Arc<ServerConfig>);
+pub(crate) struct ServerHandshake {
+    config: Arc<ServerConfig>,
+    protocols: &'static [&'static [u8]],
+}
 
 /// What both ends proved in a handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,19 +75,31 @@ impl ClientHandshake {
         // A name is required by the API; without one of the user's it is neither sent nor looked at.
         let name = name.map_or("ferry", DnsName::as_str).to_owned();
         let name = ServerName::try_from(name).map_err(|_| TlsError::Policy("server name"))?;
-        Ok(Self { config: Arc::new(config), name })
+        Ok(Self { config: Arc::new(config), name, protocols: LINK_PROTOCOLS })
+    }
+
+    /// The same, to redeem an invitation.
+    pub(crate) fn for_joining(mut self) -> Self {
+        self.protocols = JOIN_PROTOCOLS;
+        Arc::make_mut(&mut self.config).alpn_protocols = policy::alpn(JOIN_PROTOCOLS);
+        self
     }
 
     pub(crate) async fn handshake(&self, stream: Box<dyn Stream>) -> Result<Established, TlsError> {
         let connection = ClientConnection::new(self.config.clone(), self.name.clone())?;
-        Handshake::new(stream, connection.into(), None).finish().await
+        Handshake::new(stream, connection.into(), self.protocols, None).finish().await
     }
 }
 
 impl ServerHandshake {
     /// `keys`: those of all peers.
     pub(crate) fn new(identity: &Identity, keys: impl Into<Arc<[PublicKey]>>) -> Result<Self, TlsError> {
-        Ok(Self(Arc::new(policy::accepting(identity, keys)?)))
+        Ok(Self { config: Arc::new(policy::accepting(identity, keys)?), protocols: LINK_PROTOCOLS })
+    }
+
+    /// Accepts whoever has an invitation, which is looked at afterwards.
+    pub(crate) fn for_joiners(identity: &Identity) -> Result<Self, TlsError> {
+        Ok(Self { config: Arc::new(policy::accepting_joiners(identity)?), protocols: JOIN_PROTOCOLS })
     }
 
     /// Answers a ClientHello: computes for it, and neither waits nor sends.
@@ -92,10 +108,10 @@ impl ServerHandshake {
     /// With the alert for the dialler, when the ClientHello does not follow the policy.
     pub(crate) fn answer(&self, hello: ClientHello) -> Result<Answer, (TlsError, Alert)> {
         let ClientHello { accepted, rest, length } = hello;
-        let connection = accepted.into_connection(self.0.clone());
+        let connection = accepted.into_connection(self.config.clone());
         wipe_stack();
         match connection {
-            Ok(connection) => Ok(Answer { connection, rest, length }),
+            Ok(connection) => Ok(Answer { connection, protocols: self.protocols, rest, length }),
             Err((error, alert)) => Err((error.into(), Alert(alert_bytes(alert)))),
         }
     }
@@ -104,6 +120,7 @@ impl ServerHandshake {
 /// A ClientHello's answer, still to be sent.
 pub(crate) struct Answer {
     connection: ServerConnection,
+    protocols: &'static [&'static [u8]],
     rest: Vec<u8>,
     length: usize,
 }
@@ -111,7 +128,7 @@ pub(crate) struct Answer {
 impl Answer {
     /// Sends the answer and takes the dialler's. Whatever is computed for that has its turn by `turns`.
     pub(crate) async fn finish(self, stream: Box<dyn Stream>, turns: &Semaphore) -> Result<Established, TlsError> {
-        let mut handshake = Handshake::new(stream, self.connection.into(), Some(turns));
+        let mut handshake = Handshake::new(stream, self.connection.into(), self.protocols, Some(turns));
         (handshake.received, handshake.total) = (self.rest, self.length);
         handshake.finish().await
     }
@@ -170,6 +187,8 @@ pub(super) fn receive(
 struct Handshake<'a> {
     stream: Box<dyn Stream>,
     connection: Connection,
+    /// What the two ends are to agree on.
+    protocols: &'static [&'static [u8]],
     /// Received and not yet given to the connection: it gets one record at a time, so that none of those behind the
     /// handshake is swallowed.
     received: Vec<u8>,
@@ -182,8 +201,13 @@ struct Handshake<'a> {
 }
 
 impl<'a> Handshake<'a> {
-    fn new(stream: Box<dyn Stream>, connection: Connection, turns: Option<&'a Semaphore>) -> Self {
-        Self { stream, connection, received: Vec::new(), total: 0, asked: None, round_trip: None, turns }
+    fn new(
+        stream: Box<dyn Stream>,
+        connection: Connection,
+        protocols: &'static [&'static [u8]],
+        turns: Option<&'a Semaphore>,
+    ) -> Self {
+        Self { stream, connection, protocols, received: Vec::new(), total: 0, asked: None, round_trip: None, turns }
     }
 
     async fn finish(mut self) -> Result<Established, TlsError> {
@@ -238,7 +262,7 @@ impl<'a> Handshake<'a> {
     }
 
     fn establish(mut self) -> Result<Established, TlsError> {
-        let proven = prove(&self.connection)?;
+        let proven = prove(&self.connection, self.protocols)?;
         let mut flight = Vec::new();
         while self.connection.wants_write() {
             self.connection.write_tls(&mut flight)?;
@@ -272,15 +296,13 @@ fn wipe_stack() {
 }
 
 /// What the handshake agreed on, checked against the policy once more.
-fn prove(connection: &Connection) -> Result<Proven, TlsError> {
+fn prove(connection: &Connection, protocols: &[&[u8]]) -> Result<Proven, TlsError> {
     if connection.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
         return Err(TlsError::Policy("protocol version"));
     }
-    let tells_origin = match connection.alpn_protocol() {
-        Some(ALPN_WITH_ORIGIN) => true,
-        Some(ALPN) => false,
-        _ => return Err(TlsError::Policy("application protocol")),
-    };
+    let protocol = connection.alpn_protocol().filter(|protocol| protocols.contains(protocol));
+    let protocol = protocol.ok_or(TlsError::Policy("application protocol"))?;
+    let tells_origin = protocol == ALPN_WITH_ORIGIN;
     let group = connection.negotiated_key_exchange_group().map(|group| group.name());
     if group != Some(KEY_EXCHANGE) {
         return Err(TlsError::Policy("key exchange"));

@@ -27,7 +27,7 @@ fn halves_over(suite: SupportedCipherSuite, library: Library, tickets: usize) ->
     let (near, far) = (Identity::generate().unwrap(), Identity::generate().unwrap());
     let only = |identity: &Identity| Arc::<[PublicKey]>::from([identity.public_key()]);
     let provider = CryptoProvider { cipher_suites: vec![suite], ..policy::provider() };
-    let verifier = Trusted::new(&provider, only(&near));
+    let verifier = Trusted::new(&provider, Some(only(&near)));
     let certified = policy::certified(&provider, &far).unwrap();
     let mut server = ServerConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&TLS13])
