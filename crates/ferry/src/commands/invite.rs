@@ -24,7 +24,7 @@ Examples:
   ferry invite --valid 10m --peer a        services that the tunnel.yaml names; the other end is called a
   rm tunnel.state/joined/a.yaml            parts from the peer a
 
-The token is the whole standard output. Whoever has it can join, once, while this host's tunnel runs:
+The token is the whole standard output. The host that has it can join, once, while this host's tunnel runs:
 give it to the other administrator as you would a password.";
 
 /// The shortest and the longest life of a token.
