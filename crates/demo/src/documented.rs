@@ -10,7 +10,7 @@ use clap::error::ErrorKind;
 use crate::cli::Cli as DemoCli;
 
 /// Programs that are not ours: what begins with one is a command, and not something that Ferry says.
-const PROGRAMS: [&str; 27] = [
+const PROGRAMS: [&str; 28] = [
     "bench",
     "brew",
     "cargo",
@@ -27,6 +27,7 @@ const PROGRAMS: [&str; 27] = [
     "openssl",
     "perf",
     "pip",
+    "promtool",
     "python3",
     "rep",
     "rustup",

@@ -124,7 +124,10 @@ pub(crate) struct JoinedFile {
 pub(crate) fn read_all(state: &Path) -> Vec<JoinedFile> {
     let entries = match fs::read_dir(state.join(DIR)) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+        // A `state` that is no directory has problems of its own: no peer has joined through it.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Vec::new();
+        }
         Err(error) => {
             let text = Err(ValueError::new(format!("cannot read the directory: {error}"), ""));
             return vec![JoinedFile { path: state.join(DIR), text }];

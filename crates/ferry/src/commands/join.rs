@@ -314,7 +314,7 @@ mod tests {
             expires: 1,
         };
         let text = |now| explained(&JoinError::Refused(JoinRefusal::Expired { ago: 90, now }), &token).to_string();
-        assert_eq!(text(unix_time()), "the token expired 90s ago, by the clock of b; ask for another one");
+        assert_eq!(text(unix_time()), "the token expired 1m30s ago, by the clock of b; ask for another one");
         let ahead = text(unix_time() + 7200);
         assert!(ahead.contains("(its clock and this host's differ by 2h"), "{ahead}");
     }
