@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use ferry_text::Foreign;
 use futures_util::{Sink, SinkExt as _, StreamExt as _};
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{StatusCode, Url};
@@ -219,7 +220,7 @@ pub async fn json_at<T: DeserializeOwned>(url: &str) -> anyhow::Result<T> {
 fn decode<T: DeserializeOwned>(status: StatusCode, text: String) -> anyhow::Result<T> {
     if !status.is_success() {
         let why = serde_json::from_str(&text).map_or(text, |Refusal { error }| error);
-        bail!("answered {status}: {why}");
+        bail!("answered {status}: {}", Foreign(&why));
     }
     serde_json::from_str(&text).context("the answer is not what ferry gives; is this a ferry web-app?")
 }
@@ -268,7 +269,8 @@ struct NoticeFrame {
 
 impl Notice {
     fn decode(text: &str) -> anyhow::Result<Self> {
-        let frame: NoticeFrame = serde_json::from_str(text).with_context(|| format!("not a notice: {text}"))?;
+        let frame: NoticeFrame =
+            serde_json::from_str(text).with_context(|| format!("not a notice: {}", Foreign(text)))?;
         Ok(match frame {
             NoticeFrame { id: Some(id), payload: Some(payload), trail: Some(trail), .. } => {
                 Self::Arrived(Arrival { id, payload, trail })
@@ -278,7 +280,7 @@ impl Notice {
             NoticeFrame { error: Some(error), .. } => Self::Refused { error },
             NoticeFrame { missed: Some(_), .. } => Self::Missed,
             NoticeFrame { id: Some(id), .. } => Self::Accepted { id },
-            _ => bail!("not a notice: {text}"),
+            _ => bail!("not a notice: {}", Foreign(text)),
         })
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use ferry_text::Foreign;
+
 use crate::client::Notice;
 
 /// Most bytes and lines in flight. They are kept until delivered, to be sent again after a lost connection; a web-app
@@ -115,7 +117,7 @@ impl Job {
             Notice::Refused { error } => {
                 let line = self.answer().filter(|line| !line.settled)?;
                 line.settled = true;
-                let text = format!("line {}: refused by the web-app: {error}", line.line);
+                let text = format!("line {}: refused by the web-app: {}", line.line, Foreign(&error));
                 self.tally.refused += 1;
                 Some(Outcome::Failed(text))
             }
@@ -128,7 +130,8 @@ impl Job {
                 let line = self.settle(&id)?;
                 self.tally.dead += 1;
                 Some(Outcome::Failed(format!(
-                    "line {line}, message {id}: the far side's hook kept refusing it: {error}"
+                    "line {line}, message {id}: the far side's hook kept refusing it: {}",
+                    Foreign(&error)
                 )))
             }
             // The far side's messages are for `ferry output`.
@@ -196,6 +199,22 @@ mod tests {
         assert!(job.is_settled());
         let tally = Tally { bad: 0, sent: 4, accepted: 3, refused: 1, delivered: 2, dead: 1 };
         assert_eq!((job.tally, job.bytes), (tally, 0));
+    }
+
+    #[test]
+    fn what_the_far_side_says_is_one_line_that_drives_no_terminal() {
+        let mut job = Job::new();
+        job.connect();
+        job.add(1, "{}".into());
+        job.add(2, "{}".into());
+        job.handle(accepted("a"));
+        let said = || format!("no\nerror: forged \u{1b}[2J{}", "x".repeat(1000));
+        let dead = job.handle(Notice::Dead { id: "a".into(), error: said() });
+        let refused = job.handle(Notice::Refused { error: said() });
+        for outcome in [dead, refused] {
+            let Some(Outcome::Failed(text)) = outcome else { panic!("{outcome:?}") };
+            assert!(!text.contains(['\n', '\u{1b}']) && text.len() < 400, "{text:?}");
+        }
     }
 
     #[test]

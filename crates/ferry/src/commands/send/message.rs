@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anstream::{eprintln, println};
 use anyhow::{Context as _, bail};
+use ferry_text::Foreign;
 use reqwest::{StatusCode, header};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -106,23 +107,48 @@ async fn attempt(http: &reqwest::Client, base: &Base, message: &str, wait: Durat
         Ok(text) => text,
         Err(error) => return Ok(Attempt::Failed(anyhow::anyhow!("the answer of {base} broke off: {error}"))),
     };
+    judge(base, status, text)
+}
+
+/// What an answer means. What it quotes may be a far hook's.
+fn judge(base: &Base, status: StatusCode, text: String) -> anyhow::Result<Attempt> {
     let Answer { id, delivered, error } = serde_json::from_str(&text)
         .with_context(|| format!("{base} answered {status} with something else than JSON; is it a ferry web-app?"))?;
     let id = id.unwrap_or_default();
+    let error = error.as_deref().map(Foreign);
     match (status, delivered) {
         (_, Some(true)) => Ok(Attempt::Delivered(text)),
         (_, Some(false)) => {
-            bail!("the far side's hook kept refusing message {id}: {}", error.unwrap_or_default())
+            bail!("the far side's hook kept refusing message {id}: {}", error.unwrap_or(Foreign("")))
         }
         (StatusCode::ACCEPTED, None) => Ok(Attempt::UnderWay(id)),
         (StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS, None) => {
-            Ok(Attempt::Failed(anyhow::anyhow!("{base} answered {status}: {}", error.unwrap_or_default())))
+            Ok(Attempt::Failed(anyhow::anyhow!("{base} answered {status}: {}", error.unwrap_or(Foreign("")))))
         }
-        _ => bail!("{base} answered {status}: {}", error.unwrap_or(text)),
+        _ => bail!("{base} answered {status}: {}", error.unwrap_or(Foreign(&text))),
     }
 }
 
 pub(super) fn fresh_key() -> anyhow::Result<String> {
     let number = getrandom::u64().context("the operating system gave no randomness for a key")?;
     Ok(format!("ferry-send-{number:016x}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_far_side_says_is_one_line_that_drives_no_terminal() {
+        let base = "http://127.0.0.1:8000".parse().unwrap();
+        let said = format!(r#""error": "no\nerror: forged \u001b[2J{}"}}"#, "x".repeat(1000));
+        for (status, rest) in [(424, r#"{"id": "a-1", "delivered": false, "#), (503, "{"), (400, "{")] {
+            let status = StatusCode::from_u16(status).unwrap();
+            let text = match judge(&base, status, format!("{rest}{said}")) {
+                Err(error) | Ok(Attempt::Failed(error)) => error.to_string(),
+                Ok(_) => panic!("{status}"),
+            };
+            assert!(text.contains("forged") && !text.contains(['\n', '\u{1b}']) && text.len() < 400, "{text:?}");
+        }
+    }
 }
