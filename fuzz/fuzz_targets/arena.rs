@@ -4,11 +4,10 @@
 //! should be, and is not damaged here.
 #![no_main]
 
-use std::mem::forget;
 use std::time::Duration;
 
 use arbitrary::Arbitrary;
-use ferry_arena::{Arena, Identity, Sizes, State};
+use ferry_arena::{Arena, Identity, Record, Sizes, State};
 use ferry_session::{
     AckPoint, Epoch, Instance, Session, SessionId, Settings, Side, Survivor, Time,
 };
@@ -45,8 +44,8 @@ const SETTINGS: Settings = Settings {
     ack_at: AckPoint::Delivery,
 };
 
-/// Has a session read that much from its application, and leaves it as a killed process would.
-fn leave(arena: &Arena, session: usize, read: u64) {
+/// Has a session read that much from its application. As long as it lives, the arena is as a killed process would leave it.
+fn live(arena: &Arena, session: usize, read: u64) -> (Record, Session) {
     let mut value = Session::opener(Time::ZERO, id(session), "echo", SETTINGS);
     let state = State { snapshot: value.snapshot(), peer: None, last_open: Epoch::NONE, shut_down: false };
     let identity = Identity { id: id(session), side: Side::Opener, peer: "a/peer".into(), service: "echo".into(), preamble: 0 };
@@ -57,7 +56,7 @@ fn leave(arena: &Arena, session: usize, read: u64) {
         offset += value.write_with((read - offset) as usize, lend, |bufs| bufs.iter().map(|buf| buf.len()).sum()) as u64;
     }
     record.set_read(read);
-    forget((record, value));
+    (record, value)
 }
 
 fn damage(words: &mut [u64], damage: &Damage) {
@@ -76,10 +75,10 @@ fn damage(words: &mut [u64], damage: &Damage) {
 
 fuzz_target!(|left: Left| {
     let arena = Arena::in_process(SIZES, Instance([1; 16]));
-    for (session, read) in left.sessions.iter().enumerate() {
-        leave(&arena, session, u64::from(*read % 60_000));
-    }
+    let sessions = left.sessions.iter().enumerate();
+    let alive: Vec<_> = sessions.map(|(session, read)| live(&arena, session, u64::from(*read % 60_000))).collect();
     let mut words = arena.copy_words();
+    drop(alive);
     // Where each slot's bytes were, before anything is damaged.
     let sound = Arena::open_copy(&words, |index, bytes| bytes.fill(index as u8)).expect("it is sound");
     let mut starts = [None; 256];

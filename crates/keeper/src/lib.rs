@@ -12,6 +12,8 @@
 mod client;
 mod connection;
 mod executable;
+#[doc(hidden)]
+pub mod fuzzing;
 mod keeper;
 mod log;
 mod process;

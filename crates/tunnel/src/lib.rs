@@ -7,6 +7,8 @@
 
 mod application;
 mod config;
+#[doc(hidden)]
+pub mod fuzzing;
 mod instance;
 mod limits;
 mod memory;

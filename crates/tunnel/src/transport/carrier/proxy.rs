@@ -93,7 +93,7 @@ impl Environment {
 }
 
 /// Has the proxy connect to `address`: what `stream` carries from then on is the peer's.
-pub(super) async fn connect(stream: &mut dyn Stream, proxy: &ProxyServer, address: &HostPort) -> Result<(), Refusal> {
+pub(crate) async fn connect(stream: &mut dyn Stream, proxy: &ProxyServer, address: &HostPort) -> Result<(), Refusal> {
     let mut request = format!("CONNECT {address} HTTP/1.1\r\nHost: {address}\r\n");
     if let Some(credentials) = &proxy.credentials {
         let encoded = base64::engine::general_purpose::STANDARD.encode(credentials.expose());

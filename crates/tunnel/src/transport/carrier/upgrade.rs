@@ -40,7 +40,7 @@ pub(crate) enum UpgradeError {
 }
 
 /// Asks an endpoint for a WebSocket.
-pub(super) async fn request(mut stream: Box<dyn Stream>, url: &WebSocketUrl) -> Result<Box<dyn Stream>, UpgradeError> {
+pub(crate) async fn request(mut stream: Box<dyn Stream>, url: &WebSocketUrl) -> Result<Box<dyn Stream>, UpgradeError> {
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce).map_err(UpgradeError::Random)?;
     let key = base64::engine::general_purpose::STANDARD.encode(nonce);

@@ -29,6 +29,11 @@ impl ClientHello {
         self.accepted.client_hello().alpn().is_some_and(|mut offered| offered.any(|name| name == JOIN_ALPN))
     }
 
+    /// What came behind it.
+    pub(crate) fn rest(&self) -> &[u8] {
+        &self.rest
+    }
+
     /// Reads it from the beginning of a connection. Nothing is computed, and nothing is kept but its bytes.
     ///
     /// # Errors
