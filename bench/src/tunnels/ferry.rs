@@ -111,7 +111,7 @@ impl Tunnel for Ferry {
 
     fn rotations(&self, site: &Site) -> Result<Option<u64>> {
         let mut admin = TcpStream::connect(site.admin.addr()).context("the admin endpoint")?;
-        admin.write_all(b"GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
+        admin.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         let mut text = String::new();
         admin.read_to_string(&mut text)?;
         let count = text.lines().find_map(|line| line.strip_prefix("ferry_rotations_total{result=\"done\"} "));
