@@ -37,7 +37,7 @@ pub use congestion::CongestionControl;
 pub use identity::{Identity, IdentityError};
 pub use joining::{
     Claim, Invitation, InvitationId, Invitations, Joined, JoinedEgress, Offer, OfferedService, RedeemError, Token,
-    unix_time,
+    make_private_dir, unix_time,
 };
 pub use key::PublicKey;
 pub use name::{DnsName, MAX_NAME_LEN, Name, ServiceName};

@@ -1,8 +1,8 @@
 //! Which process this tunnel is, and which ones it was.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,7 +106,7 @@ pub(crate) async fn keep_claiming(shared: Arc<Shared>) {
 
 fn claim(path: &Path, instance: Instance) -> io::Result<(Vec<Instance>, File)> {
     if let Some(state) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(state)?;
+        ferry_config::make_private_dir(state)?;
     }
     let mut options = OpenOptions::new();
     // For this user alone, whatever the umask says.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::joined::{Joined, read_all};
 use super::token::InvitationId;
-use super::{unix_time, write_new};
+use super::{make_private_dir, unix_time, write_new};
 use crate::address::HostPort;
 use crate::key::PublicKey;
 use crate::name::{Name, ServiceName};
@@ -305,13 +305,4 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<(), RedeemError> {
     let failed = |error: io::Error| RedeemError::Io(path.to_owned(), error);
     let text = serde_json::to_string_pretty(value).map_err(|error| failed(error.into()))?;
     write_new(path, &text).map_err(failed)
-}
-
-/// A directory that only its owner may look into.
-fn make_private_dir(path: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::invitations::Offer;
-use super::write_new;
+use super::{make_private_dir, write_new};
 use crate::fields::{Field, Located, Position, Problems};
 use crate::name::{Name, ServiceName};
 use crate::raw::{RawEgress, RawIngress, RawPeer, RawTunnel, forward, listen, service};
@@ -106,7 +106,7 @@ impl Joined {
 
 fn make_dir(state: &Path) -> io::Result<PathBuf> {
     let dir = state.join(DIR);
-    match fs::create_dir_all(&dir) {
+    match make_private_dir(&dir) {
         // Not to be taken for a peer that is there.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(io::ErrorKind::NotADirectory.into()),
         made => made.map(|()| dir),

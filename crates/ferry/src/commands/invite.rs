@@ -1,6 +1,5 @@
 //! `ferry invite`: a token by which another host's tunnel becomes a peer.
 
-use std::fs;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
@@ -113,8 +112,6 @@ fn invite(args: &Args, own: &OwnConfig) -> anyhow::Result<Token> {
     // What cannot be given to anybody is not kept.
     token.render()?;
     let invitation = Invitation::new(id, &secret, expires, args.peer.clone(), offers);
-    // Made here, so that it has its usual mode.
-    fs::create_dir_all(&own.state).map_err(|error| unwritable(&own.state, &error))?;
     Invitations::of(&own.state).add(&invitation).map_err(|error| match error {
         RedeemError::Io(path, error) => unwritable(&path, &error),
         error => error.into(),

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
@@ -98,7 +99,7 @@ fn make(path: &Path, name: Option<&Name>, new: New<'_>, made: &mut Vec<PathBuf>)
         // Writing to memory does not fail.
         let _ = writeln!(text, "listen: \"{listen}\"");
     }
-    let file = OpenOptions::new().write(true).create_new(true).open(path);
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path);
     let mut file = file.with_context(|| format!("cannot write {}", path.display()))?;
     made.push(path.to_owned());
     file.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
