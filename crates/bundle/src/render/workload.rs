@@ -182,9 +182,14 @@ fn tunnel(site: &Site<'_>) -> Container {
     let config = format!("{CONFIG_DIR}/tunnel.yaml");
     let memory = site.blueprint.tunnel.limits.memory;
     let limit = memory.saturating_add(TUNNEL_BESIDE.max(memory / 2)).div_ceil(MIB);
+    let mut args = vec!["tunnel".into(), "--config".into(), config];
+    if !is_gateway(site) {
+        // The kubelet says SIGTERM whatever it ends a container for. What is left when the pod ends, the state on its volume
+        // has the next pod tell of.
+        args.push("--leave-sessions".into());
+    }
     Container {
-        // The kubelet says SIGTERM whatever it ends a container for.
-        args: Some(vec!["tunnel".into(), "--config".into(), config, "--leave-sessions".into()]),
+        args: Some(args),
         ports: Some(accepts.into_iter().chain([port("admin", ADMIN_PORT)]).collect()),
         volume_mounts: Some(mounts.into_iter().chain(dials).collect()),
         resources: Some(resources(("50m", 64), ("2", limit))),

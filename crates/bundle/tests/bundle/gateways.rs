@@ -39,6 +39,16 @@ fn services_alone_are_enough() {
     }
 }
 
+/// Its state does not outlive the pod: the next one could not tell the peers which sessions are gone.
+#[test]
+fn a_gateway_resets_what_is_open_when_its_pod_ends() {
+    let spec = pod_spec(&rendered(POSTGRESQL), "gateway-cluster-a");
+    let engine = spec.containers.iter().find(|container| container.name == "tunnel").unwrap();
+    assert!(!engine.args.as_ref().unwrap().contains(&"--leave-sessions".to_owned()), "{:?}", engine.args);
+    let claims = spec.volumes.unwrap().into_iter().filter(|volume| volume.persistent_volume_claim.is_some());
+    assert_eq!(claims.count(), 0);
+}
+
 #[test]
 fn exactly_the_pairs_that_share_a_service_are_connected() {
     let blueprint = accepted(&mesh());
