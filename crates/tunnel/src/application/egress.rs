@@ -46,15 +46,13 @@ pub(crate) async fn listen(
         match accepted {
             Ok((mut local, source)) => {
                 local.reset_unless_ended();
-                let origin = origin(source, &*local);
+                // Where this end has no address, as in a simulated network, the other one stands for both.
+                let origin = origin(source, local.local_addr().unwrap_or(source));
                 let (slot, id) = (shared.workers.slot(), next_id(&mut series));
                 let worker = slot.runtime().clone();
-                let (shared, peer, service) = (shared.clone(), peer.clone(), service.clone());
-                let opening = Opening { shared, slot, id, peer, service, origin };
-                opening
-                    .shared
-                    .clone()
-                    .spawn_session_at(&worker, async move { opening.open(local.register_here()).await });
+                let (peer, service) = (peer.clone(), service.clone());
+                let opening = Opening { shared: shared.clone(), slot, id, peer, service, origin };
+                shared.spawn_session_at(&worker, async move { opening.open(local.register_here()).await });
             }
             Err(error) => {
                 accept::on_accept_failed(&shared, "an application's", &error);
@@ -64,10 +62,8 @@ pub(crate) async fn listen(
     }
 }
 
-/// Where an application has connected from and to. Where this end has no address, as in a simulated network, the other
-/// one stands for both.
-fn origin(source: SocketAddr, local: &dyn Stream) -> Origin {
-    let destination = local.local_addr().unwrap_or(source);
+/// Where an application has connected from and to.
+pub(crate) fn origin(source: SocketAddr, destination: SocketAddr) -> Origin {
     Origin { source: canonical(source), destination: canonical(destination) }
 }
 
@@ -160,5 +156,17 @@ impl Opening {
             (Refusal::NoLink, format!("no link within {wait:?}: {problem}"))
         })?;
         Ok((Admitted { slot, peer, registration, lease }, session, kept, link))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv4_address_is_one_also_at_a_socket_for_both_families() {
+        let [mapped, plain] = ["[::ffff:192.0.2.1]:7", "192.0.2.1:7"].map(|text| text.parse().expect("an address"));
+        let v6 = "[2001:db8::1]:7".parse().expect("an address");
+        assert_eq!(origin(mapped, v6), Origin { source: plain, destination: v6 });
     }
 }

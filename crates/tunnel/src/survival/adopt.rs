@@ -7,6 +7,7 @@ use socket2::SockRef;
 use tracing::warn;
 
 use super::{Estate, Kept, Survival, tag};
+use crate::application::egress;
 use crate::application::local::{Local, MAX_READ};
 use crate::memory::Lease;
 use crate::peer::Peer;
@@ -155,7 +156,7 @@ fn origin(found: &Found, socket: &OwnedFd) -> Option<Origin> {
     let socket = SockRef::from(socket);
     let [source, destination] =
         [socket.peer_addr(), socket.local_addr()].map(|address| address.ok().and_then(|address| address.as_socket()));
-    Some(Origin { source: source?, destination: destination? })
+    Some(egress::origin(source?, destination?))
 }
 
 /// How far its connection was read and written, by the kernel. It must agree with what the process before had noted.
