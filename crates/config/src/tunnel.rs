@@ -85,6 +85,25 @@ impl Serialize for Keeper {
 }
 
 impl<I> Tunnel<I> {
+    /// The same with another identity, such as none where the tunnel is to be shown.
+    pub fn with_identity<J>(self, identity: J) -> Tunnel<J> {
+        Tunnel {
+            identity,
+            name: self.name,
+            state: self.state,
+            keeper: self.keeper,
+            admin: self.admin,
+            listen: self.listen,
+            listen_ws: self.listen_ws,
+            ws_path: self.ws_path,
+            ws_max_life: self.ws_max_life,
+            peers: self.peers,
+            egress: self.egress,
+            ingress: self.ingress,
+            settings: self.settings,
+        }
+    }
+
     /// Peers can dial this end, one way or the other.
     pub fn accepts_links(&self) -> bool {
         self.listen.is_some() || self.listen_ws.is_some()

@@ -14,41 +14,8 @@ pub(crate) fn between(old: &Tunnel, new: &Tunnel) -> Vec<String> {
     if old.identity != new.identity {
         changes.push("identity".to_owned());
     }
-    let values = |tunnel: &Tunnel| {
-        let Tunnel {
-            name,
-            state,
-            keeper,
-            admin,
-            listen,
-            listen_ws,
-            ws_path,
-            ws_max_life,
-            peers,
-            egress,
-            ingress,
-            settings,
-            ..
-        } = tunnel.clone();
-        // Without the identity, which has no form in text.
-        let identity = ();
-        let tunnel = Tunnel {
-            name,
-            identity,
-            state,
-            keeper,
-            admin,
-            listen,
-            listen_ws,
-            ws_path,
-            ws_max_life,
-            peers,
-            egress,
-            ingress,
-            settings,
-        };
-        serde_json::to_value(tunnel).unwrap_or_default()
-    };
+    // Without the identity, which has no form in text.
+    let values = |tunnel: &Tunnel| serde_json::to_value(tunnel.clone().with_identity(())).unwrap_or_default();
     compare("", &values(old), &values(new), &mut changes);
     changes
 }

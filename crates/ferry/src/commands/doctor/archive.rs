@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use ferry_config::{PublicKey, Tunnel};
+use ferry_config::Tunnel;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
@@ -47,37 +47,7 @@ impl Archive {
 
     /// The configuration in force, with the public key in the place of the identity.
     pub(super) fn add_configuration(&mut self, tunnel: &Tunnel) -> anyhow::Result<()> {
-        let Tunnel {
-            name,
-            state,
-            keeper,
-            admin,
-            listen,
-            listen_ws,
-            ws_path,
-            ws_max_life,
-            peers,
-            egress,
-            ingress,
-            settings,
-            ..
-        } = tunnel.clone();
-        let identity: PublicKey = tunnel.identity.public_key();
-        let public = Tunnel {
-            name,
-            identity,
-            state,
-            keeper,
-            admin,
-            listen,
-            listen_ws,
-            ws_path,
-            ws_max_life,
-            peers,
-            egress,
-            ingress,
-            settings,
-        };
+        let public = tunnel.clone().with_identity(tunnel.identity.public_key());
         Ok(self.add("configuration.json", &serde_json::to_vec_pretty(&public)?)?)
     }
 

@@ -29,7 +29,6 @@ pub(super) struct RunningPeer {
     pub(super) problem: Option<String>,
 }
 
-/// The tunnel of this configuration, if it runs.
 /// Where the admin endpoint can be asked from here.
 pub(super) fn admin(tunnel: &Tunnel) -> Option<SocketAddr> {
     let mut admin = tunnel.admin.filter(|admin| admin.port() != 0)?;
@@ -39,6 +38,7 @@ pub(super) fn admin(tunnel: &Tunnel) -> Option<SocketAddr> {
     Some(admin)
 }
 
+/// The tunnel of this configuration, if it runs.
 pub(super) async fn running(tunnel: &Tunnel) -> Option<Running> {
     let admin = admin(tunnel)?;
     let client = reqwest::Client::builder().no_proxy().timeout(WAIT_TIMEOUT).build().ok()?;
