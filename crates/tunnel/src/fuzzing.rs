@@ -182,15 +182,7 @@ impl Stream for Wire {
         Poll::Ready(Ok(()))
     }
 
-    fn set_unsent_limit(&mut self, _: u32) {}
-
-    fn grow_receive_buffer(&mut self, _: u32) {}
-
-    fn tune_for_loopback(&mut self) {}
-
     fn register_here(self: Box<Self>) -> Box<dyn Stream> {
         self
     }
-
-    fn reset_on_drop(&mut self) {}
 }

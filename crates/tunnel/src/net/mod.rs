@@ -29,11 +29,15 @@ pub trait Stream: Send + Sync + 'static {
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// The system takes about this many bytes ahead of what it has sent, so that what is written next is not far behind.
-    fn set_unsent_limit(&mut self, bytes: u32);
+    fn set_unsent_limit(&mut self, bytes: u32) {
+        let _ = bytes;
+    }
 
     /// The system takes this many received bytes before they are read, or as many as it may, from the beginning on:
     /// left to itself, it learns over many round trips that the stream has use for them.
-    fn grow_receive_buffer(&mut self, bytes: u32);
+    fn grow_receive_buffer(&mut self, bytes: u32) {
+        let _ = bytes;
+    }
 
     /// The system sends by this congestion control instead of its default.
     ///
@@ -45,7 +49,7 @@ pub trait Stream: Send + Sync + 'static {
     }
 
     /// The stream is an application's. If that is on this host, there is no path to be gentle with.
-    fn tune_for_loopback(&mut self);
+    fn tune_for_loopback(&mut self) {}
 
     /// The stream as one of the runtime that this is called on: it wakes nobody else.
     fn register_here(self: Box<Self>) -> Box<dyn Stream>;
@@ -80,7 +84,7 @@ pub trait Stream: Send + Sync + 'static {
     fn share(&mut self) {}
 
     /// Dropping the stream now resets the connection.
-    fn reset_on_drop(&mut self);
+    fn reset_on_drop(&mut self) {}
 
     /// Dropping the stream, or the end of this process, resets the connection unless
     /// [`poll_shutdown`](Self::poll_shutdown) came first.

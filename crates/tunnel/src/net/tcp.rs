@@ -368,17 +368,9 @@ impl Stream for Lost {
         Poll::Ready(Err(self.0.into()))
     }
 
-    fn set_unsent_limit(&mut self, _: u32) {}
-
-    fn grow_receive_buffer(&mut self, _: u32) {}
-
-    fn tune_for_loopback(&mut self) {}
-
     fn register_here(self: Box<Self>) -> Box<dyn Stream> {
         self
     }
-
-    fn reset_on_drop(&mut self) {}
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -181,14 +181,10 @@ impl Stream for End {
         self.connection.pipes()[self.index].set_unsent_limit(bytes as usize);
     }
 
-    fn grow_receive_buffer(&mut self, _: u32) {}
-
     fn set_congestion_control(&mut self, name: &str) -> io::Result<()> {
         self.connection.congestion()[self.index] = Some(name.to_owned());
         Ok(())
     }
-
-    fn tune_for_loopback(&mut self) {}
 
     fn register_here(self: Box<Self>) -> Box<dyn Stream> {
         self

@@ -31,17 +31,9 @@ impl Stream for DuplexStream {
         AsyncWrite::poll_shutdown(Pin::new(self), cx)
     }
 
-    fn set_unsent_limit(&mut self, _: u32) {}
-
-    fn grow_receive_buffer(&mut self, _: u32) {}
-
-    fn tune_for_loopback(&mut self) {}
-
     fn register_here(self: Box<Self>) -> Box<dyn Stream> {
         self
     }
-
-    fn reset_on_drop(&mut self) {}
 }
 
 /// The first piece of a flight takes [`WAY`], each further one [`GAP`] more.
@@ -161,17 +153,9 @@ impl Stream for Busy {
         Stream::poll_shutdown(&mut self.end, cx)
     }
 
-    fn set_unsent_limit(&mut self, _: u32) {}
-
-    fn grow_receive_buffer(&mut self, _: u32) {}
-
-    fn tune_for_loopback(&mut self) {}
-
     fn register_here(self: Box<Self>) -> Box<dyn Stream> {
         self
     }
-
-    fn reset_on_drop(&mut self) {}
 }
 
 #[tokio::test]
