@@ -29,15 +29,19 @@ use tls::Established;
 /// How long a link that is closed in good order may take for it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What both ways to make a link begin with.
+fn begin(shared: &Shared, mut established: Established, dialled: Option<LinkKind>) -> Link {
+    congestion::apply(&mut *established.stream, shared.config().tunnel.settings.congestion.as_ref());
+    Link::new(established, shared.instance, dialled)
+}
+
 /// Makes a link of a connection whose handshake is done. A peer that cannot be spoken to is told why.
 pub(crate) async fn establish(
     shared: &Arc<Shared>,
-    mut established: Established,
+    established: Established,
     dialled: Option<LinkKind>,
 ) -> Result<Link, LinkError> {
-    let config = shared.config();
-    congestion::apply(&mut *established.stream, config.tunnel.settings.congestion.as_ref());
-    let mut link = Link::new(established, shared.instance, dialled);
+    let mut link = begin(shared, established, dialled);
     match link.exchange_prefaces(shared.instance, dialled).await {
         Ok(()) => {
             link.count(&shared.metrics);
@@ -60,13 +64,8 @@ pub(crate) async fn establish(
 }
 
 /// Makes a link for a session that speaks before the peer's Preface is here.
-pub(crate) fn establish_early(
-    shared: &Shared,
-    mut established: Established,
-) -> Result<(Link, PrefaceCheck), LinkError> {
-    let config = shared.config();
-    congestion::apply(&mut *established.stream, config.tunnel.settings.congestion.as_ref());
-    let mut link = Link::new(established, shared.instance, Some(LinkKind::Own));
+pub(crate) fn establish_early(shared: &Shared, established: Established) -> Result<(Link, PrefaceCheck), LinkError> {
+    let mut link = begin(shared, established, Some(LinkKind::Own));
     let check = link.push_preface(shared.instance)?;
     for gone in shared.instance_file.gone() {
         link.push(&gone)?;
