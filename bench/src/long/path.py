@@ -1,6 +1,9 @@
-"""A path between two network namespaces on which every packet takes its time: path.py PID ONE_WAY_MS LOSS_PERCENT MTU CONGESTION
+"""A path between two network namespaces on which every packet takes its time.
 
-Each direction loses that part of its packets, at random, and both ends have that congestion control by default. This process's namespace gets 10.99.0.1 and that of PID 10.99.0.2. Linux has netem for this, where it is compiled in.
+    path.py PID ONE_WAY_MS LOSS_PERCENT MTU CONGESTION
+
+Each direction loses that part of its packets, at random, and both ends have that congestion control by default. This
+process's namespace gets 10.99.0.1 and that of PID 10.99.0.2. Linux has netem for this, where it is compiled in.
 """
 
 import collections

@@ -132,7 +132,7 @@ fn measure(ferry: &Path, shape: &Shape) -> Measured {
     let before = resident(&running);
     drop(warm);
     let each = shape.sessions.div_ceil(4);
-    let sent: u64 = thread::scope(|scope| {
+    let (sent, resident, counted) = thread::scope(|scope| {
         let threads = (0..4).map(|_| {
             scope.spawn(|| {
                 let mut links: Vec<_> = (0..each).map(|_| Link::dial(links, &rogue)).collect();
@@ -141,18 +141,12 @@ fn measure(ferry: &Path, shape: &Shape) -> Measured {
             })
         });
         let threads: Vec<_> = threads.collect();
-        let ended: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+        let filled: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
         // All of them are open while it is looked at.
-        HELD.set((resident(&running), metric(admin, "ferry_memory_lent_bytes")));
-        ended.iter().map(|(sent, _)| sent).sum()
+        let sent: u64 = filled.iter().map(|(sent, _)| sent).sum();
+        (sent, resident(&running), metric(admin, "ferry_memory_lent_bytes"))
     });
-    let (resident, counted) = HELD.get();
     Measured { sent, counted, held: resident.saturating_sub(before) }
-}
-
-thread_local! {
-    /// Resident and counted, while all is full.
-    static HELD: std::cell::Cell<(u64, u64)> = const { std::cell::Cell::new((0, 0)) };
 }
 
 /// An application whose connections take hardly anything. It never accepts one: the kernel does.
