@@ -14,6 +14,8 @@ pub(super) struct Haproxy {
 }
 
 const COMMON: &str = "\
+global
+  tune.bufsize 65536
 defaults
   mode tcp
   timeout connect 5s
@@ -35,9 +37,9 @@ impl Tunnel for Haproxy {
 
     fn settings(&self) -> &'static str {
         if self.tls {
-            "TCP mode, mutual TLS (`verify required`); time-outs 1 h, 30 connect retries; TCP keep-alive 10 s + 3 x 5 s"
+            "TCP mode, mutual TLS (`verify required`), `tune.bufsize 65536`; time-outs 1 h, 30 connect retries; TCP keep-alive 10 s + 3 x 5 s"
         } else {
-            "TCP mode, plaintext; otherwise as `haproxy`"
+            "TCP mode, plaintext, `splice-auto`; otherwise as `haproxy`"
         }
     }
 
@@ -55,14 +57,16 @@ impl Tunnel for Haproxy {
             let secured = format!(" ssl verify required crt {} ca-file {}", own.display(), other.display());
             if self.tls { secured } else { String::new() }
         };
+        // The kernel moves plaintext from socket to socket.
+        let common = if self.tls { COMMON.to_owned() } else { format!("{COMMON}  option splice-auto\n") };
         let near_conf = format!(
-            "{COMMON}listen app\n  bind {}\n  server far {}{}\n",
+            "{common}listen app\n  bind {}\n  server far {}{}\n",
             site.near.addr(),
             site.relay,
             secured(&near.pem, &far.certificate),
         );
         let far_conf = format!(
-            "{COMMON}listen app\n  bind {}{}\n  server app {}\n",
+            "{common}listen app\n  bind {}{}\n  server app {}\n",
             site.link.addr(),
             secured(&far.pem, &near.certificate),
             site.app,
