@@ -47,6 +47,7 @@ pub enum Command {
     Bundle(commands::bundle::Args),
     Deploy(commands::deploy::Args),
     Completions(commands::completions::Args),
+    Man(commands::man::Args),
 }
 
 impl Command {
@@ -81,6 +82,7 @@ impl Command {
             Self::Bundle(args) => commands::bundle::run(&args),
             Self::Deploy(args) => commands::deploy::run(args).await,
             Self::Completions(args) => commands::completions::run(&args),
+            Self::Man(args) => commands::man::run(&args),
         }
     }
 }

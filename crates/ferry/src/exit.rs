@@ -14,6 +14,14 @@ const USAGE: u8 = 2;
 /// The configuration cannot be used (`EX_CONFIG` of sysexits.h).
 const BAD_CONFIGURATION: u8 = 78;
 
+/// Every code, for the manual.
+pub(crate) const CODES: [(u8, &str); 4] = [
+    (0, "fine"),
+    (FAILED, "failed"),
+    (USAGE, "the command line or the environment cannot be used"),
+    (BAD_CONFIGURATION, "the configuration cannot be used"),
+];
+
 /// An error in how the command was called: the command line or the environment, not the world.
 #[derive(Debug)]
 pub(crate) struct Usage(pub(crate) String);

@@ -13,7 +13,7 @@ Examples:
   ferry completions zsh > \"${fpath[1]}/_ferry\"
   ferry completions fish > ~/.config/fish/completions/ferry.fish";
 
-/// Print completions for a shell.
+/// Print completions for a shell, to be kept where that looks for them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {

@@ -11,6 +11,7 @@ pub(crate) mod join;
 #[cfg(target_os = "linux")]
 pub(crate) mod keeper;
 pub(crate) mod keygen;
+pub(crate) mod man;
 pub(crate) mod output;
 mod own_config;
 mod port_forward;
