@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_caused_an_error_is_said_once() {
+    fn each_cause_is_said_once() {
         let refused = || anyhow!(io::Error::from_raw_os_error(111));
         assert_eq!(chain(&refused().context("cannot dial")), "cannot dial: Connection refused (os error 111)");
         let told = refused().context("cannot listen on 127.0.0.1:1: Connection refused (os error 111)");

@@ -3,6 +3,7 @@
 //! This crate is process and wiring: flags, logging, signals and exit codes here; what the roles do is in `ferry-tunnel`
 //! and `ferry-app`. It is a library so that the demo, which is not shipped, can have the same commands.
 
+mod admin;
 mod cli;
 pub mod client;
 mod commands;

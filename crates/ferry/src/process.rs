@@ -111,6 +111,15 @@ impl Stop {
     }
 }
 
+/// Does this, unless the process is asked to stop: what it holds, such as a process that it has started, ends with it.
+pub(crate) async fn unless_stopped<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let mut stop = Stop::listen()?;
+    tokio::select! {
+        done = work => done,
+        by = stop.next() => bail!("stopped by {by}"),
+    }
+}
+
 /// Resolves when standard input has ended. It is read on a thread of its own, which nobody waits for.
 fn end_of_stdin() -> oneshot::Receiver<()> {
     let (ended, end) = oneshot::channel::<()>();

@@ -14,7 +14,6 @@ pub(crate) mod keygen;
 pub(crate) mod man;
 pub(crate) mod output;
 mod own_config;
-mod port_forward;
 pub(crate) mod pubkey;
 pub(crate) mod send;
 pub(crate) mod status;

@@ -233,30 +233,8 @@ fn a_pair_that_runs_is_found_well_by_doctor_and_status() {
     drop(far);
     let output = eventually("the peer is missed", || Some(status(&["status"])).filter(|output| code(output) == 1));
     assert!(stdout(&output).contains("! far is not reachable: "), "{}", stdout(&output));
+    assert!(stdout(&output).contains("\n    → "), "what to do about it is not said: {}", stdout(&output));
     assert!(stderr(&output).contains("one thing is wrong at near"), "{}", stderr(&output));
-}
-
-/// What kubectl does is played by a script: it says where it forwards from, and stays.
-#[test]
-fn a_status_in_a_cluster_is_asked_through_kubectl() {
-    let (site, there) = (Site::new(), Site::new());
-    let (_far, ready, _) = far(there.dir.path(), &site.key);
-    let (dir, admin) = (site.dir.path(), address(&ready, "admin"));
-    let kubectl = |script: &str| {
-        fs::write(dir.join("kubectl"), format!("#!/bin/sh\necho \"$@\" > {}/args\n{script}\n", dir.display())).unwrap();
-        fs::set_permissions(dir.join("kubectl"), Permissions::from_mode(0o755)).unwrap();
-        let path = format!("{}:{}", dir.display(), std::env::var("PATH").unwrap());
-        let args = ["status", "--context", "k3d-b", "--namespace", "ns", "--pod", "deploy/terminator"];
-        command(&args).env("PATH", path).output().unwrap()
-    };
-    let output = kubectl(&format!("echo 'Forwarding from {admin} -> 9900'\nexec sleep 60"));
-    assert!(stdout(&output).starts_with("far  ferry"), "{}{}", stdout(&output), stderr(&output));
-    let args = fs::read_to_string(dir.join("args")).unwrap();
-    let expected = "--context k3d-b --namespace ns port-forward --address 127.0.0.1 -- deploy/terminator :9900";
-    assert_eq!(args.trim(), expected);
-    let output = kubectl("echo 'error: pods \"terminator\" not found' >&2\nexit 1");
-    assert_eq!(code(&output), 1);
-    assert!(stderr(&output).contains("cannot forward to deploy/terminator: error: pods"), "{}", stderr(&output));
 }
 
 #[test]
@@ -264,7 +242,7 @@ fn a_status_that_nobody_answers_says_what_to_look_at() {
     let url = format!("http://{}", nobody());
     let output = command(&["status", &url]).stdin(Stdio::null()).output().unwrap();
     assert_eq!(code(&output), 1);
-    assert!(stderr(&output).contains("no tunnel answers at") && stderr(&output).contains("port-forward"));
+    assert!(stderr(&output).contains("no tunnel answers at") && stderr(&output).contains("--pod"));
     let web = server(|mut stream| {
         let _ = stream.read(&mut [0; 1024]);
         let _ = std::io::Write::write_all(&mut stream, b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");

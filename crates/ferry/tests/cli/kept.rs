@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
@@ -141,7 +141,10 @@ fn what_asks_a_whole_group_to_stop_asks_a_tunnel_once() {
 fn a_second_signal_cuts_a_tunnel_off() {
     let dir = tempfile::tempdir().unwrap();
     let app = TcpListener::bind("127.0.0.1:0").unwrap();
-    let [(mut near, ready), _far] = pair(dir.path(), &app);
+    let [(near, _), _far] = pair(dir.path(), &app);
+    drop(near);
+    let near = dir.path().join("near.yaml");
+    let (mut near, ready) = role(command(&["tunnel", "--config"]).arg(near).stderr(Stdio::null()));
     let _ends = Ends::open(address(&ready, "egress"), &app);
     near.signal(Signal::TERM);
     near.line(|line| line.contains("asked to stop"));

@@ -16,6 +16,7 @@ mod keeper;
 #[cfg(target_os = "linux")]
 mod kept;
 mod keys;
+mod kubectl;
 mod manual;
 #[cfg(target_os = "linux")]
 mod memory;

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
+use std::process::Stdio;
 
 use rustix::process::Signal;
 
@@ -40,7 +41,7 @@ fn a_second_signal_cuts_the_drain_short() {
 
 /// A web-app that holds a message for a far side that is not there, so that it drains for as long as it may.
 fn undelivered() -> Running {
-    let (running, ready) = role(&mut command(&["terminator", "--listen", "127.0.0.1:0"]));
+    let (running, ready) = role(command(&["terminator", "--listen", "127.0.0.1:0"]).stderr(Stdio::null()));
     let listen = address(&ready, "listen");
     let body = "{}";
     let mut socket = TcpStream::connect(listen).unwrap();

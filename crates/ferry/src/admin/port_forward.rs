@@ -1,16 +1,20 @@
 //! A tunnel's admin endpoint in a cluster, reached by `kubectl port-forward` for as long as this is held.
 
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use ferry_text::Foreign;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use parking_lot::Mutex;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 /// How long kubectl may take until it forwards.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// Most of what kubectl says when it fails.
+const MAX_COMPLAINT: u64 = 4096;
 
 /// Where a tunnel runs in Kubernetes.
 #[derive(Debug, clap::Args)]
@@ -29,9 +33,10 @@ pub(crate) struct Place {
     admin_port: u16,
 }
 
-/// A port on this machine that leads to the pod's.
+/// A port on this machine that leads to the pod's. kubectl ends with it.
 pub(crate) struct PortForward {
-    pub(crate) port: u16,
+    port: u16,
+    complaint: Arc<Mutex<Option<String>>>,
     _kubectl: Child,
 }
 
@@ -42,26 +47,51 @@ impl PortForward {
         for (flag, value) in [("--context", &place.context), ("--namespace", &place.namespace)] {
             command.args(value.iter().flat_map(|value| [flag, value.as_str()]));
         }
-        // After `--`, what begins with a dash is a name.
+        // After `--`, what begins with a dash is a name. kubectl chooses the port.
         command.args(["port-forward", "--address", "127.0.0.1", "--", pod, &format!(":{}", place.admin_port)]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut kubectl = command.spawn().context("cannot run kubectl; is it installed, and in PATH?")?;
         let (stdout, stderr) = (kubectl.stdout.take(), kubectl.stderr.take());
-        let mut lines = BufReader::new(stdout.context("kubectl has no output")?).lines();
+        let stdout = BufReader::new(stdout.context("kubectl has no output")?);
+        let stderr = stderr.context("kubectl has no output")?;
+        let mut lines = stdout.lines();
         match timeout(START_TIMEOUT, lines.next_line()).await {
             Ok(Ok(Some(line))) => {
                 let port = forwarded(&line).with_context(|| format!("kubectl said {}", Foreign(&line)))?;
-                Ok(Self { port, _kubectl: kubectl })
+                let complaint = Arc::default();
+                // It says a line for each connection, and would end if they were not read. Both end with kubectl.
+                tokio::spawn(drain(lines.into_inner(), None));
+                tokio::spawn(drain(BufReader::new(stderr), Some(Arc::clone(&complaint))));
+                Ok(Self { port, complaint, _kubectl: kubectl })
             }
             Ok(_) => {
                 let mut why = String::new();
-                if let Some(mut stderr) = stderr {
-                    // What could be read is enough.
-                    let _ = stderr.read_to_string(&mut why).await;
-                }
+                // What could be read is enough.
+                let _ = timeout(START_TIMEOUT, stderr.take(MAX_COMPLAINT).read_to_string(&mut why)).await;
                 bail!("kubectl cannot forward to {pod}: {}", Foreign(why.trim()))
             }
             Err(_) => bail!("kubectl does not forward to {pod} within {START_TIMEOUT:?}; is the cluster reachable?"),
+        }
+    }
+
+    /// On this machine.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What kubectl last said was wrong.
+    pub(crate) fn complaint(&self) -> Option<String> {
+        self.complaint.lock().clone()
+    }
+}
+
+/// Reads to the end, and keeps the last line.
+async fn drain(mut from: impl AsyncRead + Unpin, last: Option<Arc<Mutex<Option<String>>>>) {
+    let mut bytes = [0; 1024];
+    while let Ok(read @ 1..) = from.read(&mut bytes).await {
+        let text = String::from_utf8_lossy(&bytes[..read]);
+        if let (Some(last), Some(line)) = (&last, text.lines().rfind(|line| !line.trim().is_empty())) {
+            *last.lock() = Some(Foreign(line.trim()).to_string());
         }
     }
 }

@@ -1,0 +1,12 @@
+//! A tunnel's admin endpoint, as the commands that show it use it: where it is, and what it says.
+
+mod endpoint;
+mod port_forward;
+mod problems;
+mod quantity;
+mod status;
+
+pub(crate) use endpoint::{Endpoint, Which};
+pub(crate) use problems::{Problem, problems};
+pub(crate) use quantity::{size, time};
+pub(crate) use status::Status;

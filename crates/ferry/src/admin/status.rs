@@ -1,0 +1,110 @@
+//! What `/status` says: `docs/observability.md` describes it.
+
+use anyhow::{Context as _, bail};
+use reqwest::Url;
+use serde::Deserialize;
+
+/// The form of `/status` that this program reads.
+const VERSION: u32 = 1;
+
+/// What a tunnel is, and what it carries. Text in it is the tunnel's, and shown as foreign.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Status {
+    version: u32,
+    pub(crate) ferry: String,
+    pub(crate) name: String,
+    pub(crate) uptime_seconds: f64,
+    pub(crate) draining: bool,
+    #[serde(default)]
+    pub(crate) unbound: Vec<Unbound>,
+    pub(crate) settings: Settings,
+    pub(crate) totals: Totals,
+    pub(crate) peers: Vec<Peer>,
+    pub(crate) sessions: Vec<Session>,
+}
+
+/// An address for applications that cannot be listened on.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Unbound {
+    pub(crate) listen: String,
+    pub(crate) problem: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Settings {
+    pub(crate) rotation_every_seconds: f64,
+    pub(crate) resume_window_seconds: f64,
+}
+
+/// Over all sessions, also those that are not listed.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Totals {
+    pub(crate) sessions: usize,
+    pub(crate) detached: usize,
+    pub(crate) buffered: u64,
+    pub(crate) oldest_key_seconds: f64,
+    pub(crate) links_open: u64,
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+    pub(crate) resumes: u64,
+    pub(crate) rotations: u64,
+    pub(crate) rotations_failed: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Peer {
+    pub(crate) name: String,
+    reachable: bool,
+    pub(crate) problem: Option<String>,
+    pub(crate) dialled: bool,
+    pub(crate) round_trip_seconds: Option<f64>,
+    pub(crate) warm: Warm,
+    pub(crate) sessions: usize,
+    pub(crate) detached: usize,
+}
+
+/// Links ready for sessions of this end, and for the peer's.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Warm {
+    pub(crate) own: usize,
+    pub(crate) offered: usize,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Session {
+    pub(crate) id: String,
+    pub(crate) peer: String,
+    pub(crate) side: String,
+    pub(crate) service: String,
+    pub(crate) key_age_seconds: f64,
+    pub(crate) age_seconds: f64,
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+    pub(crate) buffered: u64,
+    pub(crate) detached_seconds: Option<f64>,
+    pub(crate) resumes: u32,
+    pub(crate) longest_pause_seconds: f64,
+}
+
+impl Status {
+    /// Reads the answer of the endpoint at this URL.
+    pub(crate) fn parse(text: &str, url: &Url) -> anyhow::Result<Self> {
+        let what =
+            || format!("{url} answers, but not as a tunnel of this version of ferry; is it a tunnel's admin endpoint?");
+        let status: Self = serde_json::from_str(text).with_context(what)?;
+        if status.version != VERSION {
+            bail!(
+                "{url} answers in form {}, and this ferry reads form {VERSION}: use the ferry of that tunnel",
+                status.version
+            );
+        }
+        Ok(status)
+    }
+}
+
+impl Peer {
+    /// It answers, or sessions have links to it.
+    pub(crate) fn is_there(&self) -> bool {
+        self.reachable || self.sessions > self.detached
+    }
+}
