@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use http::header::{HOST, ORIGIN};
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, HeaderName, Uri};
 
 use authority::Authority;
 
@@ -20,15 +20,11 @@ use authority::Authority;
 const MAX_QUOTED: usize = 80;
 
 /// Headers that proxies add to requests they forward.
-const FORWARDED_HEADERS: [&str; 7] = [
-    "forwarded",
-    "via",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-real-ip",
-    "x-envoy-external-address",
-];
+const FORWARDED_HEADERS: [&str; 6] =
+    ["forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip"];
+
+/// How all the others begin.
+const FORWARDED_PREFIXES: [&str; 2] = ["x-forwarded-", "x-envoy-"];
 
 /// Host names accepted in addition to loopback and the endpoint's own address.
 #[derive(Debug, Clone, Default)]
@@ -110,8 +106,11 @@ pub fn same_origin(headers: &HeaderMap) -> Result<(), HostError> {
 }
 
 /// The first header that shows that a proxy forwarded this request.
-pub fn forwarded_by(headers: &HeaderMap) -> Option<&'static str> {
-    FORWARDED_HEADERS.into_iter().find(|name| headers.contains_key(*name))
+pub fn forwarded_by(headers: &HeaderMap) -> Option<&str> {
+    let is_a_proxys = |name: &&str| {
+        FORWARDED_HEADERS.contains(name) || FORWARDED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    };
+    headers.keys().map(HeaderName::as_str).find(is_a_proxys)
 }
 
 fn quoted(text: &[u8]) -> String {

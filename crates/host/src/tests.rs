@@ -114,4 +114,15 @@ fn a_proxy_gives_itself_away() {
     assert_eq!(forwarded_by(&headers), None);
     headers.insert("X-Forwarded-For", HeaderValue::from_static("192.0.2.1"));
     assert_eq!(forwarded_by(&headers), Some("x-forwarded-for"));
+    for name in [
+        "x-forwarded-client-cert",
+        "x-forwarded-prefix",
+        "cf-connecting-ip",
+        "true-client-ip",
+        "x-client-ip",
+        "x-envoy-peer-metadata",
+    ] {
+        let headers = HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static("192.0.2.1"))]);
+        assert_eq!(forwarded_by(&headers), Some(name));
+    }
 }
