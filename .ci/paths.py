@@ -10,8 +10,8 @@ import threading
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-FERRY = os.environ.get("FERRY", str(ROOT / "target/release/ferry"))
+from local import FERRY, ROOT  # noqa: F401
+
 NEAR, FAR = "ferry-near", "ferry-far"
 ADDRESSES = {NEAR: "10.77.0.1", FAR: "10.77.0.2"}
 EGRESS, LINKS, APP, ADMIN = 18001, 18000, 8000, 9900

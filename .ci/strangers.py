@@ -20,6 +20,8 @@ import tempfile
 import time
 import urllib.request
 
+from local import free_port
+
 SIX_BYTES = b"\x16\x03\x01\x00\x01\x01"
 RESUME_LIMIT, SESSION_LIMIT = 2.0, 1.0
 FILES = 4096
@@ -86,18 +88,6 @@ class Relay:
             if sock.fileno() >= 0:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             end.transport.abort()
-
-
-HELD = []
-
-
-def free_port():
-    """A port that nothing else is given: a tunnel may bind it, and the next one again."""
-    held = socket.socket()
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    held.bind(("127.0.0.1", 0))
-    HELD.append(held)
-    return held.getsockname()[1]
 
 
 async def echo(reader, writer):

@@ -1,0 +1,156 @@
+"""A pair of tunnels with an application behind it, and what sockets do with it."""
+
+import select
+import socket
+import struct
+import time
+
+from local import FERRY, Relay, ask, free_port, metric, until, wait_for
+
+PATIENCE = 20
+WAYS = {
+    "a plain link": {},
+    "a WebSocket": {"websocket": True},
+    "keys of a second": {"near": "rotation: {every: 1s}"},
+    "PROXY headers": {"service": ", proxy_protocol: v2"},
+}
+
+
+class Application:
+    """Listens, and lets a row be the server."""
+
+    def __init__(self, address="127.0.0.1"):
+        self.listener = socket.create_server((address, 0), backlog=1024)
+        self.listener.settimeout(PATIENCE)
+        self.port = self.listener.getsockname()[1]
+        self.has_header = False
+
+    def accept(self):
+        server, _ = self.listener.accept()
+        server.settimeout(PATIENCE)
+        if self.has_header:
+            head = take(server, 16)
+            take(server, int.from_bytes(head[14:], "big"))
+        return server
+
+
+class Pair:
+    """A near and a far tunnel. `near` and `far` are more of their configurations, `service` of the service's."""
+
+    def __init__(
+        self,
+        lab,
+        app,
+        near="",
+        far="",
+        service="",
+        websocket=False,
+        relayed=False,
+        peer="",
+        wanted="echo",
+        program=FERRY,
+        listen=None,
+        **start,
+    ):
+        host, self.links = listen or ("127.0.0.1", free_port())
+        self.egress = free_port()
+        self.near_admin, self.far_admin = free_port(), free_port()
+        self.relay = Relay(self.links) if relayed else None
+        at = self.relay.port if relayed else self.links
+        address = f"ws://127.0.0.1:{at}" if websocket else f"127.0.0.1:{at}"
+        peer = peer.replace("{links}", str(at)) or f'addresses: ["{address}"]'
+        forward = app if isinstance(app, str) else f"127.0.0.1:{app}"
+        self.far_file = lab.write(
+            f"far-{self.links}.yaml",
+            f"""name: far
+identity: far.key
+{"listen_ws" if websocket else "listen"}: {host}:{self.links}
+admin: 127.0.0.1:{self.far_admin}
+peers: [{{name: near, keys: ["{lab.key("near")}"]}}]
+ingress: [{{service: echo, forward: "{forward}", allow: [near]{service}}}]
+{far}
+""",
+        )
+        self.near_file = lab.write(
+            f"near-{self.egress}.yaml",
+            f"""name: near
+identity: near.key
+admin: 127.0.0.1:{self.near_admin}
+peers: [{{name: far, keys: ["{lab.key("far")}"], {peer}}}]
+egress: [{{listen: "127.0.0.1:{self.egress}", peer: far, service: {wanted}}}]
+{near}
+""",
+        )
+        self.far = lab.start(program, "tunnel", "--config", self.far_file, **start)
+        wait_for(self.links)
+        self.near = lab.start(program, "tunnel", "--config", self.near_file, **start)
+        wait_for(self.egress)
+        until("a reachable peer", lambda: ask(self.near_admin, "/readyz?peers=1")[0] == 200)
+
+    def connect(self):
+        return socket.create_connection(("127.0.0.1", self.egress), timeout=PATIENCE)
+
+    def sessions(self):
+        """How many are open, at both ends together."""
+        return sum(metric(admin, "ferry_sessions_open") for admin in (self.near_admin, self.far_admin))
+
+    def logs(self):
+        return [process.log.read_text(errors="replace") for process in (self.near, self.far)]
+
+
+def both(pair, application):
+    """A connection as both applications have it."""
+    client = pair.connect()
+    return client, application.accept()
+
+
+def take(connection, length):
+    data = b""
+    while len(data) < length:
+        piece = connection.recv(length - len(data))
+        if not piece:
+            raise OSError(f"end of file after {len(data)} of {length} bytes")
+        data += piece
+    return data
+
+
+def exchange(connection, text=b"are you there?"):
+    """How long an application that echoes takes to answer."""
+    started = time.monotonic()
+    connection.sendall(text)
+    if take(connection, len(text)) != text:
+        raise OSError("wrong bytes")
+    return time.monotonic() - started
+
+
+def reset(connection):
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def read_to_end(connection, seconds=10.0):
+    """All that comes, and how it ends: "end of file", "reset" or "silence"."""
+    end, data = time.monotonic() + seconds, []
+    while (left := end - time.monotonic()) > 0:
+        connection.settimeout(left)
+        try:
+            piece = connection.recv(1 << 20)
+        except TimeoutError as error:
+            return b"".join(data), "time-out" if error.errno else "silence"
+        except OSError:
+            return b"".join(data), "reset"
+        if not piece:
+            return b"".join(data), "end of file"
+        data.append(piece)
+    return b"".join(data), "silence"
+
+
+def fill(connection, quiet=0.7):
+    """Writes until nobody has taken anything for a while."""
+    connection.setblocking(False)
+    while select.select([], [connection], [], quiet)[1]:
+        try:
+            connection.send(bytes(65536))
+        except BlockingIOError:
+            pass
+    connection.setblocking(True)
