@@ -192,6 +192,8 @@ impl Batch {
             ..Commit::default()
         };
         add_changes(&mut commit, &changes, end, app.output.next_dead());
+        let peer = |(sender, _): &(SenderId, u64)| Some((sender.clone(), app.output.peer_of(sender)?));
+        commit.peers = commit.watermarks.iter().filter_map(peer).collect();
         Self { commit, replies: replies.len(), numbered, changes: changes.len(), fates }
     }
 

@@ -52,7 +52,7 @@ pub(crate) async fn run(app: &App, peer: &PeerUrl) {
         match connected {
             Ok(websocket) => {
                 let before = app.metrics.far_connects.get();
-                let reason = delivery::run(app, websocket.into(), std::future::pending()).await;
+                let reason = delivery::run(app, websocket.into(), None, std::future::pending()).await;
                 info!(ended = %reason, "disconnected from the far web-app");
                 // Keep the longer delay if the far side failed before or during its hello, or either end broke the protocol.
                 if app.metrics.far_connects.get() > before && !reason.is_refusal() {

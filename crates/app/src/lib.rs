@@ -53,6 +53,7 @@ mod metrics;
 mod outbox;
 mod output;
 mod payload;
+mod peer;
 mod python;
 mod socket;
 mod socket_owner;

@@ -95,9 +95,9 @@ impl Webapp {
             "web-app listening"
         );
 
-        let StoredState { sender, acked, outbox, output: results, watermarks, dead, keys } = state;
+        let StoredState { sender, acked, outbox, output: results, watermarks, peers, dead, keys } = state;
         let replied: Vec<_> = outbox.iter().filter_map(|(message, _)| message.in_reply_to.clone()).collect();
-        let output = Output::new(output_max, StoredOutput { results, watermarks, dead }, &replied);
+        let output = Output::new(output_max, StoredOutput { results, watermarks, peers, dead }, &replied);
         let outbox = Outbox::new(sender, Limits::for_hop(&location.hop()), acked, outbox, keys);
         let app = Arc::new(App::new(end, location, hooks, access, outbox, output));
         let guard = app.phases.ended.clone().drop_guard();

@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use crate::limits::MAX_ERROR_CHARS;
 use crate::message::{Location, MessageId, SenderId};
 use crate::payload::MAX_PAYLOAD_BYTES;
+use crate::peer::PeerName;
 
 /// The name in `Sec-WebSocket-Protocol`; an end that speaks another is refused.
 pub const SUBPROTOCOL: &str = "ferry.app.v1";
@@ -88,6 +89,12 @@ pub(crate) enum WireError {
     Binary,
     #[error("message {got} follows message {last}: a gap")]
     Gap { last: u64, got: u64 },
+    #[error("message {got} where {expected} was expected: an id is its sender's, with its number")]
+    Id { got: MessageId, expected: MessageId },
+    #[error("this sender belongs to another peer than {0}")]
+    ForeignSender(PeerName),
+    #[error("a peer's sender, but the tunnel names no peer: set proxy_protocol: v2 there")]
+    UnknownPeer,
     #[error("{acked} acknowledged in this sender's name, but only {last} received here")]
     Ahead { acked: u64, last: u64 },
     #[error("an ack of {got}, but messages {acked} to {sent} are on their way")]

@@ -73,7 +73,7 @@ impl Topology {
         let ingress = format!(
             "listen: {LOOPBACK}\n\
              peers:\n  - {{name: {name}, keys: [\"{}\"]}}\n\
-             ingress:\n  - {{service: {WEB_APP}, forward: \"{b_listen}\", allow: [{name}]}}\n  \
+             ingress:\n  - {{service: {WEB_APP}, forward: \"{b_listen}\", allow: [{name}], proxy_protocol: v2}}\n  \
              - {{service: {STREAM}, forward: \"{b_stream}\", allow: [{name}]}}\n",
             a.identity.public_key(),
         );

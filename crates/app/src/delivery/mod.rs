@@ -19,6 +19,7 @@ use crate::limits::WINDOW_MESSAGES;
 use crate::message::{Location, SenderId};
 use crate::outbox::{AckedMessage, NumberedMessage};
 use crate::output::Source;
+use crate::peer::PeerName;
 use crate::socket::{Incoming, Outgoing, PING_INTERVAL, Reader, SILENCE_TIMEOUT, Socket, SocketError, Writer};
 use crate::wire::{Ack, Frame, Hello, MessageFrame, WireError};
 
@@ -82,13 +83,18 @@ struct FarEnd {
 }
 
 /// Converses until the WebSocket ends, a newer one replaces it, or the web-app shuts down.
-pub(crate) async fn run(app: &App, mut socket: Socket, replaced: impl Future<Output = ()>) -> Disconnect {
+pub(crate) async fn run(
+    app: &App,
+    mut socket: Socket,
+    peer: Option<&PeerName>,
+    replaced: impl Future<Output = ()>,
+) -> Disconnect {
     let talk = async {
         let far = tokio::select! {
             far = hello(app, &mut socket) => far?,
             () = app.phases.closing.cancelled() => return Err(Disconnect::Draining),
         };
-        converse(app, &far, &mut socket).await
+        converse(app, &far, peer, &mut socket).await
     };
     let ended = tokio::select! {
         Err(ended) = talk => ended,
@@ -116,15 +122,15 @@ async fn hello(app: &App, socket: &mut Socket) -> Result<FarEnd, Disconnect> {
     }
 }
 
-async fn converse(app: &App, far: &FarEnd, socket: &mut Socket) -> Result<Never, Disconnect> {
+async fn converse(app: &App, far: &FarEnd, peer: Option<&PeerName>, socket: &mut Socket) -> Result<Never, Disconnect> {
     let Socket { reader, writer } = socket;
-    let watermark = app.output.register_sender(&far.sender, far.acked)?;
+    let watermark = app.output.register_sender(&far.sender, far.acked, peer)?;
     let _connected = ConnectedGuard::new(app, far);
     let (inbox, arrivals) = mpsc::channel(WINDOW_MESSAGES);
     let (resume, resumed) = oneshot::channel();
     let mut reported = far.acked;
     let ended = tokio::select! {
-        ended = read(app, watermark, reader, inbox, resume) => ended,
+        ended = read(app, far, watermark, reader, inbox, resume) => ended,
         ended = write(app, far, writer, &mut reported, resumed) => ended,
         ended = process_arrivals(app, far, arrivals) => ended,
     };
@@ -141,6 +147,7 @@ async fn converse(app: &App, far: &FarEnd, socket: &mut Socket) -> Result<Never,
 /// Reads frames: messages go to `inbox`, acks to the outbox; the first ack starts the writer through `resume`.
 async fn read(
     app: &App,
+    far: &FarEnd,
     watermark: u64,
     reader: &mut Reader,
     inbox: mpsc::Sender<QueuedArrival>,
@@ -151,6 +158,9 @@ async fn read(
     loop {
         match next_frame(reader).await? {
             Frame::Hello(_) => return Err(WireError::Unexpected { frame: "hello", expected: "message or ack" }.into()),
+            Frame::Message(message) if message.id != far.sender.message(message.seq) => {
+                return Err(WireError::Id { got: message.id, expected: far.sender.message(message.seq) }.into());
+            }
             Frame::Message(message) if message.seq <= last => {
                 app.metrics.duplicate_messages.inc();
             }

@@ -26,7 +26,7 @@ async fn conversation(hooks: impl Hooks) -> (Arc<App>, tokio::task::JoinHandle<D
     let near = WebSocketStream::from_raw_socket(near, Role::Server, Some(socket::config())).await;
     let mut far = WebSocketStream::from_raw_socket(far, Role::Client, None).await;
     let running = app.clone();
-    let ended = tokio::spawn(async move { run(&running, near.into(), pending()).await });
+    let ended = tokio::spawn(async move { run(&running, near.into(), None, pending()).await });
     for frame in
         [json!({"hello": {"sender": "far", "pod": "p", "cluster": "c", "acked": 0}}), json!({"ack": {"seq": 0}})]
     {
@@ -73,7 +73,7 @@ async fn a_far_side_that_says_nothing_is_not_waited_for() {
     let (near, _far) = tokio::io::duplex(1 << 20);
     let near = WebSocketStream::from_raw_socket(near, Role::Server, Some(socket::config())).await;
     let start = Instant::now();
-    assert!(matches!(run(&app, near.into(), pending()).await, Disconnect::Silent(HELLO_TIMEOUT)));
+    assert!(matches!(run(&app, near.into(), None, pending()).await, Disconnect::Silent(HELLO_TIMEOUT)));
     assert!(start.elapsed() < 2 * HELLO_TIMEOUT);
 }
 

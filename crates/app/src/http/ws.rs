@@ -1,6 +1,5 @@
 //! `GET /ws`: where the initiator's WebSocket arrives at the terminator, through the tunnel.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::ws::WebSocketUpgrade;
@@ -39,12 +38,12 @@ pub(super) async fn ws(
     // Held until the WebSocket has ended, and while the upgrade is still under way.
     let (token, client) = (app.tasks.token(), client.clone());
     Ok(socket::limited(upgrade).on_upgrade(async move |socket| {
-        serve(&app, socket.into(), client.address).await;
+        serve(&app, socket.into(), &client).await;
         drop((token, client));
     }))
 }
 
-async fn serve(app: &App, socket: Socket, address: SocketAddr) {
+async fn serve(app: &App, socket: Socket, client: &Client) {
     let slot = &app.far_slot;
     let number = slot.announce();
     let superseded = slot.superseded(number);
@@ -52,7 +51,7 @@ async fn serve(app: &App, socket: Socket, address: SocketAddr) {
     let _occupied = match slot.try_occupy() {
         Some(occupied) => occupied,
         None => {
-            warn!(%address, "a second WebSocket arrived at /ws: it replaces the first");
+            warn!(address = %client.address, "a second WebSocket arrived at /ws: it replaces the first");
             tokio::select! {
                 occupied = slot.occupy() => occupied,
                 () = &mut superseded => return,
@@ -60,6 +59,6 @@ async fn serve(app: &App, socket: Socket, address: SocketAddr) {
             }
         }
     };
-    let reason = delivery::run(app, socket, superseded).await;
+    let reason = delivery::run(app, socket, client.peer.as_ref(), superseded).await;
     info!(ended = %reason, "disconnected from the far web-app");
 }

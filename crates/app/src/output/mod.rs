@@ -16,6 +16,7 @@ use crate::limits::{MAX_OUTPUT_BYTES, WINDOW_MESSAGES};
 use crate::message::{Arrival, DeadMessage, MessageId, SenderId};
 use crate::outbox::NewMessage;
 use crate::payload::Payload;
+use crate::peer::PeerName;
 use crate::wire::{Ack, WireError};
 pub(crate) use dead_letters::BeginRetryError;
 use dead_letters::{DeadLetter, DeadLetters};
@@ -58,6 +59,7 @@ struct State {
 pub(crate) struct StoredOutput {
     pub(crate) results: Vec<(u64, Arrival)>,
     pub(crate) watermarks: Vec<(SenderId, u64)>,
+    pub(crate) peers: Vec<(SenderId, PeerName)>,
     pub(crate) dead: Vec<(u64, DeadMessage)>,
 }
 
@@ -115,8 +117,8 @@ impl Output {
     }
 
     fn limited(limits: Limits, stored: StoredOutput, replied: &[MessageId]) -> Self {
-        let StoredOutput { results, watermarks, dead } = stored;
-        let senders = Senders::new(watermarks, &dead, replied);
+        let StoredOutput { results, watermarks, peers, dead } = stored;
+        let senders = Senders::new(watermarks, peers, &dead, replied);
         let state = State {
             results: Results::new(results, &limits),
             senders,
@@ -128,11 +130,22 @@ impl Output {
 
     /// Registers a sender whose messages up to `acked` have been acknowledged, and returns the number of the last message
     /// processed for it. A new sender may be at any number, because this end may have forgotten what it processed before.
-    /// A known one cannot be ahead: another web-app uses its id, or this store is an old copy.
-    pub(crate) fn register_sender(&self, sender: &SenderId, acked: u64) -> Result<u64, WireError> {
+    /// A known one cannot be ahead: another web-app uses its id, or this store is an old copy. From the first connection
+    /// on that came through the tunnel of a peer, a sender is that peer's.
+    pub(crate) fn register_sender(
+        &self,
+        sender: &SenderId,
+        acked: u64,
+        peer: Option<&PeerName>,
+    ) -> Result<u64, WireError> {
         let mut last = Ok(0);
-        self.state.send_modify(|state| last = state.senders.register(sender, acked));
+        self.state.send_modify(|state| last = state.senders.register(sender, acked, peer));
         last
+    }
+
+    /// The peer whose sender this is, if that is known.
+    pub(crate) fn peer_of(&self, sender: &SenderId) -> Option<PeerName> {
+        self.state.borrow().senders.peer_of(sender).cloned()
     }
 
     /// Waits until another change may be added.

@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use super::{Change, Outcome, Source};
 use crate::limits::WINDOW_MESSAGES;
 use crate::message::{DeadMessage, MessageId, SenderId};
+use crate::peer::PeerName;
 use crate::wire::{Ack, Dead, WireError};
 
 /// Bytes of errors in one ack; as JSON they are six times as long at most.
@@ -16,6 +17,8 @@ pub(super) struct Senders(HashMap<SenderId, SenderProgress>);
 /// How far one sender's messages have been processed.
 #[derive(Debug, Default)]
 struct SenderProgress {
+    /// The peer whose tunnel it comes through, once one has been told. No other peer may use its id.
+    peer: Option<PeerName>,
     /// At least one of its messages has been processed; from then on its numbers have no gap.
     begun: bool,
     /// The last message processed, stored or not.
@@ -28,10 +31,18 @@ struct SenderProgress {
 }
 
 impl Senders {
-    pub(super) fn new(watermarks: Vec<(SenderId, u64)>, dead: &[(u64, DeadMessage)], replied: &[MessageId]) -> Self {
+    pub(super) fn new(
+        watermarks: Vec<(SenderId, u64)>,
+        peers: Vec<(SenderId, PeerName)>,
+        dead: &[(u64, DeadMessage)],
+        replied: &[MessageId],
+    ) -> Self {
         let progress =
             |watermark| SenderProgress { begun: true, last: watermark, watermark, ..SenderProgress::default() };
         let mut senders = Self(watermarks.into_iter().map(|(sender, mark)| (sender, progress(mark))).collect());
+        for (sender, peer) in peers {
+            senders.0.entry(sender).or_default().peer = Some(peer);
+        }
         for (_, message) in dead {
             if let Some((progress, seq)) = senders.of(&message.arrival.id) {
                 progress.dead.push_back(Dead { seq, id: message.arrival.id.clone(), error: message.error.clone() });
@@ -52,8 +63,19 @@ impl Senders {
         Some((self.0.get_mut(&sender)?, seq))
     }
 
-    pub(super) fn register(&mut self, sender: &SenderId, acked: u64) -> Result<u64, WireError> {
+    pub(super) fn register(
+        &mut self,
+        sender: &SenderId,
+        acked: u64,
+        peer: Option<&PeerName>,
+    ) -> Result<u64, WireError> {
+        // Nothing has been taken from the others that have not begun, so nothing is known of them.
+        self.0.retain(|known, progress| progress.begun || known == sender);
         let progress = self.0.entry(sender.clone()).or_default();
+        if progress.begun && progress.peer.is_some() && progress.peer.as_ref() != peer {
+            return Err(peer.cloned().map_or(WireError::UnknownPeer, WireError::ForeignSender));
+        }
+        progress.peer = peer.cloned();
         if !progress.begun {
             (progress.last, progress.watermark) = (acked, acked);
         }
@@ -63,6 +85,15 @@ impl Senders {
         progress.dead.retain(|row| row.seq > acked);
         progress.replied.retain(|seq| *seq > acked);
         Ok(progress.last)
+    }
+
+    #[cfg(test)]
+    pub(super) fn known(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn peer_of(&self, sender: &SenderId) -> Option<&PeerName> {
+        self.0.get(sender)?.peer.as_ref()
     }
 
     /// Advances to message `seq` if that is the next one.

@@ -98,9 +98,9 @@ fn a_dead_message_has_its_place_in_the_order_and_is_told_until_the_sender_knows(
     assert_eq!(next_ack(&output, &a, 0), Some((3, vec![2])));
     assert_eq!(ids(&output.page(None, 10).unwrap().results), ["a-1", "a-3"]);
     // The ack was lost with its WebSocket.
-    assert_eq!(output.register_sender(&a, 1), Ok(3));
+    assert_eq!(output.register_sender(&a, 1, None), Ok(3));
     assert_eq!(output.first_ack(&a, 1).dead.len(), 1);
-    assert_eq!(output.register_sender(&a, 3), Ok(3));
+    assert_eq!(output.register_sender(&a, 3, None), Ok(3));
     assert_eq!(output.first_ack(&a, 3).dead.len(), 0);
 }
 
@@ -118,9 +118,41 @@ fn the_dead_are_not_remembered_without_end() {
 fn a_sender_that_is_further_than_we_remember_is_followed() {
     let output = keeping(10);
     let a = sender("a");
-    assert_eq!(output.register_sender(&a, 7), Ok(7));
+    assert_eq!(output.register_sender(&a, 7, None), Ok(7));
     append(&output, &a, 8);
     assert_eq!(next_ack(&output, &a, 7), Some((8, vec![])));
+}
+
+#[test]
+fn a_sender_is_its_peers_from_its_first_message_on() {
+    let (a, output) = (sender("a"), keeping(10));
+    let peers = ["east", "west"].map(|name| PeerName::try_from(name.to_owned()).unwrap());
+    let [east, west] = peers.each_ref().map(Some);
+    // Nothing has been taken from it: a hello alone makes it nobody's.
+    assert_eq!(output.register_sender(&a, 0, west), Ok(0));
+    assert_eq!(output.register_sender(&a, 0, east), Ok(0));
+    append(&output, &a, 1);
+    assert_eq!(output.peer_of(&a), Some(peers[0].clone()));
+    for _ in 0..2 {
+        assert_eq!(output.register_sender(&a, 0, west), Err(WireError::ForeignSender(peers[1].clone())));
+        assert_eq!(output.register_sender(&a, 0, None), Err(WireError::UnknownPeer));
+        assert_eq!(output.register_sender(&a, 1, east), Ok(1));
+    }
+    // One that is known from before peers were told becomes that of the first that is told.
+    let stored = StoredOutput { watermarks: vec![(a.clone(), 3)], ..StoredOutput::default() };
+    let upgraded = Output::new(10, stored, &[]);
+    assert_eq!(upgraded.register_sender(&a, 3, None), Ok(3));
+    assert_eq!(upgraded.register_sender(&a, 3, east), Ok(3));
+    assert_eq!(upgraded.register_sender(&a, 3, west), Err(WireError::ForeignSender(peers[1].clone())));
+}
+
+#[test]
+fn senders_that_say_hello_and_send_nothing_are_not_remembered() {
+    let output = keeping(10);
+    for n in 0..1000 {
+        assert_eq!(output.register_sender(&sender(&format!("s{n}")), 5, None), Ok(5));
+    }
+    assert_eq!(output.state.borrow().senders.known(), 1);
 }
 
 #[test]
@@ -128,19 +160,19 @@ fn a_known_sender_is_not_followed_over_a_gap() {
     let output = keeping(10);
     let a = sender("a");
     // Nothing has been taken from it: a hello alone fixes nothing.
-    assert_eq!(output.register_sender(&a, 1 << 50), Ok(1 << 50));
-    assert_eq!(output.register_sender(&a, 0), Ok(0));
+    assert_eq!(output.register_sender(&a, 1 << 50, None), Ok(1 << 50));
+    assert_eq!(output.register_sender(&a, 0, None), Ok(0));
     append(&output, &a, 1);
-    assert_eq!(output.register_sender(&a, 1 << 50), Err(WireError::Ahead { acked: 1 << 50, last: 1 }));
-    assert_eq!(output.register_sender(&a, 2), Err(WireError::Ahead { acked: 2, last: 1 }));
-    assert_eq!(output.register_sender(&a, 1), Ok(1));
+    assert_eq!(output.register_sender(&a, 1 << 50, None), Err(WireError::Ahead { acked: 1 << 50, last: 1 }));
+    assert_eq!(output.register_sender(&a, 2, None), Err(WireError::Ahead { acked: 2, last: 1 }));
+    assert_eq!(output.register_sender(&a, 1, None), Ok(1));
     append(&output, &a, 2);
     assert_eq!(next_ack(&output, &a, 1), Some((2, vec![])));
 
     let stored = StoredOutput { watermarks: vec![(a.clone(), 3)], ..StoredOutput::default() };
     let restarted = Output::new(10, stored, &[]);
-    assert_eq!(restarted.register_sender(&a, 4), Err(WireError::Ahead { acked: 4, last: 3 }));
-    assert_eq!(restarted.register_sender(&a, 3), Ok(3));
+    assert_eq!(restarted.register_sender(&a, 4, None), Err(WireError::Ahead { acked: 4, last: 3 }));
+    assert_eq!(restarted.register_sender(&a, 3, None), Ok(3));
 }
 
 #[test]
@@ -225,7 +257,7 @@ fn nothing_is_shown_or_acknowledged_before_it_is_stored() {
     let a = sender("a");
     output.add(change(&a, 1, Outcome::Result(Arc::new(arrival(&a, 1, 1)))));
     assert_eq!((output.kept(), next_ack(&output, &a, 0)), (0, None));
-    assert_eq!(output.register_sender(&a, 0), Ok(1), "but it is not taken a second time");
+    assert_eq!(output.register_sender(&a, 0, None), Ok(1), "but it is not taken a second time");
     assert_eq!(output.first_ack(&a, 0).seq, 0);
     store(&output);
     assert_eq!((output.kept(), next_ack(&output, &a, 0)), (1, Some((1, vec![]))));
@@ -239,9 +271,10 @@ fn a_restart_tells_of_the_dead_and_the_replied_that_the_sender_may_not_know() {
         results: vec![(5, arrival(&a, 1, 1)), (6, arrival(&a, 3, 1))],
         watermarks: vec![(a.clone(), 3)],
         dead: vec![(9, dead)],
+        ..StoredOutput::default()
     };
     let output = Output::new(10, stored, &[a.message(3)]);
-    assert_eq!(output.register_sender(&a, 0), Ok(3));
+    assert_eq!(output.register_sender(&a, 0, None), Ok(3));
     let ack = output.first_ack(&a, 0);
     assert_eq!((ack.seq, ack.dead[0].seq, &ack.replied[..]), (3, 2, &[3][..]));
     assert_eq!((output.end(), output.next_dead()), (7, 10));

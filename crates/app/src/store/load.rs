@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use super::{KeyRecord, StoreError, about, row};
 use crate::limits::{MAX_DEAD_BYTES, MAX_OUTPUT_BYTES};
 use crate::message::{Arrival, DeadMessage, Message, SenderId};
+use crate::peer::PeerName;
 
 /// What a store holds.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(crate) struct StoredState {
     /// Results by position, without gaps.
     pub(crate) output: Vec<(u64, Arrival)>,
     pub(crate) watermarks: Vec<(SenderId, u64)>,
+    /// Whose senders they are, as far as that is known.
+    pub(crate) peers: Vec<(SenderId, PeerName)>,
     pub(crate) dead: Vec<(u64, DeadMessage)>,
     /// In the order of their messages.
     pub(crate) keys: Vec<(String, KeyRecord)>,
@@ -38,6 +41,7 @@ pub(super) fn load(connection: &Connection) -> Result<StoredState, StoreError> {
         outbox,
         output,
         watermarks: watermarks(connection)?,
+        peers: peers(connection)?,
         dead: newest(connection, "dead", "number", MAX_DEAD_BYTES, |_, t| parse("dead", t))?,
         keys: keys(connection)?,
     })
@@ -99,6 +103,23 @@ fn watermarks(connection: &Connection) -> Result<Vec<(SenderId, u64)>, StoreErro
         watermarks.push((SenderId::try_from(sender).map_err(StoreError::damaged)?, watermark));
     }
     Ok(watermarks)
+}
+
+fn peers(connection: &Connection) -> Result<Vec<(SenderId, PeerName)>, StoreError> {
+    // A store of before has no such table until the first row of it.
+    if !connection.table_exists(None, "peers")? {
+        return Ok(Vec::new());
+    }
+    let mut statement = connection.prepare("SELECT sender, row FROM peers")?;
+    let mut found = statement.query([])?;
+    let mut peers = Vec::new();
+    while let Some(row) = found.next()? {
+        let (sender, bytes): (String, Vec<u8>) = (row.get(0)?, row.get(1)?);
+        let peer = row::unseal_peer(&sender, &bytes)?;
+        let sender = SenderId::try_from(sender).map_err(StoreError::damaged)?;
+        peers.push((sender, PeerName::try_from(peer).map_err(StoreError::damaged)?));
+    }
+    Ok(peers)
 }
 
 fn keys(connection: &Connection) -> Result<Vec<(String, KeyRecord)>, StoreError> {

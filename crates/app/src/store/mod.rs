@@ -23,6 +23,7 @@ pub(crate) use open::open;
 pub(crate) use row::{Fate, KeyRecord};
 
 use crate::message::SenderId;
+use crate::peer::PeerName;
 use about::set_number;
 use checkpoint::{Checkpointer, Log};
 use witness::Witness;
@@ -53,6 +54,8 @@ pub(crate) struct Commit {
     pub(crate) output_start: u64,
     /// How far the messages of each of these senders have been processed.
     pub(crate) watermarks: Vec<(SenderId, u64)>,
+    /// Whose senders these are; what is stored already stays.
+    pub(crate) peers: Vec<(SenderId, PeerName)>,
     /// Dead messages to keep, as JSON, by their number here.
     pub(crate) dead: Vec<(u64, String)>,
     /// Dead messages before this number are not kept.
@@ -108,6 +111,9 @@ impl Store {
     }
 }
 
+/// Made when it is needed first, so that versions that do not know it can still open the store.
+const PEERS: &str = "CREATE TABLE IF NOT EXISTS peers (sender TEXT PRIMARY KEY, row BLOB NOT NULL) WITHOUT ROWID";
+
 fn write(transaction: &Transaction<'_>, commit: &Commit) -> Result<(), StoreError> {
     // Free space before using it.
     transaction.prepare_cached("DELETE FROM outbox WHERE seq <= ?")?.execute([signed(commit.acked)])?;
@@ -133,6 +139,13 @@ fn write(transaction: &Transaction<'_>, commit: &Commit) -> Result<(), StoreErro
     let mut insert = transaction.prepare_cached("INSERT OR REPLACE INTO senders VALUES (?, ?)")?;
     for (sender, watermark) in &commit.watermarks {
         insert.execute(params![sender.as_str(), row::seal(*watermark, sender.as_str())])?;
+    }
+    if !commit.peers.is_empty() {
+        transaction.prepare_cached(PEERS)?.execute([])?;
+        let mut insert = transaction.prepare_cached("INSERT OR IGNORE INTO peers VALUES (?, ?)")?;
+        for (sender, peer) in &commit.peers {
+            insert.execute(params![sender.as_str(), row::seal_peer(sender.as_str(), peer.as_str())])?;
+        }
     }
     let mut insert = transaction.prepare_cached("INSERT OR REPLACE INTO keys VALUES (?, ?, ?)")?;
     for (key, row) in &commit.keys {

@@ -82,6 +82,19 @@ fn marked(digest: &str) -> Option<(u64, Fate)> {
     Some((digest.parse().ok()?, fate))
 }
 
+pub(super) fn seal_peer(sender: &str, peer: &str) -> Vec<u8> {
+    seal(0, &format!("{sender} {peer}"))
+}
+
+/// The peer whose sender this is.
+pub(super) fn unseal_peer(sender: &str, bytes: &[u8]) -> Result<String, StoreError> {
+    let (_, text) = unseal("peers", bytes)?;
+    match text.split_once(' ') {
+        Some((same, peer)) if same == sender => Ok(peer.to_owned()),
+        _ => Err(StoreError::damaged("a row of peers belongs to another sender".into())),
+    }
+}
+
 /// CRC-32 as in IEEE 802.3. Stored databases depend on the polynomial.
 pub(super) fn checksum(bytes: &[u8]) -> u32 {
     crc32fast::hash(bytes)

@@ -63,11 +63,13 @@ fn what_is_committed_is_there_after_a_kill_and_after_an_end() {
     assert_eq!((loaded.acked, loaded.outbox.len()), (0, 0));
     store.commit(&commit(&sender, 1..=3)).unwrap();
     let dead = DeadMessage { arrival: arrival(&far(), 4), raw: None, error: "no".into(), at: "now".into() };
+    let east = PeerName::try_from("east".to_owned()).unwrap();
     let more = Commit {
         acked: 1,
         output_start: 1,
         dead: vec![(1, serde_json::to_string(&dead).unwrap())],
         watermarks: vec![(far(), 4)],
+        peers: vec![(far(), east.clone())],
         keys: vec![("k".into(), KeyRecord { seq: 4, digest: u64::MAX, fate: Fate::Dead })],
         outbox: vec![message(&sender, 4)],
         ..Commit::default()
@@ -80,6 +82,7 @@ fn what_is_committed_is_there_after_a_kill_and_after_an_end() {
         assert_eq!((loaded.sender.as_str(), loaded.acked, seqs(&loaded)), (sender.as_str(), 1, vec![2, 3, 4]));
         assert_eq!(loaded.output.iter().map(|(position, _)| *position).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(loaded.watermarks, [(far(), 4)]);
+        assert_eq!(loaded.peers, [(far(), east.clone())]);
         assert_eq!((loaded.dead[0].0, loaded.dead[0].1.error.as_str()), (1, "no"));
         assert_eq!(loaded.keys, [("k".into(), KeyRecord { seq: 4, digest: u64::MAX, fate: Fate::Dead })]);
     }

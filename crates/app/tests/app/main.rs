@@ -12,6 +12,7 @@ mod hooks;
 mod http;
 mod pair;
 mod payloads;
+mod peers;
 mod proxy;
 mod python;
 mod refusals;

@@ -67,7 +67,18 @@ async fn a_far_side_that_misbehaves_is_sent_away_with_the_reason_and_the_next_is
         (vec![hello(), message(2)], "a gap"),
         (vec![hello(), json!({"ack": {"seq": 1}})], "an ack of 1"),
         (vec![hello(), json!({"message": {"seq": 1, "id": "../..", "payload": {}, "trail": [hop]}})], "not an id"),
-        (vec![hello(), json!({"message": {"seq": 1, "id": "a", "payload": [], "trail": [hop]}})], "payload of a"),
+        (
+            vec![hello(), json!({"message": {"seq": 1, "id": "somebody-1", "payload": [], "trail": [hop]}})],
+            "payload of some",
+        ),
+        (
+            vec![hello(), json!({"message": {"seq": 1, "id": "another-1", "payload": {}, "trail": [hop]}})],
+            "an id is its",
+        ),
+        (
+            vec![hello(), json!({"message": {"seq": 1, "id": "somebody-2", "payload": {}, "trail": [hop]}})],
+            "an id is its",
+        ),
     ] {
         let mut client = dial(&terminator, Some(SUBPROTOCOL)).await.ok().unwrap();
         for frame in &frames {

@@ -7,7 +7,8 @@ use super::site::{ADMIN_PORT, DialledPod, EGRESS_PORT, RemotePod, Site, TUNNEL_P
 use super::{RenderError, gateway};
 use crate::{Label, Scope, Template};
 use ferry_config::{
-    Address, Egress, HostPort, Ingress, Keeper, Name, Peer, Route, ServiceName, Tunnel, ValueError, WebSocketUrl,
+    Address, Egress, HostPort, Ingress, Keeper, Name, Peer, ProxyProtocol, Route, ServiceName, Tunnel, ValueError,
+    WebSocketUrl,
 };
 
 /// The directory of `tunnel.yaml`.
@@ -67,7 +68,7 @@ fn to_own_web_app(site: &Site<'_>) -> Result<Option<Ingress>, ValueError> {
     }
     let forward = HostPort { host: Ipv4Addr::LOCALHOST.to_string(), port: WEB_APP_PORT };
     let allow = site.incoming.iter().map(RemotePod::tunnel_name).collect::<Result<_, _>>()?;
-    Ok(Some(Ingress { service: service(&site.pod.id)?, forward, allow, proxy_protocol: None }))
+    Ok(Some(Ingress { service: service(&site.pod.id)?, forward, allow, proxy_protocol: Some(ProxyProtocol::V2) }))
 }
 
 /// The name of the tunnel of a pod.

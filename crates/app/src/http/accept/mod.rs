@@ -1,5 +1,7 @@
 //! Accepting connections and serving HTTP/1.1 on them.
 
+mod announced;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,12 +18,16 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 use tracing::{debug, warn};
+
+use announced::{Unread, read_announced};
 
 use super::meter::{Meter, MeteredStream};
 use super::router;
 use crate::app::App;
 use crate::error::StopError;
+use crate::peer::PeerName;
 
 /// Connections open at once from outside this pod, and as many from within it: outsiders cannot crowd out the tunnel and
 /// probes.
@@ -41,6 +47,8 @@ pub(crate) struct Client {
     pub(crate) address: SocketAddr,
     /// Where it connected to.
     pub(crate) local: SocketAddr,
+    /// The peer whose tunnel it comes through, if this end's tunnel says so.
+    pub(crate) peer: Option<PeerName>,
     pub(crate) meter: Arc<Meter>,
     /// The connection's permit under [`MAX_CONNECTIONS`]; a WebSocket keeps it.
     _permit: Arc<OwnedSemaphorePermit>,
@@ -51,7 +59,7 @@ impl Client {
     pub(crate) fn at(address: SocketAddr, local: SocketAddr) -> Self {
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("it is free");
         let meter = Arc::new(Meter::new(Arc::new(Semaphore::new(1))));
-        Self { address, local, meter, _permit: Arc::new(permit) }
+        Self { address, local, peer: None, meter, _permit: Arc::new(permit) }
     }
 }
 
@@ -82,7 +90,7 @@ pub(crate) async fn serve_connections(app: Arc<App>, listener: TcpListener) -> R
                 // Closed already if it has no address.
                 let Ok(local) = stream.local_addr() else { continue };
                 let meter = Arc::new(Meter::new(app.large_messages.clone()));
-                let client = Client { address, local, meter, _permit: Arc::new(permit) };
+                let client = Client { address, local, peer: None, meter, _permit: Arc::new(permit) };
                 app.tasks.spawn(serve(app.clone(), router.clone(), stream, client));
             }
             Err(_) => {
@@ -113,11 +121,37 @@ fn no_delay(stream: &TcpStream) {
     }
 }
 
+/// The stream after the tunnel's header, or as it is if the tunnel cannot have made it. `None` if there will be no request.
+async fn announced<S: AsyncRead + Unpin>(app: &App, stream: S, client: &mut Client) -> Option<Unread<S>> {
+    if !client.address.ip().to_canonical().is_loopback() {
+        return Some(stream.into());
+    }
+    let read = tokio::select! {
+        read = timeout(HEAD_TIMEOUT, read_announced(stream)) => read.ok()?,
+        () = app.phases.draining.cancelled() => return None,
+    };
+    match read {
+        Ok((peer, stream)) => {
+            client.peer = peer;
+            Some(stream)
+        }
+        Err(error) => {
+            let address = client.address;
+            debug!(%address, %error, "connection closed: its PROXY header cannot be read");
+            None
+        }
+    }
+}
+
 /// Serves one connection. When the web-app drains, the request under way is finished and no other is accepted.
-async fn serve<S>(app: Arc<App>, router: Router, stream: S, client: Client)
+async fn serve<S>(app: Arc<App>, router: Router, stream: S, mut client: Client)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let stream = match announced(&app, stream, &mut client).await {
+        Some(stream) => stream,
+        None => return,
+    };
     let inner = TowerToHyperService::new(router);
     let stream = MeteredStream::new(stream, client.meter.clone());
     let service = service_fn(move |mut request: Request<Incoming>| {

@@ -1,0 +1,31 @@
+//! Whose tunnel a connection comes through.
+
+use std::fmt;
+
+/// The name of a peer, as the tunnel next to this web-app lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PeerName(String);
+
+/// As long as a tunnel's names may be, and more.
+const MAX_BYTES: usize = 253;
+
+impl PeerName {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for PeerName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let fits = (1..=MAX_BYTES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        if fits { Ok(Self(text)) } else { Err(format!("{text:?} is not the name of a peer")) }
+    }
+}
+
+impl fmt::Display for PeerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
