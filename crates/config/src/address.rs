@@ -42,6 +42,8 @@ pub enum Address {
     HostPort(HostPort),
     /// A WebSocket to this endpoint, with the same TLS inside.
     WebSocket(WebSocketUrl),
+    /// QUIC over UDP to this address, with the same TLS inside.
+    Quic(HostPort),
     /// The addresses in this file, one a line, without further files. It need not exist yet, and may change at any time.
     File(PathBuf),
 }
@@ -60,6 +62,7 @@ impl fmt::Display for Address {
         match self {
             Self::HostPort(address) => address.fmt(f),
             Self::WebSocket(url) => url.fmt(f),
+            Self::Quic(address) => write!(f, "quic://{address}"),
             Self::File(path) => write!(f, "file:{}", path.display()),
         }
     }
@@ -83,7 +86,7 @@ impl fmt::Display for WebSocketUrl {
     }
 }
 
-/// `host:port`, with or without `tcp://`, or a WebSocket's URL. A file is not read from text alone.
+/// `host:port`, with or without `tcp://`, `quic://host:port`, or a WebSocket's URL. A file is not read from text alone.
 impl FromStr for Address {
     type Err = ValueError;
 
@@ -91,11 +94,12 @@ impl FromStr for Address {
         match text.split_once("://") {
             None => text.parse().map(Self::HostPort),
             Some(("tcp", rest)) => rest.parse().map(Self::HostPort),
+            Some(("quic", rest)) => rest.parse().map(Self::Quic),
             Some(("ws", rest)) => websocket_url(text, false, rest).map(Self::WebSocket),
             Some(("wss", rest)) => websocket_url(text, true, rest).map(Self::WebSocket),
             Some(_) => Err(ValueError::new(
                 format!("{} is not an address", quoted(text)),
-                "write host:port, or a URL that begins with `tcp://`, `ws://` or `wss://`",
+                "write host:port, or a URL that begins with `tcp://`, `quic://`, `ws://` or `wss://`",
             )),
         }
     }

@@ -84,7 +84,7 @@ impl RawTunnel {
         }
     }
 
-    /// Reports sockets that could not be open at the same time.
+    /// Reports sockets that could not be open at the same time. `listen_quic` is UDP: it is in nobody's way.
     fn check_sockets(&self, problems: &Problems) {
         let egress = self.egress.iter().filter_map(|egress| egress.listen.as_ref());
         let mut taken: BTreeMap<(u16, IpAddr), &Position> = BTreeMap::new();
@@ -103,7 +103,7 @@ impl RawTunnel {
 
     /// Warnings about peers that are needed but have no way to meet us.
     fn unreachable(&self) -> Vec<Problem> {
-        if self.listen.is_some() || self.listen_ws.is_some() {
+        if self.listen.is_some() || self.listen_quic.is_some() || self.listen_ws.is_some() {
             return Vec::new();
         }
         let dialled: BTreeSet<&Name> =

@@ -39,6 +39,9 @@ pub struct Tunnel<I = Identity> {
     /// Where links are accepted; `None` on an end that only dials.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<SocketAddr>,
+    /// Where links are accepted over QUIC. It is a port of UDP, and may have the number of [`listen`](Self::listen).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen_quic: Option<SocketAddr>,
     /// Where links are accepted as WebSockets, for load balancers that speak HTTP alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen_ws: Option<SocketAddr>,
@@ -94,6 +97,7 @@ impl<I> Tunnel<I> {
             keeper: self.keeper,
             admin: self.admin,
             listen: self.listen,
+            listen_quic: self.listen_quic,
             listen_ws: self.listen_ws,
             ws_path: self.ws_path,
             ws_max_life: self.ws_max_life,
@@ -104,9 +108,9 @@ impl<I> Tunnel<I> {
         }
     }
 
-    /// Peers can dial this end, one way or the other.
+    /// Peers can dial this end, one way or another.
     pub fn accepts_links(&self) -> bool {
-        self.listen.is_some() || self.listen_ws.is_some()
+        self.listen.is_some() || self.listen_ws.is_some() || self.listen_quic.is_some()
     }
 }
 

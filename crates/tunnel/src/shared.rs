@@ -29,11 +29,13 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::repeats::Repeats;
 use crate::transport::accept::Lobby;
 use crate::transport::lookup::Lookups;
+use crate::transport::quic::Quic;
 use crate::workers::Workers;
 
 /// One running tunnel.
 pub(crate) struct Shared {
     pub(crate) network: Arc<dyn Network>,
+    pub(crate) quic: Arc<Quic>,
     /// What lets sessions outlive this process, if there is a keeper.
     pub(crate) survival: Option<Arc<Survival>>,
     pub(crate) workers: Workers,
@@ -78,7 +80,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(
-        network: Arc<dyn Network>,
+        (network, quic): (Arc<dyn Network>, Arc<Quic>),
         survival: Option<Arc<Survival>>,
         workers: Workers,
         instance_file: InstanceFile,
@@ -92,6 +94,7 @@ impl Shared {
         let events = Arc::new(Events::new(instance_file.instance));
         Self {
             network,
+            quic,
             survival,
             workers,
             instance: instance_file.instance,

@@ -24,6 +24,7 @@ use crate::telemetry::admin;
 use crate::telemetry::events::Event;
 use crate::transport::accept::{self, Opening};
 use crate::transport::congestion;
+use crate::transport::quic::{Quic, QuicListener};
 use crate::transport::tls::TlsError;
 use crate::workers::{Threads, Workers};
 use crate::{instance, supply};
@@ -41,6 +42,8 @@ pub struct Tunnel {
 pub struct Addresses {
     /// For peers.
     pub listen: Option<SocketAddr>,
+    /// For peers, over QUIC.
+    pub listen_quic: Option<SocketAddr>,
     /// For peers, by WebSocket.
     pub listen_ws: Option<SocketAddr>,
     /// For probes and metrics.
@@ -125,17 +128,17 @@ impl Tunnel {
         let (survival, estate) = kept.map(|(survival, estate)| (Arc::new(survival), estate)).unzip();
         let instance = survival.as_ref().map(|survival| survival.instance());
         let instance_file = InstanceFile::open(config.state.as_deref(), instance).map_err(StartError::Random)?;
-        let listeners = Listeners::bind(survival.as_deref(), &*network, &config).await?;
+        let quic = Arc::new(Quic::default());
+        let listeners = Listeners::bind(survival.as_deref(), &*network, &quic, &config).await?;
         congestion::check(&*network, config.settings.congestion.as_ref());
         let addresses = listeners.addresses();
-        let peers = config
-            .peers
-            .iter()
-            .map(|peer| Peer::new(&config.identity, peer.clone()).map(|made| (peer.name.clone(), Arc::new(made))));
+        let peers = config.peers.iter().map(|peer| {
+            Peer::new(&config.identity, peer.clone(), &quic).map(|made| (peer.name.clone(), Arc::new(made)))
+        });
         let peers: BTreeMap<_, _> = peers.collect::<Result<_, _>>()?;
         let budget = Budget::of(&config);
         let config = ConfigSnapshot::new(config, peers)?;
-        let shared = Arc::new(Shared::new(network, survival, workers, instance_file, config, budget));
+        let shared = Arc::new(Shared::new((network, quic), survival, workers, instance_file, config, budget));
         shared.tasks.spawn(shared.repeats.clone().run(shared.stop.clone()));
         if let (Some(survival), Some(estate)) = (&shared.survival, estate) {
             survival.close_unused_listeners();
@@ -236,6 +239,7 @@ impl Tunnel {
         shared.tasks.close();
         shared.tasks.wait().await;
         self.services.shutdown().await;
+        shared.quic.finish().await;
         if let Some(survival) = &shared.survival {
             survival.finish();
         }
@@ -249,6 +253,7 @@ const RESET_FLUSH_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(
 /// Sockets bound before anything runs.
 struct Listeners {
     peers: Option<Box<dyn Listener>>,
+    quic: Option<QuicListener>,
     websockets: Option<Box<dyn Listener>>,
     admin: Option<tokio::net::TcpListener>,
     egress: Vec<(Box<dyn Listener>, ferry_config::Egress)>,
@@ -258,6 +263,7 @@ impl Listeners {
     async fn bind(
         survival: Option<&Survival>,
         network: &dyn Network,
+        quic: &Quic,
         config: &ferry_config::Tunnel,
     ) -> Result<Self, StartError> {
         let failed = |address, key: String| move |error| StartError::Bind { address, key, error };
@@ -274,6 +280,11 @@ impl Listeners {
             }
             None => None,
         };
+        // Nobody keeps it: what comes next binds anew, and sessions resume over new links.
+        let bound = config
+            .listen_quic
+            .map(|address| quic.listen(network, address).map_err(failed(address, "listen_quic".to_owned())));
+        let quic = bound.transpose()?;
         let websockets = match config.listen_ws {
             Some(address) => {
                 let bound = survival::bind(survival, network, address).await;
@@ -288,12 +299,13 @@ impl Listeners {
             }
             None => None,
         };
-        Ok(Self { peers, websockets, admin, egress })
+        Ok(Self { peers, quic, websockets, admin, egress })
     }
 
     fn addresses(&self) -> Addresses {
         Addresses {
             listen: self.peers.as_ref().and_then(|listener| listener.local_addr().ok()),
+            listen_quic: self.quic.as_ref().and_then(|listener| listener.local_addr().ok()),
             listen_ws: self.websockets.as_ref().and_then(|listener| listener.local_addr().ok()),
             admin: self.admin.as_ref().and_then(|listener| listener.local_addr().ok()),
             egress: self.egress.iter().filter_map(|(listener, _)| listener.local_addr().ok()).collect(),
@@ -308,6 +320,9 @@ impl Listeners {
         shared.tasks.spawn(instance::keep_claiming(shared.clone()));
         if let Some(listener) = self.peers {
             shared.tasks.spawn(accept::listen(shared.clone(), listener, Opening::Tls));
+        }
+        if let Some(listener) = self.quic {
+            shared.tasks.spawn(accept::listen_quic(shared.clone(), listener));
         }
         if let Some(listener) = self.websockets {
             let config = &shared.config().tunnel;
@@ -332,8 +347,10 @@ impl std::fmt::Display for Addresses {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let or_none = |address: Option<SocketAddr>| address.map_or_else(|| "none".to_owned(), |at| at.to_string());
         write!(f, "listen={} admin={} ", or_none(self.listen), or_none(self.admin))?;
-        if let Some(address) = self.listen_ws {
-            write!(f, "listen_ws={address} ")?;
+        for (key, address) in [("listen_quic", self.listen_quic), ("listen_ws", self.listen_ws)] {
+            if let Some(address) = address {
+                write!(f, "{key}={address} ")?;
+            }
         }
         f.write_str("egress=")?;
         let egress: Vec<String> = self.egress.iter().map(SocketAddr::to_string).collect();

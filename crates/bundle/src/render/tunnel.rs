@@ -44,6 +44,7 @@ pub(super) fn config(site: &Site<'_>) -> Result<Tunnel<PathBuf>, RenderError> {
         // The kubelet's probes come from outside the pod.
         admin: Some(everywhere(ADMIN_PORT)),
         listen: accepts.then(|| everywhere(TUNNEL_PORT)),
+        listen_quic: None,
         listen_ws: None,
         ws_path: WebSocketUrl::PATH.to_owned(),
         ws_max_life: None,

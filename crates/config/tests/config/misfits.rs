@@ -79,7 +79,8 @@ fn an_address_is_a_host_and_a_port() {
     refused("east.example.com:0", "port 0 cannot be connected to");
     refused("east.example.com:65536", "from 1 to 65535");
     refused("east.example.com:+80", "from 1 to 65535");
-    refused("https://east.example.com:443", "`tcp://`, `ws://` or `wss://`");
+    refused("https://east.example.com:443", "`tcp://`, `quic://`, `ws://` or `wss://`");
+    refused("quic://east.example.com", "write host:port");
     refused("wss://", "a DNS name or an IP address");
     refused(":30200", "a DNS name or an IP address");
     refused("east..example:1", "a DNS name or an IP address");
@@ -113,6 +114,7 @@ fn the_way_to_a_peer_is_checked_word_by_word() {
     added("congestion: BBR", "congestion", "not a congestion control", "tcp_available_congestion_control");
     added("ws_path: ferry", "ws_path", "not the path of a URL", "from the slash on");
     added("ws_max_life: 1s", "ws_max_life", "out of range", "from 10s to 24h");
+    added("listen_quic: localhost:80", "listen_quic", "not an address to listen on", "0.0.0.0:80");
     added("listen_ws: localhost:80", "listen_ws", "not an address to listen on", "0.0.0.0:80");
 }
 

@@ -143,16 +143,21 @@ fn anchors_and_byte_order_marks_are_understood() {
 }
 
 #[test]
-fn a_peer_may_be_reached_by_websocket_and_through_a_proxy_and_reads_back_as_it_was_written() {
+fn a_peer_may_be_reached_by_quic_by_websocket_and_through_a_proxy_and_reads_back_as_it_was_written() {
     let route = "proxy: 'http://proxy:3128'\n    proxy_credentials: proxy\n    server_name: b.example.com";
-    let addresses =
-        "addresses: [tcp://b.example.com:1, 'wss://b.example.com#max_life=30s', 'ws://[2001:db8::1]:81/a/b', ";
+    let addresses = "addresses: [tcp://b.example.com:1, 'quic://b.example.com:1', 'wss://b.example.com#max_life=30s', 'ws://[2001:db8::1]:81/a/b', ";
     let text = with("addresses: [", &format!("{route}\n    {addresses}"))
-        + "listen_ws: '[::]:81'\nws_path: /a/b\nws_max_life: 1m\n";
+        + "listen_quic: 0.0.0.0:18000\nlisten_ws: '[::]:81'\nws_path: /a/b\nws_max_life: 1m\n";
     let tunnel = accepted(&text).tunnel;
     let peer = &tunnel.peers[0];
-    let shown: Vec<_> = peer.addresses.iter().map(ToString::to_string).take(3).collect();
-    assert_eq!(shown, ["b.example.com:1", "wss://b.example.com:443/ferry#max_life=30s", "ws://[2001:db8::1]:81/a/b"]);
+    let shown: Vec<_> = peer.addresses.iter().map(ToString::to_string).take(4).collect();
+    let expected = [
+        "b.example.com:1",
+        "quic://b.example.com:1",
+        "wss://b.example.com:443/ferry#max_life=30s",
+        "ws://[2001:db8::1]:81/a/b",
+    ];
+    assert_eq!(shown, expected);
     assert_eq!(peer.route.proxy.as_ref().unwrap().to_string(), "http://proxy:3128");
     assert_eq!(peer.route.proxy_credentials.as_deref(), Some(Path::new("/etc/ferry/proxy")));
     assert_eq!(tunnel.ws_path, "/a/b");

@@ -116,6 +116,7 @@ async fn serve(
         %name,
         %key,
         listen = addresses.listen.map(tracing::field::display),
+        listen_quic = addresses.listen_quic.map(tracing::field::display),
         listen_ws = addresses.listen_ws.map(tracing::field::display),
         admin = addresses.admin.map(tracing::field::display),
         egress = (!addresses.egress.is_empty()).then(|| joined(&addresses.egress)),

@@ -33,6 +33,7 @@ pub(crate) async fn apply(shared: &Arc<Shared>, config: ferry_config::Tunnel) ->
     for (changed, key) in [
         (config.name != before.tunnel.name, "name"),
         (config.listen != before.tunnel.listen, "listen"),
+        (config.listen_quic != before.tunnel.listen_quic, "listen_quic"),
         (config.listen_ws != before.tunnel.listen_ws, "listen_ws"),
         (config.ws_path != before.tunnel.ws_path, "ws_path"),
         (config.ws_max_life != before.tunnel.ws_max_life, "ws_max_life"),
@@ -57,7 +58,7 @@ pub(crate) async fn apply(shared: &Arc<Shared>, config: ferry_config::Tunnel) ->
                 peer
             }
             None => {
-                let peer = Arc::new(Peer::new(&config.identity, entry.clone())?);
+                let peer = Arc::new(Peer::new(&config.identity, entry.clone(), &shared.quic)?);
                 new.push(peer.clone());
                 peer
             }

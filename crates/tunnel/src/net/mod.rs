@@ -6,7 +6,7 @@ mod tcp;
 
 use std::future::Future;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -70,6 +70,11 @@ pub trait Stream: Send + Sync + 'static {
         Box::pin(std::future::pending())
     }
 
+    /// The stream takes a local port that nothing else has.
+    fn has_port(&self) -> bool {
+        true
+    }
+
     /// Where this end is, if the stream has an address.
     fn local_addr(&self) -> Option<SocketAddr> {
         None
@@ -124,6 +129,15 @@ pub trait Network: Send + Sync + 'static {
 
     /// A listener on `addr`; port 0 is any free one.
     fn bind(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>>;
+
+    /// A socket for datagrams on `addr`; port 0 is any free one.
+    ///
+    /// # Errors
+    /// When it cannot be had, or this network has no datagrams.
+    fn bind_datagrams(&self, addr: SocketAddr) -> io::Result<UdpSocket> {
+        let _ = addr;
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Whether streams may have this congestion control.
     ///

@@ -1,5 +1,5 @@
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -55,7 +55,11 @@ struct TcpInfo;
 #[cfg(target_os = "linux")]
 nix::getsockopt_impl!(TcpInfo, libc::IPPROTO_TCP, libc::TCP_INFO, TcpInfoWords, GetStruct<TcpInfoWords>);
 
-/// The kernel's TCP.
+/// What the kernel keeps of datagrams that were not read or sent yet, where it may: by default it is 208 KiB, for all
+/// links of a socket.
+const DATAGRAM_BUFFER: usize = 4 * 1024 * 1024;
+
+/// The kernel's TCP, and its UDP.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tcp;
 
@@ -83,6 +87,16 @@ impl Network for Tcp {
 
     fn bind(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
         Box::pin(async move { Ok(Box::new(listener(addr)?) as Box<dyn Listener>) })
+    }
+
+    fn bind_datagrams(&self, addr: SocketAddr) -> io::Result<UdpSocket> {
+        let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+        socket.set_nonblocking(true)?;
+        // With less it is slower, not wrong: more is for net.core.rmem_max and wmem_max to allow.
+        let _ = socket.set_recv_buffer_size(DATAGRAM_BUFFER);
+        let _ = socket.set_send_buffer_size(DATAGRAM_BUFFER);
+        socket.bind(&addr.into())?;
+        Ok(socket.into())
     }
 
     #[cfg(target_os = "linux")]

@@ -28,6 +28,7 @@ use crate::transport;
 use crate::transport::dial::DialError;
 use crate::transport::dialler::{Destination, Dialler, Progress};
 use crate::transport::link::Link;
+use crate::transport::quic::Quic;
 use crate::transport::segments::Size;
 use crate::transport::tls::{Established, TlsError};
 
@@ -80,7 +81,7 @@ impl PeerConfig {
 }
 
 impl Peer {
-    pub(crate) fn new(identity: &Identity, entry: ferry_config::Peer) -> Result<Self, TlsError> {
+    pub(crate) fn new(identity: &Identity, entry: ferry_config::Peer, quic: &Arc<Quic>) -> Result<Self, TlsError> {
         Ok(Self {
             name: entry.name.clone(),
             config: RwLock::new(Arc::new(PeerConfig::new(identity, entry)?)),
@@ -88,7 +89,7 @@ impl Peer {
             pool: Pool::default(),
             round_trip: RoundTrip::default(),
             rotations: Semaphore::new(MAX_ROTATIONS),
-            dialler: Dialler::default(),
+            dialler: Dialler::new(quic.clone()),
             arrivals: Arrivals::default(),
             reachable: AtomicBool::new(false),
             awaiting_hello: AtomicUsize::new(0),

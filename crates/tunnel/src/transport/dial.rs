@@ -142,6 +142,9 @@ async fn race(
                 let Some((index, address)) = race.take() else { continue };
                 let (network, route) = (network.clone(), routes[index].clone());
                 racing.spawn(async move {
+                    if let Some(dialled) = route.dial_without_tcp(&*network, address).await {
+                        return Ok(dialled?);
+                    }
                     let connected = network.connect_with(address, largest).await;
                     let stream = connected.map_err(|error| DialError::Connect { address, error })?;
                     Ok::<_, DialError>(route.open(stream).await?)

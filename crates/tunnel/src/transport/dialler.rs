@@ -13,6 +13,7 @@ use crate::transport::carrier::proxy::{Environment, ProxyServer};
 use crate::transport::dial::{self, DialError, HANDSHAKE_TIMEOUT};
 use crate::transport::lookup::Lookups;
 use crate::transport::ports::{HeldPort, Ports};
+use crate::transport::quic::Quic;
 use crate::transport::segments::{Segments, Size};
 use crate::transport::tls::{ClientHandshake, Established, OuterTls, TlsError};
 
@@ -66,13 +67,14 @@ impl Destination {
     }
 
     /// The ways there, in the order of preference.
-    fn routes(&self) -> Vec<Route> {
+    fn routes(&self, quic: &Arc<Quic>) -> Vec<Route> {
         let route = |address: Address| {
             let (address, url) = match address {
                 Address::HostPort(address) => (address, None),
                 Address::WebSocket(url) => {
                     (url.endpoint.clone(), Some((url, OuterTls::new(self.route.ca_file.clone()))))
                 }
+                Address::Quic(address) => return Some(Route::quic(address, quic.clone())),
                 // What a file lists is in the list already.
                 Address::File(_) => return None,
             };
@@ -102,12 +104,18 @@ static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
 /// Makes connections to one peer on which it has proved a key.
 #[derive(Default)]
 pub(crate) struct Dialler {
+    quic: Arc<Quic>,
     lookups: Lookups,
     segments: Segments,
     ports: Ports,
 }
 
 impl Dialler {
+    /// One whose connections over QUIC are from the same port as all others'.
+    pub(crate) fn new(quic: Arc<Quic>) -> Self {
+        Self { quic, ..Self::default() }
+    }
+
     /// Dials once: the first address of `destination` that answers, the handshake, and then `establish`, which has what is left of
     /// the handshake's time. `progress` says meanwhile how far it is.
     pub(crate) async fn dial<T>(
@@ -119,7 +127,7 @@ impl Dialler {
     ) -> Result<T, DialError> {
         let size = self.segments.size(Instant::now());
         let dialled = async {
-            let stream = dial::connect(network, &self.lookups, destination.routes(), size.largest()).await?;
+            let stream = dial::connect(network, &self.lookups, destination.routes(&self.quic), size.largest()).await?;
             progress.on_connected(size);
             let handshake = async {
                 let established = destination.handshake.handshake(stream).await?;

@@ -14,6 +14,7 @@ pub(crate) mod link;
 pub(crate) mod lookup;
 pub(crate) mod ports;
 pub(crate) mod probe;
+pub(crate) mod quic;
 pub(crate) mod segments;
 pub(crate) mod tls;
 

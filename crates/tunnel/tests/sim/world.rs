@@ -136,6 +136,7 @@ fn template(end: usize, identity: &Identity, keys: &[PublicKey], dialled: [bool;
         keeper: None,
         admin: None,
         listen: dialled[end].then(|| (Ipv4Addr::UNSPECIFIED, LINKS).into()),
+        listen_quic: None,
         listen_ws: None,
         ws_path: config::WebSocketUrl::PATH.to_owned(),
         ws_max_life: None,

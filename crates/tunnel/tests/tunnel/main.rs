@@ -3,6 +3,7 @@
 
 mod admin;
 mod carry;
+mod datagrams;
 mod dialled;
 mod documented;
 mod events;
@@ -14,6 +15,7 @@ mod pair;
 mod policy;
 mod ports;
 mod proxy_protocol;
+mod quic;
 mod reach;
 mod reload;
 mod resets;

@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+use crate::datagrams::Path;
 use crate::pair::{Site, far_config, get, near_config, status};
 use crate::stream::{check, write_until};
 
@@ -37,6 +38,18 @@ impl Checked {
         Self::start_over(extra, "listen_ws: 127.0.0.1:0\n", |relay| format!("ws://{relay}")).await
     }
 
+    /// As [`start`](Self::start), over QUIC and a path for its datagrams.
+    pub async fn start_over_quic(extra: &str) -> (Self, Path) {
+        let (near_site, far_site) = (Site::new("a/near"), Site::new("b/far"));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listen = format!("listen_quic: 127.0.0.1:0\n{extra}");
+        let far = far_site.start(&far_config(&near_site, listener.local_addr().unwrap(), &listen)).await;
+        let path = Path::start(far.addresses().listen_quic.unwrap()).await;
+        let relay = Relay::start("127.0.0.1:0".parse().unwrap(), far.addresses().listen.unwrap()).unwrap();
+        let near = near_site.start(&near_config(&far_site, format!("quic://{}", path.addr()), extra)).await;
+        (Self::begin((near, near_site), (far, far_site), relay, listener).await, path)
+    }
+
     async fn start_over(extra: &str, listen: &str, dialled: impl Fn(SocketAddr) -> String) -> Self {
         let (near_site, far_site) = (Site::new("a/near"), Site::new("b/far"));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -45,6 +58,11 @@ impl Checked {
         let target = far.addresses().listen_ws.or(far.addresses().listen).unwrap();
         let relay = Relay::start("127.0.0.1:0".parse().unwrap(), target).unwrap();
         let near = near_site.start(&near_config(&far_site, dialled(relay.addr()), extra)).await;
+        Self::begin((near, near_site), (far, far_site), relay, listener).await
+    }
+
+    async fn begin(near: (Tunnel, Site), far: (Tunnel, Site), relay: Relay, listener: TcpListener) -> Self {
+        let ((near, near_site), (far, far_site)) = (near, far);
         let app = TcpStream::connect(near.addresses().egress[0]).await.unwrap();
         let (service, _) = listener.accept().await.unwrap();
         let stop = Arc::new(AtomicBool::new(false));

@@ -107,7 +107,8 @@ async fn link(identity: &Identity, peer: &Peer, address: Address) -> Check {
         ProbeError::NoAddress => "give it an address".to_owned(),
         ProbeError::Name(..) => NAME_ADVICE.to_owned(),
         ProbeError::Carrier(_) => {
-            "look at the proxy or HTTP endpoint in between: its address, its credentials, its path".to_owned()
+            "look at what is in between, a proxy, an HTTP endpoint or a QUIC one: its address, its credentials, its path"
+                .to_owned()
         }
         ProbeError::Connect(error) => match error.kind() {
             ErrorKind::ConnectionRefused => {
@@ -120,7 +121,9 @@ async fn link(identity: &Identity, peer: &Peer, address: Address) -> Check {
         }
         .to_owned(),
         ProbeError::ConnectTimedOut => {
-            "a firewall or network policy drops it, or the address is another host's: allow TCP to that port".to_owned()
+            "a firewall or network policy drops it, the address is another host's, or nothing answers over QUIC there: allow TCP \
+             to that port, and UDP for a `quic://` address"
+                .to_owned()
         }
         ProbeError::Silent => {
             "something accepts connections and says nothing: a load balancer without a backend, another \

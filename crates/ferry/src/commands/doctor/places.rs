@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ferry_config::{HostPort, Tunnel};
 use serde::Deserialize;
-use tokio::net::{TcpListener, TcpStream, lookup_host};
+use tokio::net::{TcpListener, TcpStream, UdpSocket, lookup_host};
 use tokio::time::timeout;
 
 use super::Check;
@@ -56,6 +56,9 @@ pub(super) async fn check(tunnel: &Tunnel, running: Option<&Running>) -> Vec<Che
     let mut listen: Vec<(String, SocketAddr)> = Vec::new();
     listen.extend(tunnel.listen.map(|at| ("listen".to_owned(), at)));
     listen.extend(tunnel.listen_ws.map(|at| ("listen_ws".to_owned(), at)));
+    if let Some(at) = tunnel.listen_quic {
+        checks.push(judge("listen_quic", at, running.is_some(), UdpSocket::bind(at).await.map(drop)));
+    }
     listen.extend(tunnel.admin.map(|at| ("admin".to_owned(), at)));
     let egress = tunnel.egress.iter().enumerate();
     listen.extend(egress.map(|(index, entry)| (format!("egress[{index}].listen"), entry.listen)));
@@ -69,13 +72,17 @@ pub(super) async fn check(tunnel: &Tunnel, running: Option<&Running>) -> Vec<Che
 }
 
 async fn listens(key: &str, address: SocketAddr, running: bool) -> Check {
+    judge(key, address, running, TcpListener::bind(address).await.map(drop))
+}
+
+fn judge(key: &str, address: SocketAddr, running: bool, bound: std::io::Result<()>) -> Check {
     let subject = format!("{address} ({key})");
-    let error = match TcpListener::bind(address).await {
-        Ok(_) if running && address.port() != 0 => {
+    let error = match bound {
+        Ok(()) if running && address.port() != 0 => {
             let advice = "restart the tunnel: `listen`, `admin` and its name change only then";
             return Check::failed("listens", subject, "the tunnel that runs does not listen there", advice);
         }
-        Ok(_) => return Check::ok("listens", subject, "it is free"),
+        Ok(()) => return Check::ok("listens", subject, "it is free"),
         Err(error) => error,
     };
     let advice = match error.kind() {

@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferry_config::{PublicKey, RedeemError};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
-use tracing::debug;
+use tracing::{debug, error};
 
 pub(crate) use lobby::Lobby;
 
@@ -30,6 +31,7 @@ use crate::transport::carrier::HeadError;
 use crate::transport::carrier::upgrade::{self, NotUpgraded};
 use crate::transport::dial::HANDSHAKE_TIMEOUT;
 use crate::transport::link::{Link, LinkError};
+use crate::transport::quic::{Arrival, QuicError, QuicListener};
 use crate::transport::tls::{ClientHello, Established, ServerHandshake, TlsError};
 use lobby::Seat;
 
@@ -41,6 +43,12 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// After an accept that failed for want of something: time for others to end.
 pub(crate) const ACCEPT_DELAY: Duration = Duration::from_millis(100);
+
+/// A connection as it comes.
+enum Arrived {
+    Tcp(Box<dyn Stream>, Opening),
+    Quic(Box<Arrival>),
+}
 
 /// What peers' connections begin with.
 #[derive(Clone)]
@@ -60,13 +68,7 @@ pub(crate) async fn listen(shared: Arc<Shared>, mut listener: Box<dyn Listener>,
         };
         match accepted {
             Ok((stream, from)) => {
-                let (shared, opening) = (shared.clone(), opening.clone());
-                shared.clone().tasks.spawn(async move {
-                    tokio::select! {
-                        () = shared.stopping() => {}
-                        () = accept(&shared, stream, from, &opening) => {}
-                    }
-                });
+                spawn_accept(&shared, Arrived::Tcp(stream, opening.clone()), from);
             }
             Err(error) => {
                 on_accept_failed(&shared, "a peer's", &error);
@@ -74,6 +76,30 @@ pub(crate) async fn listen(shared: Arc<Shared>, mut listener: Box<dyn Listener>,
             }
         }
     }
+}
+
+/// As [`listen`], over QUIC.
+pub(crate) async fn listen_quic(shared: Arc<Shared>, listener: QuicListener) {
+    loop {
+        let accepted = tokio::select! {
+            () = shared.stopping() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Some((arrival, from)) => spawn_accept(&shared, Arrived::Quic(Box::new(arrival)), from),
+            None => return error!("the socket of `listen_quic` has failed; links are not accepted there any more"),
+        }
+    }
+}
+
+fn spawn_accept(shared: &Arc<Shared>, arrived: Arrived, from: SocketAddr) {
+    let shared = shared.clone();
+    shared.clone().tasks.spawn(async move {
+        tokio::select! {
+            () = shared.stopping() => {}
+            () = accept(&shared, arrived, from) => {}
+        }
+    });
 }
 
 /// A listener gets no connection because the system is out of something: what strangers hold of it is freed.
@@ -86,12 +112,12 @@ pub(crate) fn on_accept_failed(shared: &Shared, whose: &str, error: &std::io::Er
     shared.repeats.tell(Kind::new("accept"), Line::warn(text));
 }
 
-async fn accept(shared: &Arc<Shared>, stream: Box<dyn Stream>, from: SocketAddr, opening: &Opening) {
+async fn accept(shared: &Arc<Shared>, arrived: Arrived, from: SocketAddr) {
     let (seat, mut evicted) = shared.lobby.enter(from.ip(), Instant::now());
     let proven = tokio::select! {
         biased;
         Ok(()) = &mut evicted => Err(Refused::MadeWay),
-        proven = prove(shared, seat, stream, from, opening) => proven,
+        proven = prove(shared, seat, arrived, from) => proven,
     };
     let made = match proven {
         Ok(Some((peer, mut established))) => {
@@ -116,11 +142,10 @@ async fn accept(shared: &Arc<Shared>, stream: Box<dyn Stream>, from: SocketAddr,
 async fn prove(
     shared: &Arc<Shared>,
     mut seat: Seat,
-    stream: Box<dyn Stream>,
+    arrived: Arrived,
     from: SocketAddr,
-    opening: &Opening,
 ) -> Result<Option<(Arc<Peer>, Established)>, Refused> {
-    let (hello, stream) = client_hello(&seat, stream, opening).await?;
+    let (hello, stream) = client_hello(&seat, arrived).await?;
     if hello.wants_to_join()
         && let Some(invitations) = joining::invitations(shared)
     {
@@ -163,13 +188,9 @@ async fn handshake(
 }
 
 /// Waits for a whole ClientHello, for less long where many others wait.
-async fn client_hello(
-    seat: &Seat,
-    stream: Box<dyn Stream>,
-    opening: &Opening,
-) -> Result<(ClientHello, Box<dyn Stream>), Refused> {
+async fn client_hello(seat: &Seat, arrived: Arrived) -> Result<(ClientHello, Box<dyn Stream>), Refused> {
     let begun = Instant::now();
-    let mut reading = Box::pin(read_hello(stream, opening));
+    let mut reading = Box::pin(read_hello(seat.turns(), arrived));
     let mut read = timeout_at(begun + CROWDED_HELLO_TIMEOUT, &mut reading).await;
     if read.is_err() && !seat.is_crowded() {
         read = timeout_at(begun + HELLO_TIMEOUT, &mut reading).await;
@@ -177,10 +198,17 @@ async fn client_hello(
     read.map_err(|_| Refused::NoHello)?
 }
 
-async fn read_hello(mut stream: Box<dyn Stream>, opening: &Opening) -> Result<(ClientHello, Box<dyn Stream>), Refused> {
-    if let Opening::WebSocket(path, max_life) = opening {
-        stream = upgrade::answer(stream, path, *max_life).await.map_err(Refused::NotUpgraded)?;
-    }
+async fn read_hello(turns: Arc<Semaphore>, arrived: Arrived) -> Result<(ClientHello, Box<dyn Stream>), Refused> {
+    let mut stream = match arrived {
+        Arrived::Tcp(stream, Opening::Tls) => stream,
+        Arrived::Tcp(stream, Opening::WebSocket(path, max_life)) => {
+            upgrade::answer(stream, &path, max_life).await.map_err(Refused::NotUpgraded)?
+        }
+        Arrived::Quic(arrival) => arrival.answer(&turns).await.map_err(|error| match error.is_closed() {
+            true => Refused::Link(LinkError::Closed),
+            false => Refused::NoQuic(error),
+        })?,
+    };
     let hello = ClientHello::read(&mut *stream).await.map_err(|error| Refused::Link(error.into()))?;
     Ok((hello, stream))
 }
@@ -208,6 +236,7 @@ enum Refused {
     MadeWay,
     NoHello,
     NotUpgraded(NotUpgraded),
+    NoQuic(QuicError),
     TooMany(Arc<Peer>),
     Link(LinkError),
     NotJoined(PublicKey, RedeemError),
@@ -223,6 +252,7 @@ impl Refused {
             // Load balancers ask so whether somebody is there.
             Self::NotUpgraded(NotUpgraded::Answered(_) | NotUpgraded::Head(HeadError::Closed)) => return,
             Self::NotUpgraded(_) => ("no WebSocket", LinkFailure::Carrier),
+            Self::NoQuic(_) => ("no QUIC", LinkFailure::Carrier),
             Self::TooMany(_) => ("too many links", LinkFailure::Limit),
             Self::Link(error) => (error.failure().as_str(), error.failure()),
             Self::NotJoined(..) => ("not joined", LinkFailure::Key),
@@ -257,7 +287,7 @@ impl Refused {
                 shared.repeats.tell(kind.stranger(key), Line::warn(text));
             }
             Self::Link(error) if error.failure() == LinkFailure::Closed => {}
-            Self::NoHello | Self::NotUpgraded(_) | Self::Link(_) => {
+            Self::NoHello | Self::NotUpgraded(_) | Self::NoQuic(_) | Self::Link(_) => {
                 let text = format!("connection from {ip} did not become a link: {self}");
                 shared.repeats.tell(kind, Line::info(text));
             }
@@ -271,6 +301,7 @@ impl Display for Refused {
             Self::MadeWay => f.write_str("too many connections have not authenticated, and it made way for newer ones"),
             Self::NoHello => f.write_str("no ClientHello in time"),
             Self::NotUpgraded(error) => error.fmt(f),
+            Self::NoQuic(error) => write!(f, "no QUIC connection: {error}"),
             Self::TooMany(_) => LinkError::TooMany.fmt(f),
             Self::Link(error) => error.fmt(f),
             Self::NotJoined(_, error) => error.fmt(f),

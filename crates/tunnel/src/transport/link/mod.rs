@@ -230,7 +230,7 @@ impl Link {
     /// its way that anybody waits for.
     pub(crate) fn hold_port(&mut self, port: HeldPort) {
         self.stream.reset_unless_ended();
-        self.port = Some(port);
+        self.port = self.stream.has_port().then_some(port);
     }
 
     /// Counts the link as open for as long as it is held.

@@ -6,6 +6,7 @@ mod handshake;
 mod hello;
 mod outer;
 mod policy;
+mod quic;
 mod record;
 mod verify;
 
@@ -17,6 +18,7 @@ pub(crate) use handshake::{ClientHandshake, Established, ServerHandshake};
 pub(crate) use hello::ClientHello;
 pub(crate) use outer::OuterTls;
 pub(crate) use policy::key_exchange;
+pub(crate) use quic::{quic_accepting, quic_dialling};
 #[cfg(test)]
 pub(crate) use record::tests::handshaken_pair;
 pub(crate) use record::{

@@ -60,13 +60,17 @@ fn no_tls12() -> Error {
     Error::PeerIncompatible(PeerIncompatible::Tls12NotOffered)
 }
 
-/// Accepts one peer's keys: what a dialler trusts.
+/// Accepts one peer's keys: what a dialler trusts. Around a link it trusts nobody more than to hold the key that it proves.
 #[derive(Debug)]
 pub(super) struct Pinned(Keys);
 
 impl Pinned {
     pub(super) fn new(provider: &CryptoProvider, keys: Arc<[PublicKey]>) -> Self {
         Self(Keys::new(provider, Some(keys)))
+    }
+
+    pub(super) fn to_nobody(provider: &CryptoProvider) -> Self {
+        Self(Keys::new(provider, None))
     }
 }
 
