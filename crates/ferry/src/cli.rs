@@ -14,6 +14,7 @@ Examples:
   ferry init && ferry bundle blueprint.yaml --out ferry-bundle
   ferry send http://127.0.0.1:8000 < messages.jsonl
   ferry status                             what the tunnel on this machine does, and what is wrong
+  ferry top                                the same, live
 
 Exit codes: 0 fine, 1 failed, 2 usage, 78 bad configuration.";
 
@@ -42,6 +43,7 @@ pub enum Command {
     Send(commands::send::Args),
     Output(commands::output::Args),
     Status(commands::status::Args),
+    Top(commands::top::Args),
     Doctor(commands::doctor::Args),
     Init(commands::init::Args),
     Bundle(commands::bundle::Args),
@@ -78,6 +80,7 @@ impl Command {
             Self::Output(args) => commands::output::run(args).await,
             Self::Init(args) => commands::init::run(&args),
             Self::Status(args) => commands::status::run(args).await,
+            Self::Top(args) => commands::top::run(args).await,
             Self::Doctor(args) => commands::doctor::run(args).await,
             Self::Bundle(args) => commands::bundle::run(&args),
             Self::Deploy(args) => commands::deploy::run(args).await,

@@ -93,7 +93,8 @@ impl Stop {
         }
     }
 
-    async fn next(&mut self) -> &'static str {
+    /// Waits for one of these, and returns which. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> &'static str {
         let untied = async {
             match &mut self.tied {
                 Some(tied) => _ = tied.await,

@@ -9,9 +9,6 @@ use reqwest::{Client, Url};
 use super::port_forward::{Place, PortForward};
 use crate::exit::Usage;
 
-/// How long a tunnel may take for its answer.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// A tunnel's admin endpoint, on the command line.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Which {
@@ -40,7 +37,7 @@ impl Endpoint {
         }
         // It is on this machine or behind a port-forward: no proxy is in between. The endpoint ends a connection within a
         // minute, so none is kept to find out when.
-        let client = Client::builder().no_proxy().pool_max_idle_per_host(0).connect_timeout(REQUEST_TIMEOUT).build();
+        let client = Client::builder().no_proxy().pool_max_idle_per_host(0).build();
         let client = client.context("cannot make an HTTP client")?;
         let mut endpoint = Self { url, client, place, forward: None };
         endpoint.reach_again().await?;
@@ -62,13 +59,18 @@ impl Endpoint {
         &self.url
     }
 
+    /// What asks it.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Its `/status`, as it is, with this many sessions or as many as it lists.
-    pub(crate) async fn status(&self, sessions: Option<usize>) -> anyhow::Result<String> {
+    pub(crate) async fn status(&self, sessions: Option<usize>, within: Duration) -> anyhow::Result<String> {
         let mut at = self.url.join("/status").context("the URL cannot be used")?;
         if let Some(sessions) = sessions {
             at.set_query(Some(&format!("sessions={sessions}")));
         }
-        let answer = self.client.get(at).timeout(REQUEST_TIMEOUT).send().await.map_err(|error| self.silent(error))?;
+        let answer = self.client.get(at).timeout(within).send().await.map_err(|error| self.silent(error))?;
         let code = answer.status();
         let text = answer.text().await.with_context(|| format!("{} broke off its answer", self.url))?;
         if !code.is_success() {

@@ -1,12 +1,14 @@
 //! A tunnel's admin endpoint, as the commands that show it use it: where it is, and what it says.
 
 mod endpoint;
+mod events;
 mod port_forward;
 mod problems;
 mod quantity;
 mod status;
 
 pub(crate) use endpoint::{Endpoint, Which};
+pub(crate) use events::{Event, Follower, Mood};
 pub(crate) use problems::{Problem, problems};
-pub(crate) use quantity::{size, time};
-pub(crate) use status::Status;
+pub(crate) use quantity::{plural, size, time};
+pub(crate) use status::{Peer, Session, Status};

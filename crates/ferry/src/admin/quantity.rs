@@ -23,14 +23,20 @@ pub(crate) fn time(seconds: f64) -> String {
     }
 }
 
+/// `1 link`, `2 links`, `1,000 links`.
+pub(crate) fn plural(count: u64, one: &str) -> String {
+    format!("{} {one}{}", indicatif::HumanCount(count), if count == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_times_are_short() {
+    fn sizes_times_and_counts_are_short() {
         assert_eq!([0, 999, 1000, 123_456, 99_960_000_000].map(size), ["0 B", "999 B", "1.0 kB", "123 kB", "100 GB"]);
         let times = [0.0004, 0.25, 1.0, 42.4, 600.0, 7200.0, 864_000.0].map(time);
         assert_eq!(times, ["0 ms", "250 ms", "1.0 s", "42 s", "10 min", "2 h", "10 days"]);
+        assert_eq!([0, 1, 5000].map(|count| plural(count, "link")), ["0 links", "1 link", "5,000 links"]);
     }
 }

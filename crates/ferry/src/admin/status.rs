@@ -13,6 +13,7 @@ pub(crate) struct Status {
     version: u32,
     pub(crate) ferry: String,
     pub(crate) name: String,
+    pub(crate) instance: String,
     pub(crate) uptime_seconds: f64,
     pub(crate) draining: bool,
     #[serde(default)]

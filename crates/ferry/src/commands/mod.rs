@@ -18,6 +18,7 @@ pub(crate) mod pubkey;
 pub(crate) mod send;
 pub(crate) mod status;
 pub(crate) mod terminator;
+pub(crate) mod top;
 pub(crate) mod tunnel;
 mod webapp;
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::time::Duration;
 
 use anyhow::bail;
 use ferry_text::Foreign;
@@ -10,6 +11,8 @@ use owo_colors::OwoColorize as _;
 use crate::admin::{Endpoint, Problem, Status, Which, problems, size, time};
 use crate::process;
 
+/// How long a tunnel may take for its answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Sessions in the table; the rest is counted.
 const MAX_LISTED: usize = 20;
 
@@ -38,7 +41,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     // What it has started for that ends in any case.
     let (text, url) = process::unless_stopped(async {
         let endpoint = Endpoint::reach(args.which).await?;
-        Ok((endpoint.status(None).await?, endpoint.url().clone()))
+        Ok((endpoint.status(None, REQUEST_TIMEOUT).await?, endpoint.url().clone()))
     })
     .await?;
     let status = Status::parse(&text, &url)?;

@@ -12,7 +12,8 @@ use crate::support::{Running, address, code, command, eventually, keygen, role, 
 
 /// As kubectl does, it says a line for each connection before it forwards that, and ends if no one reads them.
 const FORWARD: &str = r#"#!/usr/bin/env python3
-import signal, socket, sys, threading
+import os, signal, socket, sys, threading
+open("DIR/pid", "w").write(str(os.getpid()))
 open("DIR/args", "w").write(" ".join(sys.argv[1:]))
 signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 listener = socket.create_server(("127.0.0.1", 0))
@@ -91,7 +92,8 @@ fn kubectl_ends_with_a_command_that_is_stopped() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     forward_to(dir.path(), silent.local_addr().unwrap());
     let mut status = Running::start(with_kubectl(dir.path(), &POD).stderr(Stdio::null()));
-    let _asked = silent.accept().unwrap();
+    silent.set_nonblocking(true).unwrap();
+    let _asked = eventually("it is asked", || silent.accept().ok());
     let port: u16 = fs::read_to_string(dir.path().join("port")).unwrap().parse().unwrap();
     status.signal(Signal::TERM);
     assert_eq!(status.end().code(), Some(1));

@@ -25,6 +25,7 @@ mod readme;
 mod roles;
 mod streaming;
 mod support;
+mod top;
 mod tunnels;
 mod unread_log;
 mod usage;
