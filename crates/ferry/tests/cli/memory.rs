@@ -76,9 +76,8 @@ fn a_web_app_with_hooks_stays_within_its_pod_whatever_clients_hold_and_send_at_o
 
     let size = 1 << 20;
     let held: Vec<_> = (0..HELD).map(|_| begin(near, size, &vec![b' '; size - 1])).collect();
-    // Long enough for whatever is to be read; nothing but the measurement depends on it.
-    thread::sleep(Duration::from_secs(3));
-    drop(held);
+    // Once there are as many as may be in progress, nothing more of the others is read.
+    eventually("the held ones read", || (peaks[0].load(Ordering::Relaxed) > 40 * 1024).then_some(()));
     let zeros = format!("{{\"a\":[0{}]}}", ",0".repeat(size / 2 - 8));
     let sending: Vec<_> = (0..LARGE)
         .map(|_| {
@@ -87,16 +86,18 @@ fn a_web_app_with_hooks_stays_within_its_pod_whatever_clients_hold_and_send_at_o
                 loop {
                     let mut answer = String::new();
                     begin(near, zeros.len(), zeros.as_bytes()).read_to_string(&mut answer).unwrap();
-                    // A busy machine may not take one in the time that a body has: a client offers it again.
+                    // While the held ones have all shares, or on a busy machine, a client offers it again.
                     if answer.starts_with("HTTP/1.1 202 ") {
                         break;
                     }
-                    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer:.200}");
+                    let is_later = ["HTTP/1.1 408 ", "HTTP/1.1 503 "].iter().any(|status| answer.starts_with(status));
+                    assert!(is_later, "{answer:.200}");
                 }
             })
         })
         .collect();
     sending.into_iter().for_each(|thread| thread.join().unwrap());
+    drop(held);
     for url in [far, near] {
         eventually("all of them there", || http_get(url, "/output?limit=1").contains("\"count\":12").then_some(()));
         assert!(http_get(url, "/output?limit=1000").len() > size);
