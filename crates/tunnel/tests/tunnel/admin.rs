@@ -67,14 +67,21 @@ async fn a_peer_that_dials_is_reachable_while_it_offers_links() {
     let far = far_site.start(&text).await;
     let problem = answers(admin(&far), "/readyz?peers=1", 503).await;
     assert_eq!(problem, "peer a/near is not reachable: it has not connected yet\n");
+    shows(admin(&far), "ferry_peer_reachable{", &[]).await;
     let mut text = near_config(&far_site, far.addresses().listen.unwrap(), "");
     let forward = echo().await;
     writeln!(text, "ingress: [{{service: back, forward: \"{forward}\", allow: [{}]}}]", far_site.name).unwrap();
     let near = near_site.start(&text).await;
     answers(admin(&far), "/readyz?peers=1", 200).await;
-    exchange(&mut TcpStream::connect(far.addresses().egress[0]).await.unwrap()).await;
+    let mut app = TcpStream::connect(far.addresses().egress[0]).await.unwrap();
+    exchange(&mut app).await;
+    shows(admin(&far), "ferry_peer_reachable{", &[("peer=\"a/near\"}", 1)]).await;
+    shows(admin(&far), "ferry_peer_sessions{", &[("peer=\"a/near\"}", 1)]).await;
+    drop(app);
     near.drain().await;
     answers(admin(&far), "/readyz?peers=1", 503).await;
+    shows(admin(&far), "ferry_peer_reachable{", &[]).await;
+    shows(admin(&far), "ferry_peer_sessions{", &[]).await;
 }
 
 #[tokio::test]
@@ -105,7 +112,7 @@ async fn other_paths_and_queries_are_refused() {
 // --- metrics ---------------------------------------------------------------------------------------------------------
 
 /// Name and type of every metric: one that is added is added here, and to the operator's documentation.
-const METRICS: [(&str, &str); 26] = [
+const METRICS: [(&str, &str); 28] = [
     ("ferry_application_bytes", "counter"),
     ("ferry_attaches_refused", "counter"),
     ("ferry_connections_refused", "counter"),
@@ -121,6 +128,8 @@ const METRICS: [(&str, &str); 26] = [
     ("ferry_log_lines_lost", "counter"),
     ("ferry_memory_lent_bytes", "gauge"),
     ("ferry_oldest_key_seconds", "gauge"),
+    ("ferry_peer_reachable", "gauge"),
+    ("ferry_peer_sessions", "gauge"),
     ("ferry_resume_pause_seconds", "histogram"),
     ("ferry_resumes", "counter"),
     ("ferry_rotation_delay_seconds", "gauge"),
