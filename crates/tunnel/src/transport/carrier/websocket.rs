@@ -24,6 +24,7 @@ pub(super) struct WebSocket {
     socket: WebSocketStream<Io>,
     /// What is left of the last message.
     received: Bytes,
+    role: Role,
     max_life: Option<Duration>,
 }
 
@@ -40,7 +41,7 @@ impl WebSocket {
             .max_frame_size(Some(MAX_RECEIVED))
             .write_buffer_size(0);
         let socket = WebSocketStream::from_partially_read(Io::new(stream), rest, role, Some(config)).await;
-        Layered::new(Self { socket, received: Bytes::new(), max_life })
+        Layered::new(Self { socket, received: Bytes::new(), role, max_life })
     }
 }
 
@@ -109,6 +110,33 @@ impl Layer for WebSocket {
             Ok(()) | Err(Error::ConnectionClosed | Error::AlreadyClosed) => {}
             Err(error) => return Poll::Ready(Err(to_io(error))),
         }
+        // RFC 6455, 7.1.1: "the client SHOULD wait for the server to close the connection". Who closes first keeps its port.
+        if self.role == Role::Client {
+            while let Some(Ok(_)) = ready!(Pin::new(&mut self.socket).poll_next(cx)) {}
+        }
         Pin::new(self.io_mut()).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_leaves_it_to_the_server_to_close_the_connection_first() {
+        let (near, mut far) = tokio::io::duplex(1024);
+        let mut near = WebSocket::start(Box::new(near), Vec::new(), Role::Client, None).await;
+        let mut cx = Context::from_waker(Waker::noop());
+        // A Close with code 1000, and the connection goes on for a moment.
+        far.write_all(&[0x88, 0x02, 0x03, 0xe8]).await.unwrap();
+        let read = near.poll_read(&mut cx, &mut [IoSliceMut::new(&mut [0; 16])]);
+        assert!(matches!(read, Poll::Ready(Ok(0))), "{read:?}");
+        assert!(near.poll_shutdown(&mut cx).is_pending());
+        far.shutdown().await.unwrap();
+        assert!(matches!(near.poll_shutdown(&mut cx), Poll::Ready(Ok(()))));
     }
 }

@@ -406,6 +406,9 @@ impl Link {
                 scratch::with_read_buffer(|buffer| stream.poll_read(cx, &mut [io::IoSliceMut::new(buffer)]))
             };
             while std::future::poll_fn(&mut discard).await? > 0 {}
+            if self.dialled {
+                std::future::poll_fn(|cx| self.stream.poll_shutdown(cx)).await?;
+            }
             Ok::<(), LinkError>(())
         };
         // Lost or slow: it is over either way.
