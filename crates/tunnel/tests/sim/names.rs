@@ -117,3 +117,22 @@ fn an_opener_is_told_at_once_that_the_application_cannot_be_reached_though_it_ha
         world.rest().await;
     });
 }
+
+#[test]
+fn a_refusal_is_told_as_soon_as_it_is_known() {
+    live(async {
+        let mut world = World::start(line(40), [false, true], |config| {
+            config.ingress[0].forward = format!("{}:1", ip(FAR as u8 + 1)).parse().unwrap();
+        })
+        .await;
+        sleep(Duration::from_secs(1)).await;
+        let begun = Instant::now();
+        let mut app = world.connect(NEAR).await;
+        let error =
+            timeout(Duration::from_secs(60), app.read(&mut [0; 1])).await.expect("it has got stuck").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        // There and back, and the order of connections may cost a moment. Nothing came before that is to be read first.
+        assert!(begun.elapsed() < Duration::from_millis(100), "{:?}", begun.elapsed());
+        world.rest().await;
+    });
+}

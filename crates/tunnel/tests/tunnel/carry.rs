@@ -1,10 +1,9 @@
 //! What is carried, and how it ends.
 
-use std::io::ErrorKind;
-
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::pair::{Pair, echo};
+use crate::scene::is_refused;
 
 #[tokio::test]
 async fn bytes_go_both_ways() {
@@ -36,7 +35,5 @@ async fn much_goes_both_ways_and_ends_with_both_ends() {
 #[tokio::test]
 async fn an_application_that_refuses_resets_the_near_one() {
     let pair = Pair::start(ferry_processes::nobody()).await;
-    let mut app = pair.connect().await;
-    let error = app.read(&mut [0; 1]).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    is_refused(pair.app()).await;
 }

@@ -151,7 +151,7 @@ async fn refusals_reloads_and_a_drain_are_told_of_with_their_reasons() {
     let mut events = Events::of(&far, "", None).await;
     let port = far.addresses().listen.unwrap();
     let near = near_site.start(&near_config(&far_site, port, "")).await;
-    let _app = TcpStream::connect(near.addresses().egress[0]).await.unwrap();
+    let _app = TcpStream::connect(near.addresses().egress[0]).await;
     let refused = events.until("session_refused").await;
     assert_eq!((&refused["peer"], &refused["reason"]), (&"a/near".into(), &"unreachable".into()));
     assert!(refused["text"].as_str().unwrap().contains("refused"), "{refused}");

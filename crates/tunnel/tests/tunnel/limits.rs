@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::pair::{Pair, Site, echo, far_config, near_config, status};
-use crate::scene::{exchange, is_reset};
+use crate::scene::{exchange, is_refused, is_reset};
 use crate::watch::{answers, assert_logged, log, logged, shows};
 
 /// A session with both ends of it in hand: the pair, the application that connected, the one that was connected to.
@@ -113,7 +113,7 @@ async fn a_connection_beyond_the_near_limit_is_reset_and_the_others_go_on() {
     let egress = near.addresses().egress[0];
     let mut first = TcpStream::connect(egress).await.unwrap();
     exchange(&mut first).await;
-    is_reset(&mut TcpStream::connect(egress).await.unwrap()).await;
+    is_refused(egress).await;
     let admin = near.addresses().admin.unwrap();
     shows(admin, "ferry_connections_refused", &[("{reason=\"limit\"}", 1)]).await;
     assert_logged(&["WARN", "application's connection reset", "the limit of 1 sessions is reached"]);
@@ -134,7 +134,7 @@ async fn a_connection_beyond_the_far_limit_is_reset_and_both_logs_say_why() {
     let egress = near.addresses().egress[0];
     let mut first = TcpStream::connect(egress).await.unwrap();
     exchange(&mut first).await;
-    is_reset(&mut TcpStream::connect(egress).await.unwrap()).await;
+    is_refused(egress).await;
     let refused = [("{side=\"opener\",ending=\"refused\"}", 1)];
     shows(near.addresses().admin.unwrap(), "ferry_sessions_ended", &refused).await;
     let admin = far.addresses().admin.unwrap();
@@ -172,7 +172,7 @@ async fn a_draining_far_tunnel_refuses_new_sessions_and_finishes_live_ones() {
     let admin = far.addresses().admin.unwrap();
     let draining = tokio::spawn(far.drain());
     answers(admin, "/readyz", 503).await;
-    is_reset(&mut TcpStream::connect(egress).await.unwrap()).await;
+    is_refused(egress).await;
     assert_logged(&["session refused by the peer: the tunnel is shutting down"]);
     shows(admin, "ferry_connections_refused", &[("{reason=\"draining\"}", 1)]).await;
     passes(&mut app, &mut service, b"all of it").await;
@@ -206,7 +206,7 @@ async fn a_client_that_retries_against_a_dead_application_is_two_lines_at_each_e
     log();
     let pair = Pair::start(ferry_processes::nobody()).await;
     for _ in 0..50 {
-        is_reset(&mut pair.connect().await).await;
+        is_refused(pair.app()).await;
     }
     let refused = [("{side=\"opener\",ending=\"refused\"}", 50)];
     shows(pair.near.addresses().admin.unwrap(), "ferry_sessions_ended", &refused).await;

@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::manners::{Credential, Manners};
 use crate::pair::{Pair, Site, echo, far_config, near_config, status};
 use crate::rogue::{End, Rogue};
-use crate::scene::{Scene, exchange, is_reset};
+use crate::scene::{Scene, exchange, is_refused};
 use crate::watch::{answers, assert_logged, failures, log, logged, reaches, shows};
 
 /// A client of these manners is refused by the far tunnel.
@@ -240,7 +240,7 @@ async fn the_right_key_under_the_wrong_name_is_refused() {
     assert!(problem.starts_with("peer c/other is not reachable: "), "{problem}");
     assert!(problem.contains(&far_site.key.to_string()), "{problem}");
     let [egress_far, egress_other] = near.addresses().egress[..] else { unreachable!() };
-    is_reset(&mut TcpStream::connect(egress_other).await.unwrap()).await;
+    is_refused(egress_other).await;
     shows(admin, "ferry_connections_refused", &[("{reason=\"no_link\"}", 1)]).await;
     assert_logged(&["application's connection reset", "no link within 1s", "is not listed here"]);
     exchange(&mut TcpStream::connect(egress_far).await.unwrap()).await;
@@ -286,7 +286,7 @@ async fn forbidden_and_missing_services_look_the_same_to_applications() {
     let near = near_site.start(&text).await;
     let [echo, secret, nowhere] = near.addresses().egress[..] else { unreachable!() };
     for egress in [secret, nowhere] {
-        is_reset(&mut TcpStream::connect(egress).await.unwrap()).await;
+        is_refused(egress).await;
     }
     let refused = [("{side=\"opener\",ending=\"refused\"}", 2)];
     shows(near.addresses().admin.unwrap(), "ferry_sessions_ended", &refused).await;

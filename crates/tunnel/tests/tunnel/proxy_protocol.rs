@@ -121,6 +121,6 @@ async fn a_service_that_cannot_be_reached_is_refused_as_without_a_header() {
     let text = far_config(&near_site, nobody(), "").replace("allow:", "proxy_protocol: v2, allow:");
     let far = far_site.start(&text).await;
     let near = near_site.start(&near_config(&far_site, far.addresses().listen.unwrap(), "")).await;
-    let _client = TcpStream::connect(near.addresses().egress[0]).await.unwrap();
+    let _client = TcpStream::connect(near.addresses().egress[0]).await;
     reaches(far.addresses().admin.unwrap(), "ferry_connections_refused{reason=\"unreachable\"}", 1).await;
 }

@@ -128,6 +128,14 @@ pub async fn exchange(app: &mut TcpStream) {
     assert_eq!(&answer, b"hello");
 }
 
+/// A new connection to `egress` is reset. That may be told before the client has seen that it was made.
+pub async fn is_refused(egress: SocketAddr) {
+    match TcpStream::connect(egress).await {
+        Ok(mut app) => is_reset(&mut app).await,
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
+}
+
 /// The connection ends as a reset, not as an end of file.
 pub async fn is_reset(app: &mut TcpStream) {
     let mut bytes = [0; 1024];

@@ -38,7 +38,7 @@ impl Driver {
             }
             Command::Reset(code, reason) => {
                 self.session.reset(code, reason);
-                self.local.reset_once_delivered(self.shared.now(), COMMANDED_RESET_TIMEOUT);
+                self.reset_local(COMMANDED_RESET_TIMEOUT);
             }
         }
     }
@@ -62,7 +62,7 @@ impl Driver {
         };
         if let Some(reason) = withdrawn {
             self.session.reset(ResetCode::Withdrawn, reason);
-            self.local.reset_once_delivered(self.shared.now(), COMMANDED_RESET_TIMEOUT);
+            self.reset_local(COMMANDED_RESET_TIMEOUT);
         }
         let peer = &self.peer;
         let refused = self.links.iter().filter(|(_, link)| !peer.accepts(&link.facts().key));
@@ -207,10 +207,21 @@ impl Driver {
     pub(super) fn on_closed(&mut self, outcome: Outcome) {
         self.tell_end(&outcome);
         if outcome != Outcome::Finished {
-            self.local.reset_once_delivered(self.shared.now(), LAST_BYTES_TIMEOUT);
+            self.reset_local(LAST_BYTES_TIMEOUT);
         }
         self.pending_link = None;
         self.outcome = Some(outcome);
+    }
+
+    /// The application's connection is reset, after what came for it. Where nothing ever came there is nothing to wait for;
+    /// the application of a service may have been told who connects.
+    fn reset_local(&mut self, patience: Duration) {
+        let nothing_came = self.session.received() == 0 && self.session.receive_buffered() == 0;
+        if nothing_came && self.session.side() == Side::Opener {
+            self.local.reset();
+        } else {
+            self.local.reset_once_delivered(self.shared.now(), patience);
+        }
     }
 
     fn tell_end(&self, outcome: &Outcome) {
