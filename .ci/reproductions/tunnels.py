@@ -86,6 +86,26 @@ def taken_port(lab):
         return f"503 meanwhile, then answered in {exchange(client):.3f} s"
 
 
+@row("a connection that is refused is told so as soon as it is known: no listener, no such service, over any link")
+def refused_at_once(lab):
+    seen = {}
+    for way in ("a plain link", "a WebSocket"):
+        for service in ("echo", "other"):
+            pair, times = Pair(lab, free_port(), wanted=service, **WAYS[way]), []
+            for _ in range(11):
+                started = time.monotonic()
+                try:
+                    with pair.connect() as client:
+                        expect((how := read_to_end(client)) == (b"", "reset"), f"{way}, {service}: {how}")
+                except ConnectionResetError:
+                    # Told before this end has seen that it was connected.
+                    pass
+                times.append(time.monotonic() - started)
+            seen[way, service] = sorted(times)[5]
+    expect(max(seen.values()) < 0.08, f"{seen}")
+    return f"medians up to {1000 * max(seen.values()):.0f} ms"
+
+
 def lines_of(pair, action):
     """How many lines each log grows by."""
     before = [log.count("\n") for log in pair.logs()]
@@ -102,9 +122,12 @@ def log_lines(lab):
         pair = Pair(lab, nobody, wanted=service)
 
         def refused():
-            for client in [pair.connect() for _ in range(200)]:
-                with client:
-                    read_to_end(client)
+            for _ in range(200):
+                try:
+                    with pair.connect() as client:
+                        read_to_end(client)
+                except ConnectionResetError:
+                    pass
 
         seen[name] = lines_of(pair, refused)
     pair = Pair(lab, serve(echo), far=f"listen_ws: 127.0.0.1:{(websockets := free_port())}")
@@ -228,7 +251,7 @@ def few_files(lab):
 @row("short sessions leave no port of the dialling end waiting, whoever closes first, over any link")
 def waiting_ports(lab):
     seen = []
-    for way in ("a plain link",):
+    for way in ("a plain link", "a WebSocket"):
         pair = Pair(lab, serve(echo), **WAYS[way])
         for client_first in (True, False):
             failed = short(pair, 200, client_first=client_first)

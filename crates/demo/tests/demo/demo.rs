@@ -146,8 +146,13 @@ fn process_in(dir: &Path, part: &str) -> Option<i32> {
         .filter_map(|entry| {
             Some((entry.file_name().to_str()?.parse().ok()?, fs::read_link(entry.path().join("cwd")).ok()?))
         })
-        .find(|(_, cwd): &(i32, _)| cwd.starts_with(dir) && cwd.ends_with(part))
+        .filter(|(_, cwd): &(i32, _)| cwd.starts_with(dir) && cwd.ends_with(part))
         .map(|(pid, _)| pid)
+        // Its child is the tunnel's engine, which would be started again.
+        .find(|pid| {
+            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+            !children.trim().is_empty()
+        })
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::support::{DEADLINE, Running, address, command, eventually, keygen, ro
 use crate::tunnels::pair;
 
 /// The processes that this one has started.
-fn children(pid: Pid) -> Vec<Pid> {
+pub(crate) fn children(pid: Pid) -> Vec<Pid> {
     let pid = pid.as_raw_nonzero();
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
     children.split_whitespace().map(|child| Pid::from_raw(child.parse().unwrap()).unwrap()).collect()

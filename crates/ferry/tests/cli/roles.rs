@@ -8,6 +8,7 @@ use std::process::Stdio;
 
 use rustix::process::Signal;
 
+use crate::kept::children;
 use crate::support::{Running, address, code, command, ferry, keygen, role, stderr};
 
 #[test]
@@ -77,7 +78,13 @@ fn the_tunnel_never_waits_for_a_huge_page() {
     let dir = tempfile::tempdir().unwrap();
     write_config(dir.path());
     let (tunnel, _) = role(command(&["tunnel", "--config", "tunnel.yaml"]).current_dir(&dir));
-    assert_eq!(tunnel.status("THP_enabled"), "0");
+    // The one that was started is its keeper; sessions are in its child.
+    let engines = children(tunnel.pid());
+    assert_eq!(engines.len(), 1);
+    for pid in engines.into_iter().chain([tunnel.pid()]) {
+        let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap();
+        assert!(status.contains("\nTHP_enabled:\t0\n"), "{status}");
+    }
 }
 
 /// Writes a tunnel.yaml with what belongs to it, and returns its text.
