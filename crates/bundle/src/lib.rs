@@ -9,6 +9,7 @@
 
 mod blueprint;
 mod bundle;
+mod inject;
 mod keys;
 mod render;
 mod steps;
@@ -17,6 +18,7 @@ pub use blueprint::{
     Blueprint, Cidr, Cloud, Cluster, Connection, Host, ImageName, Label, Pod, Scope, Service, Storage, Tag, Template,
 };
 pub use bundle::{Bundle, Changes, File, Owner, WriteError};
+pub use inject::{Injected, Injection, config_map_name, inject, remove, secret_name};
 pub use keys::{KeyError, Keys, PodKeys};
 pub use render::{RenderError, render};
 pub use steps::{LinkProof, Proof, Steps, Watched};

@@ -34,14 +34,23 @@ pub enum Node {
     Map(Vec<(Spanned<String>, Value)>),
 }
 
-/// Parses a document with one value.
+/// Parses a document with one value, nested no deeper than anything of ours.
 ///
 /// # Errors
 ///
 /// If the text is not YAML.
 pub fn parse(text: &str) -> Result<Value, Problem> {
+    parse_nested(text, MAX_DEPTH)
+}
+
+/// Parses a document with one value that may be nested this deeply.
+///
+/// # Errors
+///
+/// If the text is not YAML.
+pub fn parse_nested(text: &str, max_depth: usize) -> Result<Value, Problem> {
     let options = serde_saphyr::options! {
-        budget: serde_saphyr::budget! { max_depth: MAX_DEPTH },
+        budget: serde_saphyr::budget! { max_depth: max_depth },
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_ALIASED },
         // Keys that come twice are kept, so that they are reported together with all other problems.
         duplicate_keys: DuplicateKeyPolicy::PassThrough,

@@ -48,6 +48,7 @@ pub enum Command {
     Init(commands::init::Args),
     Bundle(commands::bundle::Args),
     Deploy(commands::deploy::Args),
+    Inject(commands::inject::Args),
     Completions(commands::completions::Args),
     Man(commands::man::Args),
 }
@@ -84,6 +85,7 @@ impl Command {
             Self::Doctor(args) => commands::doctor::run(args).await,
             Self::Bundle(args) => commands::bundle::run(&args),
             Self::Deploy(args) => commands::deploy::run(args).await,
+            Self::Inject(args) => commands::inject::run(&args),
             Self::Completions(args) => commands::completions::run(&args),
             Self::Man(args) => commands::man::run(&args),
         }

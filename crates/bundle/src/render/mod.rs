@@ -6,10 +6,11 @@ mod network;
 mod readme;
 mod scripts;
 mod secrets;
+pub(crate) mod sidecar;
 mod site;
-mod tunnel;
+pub(crate) mod tunnel;
 mod workload;
-mod yaml;
+pub(crate) mod yaml;
 
 use std::collections::BTreeMap;
 

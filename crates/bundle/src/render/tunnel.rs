@@ -11,19 +11,21 @@ use ferry_config::{
     WebSocketUrl,
 };
 
+/// The name of the configuration, in its ConfigMap and its directory.
+pub(crate) const CONFIG_FILE: &str = "tunnel.yaml";
 /// The directory of `tunnel.yaml`.
-pub(super) const CONFIG_DIR: &str = "/etc/ferry/config";
+pub(crate) const CONFIG_DIR: &str = "/etc/ferry/config";
 /// The directory of the identity.
-pub(super) const IDENTITY_DIR: &str = "/etc/ferry/identity";
+pub(crate) const IDENTITY_DIR: &str = "/etc/ferry/identity";
 /// The directory with a file of addresses for each pod that is dialled.
 pub(super) const ADDRESSES_DIR: &str = "/etc/ferry/addresses";
 
 /// The directory of what outlives a pod; the web-app and the tunnel have a part each.
-pub(super) const DATA_DIR: &str = "/data";
+pub(crate) const DATA_DIR: &str = "/data";
 
 /// The directory that the tunnel shares with its keeper. Everybody can write to the volume, so the socket has one of its own.
 pub(super) const KEEPER_DIR: &str = "/run/ferry";
-pub(super) const KEEPER_SOCKET: &str = "/run/ferry/keeper/socket";
+pub(crate) const KEEPER_SOCKET: &str = "/run/ferry/keeper/socket";
 
 /// The configuration of a pod's tunnel, with the path of its identity.
 pub(super) fn config(site: &Site<'_>) -> Result<Tunnel<PathBuf>, RenderError> {

@@ -20,13 +20,13 @@ pub(super) fn commented(text: &str) -> String {
 
 /// One document. What cannot be put into YAML becomes an error when it is read, and is a fault of this crate: the
 /// tests read everything back.
-pub(super) fn document(value: &impl Serialize) -> String {
+pub(crate) fn document(value: &impl Serialize) -> String {
     let value = serde_json::to_value(value).unwrap_or_else(|error| Value::String(format!("!! {error}")));
     plain(&Ordered(&value))
 }
 
 /// One document with the keys as they come.
-pub(super) fn plain(value: &impl Serialize) -> String {
+pub(crate) fn plain(value: &impl Serialize) -> String {
     let options = serde_saphyr::ser_options! {
         // A line that is broken reads worse than a long one, and a key must stay whole.
         folded_wrap_chars: usize::MAX,

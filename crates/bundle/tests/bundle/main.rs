@@ -8,6 +8,7 @@ mod gateway_mistakes;
 mod gateway_scripts;
 mod gateways;
 mod golden;
+mod inject;
 mod manifests;
 mod mistakes;
 mod props;

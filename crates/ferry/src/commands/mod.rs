@@ -6,6 +6,7 @@ pub(crate) mod deploy;
 pub(crate) mod doctor;
 pub(crate) mod init;
 pub(crate) mod initiator;
+pub(crate) mod inject;
 pub(crate) mod invite;
 pub(crate) mod join;
 #[cfg(target_os = "linux")]

@@ -10,6 +10,7 @@ mod doctor;
 #[cfg(target_os = "linux")]
 mod failing_disk;
 mod hook_log;
+mod inject;
 mod join;
 #[cfg(target_os = "linux")]
 mod keeper;
