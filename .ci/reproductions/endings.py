@@ -101,10 +101,10 @@ def upload(pair, application, size, until_read=4096):
     return seen == ANSWER
 
 
-@row("an answer that a server gives amid an upload is read, at 300 kB and 5 MB, over a plain link and a WebSocket")
+@row("an answer that a server gives amid an upload is read, at 300 kB and 5 MB, over any link")
 def answer_amid_upload(lab):
     seen = []
-    for way in ("a plain link", "a WebSocket"):
+    for way in ("a plain link", "a WebSocket", "QUIC"):
         application = Application()
         pair = Pair(lab, application.port, **WAYS[way])
         for size, times in ((300_000, 10), (5_000_000, 5)):
@@ -220,7 +220,7 @@ def take_numbers(connection, first, count=512):
 @row("five connections made one right after another reach the application in that order, 20 of 20, over any link")
 def order(lab):
     seen = []
-    for way in ("a plain link", "a WebSocket"):
+    for way in ("a plain link", "a WebSocket", "QUIC"):
         application = Application()
         pair, good = Pair(lab, application.port, FERRY_LOG="info,ferry_tunnel::peer::arrivals=debug", **WAYS[way]), 0
         for _ in range(20):

@@ -12,6 +12,7 @@ WAYS = {
     "a plain link": {},
     "a WebSocket": {"websocket": True},
     "keys of a second": {"near": "rotation: {every: 1s}"},
+    "QUIC": {"quic": True},
     "PROXY headers": {"service": ", proxy_protocol: v2"},
 }
 
@@ -46,6 +47,7 @@ class Pair:
         service="",
         websocket=False,
         relayed=False,
+        quic=False,
         peer="",
         wanted="echo",
         program=FERRY,
@@ -57,14 +59,14 @@ class Pair:
         self.near_admin, self.far_admin = free_port(), free_port()
         self.relay = Relay(self.links) if relayed else None
         at = self.relay.port if relayed else self.links
-        address = f"ws://127.0.0.1:{at}" if websocket else f"127.0.0.1:{at}"
+        address = ("quic://" if quic else "ws://" if websocket else "") + f"127.0.0.1:{at}"
         peer = peer.replace("{links}", str(at)) or f'addresses: ["{address}"]'
         forward = app if isinstance(app, str) else f"127.0.0.1:{app}"
         self.far_file = lab.write(
             f"far-{self.links}.yaml",
             f"""name: far
 identity: far.key
-{"listen_ws" if websocket else "listen"}: {host}:{self.links}
+{"listen_quic" if quic else "listen_ws" if websocket else "listen"}: {host}:{self.links}
 admin: 127.0.0.1:{self.far_admin}
 peers: [{{name: near, keys: ["{lab.key("near")}"]}}]
 ingress: [{{service: echo, forward: "{forward}", allow: [near]{service}}}]
@@ -82,7 +84,7 @@ egress: [{{listen: "127.0.0.1:{self.egress}", peer: far, service: {wanted}}}]
 """,
         )
         self.far = lab.start(program, "tunnel", "--config", self.far_file, **start)
-        wait_for(self.links)
+        wait_for(self.far_admin if quic else self.links)
         self.near = lab.start(program, "tunnel", "--config", self.near_file, **start)
         wait_for(self.egress)
         until("a reachable peer", lambda: ask(self.near_admin, "/readyz?peers=1")[0] == 200)

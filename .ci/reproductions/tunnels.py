@@ -89,7 +89,7 @@ def taken_port(lab):
 @row("a connection that is refused is told so as soon as it is known: no listener, no such service, over any link")
 def refused_at_once(lab):
     seen = {}
-    for way in ("a plain link", "a WebSocket"):
+    for way in ("a plain link", "a WebSocket", "QUIC"):
         for service in ("echo", "other"):
             pair, times = Pair(lab, free_port(), wanted=service, **WAYS[way]), []
             for _ in range(11):
@@ -176,7 +176,7 @@ def no_warnings(lab):
         wait_for(int(more[1].rsplit(":", 1)[1]))
         time.sleep(0.5)
         expect("WARN" not in (log := process.log.read_text()), log)
-    return "tunnels over four kinds of links, both web-apps with hooks"
+    return f"tunnels over {len(WAYS)} kinds of links, both web-apps with hooks"
 
 
 @row(
@@ -251,7 +251,7 @@ def few_files(lab):
 @row("short sessions leave no port of the dialling end waiting, whoever closes first, over any link")
 def waiting_ports(lab):
     seen = []
-    for way in ("a plain link", "a WebSocket"):
+    for way in ("a plain link", "a WebSocket", "QUIC"):
         pair = Pair(lab, serve(echo), **WAYS[way])
         for client_first in (True, False):
             failed = short(pair, 200, client_first=client_first)
