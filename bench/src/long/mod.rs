@@ -79,6 +79,9 @@ pub(crate) struct Options {
     /// Also measure ferry with its key `congestion` set to this.
     #[arg(long, value_name = "NAME")]
     ferry_congestion: Option<String>,
+    /// Also measure ferry with links over QUIC.
+    #[arg(long)]
+    ferry_quic: bool,
     /// Write every sample as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -113,9 +116,13 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     if let Some(name) = &options.ferry_congestion {
         known.insert(1, tunnels::with_congestion(name));
     }
-    let names =
-        common.tunnels.iter().cloned().chain(options.ferry_congestion.is_some().then(|| tunnels::CONGESTION.into()));
-    let Contest { tunnels: contestants, .. } = select(&names.collect::<Vec<_>>(), known)?;
+    if options.ferry_quic {
+        known.insert(1, tunnels::over_quic());
+    }
+    let more = [(options.ferry_congestion.is_some(), tunnels::CONGESTION), (options.ferry_quic, tunnels::QUIC)];
+    let more = more.into_iter().filter(|(asked, _)| *asked).map(|(_, name)| name.to_owned());
+    let names: Vec<_> = common.tunnels.iter().cloned().chain(more).collect();
+    let Contest { tunnels: contestants, .. } = select(&names, known)?;
     let measured = section.rounds(&common, &contestants, async |tunnel| {
         let mut samples = Vec::new();
         for (case, [wmem, rmem]) in BUFFERS {

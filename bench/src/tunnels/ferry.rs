@@ -18,11 +18,13 @@ pub(super) struct Ferry {
     kept: bool,
     /// `congestion`, where it is not the host's default.
     congestion: Option<String>,
+    /// Its links are over QUIC.
+    quic: bool,
 }
 
 impl Ferry {
     /// With the defaults.
-    pub(super) const DEFAULT: Self = Self { name: "ferry", every: None, kept: true, congestion: None };
+    pub(super) const DEFAULT: Self = Self { name: "ferry", every: None, kept: true, congestion: None, quic: false };
 
     /// Without a keeper.
     pub(super) const BARE: Self = Self { name: "ferry-bare", kept: false, ..Self::DEFAULT };
@@ -40,6 +42,11 @@ impl Ferry {
     /// Its links have this congestion control.
     pub(super) fn with_congestion(name: &'static str, congestion: &str) -> Self {
         Self { name, congestion: Some(congestion.to_owned()), ..Self::DEFAULT }
+    }
+
+    /// Its links are over QUIC.
+    pub(super) fn over_quic(name: &'static str) -> Self {
+        Self { name, quic: true, ..Self::DEFAULT }
     }
 
     /// The keys that are not the defaults.
@@ -98,7 +105,7 @@ impl Tunnel for Ferry {
     fn start(&self, site: &Site) -> Result<Started> {
         let far = keygen(site, "far")?;
         let near = keygen(site, "near")?;
-        site.write("addresses", &format!("{}\n", site.relay))?;
+        site.write("addresses", &format!("{}{}\n", if self.quic { "quic://" } else { "" }, site.relay))?;
         let program = if self.kept { install(site, program()?)? } else { program()? };
         let end = |name: &str, config: PathBuf| -> Result<_> {
             Ok(site.program(&program, name).args(["tunnel", "--config"]).arg(config))
@@ -201,9 +208,10 @@ impl Ferry {
             .map(|service| format!("  - {{service: {service}, forward: \"{}\", allow: [bench/near]}}\n", site.app))
             .collect();
         let text = format!(
-            "name: bench/far\nidentity: far.key\nlisten: {}\n{}peers:\n  - name: bench/near\n    keys: {keys:?}\n\
-         ingress:\n{ingress}{}",
+            "name: bench/far\nidentity: far.key\nlisten: {0}\n{1}{2}peers:\n  - name: bench/near\n    keys: {keys:?}\n\
+         ingress:\n{ingress}{3}",
             site.link.addr(),
+            if self.quic { format!("listen_quic: {}\n", site.link.addr()) } else { String::new() },
             self.keeper(),
             self.keys(),
         );

@@ -278,6 +278,14 @@ pub(crate) fn with_congestion(name: &str) -> Arc<dyn Tunnel> {
     Arc::new(ferry::Ferry::with_congestion(CONGESTION, name))
 }
 
+/// The name of ferry over QUIC.
+pub(crate) const QUIC: &str = "ferry-quic";
+
+/// Ferry with links over QUIC.
+pub(crate) fn over_quic() -> Arc<dyn Tunnel> {
+    Arc::new(ferry::Ferry::over_quic(QUIC))
+}
+
 /// Ferry with another interval of rotation, under a name of its own.
 pub(crate) fn rotating(name: &'static str, every: &'static str) -> Arc<dyn Tunnel> {
     Arc::new(ferry::Ferry::rotating(name, every))
