@@ -77,6 +77,7 @@ pub(crate) struct Session {
     pub(crate) peer: String,
     pub(crate) side: String,
     pub(crate) service: String,
+    pub(crate) carrier: Option<String>,
     pub(crate) key_age_seconds: f64,
     pub(crate) age_seconds: f64,
     pub(crate) sent: u64,

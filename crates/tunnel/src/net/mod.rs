@@ -70,6 +70,11 @@ pub trait Stream: Send + Sync + 'static {
         Box::pin(std::future::pending())
     }
 
+    /// What carries the bytes, in one lower-case word.
+    fn carrier(&self) -> &'static str {
+        "tcp"
+    }
+
     /// The stream takes a local port that nothing else has.
     fn has_port(&self) -> bool {
         true

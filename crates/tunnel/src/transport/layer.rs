@@ -17,6 +17,11 @@ pub(super) trait Layer: Send + Sync + 'static {
     /// What it runs over, to be changed.
     fn io_mut(&mut self) -> &mut Io;
 
+    /// What carries the bytes, if the layer makes it something else than what it runs over.
+    fn carrier(&self) -> Option<&'static str> {
+        None
+    }
+
     /// What is on the way ends it after this long, if that is known.
     fn max_life(&self) -> Option<Duration> {
         None
@@ -97,6 +102,10 @@ impl<L: Layer> Stream for Layered<L> {
         let below = std::mem::replace(stream, Box::new(Moving));
         *stream = below.register_here();
         self
+    }
+
+    fn carrier(&self) -> &'static str {
+        self.layer.carrier().unwrap_or_else(|| self.below().carrier())
     }
 
     fn max_life(&self) -> Option<Duration> {

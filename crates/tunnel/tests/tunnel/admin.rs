@@ -232,6 +232,7 @@ async fn status_shows_peers_sessions_and_keys() {
     for session in [here, there] {
         assert_eq!(session["service"], "echo");
         assert_eq!((&session["attached"], &session["epoch"]), (&true.into(), &1.into()));
+        assert_eq!(session["carrier"], "tcp");
         assert_eq!(session["key_exchange"], "X25519MLKEM768");
         assert_eq!(session["cipher"], "TLS13_AES_256_GCM_SHA384");
         assert_eq!((&session["sent"], &session["received"]), (&5.into(), &5.into()));

@@ -32,6 +32,7 @@ async fn rotations_over_quic_lose_no_byte_and_take_no_new_port() {
     let (_, metrics) = get(checked.near.addresses().admin.unwrap(), "/metrics").await;
     assert!(metrics.contains("ferry_resumes_total 0"), "a rotation is no resume:\n{metrics}");
     assert_eq!(path.seen(), 1, "one port for all links");
+    assert_eq!(checked.session().await["carrier"], "quic");
     checked.finish().await;
 }
 

@@ -23,6 +23,7 @@ async fn links_that_are_websockets_lose_no_byte_in_cuts_and_rotations() {
         checked.relay.cut(if round % 2 == 0 { Cut::Rst } else { Cut::Fin });
         epoch = checked.reaches(epoch + 1).await;
     }
+    assert_eq!(checked.session().await["carrier"], "websocket");
     checked.finish().await;
 }
 

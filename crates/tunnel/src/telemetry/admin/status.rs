@@ -112,6 +112,8 @@ struct SessionStatus {
     service: String,
     attached: bool,
     epoch: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    carrier: Option<&'static str>,
     key_exchange: &'static str,
     cipher: &'static str,
     peer_key: String,
@@ -210,6 +212,7 @@ impl SessionStatus {
             service: entry.service.to_string(),
             attached: link.is_some(),
             epoch: link.as_ref().map_or(0, |(epoch, _)| epoch.0),
+            carrier: facts.map(|facts| facts.carrier),
             key_exchange: facts.map_or("", |_| key_exchange()),
             cipher: facts.map_or("", |facts| facts.cipher),
             peer_key: facts.map(|facts| facts.key.to_string()).unwrap_or_default(),

@@ -61,6 +61,10 @@ impl Layer for WebSocket {
         self.socket.get_mut()
     }
 
+    fn carrier(&self) -> Option<&'static str> {
+        Some("websocket")
+    }
+
     fn max_life(&self) -> Option<Duration> {
         self.max_life
     }

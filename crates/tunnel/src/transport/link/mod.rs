@@ -128,6 +128,8 @@ pub(crate) struct LinkFacts {
     pub(crate) instance: Instance,
     pub(crate) kind: LinkKind,
     pub(crate) cipher: &'static str,
+    /// What carries it: `tcp`, `websocket` or `quic`.
+    pub(crate) carrier: &'static str,
     /// When its handshake was done: its keys are as old as this.
     pub(crate) established: Instant,
     /// How long its handshake took to be answered.
@@ -172,6 +174,7 @@ impl Link {
             instance: own,
             kind: dialled.unwrap_or(LinkKind::Own),
             cipher: established.proven.cipher,
+            carrier: stream.carrier(),
             established: Instant::now(),
             round_trip: established.round_trip,
         };

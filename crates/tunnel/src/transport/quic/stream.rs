@@ -126,6 +126,10 @@ impl Stream for QuicStream {
         self
     }
 
+    fn carrier(&self) -> &'static str {
+        "quic"
+    }
+
     fn has_port(&self) -> bool {
         false
     }

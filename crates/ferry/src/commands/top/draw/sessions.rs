@@ -52,7 +52,11 @@ impl Painter<'_> {
             "SERVICE" if session.side == "opener" => format!("→ {}", Foreign(&session.service)),
             "SERVICE" => format!("{} ←", Foreign(&session.service)),
             "PEER" => Foreign(&session.peer).to_string(),
-            "STATE" => session.detached_seconds.map_or("attached".to_owned(), |for_| format!("no link {}", time(for_))),
+            "STATE" => match (session.detached_seconds, &session.carrier) {
+                (Some(since), _) => format!("no link {}", time(since)),
+                (None, Some(carrier)) => format!("over {}", Foreign(carrier)),
+                (None, None) => "attached".to_owned(),
+            },
             "BYTES/S" => rate(Flow::sum),
             "SENT/S" => rate(|flow| flow.now()[0]),
             "RECEIVED/S" => rate(|flow| flow.now()[1]),
