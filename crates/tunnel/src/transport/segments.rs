@@ -11,6 +11,10 @@ const LIMITS: [Option<u16>; 3] = [None, Some(1200), Some(536)];
 /// Dials, one after another, that connect and get no answer to their first long packet, before the next limit is tried.
 const MAX_UNANSWERED: u32 = 2;
 
+/// What ends a connection sooner than this is no silence: a path that drops long packets leaves both ends waiting, and the
+/// first to give up is a listener in a crowd, after 2 s.
+const MIN_SILENCE: Duration = Duration::from_secs(1);
+
 /// How often one dial tries whether the path takes full segments again.
 const FULL_SEGMENTS_INTERVAL: Duration = Duration::from_secs(600);
 
@@ -75,6 +79,9 @@ impl Segments {
     /// afterwards. So a dial counts only if it began after the one before it was counted.
     pub(crate) fn on_unanswered(&self, size: Size, now: Instant) -> Option<u16> {
         let mut state = self.state();
+        if now < size.started + MIN_SILENCE {
+            return None;
+        }
         if size.step != state.step || state.counted.is_some_and(|at| size.started < at) {
             return None;
         }
@@ -133,6 +140,17 @@ mod tests {
         now += FULL_SEGMENTS_INTERVAL + SECOND;
         segments.on_answered(segments.size(now));
         assert_eq!(segments.size(now).largest(), None, "the path takes them again");
+        assert!(!segments.is_suspect());
+    }
+
+    #[test]
+    fn a_connection_that_is_ended_at_once_says_nothing_about_their_size() {
+        let (segments, mut now) = (Segments::default(), Instant::now());
+        for _ in 0..6 {
+            let size = segments.size(now);
+            now += SECOND / 10;
+            assert_eq!(segments.on_unanswered(size, now), None);
+        }
         assert!(!segments.is_suspect());
     }
 
