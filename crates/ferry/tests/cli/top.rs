@@ -157,7 +157,7 @@ fn a_real_tunnel_is_watched_on_a_terminal_of_any_size() {
     top.press("r");
     top.shows(&["Events, all", "Session opened: app, far."]);
     top.resize((200, 60));
-    top.shows(&["STATE", "attached", "RECEIVED/S", "5.0 kB"]);
+    top.shows(&["STATE", "over tcp", "RECEIVED/S", "5.0 kB"]);
     top.resize((80, 24));
     drop(far);
     top.shows(&["NOT REACHABLE", "no link", "Problems (2)", "1 session is without a link", "→ "]);
