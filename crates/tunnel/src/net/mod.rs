@@ -17,6 +17,28 @@ pub use tcp::Tcp;
 /// A future on the heap.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// What carries a link's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// A TCP connection, with or without an HTTP proxy in between.
+    Tcp,
+    /// A WebSocket.
+    WebSocket,
+    /// The stream of a QUIC connection.
+    Quic,
+}
+
+impl Carrier {
+    /// What it is in `/status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::WebSocket => "websocket",
+            Self::Quic => "quic",
+        }
+    }
+}
+
 /// A connected byte stream. Dropping it closes it.
 pub trait Stream: Send + Sync + 'static {
     /// Reads into `bufs`, in order; 0 is the end of the stream.
@@ -70,9 +92,9 @@ pub trait Stream: Send + Sync + 'static {
         Box::pin(std::future::pending())
     }
 
-    /// What carries the bytes, in one lower-case word.
-    fn carrier(&self) -> &'static str {
-        "tcp"
+    /// What carries the bytes.
+    fn carrier(&self) -> Carrier {
+        Carrier::Tcp
     }
 
     /// The stream takes a local port that nothing else has.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::net::{BoxFuture, Stream};
+use crate::net::{BoxFuture, Carrier, Stream};
 
 /// A protocol of a library's over an [`Io`], which keeps what it is given in a buffer until it is flushed.
 pub(super) trait Layer: Send + Sync + 'static {
@@ -18,7 +18,7 @@ pub(super) trait Layer: Send + Sync + 'static {
     fn io_mut(&mut self) -> &mut Io;
 
     /// What carries the bytes, if the layer makes it something else than what it runs over.
-    fn carrier(&self) -> Option<&'static str> {
+    fn carrier(&self) -> Option<Carrier> {
         None
     }
 
@@ -104,7 +104,7 @@ impl<L: Layer> Stream for Layered<L> {
         self
     }
 
-    fn carrier(&self) -> &'static str {
+    fn carrier(&self) -> Carrier {
         self.layer.carrier().unwrap_or_else(|| self.below().carrier())
     }
 

@@ -212,7 +212,7 @@ impl SessionStatus {
             service: entry.service.to_string(),
             attached: link.is_some(),
             epoch: link.as_ref().map_or(0, |(epoch, _)| epoch.0),
-            carrier: facts.map(|facts| facts.carrier),
+            carrier: facts.map(|facts| facts.carrier.as_str()),
             key_exchange: facts.map_or("", |_| key_exchange()),
             cipher: facts.map_or("", |facts| facts.cipher),
             peer_key: facts.map(|facts| facts.key.to_string()).unwrap_or_default(),

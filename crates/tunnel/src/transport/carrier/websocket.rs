@@ -11,7 +11,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 
-use crate::net::Stream;
+use crate::net::{Carrier, Stream};
 use crate::transport::layer::{Io, Layer, Layered};
 
 /// Bytes of one message at most: what a link writes at once.
@@ -61,8 +61,8 @@ impl Layer for WebSocket {
         self.socket.get_mut()
     }
 
-    fn carrier(&self) -> Option<&'static str> {
-        Some("websocket")
+    fn carrier(&self) -> Option<Carrier> {
+        Some(Carrier::WebSocket)
     }
 
     fn max_life(&self) -> Option<Duration> {

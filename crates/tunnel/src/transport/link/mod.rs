@@ -22,7 +22,7 @@ use outgoing::Outgoing;
 
 use crate::limits::idle::IdleLink;
 use crate::memory::scratch;
-use crate::net::Stream;
+use crate::net::{Carrier, Stream};
 use crate::peer::presence::Present;
 use crate::telemetry::metrics::{LinkFailure, Metrics, OpenLink};
 use crate::transport::ports::HeldPort;
@@ -128,8 +128,7 @@ pub(crate) struct LinkFacts {
     pub(crate) instance: Instance,
     pub(crate) kind: LinkKind,
     pub(crate) cipher: &'static str,
-    /// What carries it: `tcp`, `websocket` or `quic`.
-    pub(crate) carrier: &'static str,
+    pub(crate) carrier: Carrier,
     /// When its handshake was done: its keys are as old as this.
     pub(crate) established: Instant,
     /// How long its handshake took to be answered.

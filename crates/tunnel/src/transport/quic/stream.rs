@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::RECEIVE_WINDOW;
-use crate::net::Stream;
+use crate::net::{Carrier, Stream};
 
 /// What a connection is closed with (RFC 9000 §19.19).
 const ENDED: VarInt = VarInt::from_u32(0);
@@ -126,8 +126,8 @@ impl Stream for QuicStream {
         self
     }
 
-    fn carrier(&self) -> &'static str {
-        "quic"
+    fn carrier(&self) -> Carrier {
+        Carrier::Quic
     }
 
     fn has_port(&self) -> bool {
