@@ -123,8 +123,9 @@ impl ResolvesClientCert for NoKey {
 
 /// Believes everybody.
 #[derive(Debug)]
-struct Anybody {
-    raw: bool,
+pub struct Anybody {
+    /// Keys come without certificates (RFC 7250).
+    pub raw: bool,
 }
 
 impl ServerCertVerifier for Anybody {
