@@ -1,6 +1,7 @@
 //! From a blueprint and keys to the files of a bundle. Nothing here reads a file, a clock or randomness.
 
 mod app;
+mod chart;
 mod gateway;
 mod network;
 mod readme;
@@ -22,6 +23,7 @@ use crate::{Blueprint, Bundle, Label, Template};
 use ferry_config::ValueError;
 use site::Site;
 
+pub use chart::add_chart;
 pub(crate) use site::{ADMIN_PORT, WEB_APP_PORT};
 pub(crate) use workload::TOKEN_DIR;
 

@@ -11,10 +11,14 @@ use crate::keys::{IDENTITY_KEY, TOKEN_KEY};
 
 pub(super) fn namespace(site: &Site<'_>) -> Namespace {
     let mut metadata = site.bare_metadata(site.namespace());
-    // The pods keep to the strictest standard that there is; hold them to it.
-    let level = if site.cluster.tcp_sysctls { "privileged" } else { "restricted" };
-    metadata.labels.get_or_insert_default().insert("pod-security.kubernetes.io/enforce".into(), level.into());
+    let label = ("pod-security.kubernetes.io/enforce".into(), pod_security(site).into());
+    metadata.labels.get_or_insert_default().extend([label]);
     Namespace { metadata, ..Namespace::default() }
+}
+
+/// The pods keep to the strictest standard that there is; they are held to it.
+pub(super) fn pod_security(site: &Site<'_>) -> &'static str {
+    if site.cluster.tcp_sysctls { "privileged" } else { "restricted" }
 }
 
 pub(super) fn identity(site: &Site<'_>) -> Secret {

@@ -207,7 +207,7 @@ fn is_gateway(site: &Site<'_>) -> bool {
 }
 
 /// Whether the tunnel reads addresses from files. Every gateway is ready to: one more service is not another pod.
-fn dials_by_file(site: &Site<'_>) -> bool {
+pub(super) fn dials_by_file(site: &Site<'_>) -> bool {
     site.blueprint.scope == crate::Scope::MultiCluster && (is_gateway(site) || !site.outgoing.is_empty())
 }
 

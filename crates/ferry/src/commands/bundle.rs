@@ -7,7 +7,7 @@ use anstream::{eprintln, println};
 use anyhow::Context as _;
 use owo_colors::OwoColorize as _;
 
-use ferry_bundle::{Blueprint, Changes, Keys, render};
+use ferry_bundle::{Blueprint, Changes, Keys, add_chart, render};
 use ferry_config::{Report, ValueError};
 
 const EXAMPLES: &str = "\
@@ -15,6 +15,7 @@ Examples:
   ferry bundle blueprint.yaml --out ferry-bundle
   ferry bundle blueprint.yaml --check
   ferry bundle blueprint.yaml --out ferry-bundle --dry-run     what would change
+  ferry bundle blueprint.yaml --out ferry-bundle --chart       for Helm, too
 
 Rendering again keeps the keys that are in DIR, and the hooks in */app/.";
 
@@ -29,8 +30,11 @@ pub struct Args {
     #[arg(long, value_name = "DIR", required_unless_present = "check")]
     out: Option<PathBuf>,
     /// Report every problem in the blueprint and exit: 0 if there is none, 78 otherwise.
-    #[arg(long, conflicts_with_all = ["out", "dry_run"])]
+    #[arg(long, conflicts_with_all = ["out", "dry_run", "chart"])]
     check: bool,
+    /// Write DIR/chart, too: the Helm chart, and for each pod the values by which it renders the same manifests.
+    #[arg(long)]
+    chart: bool,
     /// Say what would be written, and write nothing.
     #[arg(long)]
     dry_run: bool,
@@ -45,7 +49,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     };
     let mut keys = Keys::load(out, &blueprint)?;
     keys.complete(&blueprint)?;
-    let bundle = render(&blueprint, &text, &keys)?;
+    let mut bundle = render(&blueprint, &text, &keys)?;
+    if args.chart {
+        add_chart(&mut bundle, &blueprint, &keys)?;
+    }
     if args.dry_run {
         tell(&bundle.compare(out)?);
         return Ok(());

@@ -1,0 +1,87 @@
+{{/* An address to listen at for what comes from outside the pod. */}}
+{{- define "ferry.everywhere" -}}
+0.0.0.0
+{{- end -}}
+
+{{/* What a tunnel's n-th service of a peer is listened for at. Called with (list . n). */}}
+{{- define "ferry.egress-port" -}}
+{{- add 18001 (index . 1) -}}
+{{- end -}}
+
+{{- define "ferry.tunnel-yaml" -}}
+{{- $root := . -}}
+name: {{ .Values.cluster }}/{{ include "ferry.name" . }}
+identity: /etc/ferry/identity/identity.key
+state: /data/tunnel
+keeper: /run/ferry/keeper/socket
+admin: {{ include "ferry.everywhere" . }}:9900
+{{- if .Values.listen.tcp }}
+listen: {{ include "ferry.everywhere" . }}:18000
+{{- end }}
+{{- if .Values.peers }}
+peers:
+{{- range .Values.peers }}
+- name: {{ .name }}
+  keys:
+  {{- range .keys }}
+  - {{ . }}
+  {{- end }}
+  {{- with .addresses }}
+  addresses:
+  {{- range . }}
+  - {{ . }}
+  {{- end }}
+  {{- end }}
+  {{- with pick . "proxy" "proxy_credentials" "server_name" "ca_file" }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+{{- else }}
+peers: []
+{{- end }}
+{{- with .Values.egress }}
+egress:
+{{- range $n, $egress := . }}
+- listen: {{ if include "ferry.is-gateway" $root }}{{ include "ferry.everywhere" $root }}{{ else }}127.0.0.1{{ end }}:
+  {{- include "ferry.egress-port" (list $root $n) }}
+  peer: {{ .peer }}
+  service: {{ .service }}
+{{- end }}
+{{- end }}
+{{- with .Values.ingress }}
+ingress:
+{{- range . }}
+- service: {{ .service }}
+  forward: {{ .forward }}
+  allow:
+  {{- range .allow }}
+  - {{ . }}
+  {{- end }}
+  {{- with .proxy_protocol }}
+  proxy_protocol: {{ . }}
+  {{- end }}
+{{- end }}
+{{- end }}
+{{- with .Values.tunnel }}
+rotation:
+  every: {{ .rotation.every }}
+  bytes: {{ .rotation.bytes }}
+  max_per_second: {{ .rotation.max_per_second | int64 }}
+resume:
+  window: {{ .resume.window }}
+  buffer: {{ .resume.buffer }}
+liveness: {{ .liveness }}
+open_timeout: {{ .open_timeout }}
+drain: {{ .drain }}
+limits:
+  sessions: {{ .limits.sessions | int64 }}
+  memory: {{ .limits.memory }}
+  handshakes: {{ .limits.handshakes | int64 }}
+warm_links:
+  own: {{ .warm_links.own | int64 }}
+  offered: {{ .warm_links.offered | int64 }}
+{{- with .congestion }}
+congestion: {{ . }}
+{{- end }}
+{{- end }}
+{{ end -}}
