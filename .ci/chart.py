@@ -3,8 +3,10 @@
 HELM and FERRY name the programs. Ends with 1 and what it has found.
 """
 
+import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -16,8 +18,6 @@ HELM, FERRY = os.environ["HELM"], os.environ["FERRY"]
 VERSIONS = ["1.30", "1.31", "1.32", "1.33", "1.34", "1.35", "1.36", "1.37"]
 # Helm's own: it sets the first by itself, whatever a chart says.
 LABELS_OF_HELM = ["app.kubernetes.io/managed-by", "helm.sh/chart"]
-# A kubelet's kinds, that the schemas of Kubernetes do not have.
-CUSTOM_KINDS = ["PodMonitor", "PrometheusRule"]
 
 findings = []
 
@@ -73,16 +73,24 @@ def of_bundle(bundle, pod):
         documents.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
     objects = by_name(documents)
     namespace = next(name for kind, _, name in objects if kind == "Namespace")
+    return objects, addresses_by_script(bundle, pod, namespace)
+
+
+def addresses_by_script(bundle, pod, namespace):
+    cluster = yaml.safe_load((bundle / "chart" / f"values-{pod}.yaml").read_text())["cluster"]
+    script = next(bundle / name for name in (f"deploy-{cluster}.sh", "deploy.sh") if (bundle / name).exists())
     addresses = {}
-    for script in bundle.glob("deploy*.sh"):
-        told = run("bash", script, "--dry-run").stdout
-        for line in told.splitlines():
-            if "tunnel-addresses" not in line or f"--namespace {namespace} " not in line:
-                continue
-            # As one pod is told, and as a gateway with several peers is.
-            found = re.findall(r"--from-literal=([^=]+)=(\S+)", line) + re.findall(r'"([^"]+)\\?":\\?"([^"\\]+)', line)
-            addresses.update({name: value for name, value in found if not name.endswith(".from")})
-    return objects, addresses
+    for line in run("bash", script, "--dry-run").stdout.splitlines():
+        if not line.startswith("+ kubectl") or "tunnel-addresses" not in line or f"--namespace {namespace} " not in line:
+            continue
+        words = shlex.split(line)
+        # As a pod with one peer is told, and as one with several is.
+        literals = [word.removeprefix("--from-literal=") for word in words if word.startswith("--from-literal=")]
+        found = dict(literal.split("=", 1) for literal in literals)
+        if "--patch" in words:
+            found = json.loads(words[words.index("--patch") + 1])["data"]
+        addresses.update({name: value for name, value in found.items() if not name.endswith(".from")})
+    return addresses
 
 
 def compare(bundle, pod, rendered):
@@ -165,9 +173,8 @@ def check_page(scratch):
             findings.append(f"docs/chart.md, {values.name}: {rendered.stderr}{linted.stdout}")
             continue
         check_tunnel(values.name, rendered.stdout, scratch)
-        documents = [one for one in yaml.safe_load_all(rendered.stdout) if one and one["kind"] not in CUSTOM_KINDS]
         files.append(scratch / f"rendered-{values.name}")
-        files[-1].write_text(yaml.safe_dump_all(documents))
+        files[-1].write_text(rendered.stdout)
     if not files:
         findings.append("docs/chart.md shows no values")
     print(f"of docs/chart.md: {len(files)} files of values")
@@ -218,6 +225,7 @@ REFUSED = [
     ),
     (GATEWAY, "namespace: {create: true}", "namespace: give the `name`"),
     (GATEWAY, "namespace: {create: true, name: default}", "Helm keeps the release in this namespace"),
+    (GATEWAY, "metrics: {pod_monitor: true}", "metrics.pod_monitor: give `metrics.namespace`"),
     (WEB_APP, "web_app: {expose: ingress}", "web_app.token: who may use the HTTP API needs a token"),
     (WEB_APP, "web_app: {hooks: text, hooks_config_map: name}", "give `hooks` or `hooks_config_map`, not both"),
     (WEB_APP, "ingress: []", "ingress: a terminator needs one"),
@@ -243,6 +251,32 @@ def check_refusals(scratch):
     print(f"refused: {len(REFUSED)} kinds of wrong values")
 
 
+def check_monitoring(scratch):
+    """What the schemas of Kubernetes do not have: that the alerts and the dashboard are those of contrib/prometheus."""
+    (scratch / "monitored.yaml").write_text(GATEWAY)
+    more = "metrics.namespace=monitoring,metrics.pod_monitor=true,metrics.rules=true,metrics.dashboard=true"
+    labels = "metrics.labels.release=prometheus"
+    rendered = helm("template", "contrib/chart/ferry", [scratch / "monitored.yaml"], "--set", more, "--set", labels)
+    objects = {kind + name: one for (kind, _, name), one in by_name(yaml.safe_load_all(rendered.stdout)).items()}
+    monitor, rules = objects.get("PodMonitorrelease"), objects.get("PrometheusRulerelease")
+    dashboard = objects.get("ConfigMaprelease-dashboard")
+    if not (monitor and rules and dashboard):
+        findings.append(f"monitoring is not rendered: {rendered.stderr}")
+        return
+    pod = objects["Deploymentrelease"]["spec"]["template"]
+    ports = [port["name"] for container in pod["spec"]["containers"] for port in container["ports"]]
+    scraped = [endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"]]
+    if not set(scraped) <= set(ports) or monitor["spec"]["selector"]["matchLabels"].items() - pod["metadata"]["labels"].items():
+        findings.append(f"the PodMonitor does not meet the pod: {monitor['spec']}")
+    if rules["spec"] != yaml.safe_load(Path("contrib/prometheus/ferry.rules.yaml").read_text()):
+        findings.append("the alerts are not those of contrib/prometheus")
+    if dashboard["data"]["ferry-dashboard.json"] != Path("contrib/prometheus/ferry-dashboard.json").read_text():
+        findings.append("the dashboard is not that of contrib/prometheus")
+    if any(one["metadata"]["labels"].get("release") != "prometheus" for one in (monitor, rules)):
+        findings.append("what Prometheus selects by is not there")
+    print("alerts, dashboard and PodMonitor: those of contrib/prometheus")
+
+
 def check_package(bundles, scratch):
     packed = run(HELM, "package", "contrib/chart/ferry", "--destination", scratch)
     [archive] = list(scratch.glob("ferry-*.tgz")) or [None]
@@ -261,6 +295,7 @@ def main():
         validate(files)
         print(f"valid: {len(files)} pods for Kubernetes {VERSIONS[0]} to {VERSIONS[-1]}")
         check_refusals(scratch)
+        check_monitoring(scratch)
         check_package(bundles, scratch)
     for found in findings:
         print(f"FINDING: {found}", file=sys.stderr)

@@ -24,8 +24,10 @@
 {{- if and (ne .Values.service.type "none") (not .Values.listen.tcp) -}}
 {{- $problems = append $problems "service: it leads to a tunnel that does not listen; set listen.tcp" -}}
 {{- end -}}
+{{- if and .Values.metrics.pod_monitor .Values.network_policy (not .Values.metrics.namespace) -}}
+{{- $problems = append $problems "metrics.pod_monitor: give `metrics.namespace`, that of Prometheus; the network policy keeps others out" -}}
+{{- end -}}
 {{- $names := list -}}
-{{- $dialled := list -}}
 {{- range $n, $peer := .Values.peers -}}
 {{- if has .name $names -}}
 {{- $problems = append $problems (printf "peers[%d]: a second peer %s" $n .name) -}}

@@ -18,9 +18,12 @@ macro_rules! chart {
 }
 
 /// The files of the chart, which is the same for every pod.
-const CHART: [(&str, &str); 16] = chart![
+const CHART: [(&str, &str); 20] = chart![
     ".helmignore",
     "Chart.yaml",
+    "files/ferry-dashboard.json",
+    "files/ferry.rules.yaml",
+    "templates/NOTES.txt",
     "templates/_check.tpl",
     "templates/_containers.tpl",
     "templates/_names.tpl",
@@ -29,6 +32,7 @@ const CHART: [(&str, &str); 16] = chart![
     "templates/_units.tpl",
     "templates/configuration.yaml",
     "templates/deployment.yaml",
+    "templates/monitoring.yaml",
     "templates/namespace.yaml",
     "templates/network-policy.yaml",
     "templates/secrets.yaml",
@@ -213,7 +217,8 @@ impl<'s> Values<'s> {
                 pod_security: secrets::pod_security(site),
             },
             listen: Listen { tcp: config.listen.is_some() },
-            service: network::tunnel_service_of(site).and_then(|service| TunnelService::new(service.metadata, service.spec?)),
+            service: network::tunnel_service_of(site)
+                .and_then(|service| TunnelService::new(service.metadata, service.spec?)),
             peers: peers.collect(),
             addresses: workload::dials_by_file(site).then(|| Addresses {
                 config_map: workload::ADDRESSES,

@@ -53,6 +53,22 @@ fn a_second_run_keeps_the_keys() {
 }
 
 #[test]
+fn a_chart_comes_on_request_with_the_keys_of_the_bundle() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = path(&dir, "out");
+    assert_eq!(code(&bundle(BLUEPRINT, &out)), 0);
+    assert!(!Path::new(&out).join("chart").exists());
+    let ran = ferry(&["bundle", BLUEPRINT, "--out", &out, "--chart"]);
+    assert!(stdout(&ran).contains("new: chart/values-terminator.yaml"), "{}", stderr(&ran));
+    let secrets = Path::new(&out).join("chart/secrets-terminator.yaml");
+    assert_eq!(fs::metadata(&secrets).unwrap().permissions().mode() & 0o777, 0o600);
+    // The same ones as before, so that the other end needs no change.
+    let again = ferry(&["bundle", BLUEPRINT, "--out", &out, "--chart"]);
+    assert!(stderr(&again).contains("0 new, 0 changed"), "{}", stderr(&again));
+    assert_eq!(code(&ferry(&["bundle", BLUEPRINT, "--check", "--chart"])), 2);
+}
+
+#[test]
 fn a_dry_run_writes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let out = path(&dir, "out");
