@@ -21,6 +21,7 @@ impl RawBlueprint {
         self.check_pods(problems);
         self.check_connections(problems);
         self.check_services(problems);
+        self.check_links(problems);
         self.tunnel.check(problems);
     }
 

@@ -2,9 +2,12 @@
 
 mod check;
 mod gateways;
+mod links;
 mod raw;
 mod services;
 mod values;
+
+use std::fmt;
 
 use ferry_config::fields::Problems;
 use ferry_config::{HostPort, Report, Settings, ValueError, yaml};
@@ -63,6 +66,8 @@ pub struct Cluster {
     pub context: String,
     /// Where tunnels in it are reached from outside, 30000 to 32767; a cluster without a port only dials.
     pub port: Option<u16>,
+    /// What may carry links to the tunnels in it, the preferred one first; never empty.
+    pub links: Vec<Carrier>,
     /// How other clusters reach it, if that is known beforehand.
     pub address: Option<Host>,
     /// Whose load balancer it has.
@@ -73,6 +78,15 @@ pub struct Cluster {
     pub static_address: Option<String>,
     /// Whether pods may raise `net.ipv4.tcp_rmem` and `tcp_wmem`.
     pub tcp_sysctls: bool,
+}
+
+/// What carries links into a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// TCP, through the load balancer.
+    Tcp,
+    /// QUIC, through the same load balancer, at the port of UDP with the same number.
+    Quic,
 }
 
 /// Whose load balancer a cluster has.
@@ -202,6 +216,15 @@ const GATEWAY: &str = "gateway";
 
 fn namespace_of(network: &Label, pod: &str) -> String {
     format!("{network}-{pod}-ns")
+}
+
+impl fmt::Display for Carrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Quic => "quic",
+        })
+    }
 }
 
 impl Default for Storage {

@@ -1,5 +1,6 @@
 //! A blueprint as far as it could be read, with the places that its values come from.
 
+use super::links::RawLinks;
 use super::services::RawService;
 use super::{Blueprint, Cidr, Cloud, Cluster, Connection, Host, ImageName, Label, Pod, Scope, Storage, Tag, Template};
 use ferry_config::fields::{Field, Fields, Located, Position, Problems};
@@ -38,6 +39,7 @@ pub(super) struct RawCluster {
     /// Whether there is a port, be it a wrong one.
     pub(super) has_port: bool,
     pub(super) port: Option<u16>,
+    pub(super) links: Option<RawLinks>,
     pub(super) address: Option<Located<Host>>,
     pub(super) cloud: Cloud,
     source_ranges: Vec<Cidr>,
@@ -175,6 +177,7 @@ impl RawCluster {
             context: fields.required("context", context_hint).and_then(|field| one_line(&field)),
             has_port: own_port.is_some(),
             port: own_port.and_then(|field| port(&field)),
+            links: fields.optional("links").map(|field| RawLinks::read(&field)),
             address: fields.optional("address").and_then(|field| field.scalar(str::parse)),
             cloud: fields
                 .optional("cloud")
@@ -197,6 +200,7 @@ impl RawCluster {
             id: self.id?.value,
             context: self.context?.value,
             port: self.port,
+            links: self.links.map_or_else(|| Cluster::DEFAULT_LINKS.to_vec(), RawLinks::build),
             address: self.address.map(|located| located.value),
             cloud: self.cloud,
             source_ranges: self.source_ranges,

@@ -3,6 +3,7 @@
 mod app;
 mod chart;
 mod gateway;
+mod links;
 mod network;
 mod readme;
 mod scripts;

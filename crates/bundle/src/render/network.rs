@@ -11,8 +11,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::gateway;
+use super::links::{self, LinkPort};
 use super::site::{ADMIN_PORT, DialledPod, Site, TUNNEL_PORT, WEB_APP_PORT, selector, tunnel_service};
-use crate::{Cloud, Cluster, Label, Scope, Template};
+use crate::{Carrier, Cloud, Cluster, Label, Scope, Template};
 
 const DNS_PORT: u16 = 53;
 
@@ -38,11 +39,11 @@ pub(super) fn web_app_service(site: &Site<'_>) -> Service {
 pub(super) fn tunnel_service_of(site: &Site<'_>) -> Option<Service> {
     let number = site.tunnel_service_port?;
     let metadata = site.metadata(tunnel_service(&site.pod.id));
-    let port = service_port("tunnel", number, "tunnel");
+    let ports: Vec<_> = links::ports(site.cluster).iter().map(|port| port.in_service(number)).collect();
     let spec = ServiceSpec { selector: Some(site.selector()), ..ServiceSpec::default() };
     if !site.is_published() {
         let type_ = Some("ClusterIP".into());
-        return Some(service(metadata, ServiceSpec { type_, ports: Some(vec![port]), ..spec }));
+        return Some(service(metadata, ServiceSpec { type_, ports: Some(ports), ..spec }));
     }
     let cluster = site.cluster;
     let ranges: Vec<_> = cluster.source_ranges.iter().map(ToString::to_string).collect();
@@ -55,7 +56,7 @@ pub(super) fn tunnel_service_of(site: &Site<'_>) -> Option<Service> {
             type_: Some("LoadBalancer".into()),
             external_traffic_policy: Some(policy.into()),
             load_balancer_source_ranges: (!ranges.is_empty()).then_some(ranges),
-            ports: Some(vec![ServicePort { node_port: Some(number.into()), ..port }]),
+            ports: Some(ports.into_iter().map(|port| ServicePort { node_port: Some(number.into()), ..port }).collect()),
             ..spec
         },
     ))
@@ -72,8 +73,13 @@ fn cloud_annotations(cluster: &Cluster, port: u16) -> BTreeMap<String, String> {
             annotate("service.beta.kubernetes.io/aws-load-balancer-scheme", "internet-facing");
             // There is one pod, so most zones have none: each must reach the one that has.
             annotate("service.beta.kubernetes.io/aws-load-balancer-cross-zone-load-balancing-enabled", "true");
-            let listener = format!("service.beta.kubernetes.io/aws-load-balancer-listener-attributes.TCP-{port}");
-            annotate(&listener, "tcp.idle_timeout.seconds=3600");
+            if cluster.takes(&Carrier::Quic) {
+                // One listener for both protocols, whose idle time-out cannot be set.
+                annotate("service.beta.kubernetes.io/aws-load-balancer-enable-tcp-udp-listener", "true");
+            } else {
+                let listener = format!("service.beta.kubernetes.io/aws-load-balancer-listener-attributes.TCP-{port}");
+                annotate(&listener, "tcp.idle_timeout.seconds=3600");
+            }
             if let Some(allocations) = fixed {
                 annotate("service.beta.kubernetes.io/aws-load-balancer-eip-allocations", allocations);
             }
@@ -118,7 +124,10 @@ pub(super) fn policy(site: &Site<'_>) -> NetworkPolicy {
     let mut ingress = Vec::new();
     if !site.incoming.is_empty() {
         // From anywhere: behind a load balancer, the caller's address need not be the caller's.
-        ingress.push(NetworkPolicyIngressRule { from: None, ports: Some(vec![tcp(TUNNEL_PORT)]) });
+        ingress.push(NetworkPolicyIngressRule {
+            from: None,
+            ports: Some(links::ports(site.cluster).iter().map(LinkPort::at_pod).collect()),
+        });
     }
     let from_namespace = |namespace: &Label, ports: &[u16]| NetworkPolicyIngressRule {
         from: Some(vec![NetworkPolicyPeer {
@@ -156,7 +165,10 @@ pub(super) fn policy(site: &Site<'_>) -> NetworkPolicy {
 
 fn dialling(site: &Site<'_>, far: &DialledPod<'_>) -> NetworkPolicyEgressRule {
     match site.blueprint.scope {
-        Scope::MultiCluster => NetworkPolicyEgressRule { to: None, ports: Some(vec![tcp(far.port)]) },
+        Scope::MultiCluster => {
+            let ports = links::ports(far.remote.cluster).iter().map(|port| port.dialled(far.port)).collect();
+            NetworkPolicyEgressRule { to: None, ports: Some(ports) }
+        }
         // Behind the Service, so by the port of the pod.
         Scope::SingleCluster => NetworkPolicyEgressRule {
             to: Some(vec![NetworkPolicyPeer {
@@ -181,11 +193,11 @@ pub(super) fn tcp(port: u16) -> NetworkPolicyPort {
     transport("TCP", port)
 }
 
-fn transport(protocol: &str, port: u16) -> NetworkPolicyPort {
+pub(super) fn transport(protocol: &str, port: u16) -> NetworkPolicyPort {
     NetworkPolicyPort { protocol: Some(protocol.into()), port: Some(IntOrString::Int(port.into())), end_port: None }
 }
 
-fn service_port(name: &str, port: u16, target: &str) -> ServicePort {
+pub(super) fn service_port(name: &str, port: u16, target: &str) -> ServicePort {
     ServicePort {
         name: Some(name.into()),
         port: port.into(),

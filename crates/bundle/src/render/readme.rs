@@ -6,7 +6,7 @@ use super::scripts::address_variable;
 use super::site::{ADMIN_PORT, Site, WEB_APP_PORT};
 use super::workload::TOKEN_DIR;
 use crate::keys::TOKEN_KEY;
-use crate::{Blueprint, Cluster, Scope, Template};
+use crate::{Blueprint, Carrier, Cluster, Scope, Template};
 
 const README: &str = include_str!("../text/README.md");
 const README_GATEWAYS: &str = include_str!("../text/README-gateways.md");
@@ -75,8 +75,13 @@ fn k3d(clusters: &[&Cluster], sites: &[Site<'_>], values: &[(&str, &str)]) -> St
     let Some(names) = names else { return String::new() };
     let create = clusters.iter().zip(names).map(|(cluster, name)| {
         let published = sites.iter().filter(|site| site.cluster.id == cluster.id && site.is_published());
-        let ports = published.filter_map(|site| site.tunnel_service_port);
-        let ports: String = ports.map(|port| format!(" --port '{port}:{port}@loadbalancer'")).collect();
+        let ports = published.filter_map(|site| Some((site.tunnel_service_port?, site.cluster)));
+        let port = |(port, cluster): (u16, &Cluster)| {
+            let protocols = [(Carrier::Tcp, ""), (Carrier::Quic, "/udp")];
+            let taken = protocols.into_iter().filter(|(carrier, _)| cluster.takes(carrier));
+            taken.map(|(_, protocol)| format!(" --port '{port}:{port}{protocol}@loadbalancer'")).collect::<String>()
+        };
+        let ports: String = ports.map(port).collect();
         format!("k3d cluster create {name}{ports} --wait")
     });
     let text = fill(K3D, &[("create", &create.collect::<Vec<_>>().join("\n"))]);

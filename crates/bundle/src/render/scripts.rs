@@ -1,37 +1,17 @@
 //! The scripts of a bundle: fixed texts under a header of variables.
 
 use super::app::{BASE_IMAGE, GATEWAY_BASE_IMAGE};
-use super::gateway;
 use super::site::Site;
 use super::yaml::commented;
-use crate::{Blueprint, Bundle, Scope, Service, Template};
+use super::{fill, gateway};
+use crate::{Blueprint, Bundle, Carrier, Scope, Service, Template};
 
 const COMMON: &str = include_str!("../scripts/common.sh");
-const DEPLOY: &str = concat!(
-    include_str!("../scripts/find-addresses.sh"),
-    include_str!("../scripts/tell-one.sh"),
-    include_str!("../scripts/pass-addresses.sh"),
-    include_str!("../scripts/rollout.sh"),
-    include_str!("../scripts/deploy-options.sh"),
-    include_str!("../scripts/deploy.sh"),
-    include_str!("../scripts/verify-web-apps.sh")
-);
 const TEARDOWN: &str = concat!(include_str!("../scripts/teardown-options.sh"), include_str!("../scripts/teardown.sh"));
 const BUILD_OPTIONS: &str = include_str!("../scripts/build-options.sh");
 const BUILD_PODS: &str = concat!(include_str!("../scripts/build-base.sh"), include_str!("../scripts/build-pods.sh"));
 
-/// The same for a bundle with gateways: they dial several peers, and may be in namespaces that somebody has named.
-const DEPLOY_GATEWAYS: &str = concat!(
-    include_str!("../scripts/find-addresses.sh"),
-    include_str!("../scripts/tell-many.sh"),
-    include_str!("../scripts/pass-addresses.sh"),
-    include_str!("../scripts/rollout.sh"),
-    include_str!("../scripts/own-namespaces.sh"),
-    include_str!("../scripts/deploy-options.sh"),
-    include_str!("../scripts/own-deploy.sh"),
-    include_str!("../scripts/deploy.sh"),
-    include_str!("../scripts/verify.sh")
-);
+/// The same for a bundle with gateways: they may be in namespaces that somebody has named.
 const TEARDOWN_GATEWAYS: &str = concat!(
     include_str!("../scripts/own-namespaces.sh"),
     include_str!("../scripts/teardown-options.sh"),
@@ -63,14 +43,19 @@ pub(super) fn add(bundle: &mut Bundle, blueprint: &Blueprint, sites: &[Site<'_>]
         header.list("PUBLISHED", "pod, namespace, port", published);
         header.list("DIALS", "pod, namespace, peer, its context, namespace, port, address, variable", dials(&here));
         header.list("DIALLERS", "pod here, pod there, its context, namespace, script", diallers(&here));
-        let script = match gateways.is_empty() {
-            true => DEPLOY,
-            false => {
-                header.list("SERVICES", "service, address", services(&here));
-                DEPLOY_GATEWAYS
-            }
+        let links = links(&here);
+        let deploy = Deploy {
+            gateways: !gateways.is_empty(),
+            links: !links.is_empty(),
+            on_server: cluster.takes(&Carrier::Quic),
         };
-        bundle.add(blueprint.deploy_script(cluster), header.with(script)).mode = 0o755;
+        if deploy.links {
+            header.list("LINKS", "pod, what carries links to it", links);
+        }
+        if deploy.gateways {
+            header.list("SERVICES", "service, address", services(&here));
+        }
+        bundle.add(blueprint.deploy_script(cluster), header.with(&deploy.script())).mode = 0o755;
     }
     let mut header = Header::new(&format!("Removes {} from its clusters.", blueprint.id));
     header.scalar("NETWORK", blueprint.id.as_str());
@@ -96,6 +81,57 @@ pub(super) fn add(bundle: &mut Bundle, blueprint: &Blueprint, sites: &[Site<'_>]
         script += BUILD_GATEWAYS;
     }
     bundle.add("build-images.sh", header.with(&script)).mode = 0o755;
+}
+
+/// What differs between the deploy scripts of two bundles.
+#[derive(Clone, Copy)]
+struct Deploy {
+    /// Gateways dial several peers, and may be in namespaces that somebody has named.
+    gateways: bool,
+    /// Some pod is reached by other links than TCP.
+    links: bool,
+    /// Some Service has two ports of the same number.
+    on_server: bool,
+}
+
+impl Deploy {
+    fn script(self) -> String {
+        let either = |this: bool, yes: &'static str, no: &'static str| if this { yes } else { no };
+        let parts = [
+            include_str!("../scripts/find-load-balancer.sh"),
+            either(self.links, include_str!("../scripts/with-links.sh"), include_str!("../scripts/with-port.sh")),
+            include_str!("../scripts/find-addresses.sh"),
+            either(self.gateways, include_str!("../scripts/tell-many.sh"), include_str!("../scripts/tell-one.sh")),
+            include_str!("../scripts/pass-addresses.sh"),
+            include_str!("../scripts/rollout.sh"),
+            either(
+                self.on_server,
+                include_str!("../scripts/apply-pod-on-server.sh"),
+                include_str!("../scripts/apply-pod.sh"),
+            ),
+            either(self.gateways, include_str!("../scripts/own-namespaces.sh"), ""),
+            include_str!("../scripts/deploy-options.sh"),
+            either(self.gateways, include_str!("../scripts/own-deploy.sh"), ""),
+            include_str!("../scripts/deploy.sh"),
+            either(self.gateways, include_str!("../scripts/verify.sh"), include_str!("../scripts/verify-web-apps.sh")),
+        ];
+        let whose = [("of_pod", r#" "$pod""#), ("of_peer", r#" "$peer""#)];
+        fill(&parts.concat(), &whose.map(|(place, whose)| (place, either(self.links, whose, ""))))
+    }
+}
+
+/// The pods whose addresses a script finds out or passes on, and what carries links to them, where that is not TCP alone.
+fn links(here: &[&Site<'_>]) -> Vec<Vec<String>> {
+    let published = here.iter().filter(|site| site.is_published()).map(|site| (site.pod, site.cluster));
+    let dialled = here.iter().flat_map(|site| site.outgoing.iter().map(|far| (far.remote.pod, far.remote.cluster)));
+    let links = published.chain(dialled).filter(|(_, cluster)| cluster.takes(&Carrier::Quic)).map(|(pod, cluster)| {
+        let carriers: Vec<_> = cluster.links.iter().map(ToString::to_string).collect();
+        vec![pod.id.to_string(), carriers.join(" ")]
+    });
+    let mut links: Vec<_> = links.collect();
+    links.sort();
+    links.dedup();
+    links
 }
 
 /// What applications in a cluster reach through its gateway, and at which address.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::site::{ADMIN_PORT, DialledPod, EGRESS_PORT, RemotePod, Site, TUNNEL_PORT, WEB_APP_PORT, tunnel_service};
 use super::{RenderError, gateway};
-use crate::{Label, Scope, Template};
+use crate::{Carrier, Label, Scope, Template};
 use ferry_config::{
     Address, Egress, HostPort, Ingress, Keeper, Name, Peer, ProxyProtocol, Route, ServiceName, Tunnel, ValueError,
     WebSocketUrl,
@@ -37,7 +37,8 @@ pub(super) fn config(site: &Site<'_>) -> Result<Tunnel<PathBuf>, RenderError> {
         false => (to_web_apps(site)?, to_own_web_app(site)?.into_iter().collect()),
     };
     // What a tunnel listens at for links takes a restart to change: a gateway is ready for any service to come.
-    let accepts = is_gateway || !site.incoming.is_empty();
+    let listens = is_gateway || !site.incoming.is_empty();
+    let accepts = |carrier| listens && site.cluster.takes(&carrier);
     Ok(Tunnel {
         name: site.tunnel_name()?,
         identity: format!("{IDENTITY_DIR}/{}", crate::keys::IDENTITY_KEY).into(),
@@ -45,8 +46,8 @@ pub(super) fn config(site: &Site<'_>) -> Result<Tunnel<PathBuf>, RenderError> {
         keeper: Some(Keeper::At(KEEPER_SOCKET.into())),
         // The kubelet's probes come from outside the pod.
         admin: Some(everywhere(ADMIN_PORT)),
-        listen: accepts.then(|| everywhere(TUNNEL_PORT)),
-        listen_quic: None,
+        listen: accepts(Carrier::Tcp).then(|| everywhere(TUNNEL_PORT)),
+        listen_quic: accepts(Carrier::Quic).then(|| everywhere(TUNNEL_PORT)),
         listen_ws: None,
         ws_path: WebSocketUrl::PATH.to_owned(),
         ws_max_life: None,

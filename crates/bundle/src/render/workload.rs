@@ -11,11 +11,12 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::links::{self, LinkPort};
 use super::sidecar::{
     self, MIB, Sidecar, USER, VolumeNames, config_map_volume, container, mebibytes, mount, port, resources,
     secret_volume, whole_seconds, writable,
 };
-use super::site::{ADMIN_PORT, EGRESS_PORT, Site, TUNNEL_PORT, WEB_APP_PORT};
+use super::site::{ADMIN_PORT, EGRESS_PORT, Site, WEB_APP_PORT};
 use super::tunnel::{CONFIG_FILE, DATA_DIR};
 use crate::Template;
 use crate::keys::TOKEN_KEY;
@@ -126,7 +127,11 @@ fn sidecar<'s>(site: &'s Site<'_>) -> Sidecar<'s> {
         image: site.blueprint.image_of(site.pod),
         settings: &site.blueprint.tunnel,
         admin_port: ADMIN_PORT,
-        accepts: accepts.then(|| port("tunnel", TUNNEL_PORT)).into_iter().collect(),
+        accepts: if accepts {
+            links::ports(site.cluster).iter().map(LinkPort::in_container).collect()
+        } else {
+            Vec::new()
+        },
         volumes: VOLUMES,
         addresses: dials_by_file(site).then_some(ADDRESSES),
         // The kubelet says SIGTERM whatever it ends a container for. What is left when the pod ends, the state on its volume

@@ -1,26 +1,3 @@
-
-# The addresses of a Service's load balancer, one a line: IP addresses or host names.
-discover() { # context namespace service
-  kubectl --context "$1" --namespace "$2" --request-timeout 10s get service "$3" \
-    --output 'jsonpath={range .status.loadBalancer.ingress[*]}{.ip}{" "}{.hostname}{"\n"}{end}' 2> /dev/null |
-    awk 'NF { print $1 }'
-}
-
-# Puts a port behind hosts that have none, one address a line.
-with_port() { # hosts port
-  local host
-  printf '%s\n' "$1" | tr -s ', ' '\n' | while read -r host; do
-    case $host in
-      '') ;;
-      \[*\]) printf '%s:%s\n' "$host" "$2" ;;
-      \[*\]:*) printf '%s\n' "$host" ;;
-      *:*:*) printf '[%s]:%s\n' "$host" "$2" ;;
-      *:*) printf '%s\n' "$host" ;;
-      *) printf '%s:%s\n' "$host" "$2" ;;
-    esac
-  done
-}
-
 # Waits for a load balancer's address and records it in .addresses/<pod>.
 publish() { # pod namespace port
   local pod=$1 namespace=$2 port=$3 found='' started=$SECONDS told=0
@@ -45,7 +22,7 @@ publish() { # pod namespace port
     sleep "${FERRY_PAUSE:-2}"
   done
   [[ ! -t 1 ]] || printf '\r\033[K'
-  found=$(with_port "$found" "$port")
+  found=$(with_port "$found" "$port"{{of_pod}})
   mkdir -p .addresses
   printf '%s\n' "$found" > ".addresses/$pod"
   say "$pod: reached at ${found//$'\n'/, }, recorded in .addresses/$pod"

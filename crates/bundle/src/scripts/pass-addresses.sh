@@ -33,7 +33,7 @@ dial() { # pod namespace peer context namespace port address variable
   $variable=HOST:$port $0"
     return
   fi
-  address=$(with_port "$address" "$port")
+  address=$(with_port "$address" "$port"{{of_peer}})
   ! grep -qv ":$port\$" <<< "$address" ||
     warn "the network policy of $pod lets only port $port out; put the address into blueprint.yaml to change that"
   say "$pod: address of $peer $from"

@@ -84,15 +84,3 @@ await_pod() { # pod namespace
   fi
 }
 
-# Applies a pod's manifests. Hooks and tunnel.yaml are read again by the pod that runs.
-apply_pod() { # pod namespace
-  local said
-  if [[ $DRY_RUN == yes ]]; then
-    show kubectl --context "$CONTEXT" apply --kustomize "$(manifests_of "$1")"
-    return
-  fi
-  said=$(retry kubectl --context "$CONTEXT" apply --kustomize "$(manifests_of "$1")")
-  [[ -z $said ]] || say "$said"
-  ! grep -qE '^configmap/(hooks|tunnel) configured' <<< "$said" || nudge "$CONTEXT" "$2" "$1" ||
-    warn "$1 may take a minute to see its new hooks or tunnel.yaml"
-}

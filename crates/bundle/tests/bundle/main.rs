@@ -10,6 +10,8 @@ mod gateway_scripts;
 mod gateways;
 mod golden;
 mod inject;
+#[cfg(unix)]
+mod links;
 mod manifests;
 mod mistakes;
 mod props;
