@@ -15,8 +15,8 @@ mod render;
 mod steps;
 
 pub use blueprint::{
-    Blueprint, Carrier, Cidr, Cloud, Cluster, Connection, Host, ImageName, Label, Pod, Scope, Service, Storage, Tag,
-    Template,
+    Blueprint, Carrier, Cidr, Cloud, Cluster, Connection, Front, Host, ImageName, Label, ObjectName, Pod, Scope,
+    Service, Storage, Tag, Template, WebSocket,
 };
 pub use bundle::{Bundle, Changes, File, Owner, WriteError};
 pub use inject::{Injected, Injection, config_map_name, inject, remove, secret_name};

@@ -79,8 +79,8 @@ impl Blueprint {
         });
         let multi = self.scope == Scope::MultiCluster;
         let dialled = self.pods.iter().filter(|pod| multi && self.connections.iter().any(|way| way.to == pod.id));
-        let found =
-            dialled.filter_map(|pod| Some((pod, self.cluster_of(pod).filter(|cluster| cluster.address.is_none())?)));
+        let is_found = |cluster: &&Cluster| cluster.address.is_none() && cluster.has_load_balancer();
+        let found = dialled.filter_map(|pod| Some((pod, self.cluster_of(pod).filter(is_found)?)));
         let addresses = found.map(|(pod, cluster)| {
             let service = format!("{}-tunnel", pod.id);
             let path = "jsonpath={range .status.loadBalancer.ingress[*]}{.ip}{.hostname} {end}";

@@ -184,6 +184,16 @@ impl<'d> Field<'d> {
         items.iter().enumerate().map(item).collect()
     }
 
+    /// Whether this is a mapping.
+    pub fn is_mapping(&self) -> bool {
+        matches!(self.node, Node::Map(_))
+    }
+
+    /// The values of a mapping by keys that are the user's own; none if it is no mapping.
+    pub fn entries(&self) -> Vec<(&'d str, Self)> {
+        self.fields().map(|fields| fields.entries.into_iter().collect()).unwrap_or_default()
+    }
+
     /// Whether this is a list without items.
     pub fn is_empty_list(&self) -> bool {
         matches!(self.node, Node::List(items) if items.is_empty())

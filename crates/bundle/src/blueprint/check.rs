@@ -93,7 +93,7 @@ impl RawBlueprint {
             }
             let terminator = pod.is(Template::WsTerminator);
             let portless = |id: &Label| {
-                let mut clusters = self.clusters.iter().filter(|cluster| !cluster.has_port);
+                let mut clusters = self.clusters.iter().filter(|cluster| !cluster.is_dialable());
                 clusters.any(|cluster| cluster.id.as_ref().is_some_and(|own| own.value == *id))
             };
             if let Some(cluster) = pod.cluster.as_ref().filter(|cluster| terminator && portless(&cluster.value)) {

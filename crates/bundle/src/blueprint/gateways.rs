@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 
 use super::{Blueprint, Cluster, Connection, GATEWAY, Label, Pod, Template};
 
-/// How well a cluster can be dialled. Of two clusters the higher one is dialled by the lower one: one with a port
-/// before one without, one with an address before one whose address is yet to be found, the first in the list.
+/// How well a cluster can be dialled. Of two clusters the higher one is dialled by the lower one: one that can be
+/// dialled before one that cannot, one with an address before one whose address is yet to be found, the first in the list.
 pub(super) type Rank = (bool, bool, Reverse<usize>);
 
 /// The [`Rank`] of a cluster at an index of the list.
-pub(super) fn rank(port: bool, address: bool, index: usize) -> Rank {
-    (port, address, Reverse(index))
+pub(super) fn rank(dialable: bool, address: bool, index: usize) -> Rank {
+    (dialable, address, Reverse(index))
 }
 
 impl Blueprint {
@@ -54,7 +54,7 @@ impl Blueprint {
 
 impl Cluster {
     fn rank(&self, index: usize) -> Rank {
-        rank(self.port.is_some(), self.address.is_some(), index)
+        rank(self.is_dialable(), self.address.is_some(), index)
     }
 }
 

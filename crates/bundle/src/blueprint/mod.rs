@@ -7,12 +7,13 @@ mod raw;
 mod services;
 mod values;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use ferry_config::fields::Problems;
-use ferry_config::{HostPort, Report, Settings, ValueError, yaml};
+use ferry_config::{HostPort, Report, Settings, ValueError, WebSocketUrl, yaml};
 
-pub use values::{Cidr, Host, ImageName, Label, Tag};
+pub use values::{Cidr, Host, ImageName, Label, ObjectName, Tag};
 
 use raw::RawBlueprint;
 
@@ -64,7 +65,7 @@ pub struct Cluster {
     pub id: Label,
     /// The context of kubectl that leads to it.
     pub context: String,
-    /// Where tunnels in it are reached from outside, 30000 to 32767; a cluster without a port only dials.
+    /// Where the load balancer is reached, 30000 to 32767; a cluster without one, and without WebSockets, only dials.
     pub port: Option<u16>,
     /// What may carry links to the tunnels in it, the preferred one first; never empty.
     pub links: Vec<Carrier>,
@@ -87,6 +88,40 @@ pub enum Carrier {
     Tcp,
     /// QUIC, through the same load balancer, at the port of UDP with the same number.
     Quic,
+    /// WebSockets, through what the cluster has for HTTP.
+    WebSocket(Box<WebSocket>),
+}
+
+/// Where links come in as WebSockets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebSocket {
+    /// What is dialled. The host is a DNS name.
+    pub url: WebSocketUrl,
+    /// What leads from there to the tunnel.
+    pub front: Front,
+}
+
+/// What is in front of a tunnel that accepts WebSockets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Front {
+    /// An Ingress.
+    Ingress {
+        /// Whose it is; the cluster's default if there is none.
+        class: Option<ObjectName>,
+        /// The Secret with the host's certificate; without one, the controller has its own.
+        tls_secret: Option<ObjectName>,
+        /// What the controller has to be told, on top of what ours are told.
+        annotations: BTreeMap<String, String>,
+    },
+    /// An HTTPRoute of the Gateway API.
+    HttpRoute {
+        /// The Gateway.
+        gateway: ObjectName,
+        /// Where the Gateway is; in the tunnel's own namespace if there is none.
+        namespace: Option<Label>,
+        /// Which of the Gateway's listeners; any that fits if there is none.
+        listener: Option<ObjectName>,
+    },
 }
 
 /// Whose load balancer a cluster has.
@@ -223,6 +258,7 @@ impl fmt::Display for Carrier {
         f.write_str(match self {
             Self::Tcp => "tcp",
             Self::Quic => "quic",
+            Self::WebSocket(_) => "websocket",
         })
     }
 }

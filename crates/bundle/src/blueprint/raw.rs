@@ -195,6 +195,10 @@ impl RawCluster {
         Some(cluster)
     }
 
+    pub(super) fn has_source_ranges(&self) -> bool {
+        !self.source_ranges.is_empty()
+    }
+
     fn build(self) -> Option<Cluster> {
         Some(Cluster {
             id: self.id?.value,

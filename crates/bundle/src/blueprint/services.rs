@@ -172,8 +172,9 @@ impl RawBlueprint {
                 if is_taken(&mut reached, &cluster.value, name, "reached from", problems) {
                     break;
                 }
-                let own = self.gateway_id(&cluster.value).map(|id| format!("{id}-tunnel"));
-                if own.is_some_and(|own| own == name.value.as_str()) {
+                let own = self.gateway_id(&cluster.value);
+                let own = |suffix: &str| own.as_ref().is_some_and(|id| format!("{id}-{suffix}") == name.value.as_str());
+                if own("tunnel") || own("websocket") {
                     let message = format!("`{}` is what the Service of the gateway itself is called", name.value);
                     problems.add(&name.position, ValueError::new(message, "choose another name"));
                 }
@@ -210,9 +211,14 @@ impl RawBlueprint {
                 let message = format!("no service is in `{}`, or reached from it", cluster.value);
                 problems.add(&template.position, ValueError::new(message, "remove the gateway, or list a service"));
             }
-            let portless = self.cluster(&cluster.value).is_some_and(|cluster| !cluster.has_port);
-            if let Some(port) = pod.port.as_ref().filter(|_| portless) {
-                let message = format!("`{}` has no `port`, so nothing dials its gateway", cluster.value);
+            let known = self.cluster(&cluster.value);
+            let message = match known {
+                Some(known) if known.bypasses_load_balancer() => "is dialled by WebSocket alone",
+                Some(known) if !known.has_port => "has no `port`, so nothing dials its gateway",
+                _ => continue,
+            };
+            if let Some(port) = &pod.port {
+                let message = format!("`{}` {message}", cluster.value);
                 problems.add(&port.position, ValueError::new(message, "give the cluster a `port`, or remove this one"));
             }
         }
@@ -255,6 +261,7 @@ impl RawBlueprint {
         let terminator = self.pods.iter().filter(here).find(|pod| pod.is(Template::WsTerminator));
         let own_port =
             gateway.is_some_and(|pod| pod.port.as_ref().is_some_and(|own| Some(own.value) != self.port_of(cluster)));
+        let own_port = own_port || self.cluster(cluster).is_some_and(RawCluster::bypasses_load_balancer);
         if let Some(terminator) =
             terminator.and_then(|pod| pod.id.as_ref()).filter(|_| !own_port && self.is_dialled(cluster))
         {
@@ -268,7 +275,7 @@ impl RawBlueprint {
     }
 
     /// Whether a gateway elsewhere dials the one of this cluster.
-    fn is_dialled(&self, cluster: &Label) -> bool {
+    pub(super) fn is_dialled(&self, cluster: &Label) -> bool {
         let Some(own) = self.rank_of(cluster) else { return false };
         self.services.iter().any(|service| {
             let Some(there) = &service.cluster else { return false };
@@ -298,7 +305,7 @@ impl RawBlueprint {
             .iter()
             .enumerate()
             .find(|(_, cluster)| cluster.id.as_ref().is_some_and(|own| own.value == *id))?;
-        Some(rank(cluster.has_port, cluster.address.is_some(), index))
+        Some(rank(cluster.is_dialable(), cluster.address.is_some(), index))
     }
 
     fn gateway_in(&self, cluster: &Label) -> Option<&RawPod> {

@@ -13,6 +13,10 @@ const MAX_LABEL_LEN: usize = 63;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Label(String);
 
+/// The name of an object of Kubernetes: labels of lower-case letters, digits and `-`, parted by dots, at most 253 bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectName(String);
+
 /// What the name of an image begins with: a repository, perhaps behind a registry, without a tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageName(String);
@@ -69,6 +73,25 @@ impl FromStr for Label {
         if !fits {
             let hint = "use at most 63 lower-case letters, digits and `-`, with a letter first and no `-` last";
             return Err(ValueError::new(format!("{} is not a name for Kubernetes", quoted(text)), hint));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl FromStr for ObjectName {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let word = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let label = |label: &str| {
+            let bytes = label.as_bytes();
+            (1..=MAX_LABEL_LEN).contains(&bytes.len())
+                && bytes.iter().all(|b| word(b) || *b == b'-')
+                && [bytes.first(), bytes.last()].into_iter().flatten().all(word)
+        };
+        if text.len() > 253 || !text.split('.').all(label) {
+            let hint = "use lower-case letters, digits, `-` and `.`, with a letter or digit first and last";
+            return Err(ValueError::new(format!("{} is not a name in Kubernetes", quoted(text)), hint));
         }
         Ok(Self(text.to_owned()))
     }
@@ -167,6 +190,12 @@ fn component(text: &str) -> bool {
 impl fmt::Display for Label {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::sidecar::{MIB, mebibytes};
 use super::site::{DialledPod, Site};
 use super::{RenderError, fill, gateway, network, secrets, tunnel, workload, yaml};
-use crate::{Blueprint, Bundle, Keys, Label, Scope, Template};
+use crate::{Blueprint, Bundle, Carrier, Keys, Label, Scope, Template};
 use ferry_config::{Ingress, Peer, Settings};
 
 /// Paths of files in the chart's directory, each with its text.
@@ -52,8 +52,11 @@ of your own, named by one more --values.
 ///
 /// # Errors
 ///
-/// As [`render`](super::render).
+/// As [`render`](super::render), and if links to a cluster are not over TCP alone, which the chart cannot render yet.
 pub fn add_chart(bundle: &mut Bundle, blueprint: &Blueprint, keys: &Keys) -> Result<(), RenderError> {
+    if let Some(cluster) = blueprint.clusters.iter().find(|cluster| cluster.links != [Carrier::Tcp]) {
+        return Err(RenderError::Chart(cluster.id.clone()));
+    }
     for (path, text) in CHART {
         bundle.add(format!("chart/ferry/{path}"), text);
     }
@@ -259,7 +262,7 @@ impl DialledPeer {
     fn new(site: &Site<'_>, peer: Peer, dialled: Option<&DialledPod<'_>>) -> Self {
         let far = dialled.map(|dialled| dialled.remote.pod);
         match site.blueprint.scope {
-            Scope::MultiCluster => Self { peer, port: dialled.map(|dialled| dialled.port), pods: None },
+            Scope::MultiCluster => Self { peer, port: dialled.and_then(|dialled| dialled.port), pods: None },
             Scope::SingleCluster => {
                 let pods = far.map(|far| Pods {
                     namespace: site.blueprint.namespace(far),

@@ -2,6 +2,7 @@
 
 mod app;
 mod chart;
+mod front;
 mod gateway;
 mod links;
 mod network;
@@ -84,6 +85,7 @@ fn manifests(bundle: &mut Bundle, site: &Site<'_>) -> Result<(), RenderError> {
         false => vec![network::web_app_service(site)],
     };
     services.extend(network::tunnel_service_of(site));
+    services.extend(front::service_of(site));
     // A gateway that nothing dials may lead to no service of others.
     let service_file = (!services.is_empty()).then_some(SERVICE_FILE);
     if let Some(file) = service_file {
@@ -94,6 +96,12 @@ fn manifests(bundle: &mut Bundle, site: &Site<'_>) -> Result<(), RenderError> {
     let policies = [network::default_deny(site), network::policy(site)].map(|policy| Some(yaml::document(&policy)));
     bundle.add(path(POLICY_FILE), yaml::documents(RENDERED, policies));
 
+    let front = front::document_of(site);
+    let front_file = front.as_ref().map(|(file, _)| *file);
+    if let Some((file, document)) = front {
+        bundle.add(path(file), yaml::documents(RENDERED, [Some(document)]));
+    }
+
     let kustomization = yaml::document(&Kustomization {
         api_version: "kustomize.config.k8s.io/v1beta1",
         kind: "Kustomization",
@@ -101,6 +109,7 @@ fn manifests(bundle: &mut Bundle, site: &Site<'_>) -> Result<(), RenderError> {
             .into_iter()
             .chain(service_file)
             .chain([POLICY_FILE])
+            .chain(front_file)
             .collect(),
         config_map_generator: (!is_gateway).then(|| {
             [HooksMap {
@@ -164,6 +173,9 @@ pub enum RenderError {
     /// The pod has no keys, or too few.
     #[error("pod `{0}` lacks keys")]
     Keys(Label),
+    /// The chart lacks what carries links to a cluster.
+    #[error("the chart takes links over TCP alone, and `links` of the cluster `{0}` has others; leave the chart out")]
+    Chart(Label),
     /// Something cannot be said in a `tunnel.yaml`.
     #[error("not possible in a tunnel.yaml: {0}")]
     Tunnel(#[from] ValueError),

@@ -39,7 +39,7 @@ pub(super) fn web_app_service(site: &Site<'_>) -> Service {
 pub(super) fn tunnel_service_of(site: &Site<'_>) -> Option<Service> {
     let number = site.tunnel_service_port?;
     let metadata = site.metadata(tunnel_service(&site.pod.id));
-    let ports: Vec<_> = links::ports(site.cluster).iter().map(|port| port.in_service(number)).collect();
+    let ports: Vec<_> = links::balanced_ports(site.cluster).iter().map(|port| port.in_service(number)).collect();
     let spec = ServiceSpec { selector: Some(site.selector()), ..ServiceSpec::default() };
     if !site.is_published() {
         let type_ = Some("ClusterIP".into());
@@ -166,8 +166,7 @@ pub(super) fn policy(site: &Site<'_>) -> NetworkPolicy {
 fn dialling(site: &Site<'_>, far: &DialledPod<'_>) -> NetworkPolicyEgressRule {
     match site.blueprint.scope {
         Scope::MultiCluster => {
-            let ports = links::ports(far.remote.cluster).iter().map(|port| port.dialled(far.port)).collect();
-            NetworkPolicyEgressRule { to: None, ports: Some(ports) }
+            NetworkPolicyEgressRule { to: None, ports: Some(links::dialled_ports(far.remote.cluster, far.port)) }
         }
         // Behind the Service, so by the port of the pod.
         Scope::SingleCluster => NetworkPolicyEgressRule {

@@ -3,10 +3,11 @@
 use super::app::BASE_IMAGE;
 use super::fill;
 use super::scripts::address_variable;
-use super::site::{ADMIN_PORT, Site, WEB_APP_PORT};
+use super::site::{ADMIN_PORT, Site, WEB_APP_PORT, WEBSOCKET_PORT};
 use super::workload::TOKEN_DIR;
 use crate::keys::TOKEN_KEY;
 use crate::{Blueprint, Carrier, Cluster, Scope, Template};
+use ferry_config::WebSocketUrl;
 
 const README: &str = include_str!("../text/README.md");
 const README_GATEWAYS: &str = include_str!("../text/README-gateways.md");
@@ -14,6 +15,8 @@ const SERVICES: &str = include_str!("../text/services.md");
 const K3D: &str = include_str!("../text/k3d.md");
 const DEPLOY_MULTI: &str = include_str!("../text/deploy-multi.md");
 const DEPLOY_SINGLE: &str = include_str!("../text/deploy-single.md");
+const DEPLOY_WEBSOCKET: &str = include_str!("../text/deploy-websocket.md");
+const TROUBLES_WEBSOCKET: &str = include_str!("../text/troubles-websocket.md");
 const TROUBLES_MULTI: &str = include_str!("../text/troubles-multi.md");
 
 pub(super) fn text(blueprint: &Blueprint, sites: &[Site<'_>]) -> String {
@@ -114,8 +117,15 @@ impl Readme<'_, '_> {
             true => "Two pods in two clusters, and one connection between them that stays open.",
             false => "Two pods in one cluster, and one connection between them that stays open.",
         };
-        let deploy = self.fill_names(if multi { DEPLOY_MULTI } else { DEPLOY_SINGLE });
-        let troubles = if multi { self.fill_names(TROUBLES_MULTI) } else { String::new() };
+        let (has_load_balancer, websocket) = (self.terminator.is_published(), self.terminator.websocket());
+        let deploy = self.fill_names(match multi {
+            true if has_load_balancer => DEPLOY_MULTI,
+            true => DEPLOY_WEBSOCKET,
+            false => DEPLOY_SINGLE,
+        });
+        let troubles = [(has_load_balancer, TROUBLES_MULTI), (websocket.is_some(), TROUBLES_WEBSOCKET)];
+        let troubles = troubles.into_iter().filter(|(is_so, _)| *is_so).map(|(_, text)| self.fill_names(text));
+        let troubles: String = troubles.collect();
         let scripts: Vec<_> = self.blueprint.steps().scripts.iter().map(|script| format!("./{script}")).collect();
         let services = match self.blueprint.services.is_empty() {
             true => String::new(),
@@ -170,6 +180,9 @@ impl Readme<'_, '_> {
         let ends = (format!("{}: {}", from.cluster.id, from.pod.id), format!("{}: {}", to.cluster.id, to.pod.id));
         let width = ends.0.len().max(32);
         let ways = match self.blueprint.scope {
+            Scope::MultiCluster if !to.is_published() => {
+                format!("{} ──▶ tunnel :{WEBSOCKET_PORT} ──▶ web-app :8000", url(to))
+            }
             Scope::MultiCluster => format!("load balancer:{port} ──▶ tunnel :18000 ──▶ web-app :8000"),
             Scope::SingleCluster => format!("service:{port} ──▶ tunnel :18000 ──▶ web-app :8000"),
         };
@@ -214,6 +227,7 @@ impl Readme<'_, '_> {
 
     fn fill_names(&self, text: &str) -> String {
         let (near, far) = (self.initiator, self.terminator);
+        let url = url(far);
         fill(
             text,
             &[
@@ -225,9 +239,18 @@ impl Readme<'_, '_> {
                 ("far_namespace", &far.namespace()),
                 ("variable", &address_variable(&far.pod.id)),
                 ("port", &shown_port(far)),
+                ("url", &url),
+                // What speaks HTTP alone knows it by this scheme.
+                ("http_url", &url.replacen("ws", "http", 1)),
             ],
         )
     }
+}
+
+/// The URL by which a pod that accepts WebSockets is reached.
+fn url(site: &Site<'_>) -> String {
+    let url = site.websocket().map(|websocket| WebSocketUrl { max_life: None, ..websocket.url.clone() });
+    url.map(|url| url.to_string()).unwrap_or_default()
 }
 
 /// The port by which a pod that is dialled is reached.

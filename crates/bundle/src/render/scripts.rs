@@ -125,7 +125,8 @@ fn links(here: &[&Site<'_>]) -> Vec<Vec<String>> {
     let published = here.iter().filter(|site| site.is_published()).map(|site| (site.pod, site.cluster));
     let dialled = here.iter().flat_map(|site| site.outgoing.iter().map(|far| (far.remote.pod, far.remote.cluster)));
     let links = published.chain(dialled).filter(|(_, cluster)| cluster.takes(&Carrier::Quic)).map(|(pod, cluster)| {
-        let carriers: Vec<_> = cluster.links.iter().map(ToString::to_string).collect();
+        let balanced = cluster.links.iter().filter(|carrier| !matches!(carrier, Carrier::WebSocket(_)));
+        let carriers: Vec<_> = balanced.map(ToString::to_string).collect();
         vec![pod.id.to_string(), carriers.join(" ")]
     });
     let mut links: Vec<_> = links.collect();
@@ -156,18 +157,18 @@ fn in_order<'s, 'b>(sites: &'s [Site<'b>]) -> Vec<&'s Site<'b>> {
 fn dials(here: &[&Site<'_>]) -> Vec<Vec<String>> {
     let ways = here.iter().filter(|site| site.blueprint.scope == Scope::MultiCluster);
     let ways = ways.flat_map(|site| site.outgoing.iter().map(move |far| (site, far)));
-    ways.map(|(site, far)| {
+    ways.filter_map(|(site, far)| {
         let remote = &far.remote;
-        vec![
+        Some(vec![
             site.pod.id.to_string(),
             site.namespace(),
             remote.pod.id.to_string(),
             remote.cluster.context.clone(),
             site.blueprint.namespace(remote.pod),
-            far.port.to_string(),
+            far.port?.to_string(),
             far.known_address().map(|address| address.to_string()).unwrap_or_default(),
             address_variable(&remote.pod.id),
-        ]
+        ])
     })
     .collect()
 }

@@ -6,13 +6,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 use super::tunnel::tunnel_name;
 use crate::keys::Keys;
-use crate::{Blueprint, Cluster, Label, Pod, PodKeys, RenderError, Scope, Template};
+use crate::{Blueprint, Cluster, Label, Pod, PodKeys, RenderError, Scope, Template, WebSocket};
 use ferry_config::{HostPort, Name, ValueError};
 
 /// Where a web-app serves HTTP.
 pub(crate) const WEB_APP_PORT: u16 = 8000;
 /// Where a tunnel accepts links.
 pub(super) const TUNNEL_PORT: u16 = 18_000;
+/// Where a tunnel accepts links over WebSockets.
+pub(super) const WEBSOCKET_PORT: u16 = 8080;
 /// Where the first egress of a tunnel listens, on loopback.
 pub(super) const EGRESS_PORT: u16 = 18_001;
 /// Where a tunnel serves probes and metrics.
@@ -28,7 +30,7 @@ pub(super) struct Site<'b> {
     pub(super) outgoing: Vec<DialledPod<'b>>,
     /// The pods whose tunnels dial its own.
     pub(super) incoming: Vec<RemotePod<'b>>,
-    /// The port of the Service in front of its tunnel, if that is dialled.
+    /// The port of the Service in front of its tunnel, if that is dialled there.
     pub(super) tunnel_service_port: Option<u16>,
 }
 
@@ -42,8 +44,8 @@ pub(super) struct RemotePod<'b> {
 /// The other end of a connection that is dialled.
 pub(super) struct DialledPod<'b> {
     pub(super) remote: RemotePod<'b>,
-    /// The port that is dialled.
-    pub(super) port: u16,
+    /// The port of the load balancer that is dialled; none where links are over WebSockets alone.
+    pub(super) port: Option<u16>,
 }
 
 impl<'b> Site<'b> {
@@ -64,7 +66,8 @@ impl<'b> Site<'b> {
             let outgoing = outgoing.map(|way| DialledPod::new(blueprint, remote(&way.to)?));
             let incoming = blueprint.connections.iter().filter(|way| way.to == pod.id).map(|way| remote(&way.from));
             let incoming: Vec<_> = incoming.collect::<Result<_, _>>()?;
-            let service_port = (!incoming.is_empty()).then(|| tunnel_service_port(pod, cluster)).transpose()?;
+            let is_dialled = !incoming.is_empty() && cluster.has_load_balancer();
+            let service_port = is_dialled.then(|| tunnel_service_port(pod, cluster)).transpose()?;
             Ok(Self {
                 blueprint,
                 pod,
@@ -96,9 +99,14 @@ impl<'b> Site<'b> {
         }
     }
 
-    /// Whether links come from outside the cluster.
+    /// Whether links come from outside the cluster, through its load balancer.
     pub(super) fn is_published(&self) -> bool {
-        self.blueprint.scope == Scope::MultiCluster && !self.incoming.is_empty()
+        self.blueprint.scope == Scope::MultiCluster && self.tunnel_service_port.is_some()
+    }
+
+    /// Where links come in as WebSockets.
+    pub(super) fn websocket(&self) -> Option<&'b WebSocket> {
+        self.cluster.websocket().filter(|_| !self.incoming.is_empty())
     }
 
     /// What replicas of this pod are known by; never changes, as a Deployment could not follow.
@@ -139,8 +147,9 @@ impl<'b> DialledPod<'b> {
     fn new(blueprint: &Blueprint, remote: RemotePod<'b>) -> Result<Self, RenderError> {
         let outside = remote.cluster.address.as_ref().filter(|_| blueprint.scope == Scope::MultiCluster);
         let port = match outside.and_then(|address| address.port).filter(|_| remote.pod.port.is_none()) {
-            Some(port) => port,
-            None => tunnel_service_port(remote.pod, remote.cluster)?,
+            Some(port) => Some(port),
+            None if !remote.cluster.has_load_balancer() => None,
+            None => Some(tunnel_service_port(remote.pod, remote.cluster)?),
         };
         Ok(Self { remote, port })
     }
@@ -148,7 +157,7 @@ impl<'b> DialledPod<'b> {
     /// Where the blueprint says that it is.
     pub(super) fn known_address(&self) -> Option<HostPort> {
         let address = self.remote.cluster.address.as_ref()?;
-        Some(HostPort { host: address.host.clone(), port: self.port })
+        Some(HostPort { host: address.host.clone(), port: self.port? })
     }
 }
 

@@ -3,7 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use super::site::{ADMIN_PORT, DialledPod, EGRESS_PORT, RemotePod, Site, TUNNEL_PORT, WEB_APP_PORT, tunnel_service};
+use super::site::{
+    ADMIN_PORT, DialledPod, EGRESS_PORT, RemotePod, Site, TUNNEL_PORT, WEB_APP_PORT, WEBSOCKET_PORT, tunnel_service,
+};
 use super::{RenderError, gateway};
 use crate::{Carrier, Label, Scope, Template};
 use ferry_config::{
@@ -29,7 +31,7 @@ pub(crate) const KEEPER_SOCKET: &str = "/run/ferry/keeper/socket";
 
 /// The configuration of a pod's tunnel, with the path of its identity.
 pub(super) fn config(site: &Site<'_>) -> Result<Tunnel<PathBuf>, RenderError> {
-    let dialled = site.outgoing.iter().map(|far| far.remote.peer(vec![address(site, far)]));
+    let dialled = site.outgoing.iter().map(|far| far.remote.peer(addresses(site, far)));
     let dialling = site.incoming.iter().map(|far| far.peer(Vec::new()));
     let is_gateway = site.pod.template == Template::Gateway;
     let (egress, ingress) = match is_gateway {
@@ -39,6 +41,7 @@ pub(super) fn config(site: &Site<'_>) -> Result<Tunnel<PathBuf>, RenderError> {
     // What a tunnel listens at for links takes a restart to change: a gateway is ready for any service to come.
     let listens = is_gateway || !site.incoming.is_empty();
     let accepts = |carrier| listens && site.cluster.takes(&carrier);
+    let websocket = site.cluster.websocket().filter(|_| listens);
     Ok(Tunnel {
         name: site.tunnel_name()?,
         identity: format!("{IDENTITY_DIR}/{}", crate::keys::IDENTITY_KEY).into(),
@@ -48,9 +51,9 @@ pub(super) fn config(site: &Site<'_>) -> Result<Tunnel<PathBuf>, RenderError> {
         admin: Some(everywhere(ADMIN_PORT)),
         listen: accepts(Carrier::Tcp).then(|| everywhere(TUNNEL_PORT)),
         listen_quic: accepts(Carrier::Quic).then(|| everywhere(TUNNEL_PORT)),
-        listen_ws: None,
-        ws_path: WebSocketUrl::PATH.to_owned(),
-        ws_max_life: None,
+        listen_ws: websocket.map(|_| everywhere(WEBSOCKET_PORT)),
+        ws_path: websocket.map_or(WebSocketUrl::PATH, |websocket| &websocket.url.path).to_owned(),
+        ws_max_life: websocket.and_then(|websocket| websocket.url.max_life),
         peers: dialled.chain(dialling).collect::<Result<_, _>>()?,
         egress,
         ingress,
@@ -88,17 +91,24 @@ fn everywhere(port: u16) -> SocketAddr {
     (Ipv4Addr::UNSPECIFIED, port).into()
 }
 
-/// Where a pod is dialled: in the same cluster by name, in another at what the deploy script finds out.
-fn address(site: &Site<'_>, far: &DialledPod<'_>) -> Address {
+/// Where a pod is dialled: in the same cluster by name, in another at what the deploy script finds out, or at the URL of the
+/// blueprint.
+fn addresses(site: &Site<'_>, far: &DialledPod<'_>) -> Vec<Address> {
     let pod = far.remote.pod;
-    match site.blueprint.scope {
-        Scope::SingleCluster => {
-            let (service, namespace) = (tunnel_service(&pod.id), site.blueprint.namespace(pod));
-            // Whatever the cluster's domain is: the pod's search list has it.
-            Address::HostPort(HostPort { host: format!("{service}.{namespace}.svc"), port: far.port })
-        }
-        Scope::MultiCluster => Address::File(format!("{ADDRESSES_DIR}/{}", pod.id).into()),
+    if site.blueprint.scope == Scope::SingleCluster {
+        let (service, namespace) = (tunnel_service(&pod.id), site.blueprint.namespace(pod));
+        // Whatever the cluster's domain is: the pod's search list has it.
+        let host = format!("{service}.{namespace}.svc");
+        return far.port.map(|port| Address::HostPort(HostPort { host, port })).into_iter().collect();
     }
+    let address = |carrier: &Carrier| match carrier {
+        // Those through the load balancer are in one file, and stand together.
+        Carrier::Tcp | Carrier::Quic => Address::File(format!("{ADDRESSES_DIR}/{}", pod.id).into()),
+        Carrier::WebSocket(websocket) => Address::WebSocket(websocket.url.clone()),
+    };
+    let mut addresses: Vec<_> = far.remote.cluster.links.iter().map(address).collect();
+    addresses.dedup();
+    addresses
 }
 
 impl RemotePod<'_> {

@@ -213,7 +213,8 @@ fn is_gateway(site: &Site<'_>) -> bool {
 
 /// Whether the tunnel reads addresses from files. Every gateway is ready to: one more service is not another pod.
 pub(super) fn dials_by_file(site: &Site<'_>) -> bool {
-    site.blueprint.scope == crate::Scope::MultiCluster && (is_gateway(site) || !site.outgoing.is_empty())
+    site.blueprint.scope == crate::Scope::MultiCluster
+        && (is_gateway(site) || site.outgoing.iter().any(|far| far.port.is_some()))
 }
 
 /// Room for the bandwidth times the delay of links between continents.

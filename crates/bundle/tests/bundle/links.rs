@@ -4,8 +4,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::manifests::{allowed, containers, pod_spec, policy, service, services, tunnel};
 use crate::stage::{INITIATOR_NS, Stage};
-use crate::support::{FINE, POSTGRESQL, SINGLE, accepted, refused, rendered, with};
-use ferry_bundle::{Bundle, Carrier};
+use crate::support::{FINE, POSTGRESQL, SINGLE, accepted, fake_keys, refused, rendered, with};
+use ferry_bundle::{Bundle, Carrier, add_chart};
 use ferry_config::Address;
 
 /// [`FINE`], with `links` at the cluster that is dialled.
@@ -36,7 +36,7 @@ fn mistake(links: &str, path: &str, message: &str, hint: &str) {
 }
 
 #[track_caller]
-fn assert_mistake(text: &str, path: &str, message: &str, hint: &str) {
+pub(crate) fn assert_mistake(text: &str, path: &str, message: &str, hint: &str) {
     let report = refused(text);
     let [problem] = report.problems() else { panic!("not one problem:\n{report}") };
     assert_eq!(problem.path, path, "{report}");
@@ -177,6 +177,14 @@ fn the_readme_opens_both_protocols_of_k3d() {
         readme.contains("--port '30200:30200@loadbalancer' --port '30200:30200/udp@loadbalancer' --wait"),
         "{readme}"
     );
+}
+
+#[test]
+fn a_chart_that_would_open_tcp_alone_is_not_rendered() {
+    let text = by("[quic, tcp]");
+    let blueprint = accepted(&text);
+    let error = add_chart(&mut Bundle::default(), &blueprint, &fake_keys(&blueprint)).unwrap_err();
+    assert!(error.to_string().contains("`links` of the cluster `cluster-b` has others"), "{error}");
 }
 
 #[test]

@@ -19,4 +19,6 @@ mod props;
 mod scripts;
 mod stage;
 mod support;
+#[cfg(unix)]
+mod websockets;
 mod writing;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Secret, Service};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use proptest::prelude::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,13 +13,22 @@ use crate::manifests::tunnel;
 use crate::support::fake_keys;
 use ferry_bundle::{Blueprint, render};
 
+/// What may carry links to the terminator.
+const LINKS: [&str; 5] = [
+    "[tcp]",
+    "[quic, tcp]",
+    "[quic]",
+    "[tcp, {websocket: wss://a.example/b, ingress: {class: alb}}]",
+    "[{websocket: 'ws://a.example:8000#max_life=1m', http_route: {gateway: public}}, quic]",
+];
+
 /// The text of a blueprint.
 fn blueprint() -> impl Strategy<Value = String> {
     let label = || "[a-z]([a-z0-9-]{0,12}[a-z0-9])?";
     let context = "[ -~]{1,40}";
     let ids = (label(), label(), label(), label(), label());
     let clouds = prop_oneof![Just("none"), Just("aws"), Just("gcp"), Just("azure")];
-    let cluster = (30_000_u16..=32_767, clouds, any::<bool>(), any::<bool>(), any::<bool>());
+    let cluster = (30_000_u16..=32_767, clouds, any::<bool>(), any::<bool>(), any::<bool>(), 0..LINKS.len());
     let tunnel = (1_u32..100_000, 0_u32..600, 16_u32..4096, 1_u32..5_000);
     let pods = (any::<bool>(), 0_u32..100, proptest::option::of(label()));
     let name = "[ -~é🔁]{1,40}";
@@ -30,7 +39,7 @@ fn blueprint() -> impl Strategy<Value = String> {
             if a == b || initiator == terminator || context_a == context_b {
                 return None;
             }
-            let (port, cloud, address, ranges, sysctls) = cluster;
+            let (port, cloud, address, ranges, sysctls, links) = cluster;
             let (window, drain, memory, storage) = tunnel;
             let (exposed, auto_trigger, metrics) = pods;
             let text = |text: &str| serde_json::Value::from(text);
@@ -45,6 +54,7 @@ fn blueprint() -> impl Strategy<Value = String> {
                 clusters[0]["address"] = text("[2001:db8::1]:443");
             }
             if !single {
+                clusters[0]["links"] = serde_saphyr::from_str(LINKS[links]).unwrap();
                 clusters.push(serde_json::json!({"id": b, "context": context_b, "port": 30_000}));
             }
             let near = if single { &a } else { &b };
@@ -104,6 +114,9 @@ proptest! {
                     "Deployment" => again::<Deployment>(&object),
                     "Service" => again::<Service>(&object),
                     "NetworkPolicy" => again::<NetworkPolicy>(&object),
+                    "Ingress" => again::<Ingress>(&object),
+                    // Not among the types of Kubernetes.
+                    "HTTPRoute" => object.clone(),
                     kind => panic!("{path} has a {kind}"),
                 };
                 prop_assert_eq!(&read, &object, "{}", path);
