@@ -9,17 +9,19 @@ use std::time::Duration;
 use anstream::eprintln;
 use anyhow::anyhow;
 
-use super::own_config::{New, OwnConfig, unwritable};
+use super::own_config::{Listeners, New, OwnConfig, unwritable};
 use crate::exit::Usage;
 use ferry_config::{
     Address, HostPort, Invitation, InvitationId, Invitations, Name, Offer, OfferedService, RedeemError, Secret,
-    ServiceName, Token, Tunnel, unix_time,
+    ServiceName, Token, Tunnel, WebSocketUrl, unix_time,
 };
 
 const EXAMPLES: &str = "\
 Examples:
   ferry invite --service ssh=127.0.0.1:22 --address b.example.com:18000
   ferry invite --service ssh=127.0.0.1:22 | ssh a ferry join
+  ferry invite --service db=127.0.0.1:5432 --listen-quic 0.0.0.0:18000 \
+    --address quic://b.example.com:18000 --address b.example.com:18000      QUIC where UDP passes, else TCP
   ferry invite --valid 10m --peer a        services that the tunnel.yaml names; the other end is called a
   rm tunnel.state/joined/a.yaml            parts from the peer a
 
@@ -40,8 +42,9 @@ pub struct Args {
     /// `ingress` of the tunnel.yaml; without this option all of those are offered.
     #[arg(long = "service", value_name = "NAME[=HOST:PORT]")]
     services: Vec<Wanted>,
-    /// Where the other host reaches this one's tunnel. Otherwise this host's own address is guessed.
-    #[arg(long = "address", value_name = "HOST:PORT")]
+    /// Where the other host reaches this one's tunnel: `host:port`, `quic://host:port` or `wss://host/path`. Give several,
+    /// the preferred one first. Otherwise this host's own address is guessed, for everything that the tunnel listens at.
+    #[arg(long = "address", value_name = "ADDRESS")]
     addresses: Vec<Address>,
     /// What the peer is called here. Otherwise it says how it is called.
     #[arg(long, value_name = "NAME")]
@@ -52,9 +55,8 @@ pub struct Args {
     /// This host's tunnel, where the tunnel.yaml is made: its name. Otherwise the host's.
     #[arg(long, value_name = "NAME")]
     name: Option<Name>,
-    /// This host's tunnel, where the tunnel.yaml is made: where it listens.
-    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:18000")]
-    listen: SocketAddr,
+    #[command(flatten)]
+    listeners: Listeners,
 }
 
 /// A service as the command line names it.
@@ -81,7 +83,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     if !VALID.contains(&args.valid) {
         return Err(Usage("`--valid` is from 10s to 7d".to_owned()).into());
     }
-    let own = OwnConfig::load_or_make(&args.config, args.name.as_ref(), New::Listening(args.listen))?;
+    let own = OwnConfig::load_or_make(&args.config, args.name.as_ref(), New::Listening(&args.listeners))?;
     let token = invite(&args, &own).inspect_err(|_| own.undo())?;
     explain(&args, &own, &token).await;
     writeln!(io::stdout(), "{}", token.render()?.expose())?;
@@ -89,6 +91,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 fn invite(args: &Args, own: &OwnConfig) -> anyhow::Result<Token> {
+    args.listeners.check(own)?;
     let offers = offers(args, &own.tunnel)?;
     let addresses = addresses(args, &own.tunnel)?;
     if let Some(name) = &args.peer
@@ -156,22 +159,41 @@ fn offers(args: &Args, tunnel: &Tunnel) -> anyhow::Result<Vec<Offer>> {
 
 /// Where the other host is to dial.
 fn addresses(args: &Args, tunnel: &Tunnel) -> anyhow::Result<Vec<Address>> {
+    let quic = args.addresses.iter().find(|address| matches!(address, Address::Quic(_)));
+    if let Some(address) = quic.filter(|_| tunnel.listen_quic.is_none()) {
+        let hint = "add it, or give `--listen-quic 0.0.0.0:18000` where the tunnel.yaml is made";
+        return Err(anyhow!("{address} is for QUIC, and the tunnel.yaml has no `listen_quic`; {hint}"));
+    }
     if !args.addresses.is_empty() {
         return Ok(args.addresses.clone());
     }
-    let Some(listen) = tunnel.listen else {
+    if !tunnel.accepts_links() {
         let text = "the tunnel.yaml has no `listen`; add it, or say with `--address` where the other host is to dial";
         return Err(anyhow!(text));
-    };
-    let ip = if listen.ip().is_unspecified() { own_address() } else { Some(listen.ip()) };
-    match ip {
-        Some(ip) if listen.port() != 0 => {
-            let address = HostPort { host: ip.to_string(), port: listen.port() };
-            eprintln!("the other host is to dial {address}; if it reaches this one elsewhere, say so with `--address`");
-            Ok(vec![Address::HostPort(address)])
-        }
-        _ => Err(anyhow!("this host's address is not known; write it: `--address b.example.com:18000`")),
     }
+    let guessed: Vec<_> = guessed_addresses(tunnel, own_address());
+    if guessed.is_empty() {
+        return Err(anyhow!("this host's address is not known; write it: `--address b.example.com:18000`"));
+    }
+    let shown: Vec<_> = guessed.iter().map(ToString::to_string).collect();
+    let shown = shown.join(", ");
+    eprintln!("the other host is to dial {shown}; if it reaches this one elsewhere, say so with `--address`");
+    Ok(guessed)
+}
+
+/// One address for each listener, TCP first: it is what passes in most places. `own` is this host's.
+fn guessed_addresses<I>(tunnel: &Tunnel<I>, own: Option<IpAddr>) -> Vec<Address> {
+    let endpoint = |listen: SocketAddr| {
+        let ip = if listen.ip().is_unspecified() { own? } else { listen.ip() };
+        (listen.port() != 0).then(|| HostPort { host: ip.to_string(), port: listen.port() })
+    };
+    let tcp = tunnel.listen.and_then(endpoint).map(Address::HostPort);
+    let quic = tunnel.listen_quic.and_then(endpoint).map(Address::Quic);
+    let websocket = tunnel.listen_ws.and_then(endpoint).map(|endpoint| {
+        let (path, max_life) = (tunnel.ws_path.clone(), tunnel.ws_max_life);
+        Address::WebSocket(WebSocketUrl { secure: false, endpoint, path, max_life })
+    });
+    [tcp, quic, websocket].into_iter().flatten().collect()
 }
 
 /// The address that this host has towards others; no packet is sent for it.
@@ -203,10 +225,38 @@ async fn explain(args: &Args, own: &OwnConfig, token: &Token) {
 
 /// Whether something has the address of this host's tunnel.
 async fn listens(tunnel: &Tunnel) -> bool {
-    let Some(mut listen) = tunnel.listen.or(tunnel.listen_ws) else { return false };
+    let Some(mut listen) = tunnel.listen.or(tunnel.listen_ws) else {
+        // A port of UDP answers nobody; but it can be had only once.
+        let bound = tunnel.listen_quic.map(UdpSocket::bind);
+        return bound.is_some_and(|bound| bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse));
+    };
     if listen.ip().is_unspecified() {
         listen.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
     let connecting = tokio::net::TcpStream::connect(listen);
     tokio::time::timeout(Duration::from_secs(1), connecting).await.is_ok_and(|connected| connected.is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn guessed(listeners: &str) -> Vec<String> {
+        let text = format!("name: b\nidentity: own.key\n{listeners}\n");
+        let parsed = ferry_config::parse(&text, Path::new("/")).unwrap();
+        let guessed = guessed_addresses(&parsed.tunnel, Some([192, 0, 2, 7].into()));
+        guessed.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn an_address_is_guessed_for_everything_that_the_tunnel_listens_at() {
+        let all = "listen: 0.0.0.0:18000\nlisten_quic: 0.0.0.0:18001\nlisten_ws: 192.0.2.9:8080\nws_path: /links\n\
+                   ws_max_life: 1m";
+        let expected = ["192.0.2.7:18000", "quic://192.0.2.7:18001", "ws://192.0.2.9:8080/links#max_life=1m"];
+        assert_eq!(guessed(all), expected);
+        assert_eq!(guessed("listen_quic: 0.0.0.0:18000"), ["quic://192.0.2.7:18000"]);
+        assert_eq!(guessed("listen: 0.0.0.0:0"), [] as [String; 0], "any free port is known to nobody yet");
+    }
 }

@@ -24,9 +24,46 @@ pub(super) struct OwnConfig {
 /// How a configuration is made where there is none.
 pub(super) enum New<'a> {
     /// It listens here.
-    Listening(SocketAddr),
+    Listening(&'a Listeners),
     /// It only dials, and has another name than this peer.
     Dialling(&'a Name),
+}
+
+/// Where a tunnel accepts links, by what carries them.
+#[derive(Debug, clap::Args)]
+pub(super) struct Listeners {
+    /// This host's tunnel, where the tunnel.yaml is made: where it listens.
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:18000")]
+    listen: SocketAddr,
+    /// The same for QUIC: a port of UDP, which may have the number of the other. Otherwise there is none.
+    #[arg(long, value_name = "IP:PORT")]
+    listen_quic: Option<SocketAddr>,
+    /// The same for WebSockets, behind what takes HTTP alone. Otherwise there is none.
+    #[arg(long, value_name = "IP:PORT")]
+    listen_ws: Option<SocketAddr>,
+}
+
+impl Listeners {
+    fn keys(&self) -> [(&'static str, Option<SocketAddr>); 3] {
+        [("listen", Some(self.listen)), ("listen_quic", self.listen_quic), ("listen_ws", self.listen_ws)]
+    }
+
+    /// Fails if a configuration that was there already is without what was asked for.
+    pub(super) fn check(&self, own: &OwnConfig) -> anyhow::Result<()> {
+        let tunnel = &own.tunnel;
+        for (key, asked, there) in
+            [("listen_quic", self.listen_quic, tunnel.listen_quic), ("listen_ws", self.listen_ws, tunnel.listen_ws)]
+        {
+            if let Some(asked) = asked.filter(|_| asked != there) {
+                let (file, option) = (own.path.display(), key.replace('_', "-"));
+                bail!(
+                    "{file} is there already, and is without `{key}: {asked}`; write it there, restart the tunnel, and \
+                     leave `--{option}` out"
+                );
+            }
+        }
+        Ok(())
+    }
 }
 
 impl OwnConfig {
@@ -95,9 +132,11 @@ fn make(path: &Path, name: Option<&Name>, new: New<'_>, made: &mut Vec<PathBuf>)
         "# Made by ferry. Peers that joined are in {stem}.state/joined. All keys: docs/operations.md.\n\
          name: \"{name}\"\nidentity: \"{stem}.key\"\nstate: \"{stem}.state\"\n"
     );
-    if let New::Listening(listen) = new {
-        // Writing to memory does not fail.
-        let _ = writeln!(text, "listen: \"{listen}\"");
+    if let New::Listening(listeners) = new {
+        for (key, address) in listeners.keys().into_iter().filter_map(|(key, address)| Some((key, address?))) {
+            // Writing to memory does not fail.
+            let _ = writeln!(text, "{key}: \"{address}\"");
+        }
     }
     let file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path);
     let mut file = file.with_context(|| format!("cannot write {}", path.display()))?;

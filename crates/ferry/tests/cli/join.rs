@@ -12,19 +12,19 @@ use tempfile::TempDir;
 use crate::support::{DEADLINE, Running, address, code, command, role, stderr, stdout};
 
 /// A host: where its files are.
-struct Host(TempDir);
+pub(crate) struct Host(TempDir);
 
 impl Host {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
     /// Runs a command here, with `input`.
-    fn run(&self, args: &[&str], input: &str) -> Output {
+    pub(crate) fn run(&self, args: &[&str], input: &str) -> Output {
         let mut command = command(args);
         let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = pipes.current_dir(&self.0).spawn().unwrap();
@@ -33,7 +33,7 @@ impl Host {
         child.wait_with_output().unwrap()
     }
 
-    fn join(&self, token: &str, more: &[&str]) -> Output {
+    pub(crate) fn join(&self, token: &str, more: &[&str]) -> Output {
         // A loaded machine takes its time.
         let wait = if more.contains(&"--wait") { &[][..] } else { &["--wait", "60s"] };
         self.run(&[&["join", "--name", "a"], wait, more].concat(), token)
@@ -47,7 +47,7 @@ impl Host {
         stderr(&output)
     }
 
-    fn tunnel(&self) -> (Running, serde_json::Value) {
+    pub(crate) fn tunnel(&self) -> (Running, serde_json::Value) {
         role(command(&["tunnel", "--config", "tunnel.yaml"]).current_dir(&self.0))
     }
 
@@ -59,29 +59,55 @@ impl Host {
 }
 
 /// The host b, whose tunnel offers the service `app`, and where it listens.
-struct Inviter {
-    host: Host,
+pub(crate) struct Inviter {
+    pub(crate) host: Host,
     _tunnel: Running,
     listen: SocketAddr,
+    /// What its tunnel said when it was ready.
+    pub(crate) ready: serde_json::Value,
     app: TcpListener,
 }
 
 impl Inviter {
     /// Its tunnel.yaml comes of a first invitation, which nobody uses.
     fn start() -> Self {
+        Self::listening(&[])
+    }
+
+    /// One that listens by these options, too.
+    pub(crate) fn listening(more: &[&str]) -> Self {
         let (host, app) = (Host::new(), TcpListener::bind("127.0.0.1:0").unwrap());
         let unused = ["--name", "b", "--listen", "127.0.0.1:0", "--address", "127.0.0.1:1"];
-        let made = host.run(&[&["invite", "--service", &service(&app)], &unused[..]].concat(), "");
+        let made = host.run(&[&["invite", "--service", &service(&app)], &unused[..], more].concat(), "");
         assert_eq!(code(&made), 0, "{}", stderr(&made));
         let (tunnel, ready) = host.tunnel();
-        Self { host, _tunnel: tunnel, listen: address(&ready, "listen"), app }
+        Self { host, _tunnel: tunnel, listen: address(&ready, "listen"), ready, app }
     }
 
     fn invite(&self) -> String {
-        let (service, address) = (service(&self.app), self.listen.to_string());
-        let output = self.host.run(&["invite", "--service", &service, "--address", &address], "");
+        self.invite_to(&[self.listen.to_string()])
+    }
+
+    /// A token with these addresses.
+    pub(crate) fn invite_to(&self, addresses: &[String]) -> String {
+        let service = service(&self.app);
+        let options = addresses.iter().flat_map(|address| ["--address", address.as_str()]);
+        let args: Vec<_> = ["invite", "--service", &service].into_iter().chain(options).collect();
+        let output = self.host.run(&args, "");
         assert_eq!(code(&output), 0, "{}", stderr(&output));
         stdout(&output)
+    }
+
+    /// Lets the tunnel of a host that has joined carry a byte there and one back.
+    pub(crate) fn is_reached_from(&self, a: &Host) {
+        let (_tunnel, ready) = a.tunnel();
+        let mut client = TcpStream::connect(address(&ready, "egress")).unwrap();
+        client.set_read_timeout(Some(DEADLINE)).unwrap();
+        client.write_all(b"?").unwrap();
+        let (mut served, _) = self.app.accept().unwrap();
+        served.read_exact(&mut [0]).unwrap();
+        served.write_all(b"!").unwrap();
+        client.read_exact(&mut [0]).unwrap();
     }
 }
 
@@ -102,14 +128,7 @@ fn two_hosts_carry_a_connection_after_a_token_and_without_a_line_of_yaml_by_hand
     let joined = a.join(&b.invite(), &["--listen", "app=127.0.0.1:0"]);
     assert_eq!(code(&joined), 0, "{}", stderr(&joined));
     assert_eq!(stdout(&joined), "127.0.0.1:0 app\n");
-    let (_tunnel, ready) = a.tunnel();
-    let mut client = TcpStream::connect(address(&ready, "egress")).unwrap();
-    client.set_read_timeout(Some(DEADLINE)).unwrap();
-    client.write_all(b"?").unwrap();
-    let (mut served, _) = b.app.accept().unwrap();
-    served.read_exact(&mut [0]).unwrap();
-    served.write_all(b"!").unwrap();
-    client.read_exact(&mut [0]).unwrap();
+    b.is_reached_from(&a);
     // Each end has made its own key, and the other one has only the public half.
     let keys = [&a, &b.host].map(|host| fs::read_to_string(host.path("tunnel.key")).unwrap());
     for (host, other) in [(&a, &keys[1]), (&b.host, &keys[0])] {

@@ -12,6 +12,7 @@ mod failing_disk;
 mod hook_log;
 mod inject;
 mod join;
+mod join_carriers;
 #[cfg(target_os = "linux")]
 mod keeper;
 #[cfg(target_os = "linux")]
