@@ -155,6 +155,38 @@ class Relay:
                 self.end(near)
 
 
+class Datagrams:
+    """Between the tunnels, for UDP: as long as it drops, nothing comes through and nobody is told."""
+
+    def __init__(self, target):
+        self.target, self.drops, self.dropped, self.ways = ("127.0.0.1", target), False, 0, {}
+        self.near = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.near.bind(("127.0.0.1", 0))
+        self.port = self.near.getsockname()[1]
+        threading.Thread(target=self.carry, args=(self.near, None), daemon=True).start()
+
+    def carry(self, own, source):
+        """What arrives at one socket: for the far tunnel, or from it for the near one at `source`."""
+        while True:
+            try:
+                packet, sender = own.recvfrom(65536)
+                if self.drops:
+                    self.dropped += 1
+                elif source:
+                    self.near.sendto(packet, source)
+                else:
+                    self.way(sender).send(packet)
+            except ConnectionRefusedError:
+                pass  # of a packet before
+
+    def way(self, source):
+        if source not in self.ways:
+            self.ways[source] = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self.ways[source].connect(self.target)
+            threading.Thread(target=self.carry, args=(self.ways[source], source), daemon=True).start()
+        return self.ways[source]
+
+
 class Lab:
     """Processes and files, for as long as the `with` block lasts."""
 
@@ -238,8 +270,8 @@ class Lab:
         text = subprocess.run([FERRY, "pubkey", out], check=True, stdout=subprocess.PIPE, text=True).stdout
         return re.search(r"ferry:pub:\S+", text)[0]
 
-    def far(self, app, name="b", websocket=True, more=""):
-        """A far tunnel: its port, whether for WebSockets or not. `more` is added to its service."""
+    def far(self, app, name="b", websocket=True, more="", also=""):
+        """A far tunnel: its port, whether for WebSockets or not. `more` is added to its service, `also` to itself."""
         port, kind = free_port(), "listen_ws" if websocket else "listen"
         self.key(name)
         self.start(
@@ -254,14 +286,16 @@ identity: {name}.key
 {kind}: 127.0.0.1:{port}
 peers: [{{name: a, keys: ["{self.key("a")}"]}}]
 ingress: [{{service: echo, forward: "127.0.0.1:{app}", allow: [a]{more}}}]
+{also}
 """,
             ),
         )
         wait_for(port)
         return port
 
-    def near(self, peer, name="b"):
-        """A near tunnel that dials the far one as `peer` says: where its applications connect to, and its metrics."""
+    def near(self, peer, name="b", more=""):
+        """A near tunnel that dials the far one as `peer` says: where its applications connect to, and its metrics. `more` is
+        added to what it is set to."""
         port, admin = free_port(), free_port()
         self.key("a")
         self.start(
@@ -276,6 +310,7 @@ identity: a.key
 admin: 127.0.0.1:{admin}
 peers: [{{name: {name}, keys: ["{self.key(name)}"], {peer}}}]
 egress: [{{listen: 127.0.0.1:{port}, peer: {name}, service: echo}}]
+{more}
 """,
             ),
         )
