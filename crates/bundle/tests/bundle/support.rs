@@ -19,6 +19,8 @@ const PLACE_OF_A_KEY: &str = "ferry:pub:MADE-BY-ferry-bundle";
 pub(crate) const FINE: &str = include_str!("../../../../blueprints/fast-international-ferry/blueprint.yaml");
 /// Services and no web-apps.
 pub(crate) const POSTGRESQL: &str = include_str!("../../../../examples/postgresql/blueprint.yaml");
+/// Links of every kind.
+pub(crate) const ANY_NETWORK: &str = include_str!("../../../../examples/any-network/blueprint.yaml");
 pub(crate) const SINGLE: &str = include_str!("../../../../blueprints/fast-ferry/blueprint.yaml");
 
 /// The directory of the committed blueprints.

@@ -7,7 +7,7 @@ use k8s_openapi::api::networking::v1::Ingress;
 use crate::links::assert_mistake;
 use crate::manifests::{allowed, lost, pod_spec, policy, service, services, tunnel};
 use crate::stage::Stage;
-use crate::support::{FINE, POSTGRESQL, accepted, mesh, object, rendered, with};
+use crate::support::{ANY_NETWORK, FINE, POSTGRESQL, accepted, mesh, object, rendered, with};
 use ferry_bundle::Bundle;
 use ferry_config::Address;
 
@@ -130,6 +130,20 @@ fn websockets_alone_need_no_load_balancer_and_nothing_to_wait_for() {
     assert!(readme.contains("wss://ferry.example.com:443/links ──▶ tunnel :8080 ──▶ web-app :8000"), "{readme}");
     assert!(readme.contains("curl -i https://ferry.example.com:443/links"), "{readme}");
     assert!(!readme.contains("{{") && !readme.contains("load balancer"), "{readme}");
+}
+
+#[test]
+fn the_example_takes_links_of_every_kind() {
+    let bundle = rendered(ANY_NETWORK);
+    for site in ["ship", "factory"] {
+        let near = tunnel(&bundle, &format!("gateway-{site}"));
+        let dialled: Vec<_> = near.peers[0].addresses.iter().map(Address::to_string).collect();
+        assert_eq!(dialled, ["file:/etc/ferry/addresses/gateway-hub", "wss://ferry.example.com:443/ferry"]);
+    }
+    let hub = tunnel(&bundle, "gateway-hub");
+    assert!(hub.listen.is_some() && hub.listen_quic.is_some() && hub.listen_ws.is_some());
+    let script = bundle.text("deploy-ship.sh").unwrap();
+    assert!(script.contains("LINKS=(\n  'gateway-hub' 'quic tcp'\n)\n"), "{script}");
 }
 
 #[test]
