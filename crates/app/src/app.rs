@@ -10,14 +10,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::access::Access;
 use crate::commit_timer::CommitTimer;
-use crate::connection_slot::ConnectionSlot;
 use crate::hooks::Hooks;
 use crate::limits::MAX_LARGE_MESSAGES;
 use crate::log_limits::LogLimits;
 use crate::message::Location;
 use crate::metrics::Metrics;
-use crate::outbox::Outbox;
 use crate::output::Output;
+use crate::peer::PeerName;
+use crate::sites::{Site, Sites};
 
 /// Which end this web-app is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,16 +52,13 @@ pub(crate) struct App {
     pub(crate) end: End,
     pub(crate) location: Location,
     pub(crate) hooks: Arc<dyn Hooks>,
-    pub(crate) outbox: Outbox,
+    /// The far web-apps, with their outboxes.
+    pub(crate) sites: Sites,
     pub(crate) output: Output,
     pub(crate) metrics: Metrics,
     pub(crate) phases: Phases,
     /// Every task that serves a connection; the web-app has ended when it is empty.
     pub(crate) tasks: TaskTracker,
-    /// The far web-app, while it is connected.
-    pub(crate) far: watch::Sender<Option<Location>>,
-    /// Which WebSocket from the far side the terminator serves.
-    pub(crate) far_slot: ConnectionSlot,
     /// The disk is full.
     pub(crate) disk_full: AtomicBool,
     /// One permit for each large message under way.
@@ -81,20 +78,18 @@ impl App {
         location: Location,
         hooks: Arc<dyn Hooks>,
         access: Access,
-        outbox: Outbox,
+        sites: Sites,
         output: Output,
     ) -> Self {
         Self {
             end,
             location,
             hooks,
-            outbox,
+            sites,
             output,
             metrics: Metrics::new(),
             phases: Phases::new(),
             tasks: TaskTracker::new(),
-            far: watch::Sender::new(None),
-            far_slot: ConnectionSlot::default(),
             disk_full: AtomicBool::new(false),
             large_messages: Arc::new(Semaphore::new(MAX_LARGE_MESSAGES)),
             access,
@@ -102,5 +97,9 @@ impl App {
             commit_timer: CommitTimer::default(),
             busy_keys: watch::Sender::default(),
         }
+    }
+    /// How a log line names this site: not at all where there is no other.
+    pub(crate) fn shown<'a>(&self, site: &'a Site) -> Option<&'a str> {
+        site.name().filter(|_| self.sites.are_several()).map(PeerName::as_str)
     }
 }

@@ -13,6 +13,8 @@ use crate::metrics::HookName;
 use crate::outbox::NewMessage;
 use crate::output::{BeginRetryError, Change, Outcome, Source};
 use crate::payload::{Payload, PayloadError};
+use crate::peer::PeerName;
+use crate::sites::Site;
 use crate::wire::{MessageFrame, WireError};
 
 const RECEIVE_HOOK_RETRY_DELAYS: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2)];
@@ -22,6 +24,7 @@ const RECEIVE_HOOK_RETRY_DELAYS: [Duration; 2] = [Duration::from_millis(500), Du
 /// it would arrive.
 pub(crate) async fn process(
     app: &App,
+    site: &Arc<Site>,
     from: &Location,
     source: Source,
     message: MessageFrame,
@@ -43,26 +46,35 @@ pub(crate) async fn process(
         reasons.push(format!("its trail {error}"));
         Vec::new()
     });
-    let arrival = Arrival { id, payload, trail: with_hop(trail, app.location.hop()), in_reply_to };
+    let trail = with_hop(trail, app.location.hop());
+    let arrival = Arrival { id, payload, trail, in_reply_to, site: site.name().cloned() };
     if !reasons.is_empty() {
-        add_dead(app, from, source, DeadMessage::new(arrival, raw, reasons.join("; ")));
+        add_dead(app, site, from, source, DeadMessage::new(arrival, raw, reasons.join("; ")));
         return Ok(());
     }
-    match run_receive_hook(app, &arrival.id, &arrival.payload).await {
+    match run_receive_hook(app, site.name(), &arrival.id, &arrival.payload).await {
         Ok(reply) => {
             let id = &arrival.id;
-            let log = |suppressed| info!(%id, %from, at = %app.location, suppressed, "message received");
+            let name = app.shown(site);
+            let log = |suppressed| info!(%id, %from, site = name, at = %app.location, suppressed, "message received");
             app.log_limits.received.log(log);
-            app.metrics.received_messages.inc();
-            add_result(app, source, arrival, reply).await;
+            app.metrics.received(site.name());
+            add_result(app, Some(site), source, arrival, reply).await;
         }
-        Err(error) => add_dead(app, from, source, DeadMessage::new(arrival, None, error.to_string())),
+        Err(error) => add_dead(app, site, from, source, DeadMessage::new(arrival, None, error.to_string())),
     }
     Ok(())
 }
 
 /// Runs the receiving hook until it succeeds or its attempts are used up. Returns the payload of the reply.
-async fn run_receive_hook(app: &App, id: &MessageId, payload: &Payload) -> Result<Option<Payload>, HookError> {
+async fn run_receive_hook(
+    app: &App,
+    site: Option<&PeerName>,
+    id: &MessageId,
+    payload: &Payload,
+) -> Result<Option<Payload>, HookError> {
+    // Where there is no other, nobody needs to be kept from being held up.
+    let site = site.filter(|_| app.sites.are_several()).map(PeerName::as_str);
     let deadline = Instant::now() + RECEIVE_HOOK_TIMEOUT;
     let mut delays = RECEIVE_HOOK_RETRY_DELAYS.into_iter();
     loop {
@@ -70,7 +82,7 @@ async fn run_receive_hook(app: &App, id: &MessageId, payload: &Payload) -> Resul
         let hook = catch_panics(async {
             match app.end {
                 End::Initiator => app.hooks.on_receive_initiator(payload).await,
-                End::Terminator => app.hooks.on_receive_terminator(payload).await,
+                End::Terminator => app.hooks.on_receive_from(site, payload).await,
             }
         });
         let result = if app.hooks.keeps_time() { Ok(hook.await) } else { timeout_at(deadline, hook).await };
@@ -91,35 +103,43 @@ async fn run_receive_hook(app: &App, id: &MessageId, payload: &Payload) -> Resul
     }
 }
 
-async fn add_result(app: &App, source: Source, arrival: Arrival, reply: Option<Payload>) {
+/// Adds a result with its reply, which goes to the site that the message came from.
+async fn add_result(app: &App, site: Option<&Arc<Site>>, source: Source, arrival: Arrival, reply: Option<Payload>) {
     // Replies cause no replies.
     let reply = reply.filter(|_| arrival.in_reply_to.is_none());
-    if reply.is_some() {
-        app.outbox.reply_room().await;
-    }
-    let reply =
-        reply.map(|payload| NewMessage { payload, hop: app.location.hop(), in_reply_to: Some(arrival.id.clone()) });
+    let reply = match (reply, site) {
+        (Some(payload), Some(site)) => {
+            site.outbox.reply_room().await;
+            let reply = NewMessage { payload, hop: app.location.hop(), in_reply_to: Some(arrival.id.clone()) };
+            Some((site.clone(), reply))
+        }
+        (Some(_), None) => {
+            warn!(id = %arrival.id, "a reply is dropped: the site that it is for has been forgotten");
+            None
+        }
+        (None, _) => None,
+    };
     let arrival = Arc::new(arrival);
     app.output.add(Change { source, outcome: Outcome::Result(arrival.clone()), reply });
-    resolve_reply(app, &arrival);
+    resolve_reply(site, &arrival);
 }
 
-fn add_dead(app: &App, from: &Location, source: Source, dead: DeadMessage) {
-    let (id, error) = (&dead.arrival.id, &dead.error);
-    app.log_limits.dead_here.log(|suppressed| warn!(%id, %from, error, suppressed, "message is dead"));
-    app.metrics.dead_messages.inc();
+fn add_dead(app: &App, site: &Arc<Site>, from: &Location, source: Source, dead: DeadMessage) {
+    let (id, error, name) = (&dead.arrival.id, &dead.error, app.shown(site));
+    app.log_limits.dead_here.log(|suppressed| warn!(%id, %from, site = name, error, suppressed, "message is dead"));
+    app.metrics.dead(site.name());
     let dead = Arc::new(dead);
     app.output.add(Change { source, outcome: Outcome::Dead(dead.clone()), reply: None });
     if dead.raw.is_none() {
-        resolve_reply(app, &dead.arrival);
+        resolve_reply(Some(site), &dead.arrival);
     }
 }
 
 /// If the message is a reply, gives it to the request that waits for it, whatever the hook here made of it. The output
-/// has the reply by then, so a request that comes later finds it there.
-fn resolve_reply(app: &App, arrival: &Arrival) {
-    if let Some(to) = &arrival.in_reply_to {
-        app.outbox.resolve_reply(to, &arrival.payload);
+/// has the reply by then, so a request that comes later finds it there. Only the site that was asked can answer.
+fn resolve_reply(site: Option<&Arc<Site>>, arrival: &Arrival) {
+    if let (Some(site), Some(to)) = (site, &arrival.in_reply_to) {
+        site.outbox.resolve_reply(to, &arrival.payload);
     }
 }
 
@@ -165,9 +185,11 @@ pub(crate) async fn retry(app: &App, id: &str) -> Result<(), RetryError> {
     let text = message.raw.as_deref().unwrap_or(message.arrival.payload.as_str());
     let payload = Payload::parse(text).map_err(|error| refused(error.into()))?;
     let arrival = Arrival { payload, ..message.arrival.clone() };
-    let reply = run_receive_hook(app, &arrival.id, &arrival.payload).await.map_err(refused)?;
+    let peer = arrival.site.clone().or_else(|| app.output.peer_of_message(&arrival.id));
+    let reply = run_receive_hook(app, peer.as_ref(), &arrival.id, &arrival.payload).await.map_err(refused)?;
     info!(%id, at = %app.location, "dead message delivered on retry");
-    add_result(app, Source::DeadLetter(number), arrival, reply).await;
+    let site = app.sites.of(peer.as_ref());
+    add_result(app, site.as_ref(), Source::DeadLetter(number), arrival, reply).await;
     app.output.dead_removed(number).await;
     Ok(())
 }

@@ -21,13 +21,14 @@ pub(crate) async fn run(app: &App, count: u32) {
 
 async fn send(app: &App, count: u32) {
     // Fails only if the watch's sender is gone, which `app` owns.
-    let _ = app.far.subscribe().wait_for(Option::is_some).await;
+    let site = app.sites.first();
+    let _ = site.far.subscribe().wait_for(Option::is_some).await;
     info!("🔁 Auto-trigger starting — sending {count} messages");
     let mut accepted: Vec<MessageHandle> = Vec::new();
     let mut failures: Vec<String> = Vec::new();
     for n in 1..=count {
         let message = match payload(app, n, count) {
-            Ok(payload) => submit(app, payload, &BTreeMap::new()).await.map_err(|error| error.to_string()),
+            Ok(payload) => submit(app, &site, payload, &BTreeMap::new()).await.map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
         match message {

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, info, warn};
 
 use crate::app::App;
@@ -15,7 +15,8 @@ use crate::error::StopError;
 use crate::message::SenderId;
 use crate::outbox::{NewMessage, NumberedMessage};
 use crate::output::{Change, Outcome, Source};
-use crate::store::{Commit, Store, StoreError};
+use crate::sites::Site;
+use crate::store::{Commit, OutboxCommit, Store, StoreError};
 
 /// The largest commit.
 const MAX_COMMIT_MESSAGES: usize = 4096;
@@ -31,32 +32,36 @@ const MIN_FREE_BYTES: u64 = 4 << 20;
 /// Commits until the web-app has ended, and once more if it ends in good order.
 pub(crate) async fn run(app: Arc<App>, store: Store, data: Option<PathBuf>) -> Result<(), StopError> {
     let mut disk = Disk { store, data };
-    let (mut trimmed, mut dropped, mut last) = (app.outbox.acked(), Vec::new(), false);
+    let (mut dropped, mut turn, mut last) = (Vec::new(), 0, false);
     while !last {
         last = tokio::select! {
             biased;
             () = app.phases.committing.cancelled() => true,
             () = app.phases.ended.cancelled() => return Ok(()),
-            () = work(&app, trimmed) => false,
+            () = work(&app) => false,
         };
-        let mut batch = Batch::collect(&app, &dropped);
+        let mut batch = Batch::collect(&app, &dropped, turn);
+        turn += 1;
         let result;
         (disk, batch.commit, result) = commit(&app, disk, batch.commit).await?;
-        let acked = batch.commit.acked;
         match result {
             Ok(space) => {
                 dropped = batch.publish(&app);
-                trimmed = acked;
                 set_full(&app, space == DiskSpace::Low);
             }
             Err(StoreError::Full) => {
                 set_full(&app, true);
-                app.outbox.reject_waiting(&StoreError::Full);
+                reject_waiting(&app, &StoreError::Full);
                 // Free the space of acknowledged messages first.
-                let result;
-                (disk, _, result) = commit(&app, disk, batch.commit.trim()).await?;
+                let (trim, result);
+                (disk, trim, result) = commit(&app, disk, batch.commit.trim()).await?;
                 match result {
-                    Ok(_) => trimmed = acked,
+                    Ok(_) => {
+                        for (site, trimmed) in batch.outboxes.iter().zip(&trim.outboxes) {
+                            site.site.mark_stored(None, trimmed.acked);
+                        }
+                        app.sites.mark_forgotten(&trim.forgotten);
+                    }
                     Err(StoreError::Full) => {}
                     Err(error) => return fail(&app, error),
                 }
@@ -73,30 +78,43 @@ pub(crate) async fn run(app: Arc<App>, store: Store, data: Option<PathBuf>) -> R
 
 fn fail(app: &App, error: StoreError) -> Result<(), StopError> {
     error!(%error, "the store failed");
-    app.outbox.reject_waiting(&error);
+    reject_waiting(app, &error);
     Err(StopError::Store(error))
 }
 
+fn reject_waiting(app: &App, error: &StoreError) {
+    for site in app.sites.all() {
+        site.outbox.reject_waiting(error);
+    }
+}
+
 /// Waits until there is something to store.
-async fn work(app: &App, trimmed: u64) {
+async fn work(app: &App) {
     let disk_retry = async {
         match app.disk_full.load(Ordering::Relaxed) {
             true => sleep(DISK_RETRY_INTERVAL).await,
             false => std::future::pending().await,
         }
     };
-    let outbox = async {
-        if app.outbox.unstored(trimmed).await {
-            return;
-        }
-        tokio::select! {
-            () = sleep(TRIM_DELAY) => {}
-            // Nothing is acknowledged beyond the greatest number, so this waits for messages only.
-            _ = app.outbox.unstored(u64::MAX) => {}
+    let outboxes = async {
+        let mut trim_at: Option<Instant> = None;
+        loop {
+            let changed = app.sites.pool().work.notified();
+            let (store, free) = app.sites.are_unstored();
+            if store {
+                return;
+            }
+            if free && trim_at.is_none() {
+                trim_at = Some(Instant::now() + TRIM_DELAY);
+            }
+            tokio::select! {
+                () = changed => {}
+                () = sleep_until(trim_at.unwrap_or_else(Instant::now)), if trim_at.is_some() => return,
+            }
         }
     };
     tokio::select! {
-        () = outbox => {}
+        () = outboxes => {}
         () = app.output.unstored() => {}
         () = disk_retry => {}
     }
@@ -165,42 +183,78 @@ impl Disk {
 /// What one commit stores, and what to publish then.
 struct Batch {
     commit: Commit,
+    /// In the order of the commit's.
+    outboxes: Vec<OutboxBatch>,
+    changes: usize,
+}
+
+/// The part of one site.
+struct OutboxBatch {
+    site: Arc<Site>,
     numbered: Vec<NumberedMessage>,
     replies: usize,
-    changes: usize,
     fates: usize,
 }
 
 impl Batch {
-    fn collect(app: &App, dropped: &[u64]) -> Self {
+    /// What waits. If that is more than a commit holds, the site that is served first depends on whose `turn` it is.
+    fn collect(app: &App, dropped: &[u64], turn: usize) -> Self {
         let (changes, start, end) = app.output.waiting(MAX_COMMIT_MESSAGES);
-        let replies: Vec<&NewMessage> = changes.iter().filter_map(|change| change.reply.as_ref()).collect();
-        let numbered = app.outbox.number(&replies, MAX_COMMIT_MESSAGES, MAX_COMMIT_BYTES);
-        // Read before the fates, so that every message acknowledged here has its fate stored with it.
-        let acked = app.outbox.acked();
-        let mut keys = app.outbox.fates();
-        let fates = keys.len();
-        keys.extend(numbered.iter().filter_map(|numbered| numbered.key.clone()));
+        // Read before the sites: what is removed here must not have anything in this commit.
+        let forgotten = app.sites.forgotten();
+        let mut sites = app.sites.all();
+        let first = turn % sites.len();
+        sites.rotate_left(first);
+        let mut replies = HashMap::<*const Site, Vec<&NewMessage>>::new();
+        for (site, reply) in changes.iter().filter_map(|change| change.reply.as_ref()) {
+            replies.entry(Arc::as_ptr(site)).or_default().push(reply);
+        }
         let mut commit = Commit {
-            keys,
-            outbox: numbered.iter().map(|numbered| (numbered.seq, numbered.text.clone())).collect(),
-            acked,
-            keys_start: app.outbox.keys_start(),
+            forgotten,
             output_start: start,
             dead_start: app.output.dead_start(),
             removed_dead: dropped.to_vec(),
             ..Commit::default()
         };
+        let (mut messages, mut bytes, mut outboxes) = (MAX_COMMIT_MESSAGES, MAX_COMMIT_BYTES, Vec::new());
+        for site in sites {
+            let replies = replies.remove(&Arc::as_ptr(&site)).unwrap_or_default();
+            if replies.is_empty() && site.is_unstored() == (false, false) {
+                continue;
+            }
+            let numbered = site.outbox.number(&replies, if bytes == 0 { 0 } else { messages }, bytes);
+            messages = messages.saturating_sub(numbered.len());
+            bytes = bytes.saturating_sub(numbered.iter().map(|numbered| numbered.text.len()).sum());
+            // Read before the fates, so that every message acknowledged here has its fate stored with it.
+            let acked = site.outbox.acked();
+            let mut keys = site.outbox.fates();
+            let fates = keys.len();
+            keys.extend(numbered.iter().filter_map(|numbered| numbered.key.clone()));
+            commit.outboxes.push(OutboxCommit {
+                site: site.number,
+                record: site.record(),
+                outbox: numbered.iter().map(|numbered| (numbered.seq, numbered.text.clone())).collect(),
+                acked,
+                keys,
+                keys_start: site.outbox.keys_start(),
+            });
+            outboxes.push(OutboxBatch { site, replies: replies.len(), numbered, fates });
+        }
         add_changes(&mut commit, &changes, end, app.output.next_dead());
         let peer = |(sender, _): &(SenderId, u64)| Some((sender.clone(), app.output.peer_of(sender)?));
         commit.peers = commit.watermarks.iter().filter_map(peer).collect();
-        Self { commit, replies: replies.len(), numbered, changes: changes.len(), fates }
+        Self { commit, outboxes, changes: changes.len() }
     }
 
     /// Shows and confirms what is stored now. Returns the numbers of the dead messages to drop.
     fn publish(self, app: &App) -> Vec<u64> {
-        app.outbox.mark_stored(self.numbered, self.replies);
-        app.outbox.mark_fates_stored(self.fates);
+        for (batch, stored) in self.outboxes.into_iter().zip(&self.commit.outboxes) {
+            let OutboxBatch { site, numbered, replies, fates } = batch;
+            site.outbox.mark_stored(numbered, replies);
+            site.outbox.mark_fates_stored(fates);
+            site.mark_stored(stored.record.as_ref(), stored.acked);
+        }
+        app.sites.mark_forgotten(&self.commit.forgotten);
         let (results, dead) = app.output.mark_stored(self.changes);
         app.metrics.dropped_results.inc_by(results);
         if !dead.is_empty() {

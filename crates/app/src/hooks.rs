@@ -37,6 +37,17 @@ pub trait Hooks: Send + Sync + 'static {
         ready(Ok(None)).boxed()
     }
 
+    /// Runs it for a site, where there are several: one whose calls take long must hold up no other. What runs each call on its
+    /// own, as the web-app's runtime does, has nothing to do for that.
+    fn on_receive_from<'a>(
+        &'a self,
+        site: Option<&'a str>,
+        payload: Payload,
+    ) -> BoxFuture<'a, Result<Option<Payload>, HookError>> {
+        let _ = site;
+        self.on_receive_terminator(payload)
+    }
+
     /// The same at the initiator, for what the terminator sends. What it returns for a reply goes nowhere: replies cause
     /// no replies.
     fn on_receive_initiator(&self, payload: Payload) -> BoxFuture<'_, Result<Option<Payload>, HookError>> {

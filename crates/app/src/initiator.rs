@@ -44,6 +44,7 @@ impl PeerUrl {
 pub(crate) async fn run(app: &App, peer: &PeerUrl) {
     let mut backoff = MIN_RETRY_DELAY;
     let mut quiet = false;
+    let site = app.sites.first();
     while !app.phases.closing.is_cancelled() {
         let connected = tokio::select! {
             connected = connect(peer, app.access.peer_token.as_ref()) => connected,
@@ -52,7 +53,7 @@ pub(crate) async fn run(app: &App, peer: &PeerUrl) {
         match connected {
             Ok(websocket) => {
                 let before = app.metrics.far_connects.get();
-                let reason = delivery::run(app, websocket.into(), None, std::future::pending()).await;
+                let reason = delivery::run(app, &site, websocket.into(), std::future::pending()).await;
                 info!(ended = %reason, "disconnected from the far web-app");
                 // Keep the longer delay if the far side failed before or during its hello, or either end broke the protocol.
                 if app.metrics.far_connects.get() > before && !reason.is_refusal() {

@@ -55,6 +55,7 @@ mod output;
 mod payload;
 mod peer;
 mod python;
+mod sites;
 mod socket;
 mod socket_owner;
 mod store;

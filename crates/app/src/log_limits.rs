@@ -11,4 +11,6 @@ pub(crate) struct LogLimits {
     pub(crate) hook_retried: LineLimiter,
     pub(crate) dead_here: LineLimiter,
     pub(crate) dead_at_far_side: LineLimiter,
+    pub(crate) twins: LineLimiter,
+    pub(crate) replaced: LineLimiter,
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::payload::Payload;
+use crate::peer::PeerName;
 use crate::time;
 
 /// The longest pod or cluster name that Kubernetes allows.
@@ -143,7 +144,7 @@ pub(crate) struct Message {
     pub(crate) in_reply_to: Option<MessageId>,
 }
 
-/// A message that has arrived, exactly as `/output` and `/stream` show it.
+/// A message that has arrived, exactly as `/output` and `/stream` show it where there are several sites.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Arrival {
     pub(crate) id: MessageId,
@@ -152,6 +153,9 @@ pub(crate) struct Arrival {
     pub(crate) trail: Vec<Hop>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) in_reply_to: Option<MessageId>,
+    /// The peer whose tunnel it came through, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) site: Option<PeerName>,
 }
 
 /// A message that has arrived, but that the receiving hook kept refusing.
@@ -173,7 +177,8 @@ impl Arrival {
         const NAMES: usize = r#"{"id":"","payload":,"trail":[],"in_reply_to":""}"#.len();
         let ids = self.id.as_str().len() + self.in_reply_to.as_ref().map_or(0, |id| id.as_str().len());
         let trail: usize = self.trail.iter().map(Hop::bytes).sum();
-        KEPT_OVERHEAD + NAMES + ids + self.payload.len() + trail
+        let site = self.site.as_ref().map_or(0, |site| r#","site":"""#.len() + site.as_str().len());
+        KEPT_OVERHEAD + NAMES + ids + self.payload.len() + trail + site
     }
 }
 

@@ -10,6 +10,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::peer::PeerName;
+
 /// What became of a trigger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum TriggerResult {
@@ -38,6 +40,18 @@ pub(crate) struct TriggerLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct HookLabels {
     pub(crate) hook: HookName,
+}
+
+/// A site that has a name; there are at most as many as a terminator knows.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct SiteLabels {
+    site: String,
+}
+
+impl From<&PeerName> for SiteLabels {
+    fn from(name: &PeerName) -> Self {
+        Self { site: name.as_str().to_owned() }
+    }
 }
 
 impl TriggerResult {
@@ -105,6 +119,10 @@ pub(crate) struct Metrics {
     pub(crate) outbox_bytes: Gauge,
     pub(crate) output_messages: Gauge,
     pub(crate) delivery_seconds: Histogram,
+    site_connected: Family<SiteLabels, Gauge>,
+    site_outbox_messages: Family<SiteLabels, Gauge>,
+    site_received_messages: Family<SiteLabels, Counter>,
+    site_dead_messages: Family<SiteLabels, Counter>,
 }
 
 impl Metrics {
@@ -131,6 +149,10 @@ impl Metrics {
             delivery_seconds: Histogram::new([
                 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 600.0,
             ]),
+            site_connected: Family::default(),
+            site_outbox_messages: Family::default(),
+            site_received_messages: Family::default(),
+            site_dead_messages: Family::default(),
         };
         metrics.register();
         // Each label is there from the start: a rate over a series that appears with its first event misses that event.
@@ -163,11 +185,23 @@ impl Metrics {
             "HTTP connections closed at once because too many were open",
             self.turned_away_connections.clone(),
         );
-        r.register("far_websockets", "WebSockets to the far web-app: 1 or 0", self.far_websockets.clone());
+        r.register("far_websockets", "WebSockets to far web-apps: at most one for each", self.far_websockets.clone());
         r.register("stream_websockets", "Clients on /stream", self.stream_websockets.clone());
         r.register("outbox_messages", "Messages accepted and not acknowledged", self.outbox_messages.clone());
         r.register("outbox_bytes", "What the outbox holds, in bytes of its messages", self.outbox_bytes.clone());
         r.register("output_messages", "Results kept in the output", self.output_messages.clone());
+        r.register("site_connected", "Whether a site is connected: 1 or 0", self.site_connected.clone());
+        r.register("site_outbox_messages", "The part of the outbox for a site", self.site_outbox_messages.clone());
+        r.register(
+            "site_received_messages",
+            "Messages of a site that entered the output here",
+            self.site_received_messages.clone(),
+        );
+        r.register(
+            "site_dead_messages",
+            "Messages of a site that the hook here kept refusing",
+            self.site_dead_messages.clone(),
+        );
         r.register("delivery_seconds", "From acceptance to acknowledgement", self.delivery_seconds.clone());
     }
 
@@ -177,6 +211,39 @@ impl Metrics {
 
     pub(crate) fn hook_failure(&self, hook: HookName) {
         self.hook_failures.get_or_create(&HookLabels { hook }).inc();
+    }
+
+    /// A message has entered the output.
+    pub(crate) fn received(&self, site: Option<&PeerName>) {
+        self.received_messages.inc();
+        if let Some(site) = site {
+            self.site_received_messages.get_or_create(&site.into()).inc();
+        }
+    }
+
+    /// A message is dead.
+    pub(crate) fn dead(&self, site: Option<&PeerName>) {
+        self.dead_messages.inc();
+        if let Some(site) = site {
+            self.site_dead_messages.get_or_create(&site.into()).inc();
+        }
+    }
+
+    /// What a site is like now.
+    pub(crate) fn show_site(&self, site: &PeerName, connected: bool, outbox: usize) {
+        let labels = SiteLabels::from(site);
+        self.site_connected.get_or_create(&labels).set(i64::from(connected));
+        self.site_outbox_messages.get_or_create(&labels).set(i64::try_from(outbox).unwrap_or(i64::MAX));
+        // There from the start, as above.
+        drop((self.site_received_messages.get_or_create(&labels), self.site_dead_messages.get_or_create(&labels)));
+    }
+
+    pub(crate) fn forget_site(&self, site: &str) {
+        let labels = SiteLabels { site: site.to_owned() };
+        self.site_connected.remove(&labels);
+        self.site_outbox_messages.remove(&labels);
+        self.site_received_messages.remove(&labels);
+        self.site_dead_messages.remove(&labels);
     }
 
     pub(crate) fn delivery(&self, age: Duration) {

@@ -1,6 +1,7 @@
 //! A trigger's way from its hook into the outbox.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -10,8 +11,9 @@ use tracing::warn;
 use crate::app::App;
 use crate::hooks::{HookError, catch_panics};
 use crate::metrics::{HookName, TriggerResult};
-use crate::outbox::{IdempotencyKey, MessageHandle, NewMessage, OutboxFull};
+use crate::outbox::{IdempotencyKey, MessageHandle, NewMessage, OutboxError};
 use crate::payload::Payload;
+use crate::sites::{Site, TargetError};
 use crate::store::StoreError;
 
 /// How long `on_trigger` may take.
@@ -33,7 +35,9 @@ pub(crate) enum TriggerError {
     #[error(transparent)]
     Hook(#[from] HookError),
     #[error(transparent)]
-    Full(#[from] OutboxFull),
+    Outbox(#[from] OutboxError),
+    #[error(transparent)]
+    Target(#[from] TargetError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("the idempotency key {0:?} has been used for another payload; give each trigger its own")]
@@ -49,7 +53,8 @@ impl TriggerError {
             Self::Hook(HookError::Denied(_)) => TriggerResult::Denied,
             Self::Hook(HookError::Failed(_)) => TriggerResult::Failed,
             Self::Hook(HookError::TooLarge(_)) => TriggerResult::TooLarge,
-            Self::Full(_) => TriggerResult::Full,
+            Self::Outbox(OutboxError::Full) => TriggerResult::Full,
+            Self::Outbox(OutboxError::Forgotten) | Self::Target(_) => TriggerResult::Invalid,
             Self::Store(_) => TriggerResult::Unstored,
             Self::KeyReused(_) => TriggerResult::Invalid,
             Self::Draining => TriggerResult::Draining,
@@ -57,41 +62,101 @@ impl TriggerError {
     }
 }
 
-/// Takes a trigger from its hook to the outbox. The caller confirms it only after [`MessageHandle::stored`].
+/// Takes a trigger from its hook to the outbox of a site. The caller confirms it only after [`MessageHandle::stored`].
 pub(crate) async fn submit(
     app: &App,
+    site: &Site,
     payload: Payload,
     headers: &BTreeMap<String, String>,
 ) -> Result<MessageHandle, TriggerError> {
-    submit_with(app, payload, headers, None).await
+    check_room(app, [site])?;
+    let prepared = prepare(app, payload, headers).await?;
+    enqueue(app, site, &prepared, None)
 }
 
-/// Like [`submit`], at most once per idempotency key. Returns the message accepted under this key before, or else this
-/// trigger, already stored. Must not be cancelled, because a retry has to find what this has accepted.
+/// What became of a trigger at each of the sites that it is for.
+pub(crate) type Submitted = Vec<(Arc<Site>, Result<MessageHandle, TriggerError>)>;
+
+/// Like [`submit`], for several sites; the hook runs once. The sites are independent: what one cannot take, another can.
+pub(crate) async fn submit_to_all(
+    app: &App,
+    sites: Vec<Arc<Site>>,
+    payload: Payload,
+    headers: &BTreeMap<String, String>,
+) -> Result<Submitted, TriggerError> {
+    check_room(app, sites.iter().map(|site| &**site))?;
+    let prepared = prepare(app, payload, headers).await?;
+    let submit = |site: Arc<Site>| {
+        let result = enqueue(app, &site, &prepared, None);
+        (site, result)
+    };
+    Ok(sites.into_iter().map(submit).collect())
+}
+
+/// Like [`submit_to_all`], at most once per idempotency key and site. Returns the messages accepted under this key before, and
+/// where there was none this trigger, already stored. Must not be cancelled, because a retry has to find what this has accepted.
 pub(crate) async fn submit_once(
     app: &App,
+    sites: Vec<Arc<Site>>,
     payload: Payload,
     headers: &BTreeMap<String, String>,
     key: IdempotencyKey,
-) -> Result<MessageHandle, TriggerError> {
+) -> Result<Submitted, TriggerError> {
     let _guard = lock_key(app, &key.text).await;
-    if let Some(message) = find_accepted(app, &key)? {
-        return Ok(message);
+    let mut all = Vec::new();
+    for site in sites {
+        let accepted = find_accepted(app, &site, &key)?;
+        all.push((site, accepted));
     }
-    let mut message = submit_with(app, payload, headers, Some(key)).await?;
-    message.stored().await?;
-    Ok(message)
+    let new = all.iter().filter(|(_, accepted)| accepted.is_none());
+    let prepared = match new.clone().next() {
+        None => None,
+        Some(_) => {
+            check_room(app, new.map(|(site, _)| &**site))?;
+            Some(prepare(app, payload, headers).await?)
+        }
+    };
+    let mut submitted = Vec::new();
+    for (site, accepted) in all {
+        let result = match (accepted, &prepared) {
+            (Some(message), _) => Ok(message),
+            (None, Some(prepared)) => enqueue(app, &site, prepared, Some(key.clone())),
+            // There is one whenever it is needed.
+            (None, None) => Err(OutboxError::Full.into()),
+        };
+        submitted.push((site, result));
+    }
+    for (_, result) in &mut submitted {
+        if let Ok(message) = result
+            && let Err(error) = message.stored().await
+        {
+            *result = Err(error.into());
+        }
+    }
+    Ok(submitted)
 }
 
-/// The message that was accepted under this key before, if it is the same.
-pub(crate) fn find_accepted(app: &App, key: &IdempotencyKey) -> Result<Option<MessageHandle>, TriggerError> {
-    match app.outbox.find_key(&key.text) {
+/// Checked first, so that the hook does not run for a trigger that has no chance.
+fn check_room<'a>(app: &App, sites: impl IntoIterator<Item = &'a Site>) -> Result<(), TriggerError> {
+    if sites.into_iter().any(|site| site.outbox.has_room(0)) {
+        return Ok(());
+    }
+    Err(count_error(app, OutboxError::Full.into()))
+}
+
+/// The message that was accepted for this site under this key before, if it is the same.
+pub(crate) fn find_accepted(
+    app: &App,
+    site: &Site,
+    key: &IdempotencyKey,
+) -> Result<Option<MessageHandle>, TriggerError> {
+    match site.outbox.find_key(&key.text) {
         Some((record, message)) if record.digest == key.digest => {
             // The reply may have arrived before anything waited for it, or before a restart.
             if let Some(id) = message.id()
-                && let Some(reply) = app.output.reply_to(id)
+                && let Some(reply) = app.output.reply_to(id, site.name())
             {
-                app.outbox.resolve_reply(id, &reply);
+                site.outbox.resolve_reply(id, &reply);
             }
             Ok(Some(message))
         }
@@ -111,20 +176,6 @@ pub(crate) async fn lock_key<'a>(app: &'a App, key: &str) -> KeyGuard<'a> {
     }
 }
 
-async fn submit_with(
-    app: &App,
-    payload: Payload,
-    headers: &BTreeMap<String, String>,
-    key: Option<IdempotencyKey>,
-) -> Result<MessageHandle, TriggerError> {
-    // Checked first, so that the hook does not run for a trigger that has no chance.
-    if !app.outbox.has_room(0) {
-        return Err(count_error(app, OutboxFull.into()));
-    }
-    let prepared = prepare(app, payload, headers).await?;
-    enqueue(app, &prepared, key)
-}
-
 /// Runs the hook on a trigger's payload.
 pub(crate) async fn prepare(
     app: &App,
@@ -134,9 +185,10 @@ pub(crate) async fn prepare(
     run_trigger_hook(app, payload, headers).await.map_err(|error| count_error(app, error))
 }
 
-/// Puts a prepared payload into the outbox.
+/// Puts a prepared payload into the outbox of a site.
 pub(crate) fn enqueue(
     app: &App,
+    site: &Site,
     prepared: &PreparedTrigger,
     key: Option<IdempotencyKey>,
 ) -> Result<MessageHandle, TriggerError> {
@@ -144,7 +196,7 @@ pub(crate) fn enqueue(
         return Err(count_error(app, StoreError::Full.into()));
     }
     let message = NewMessage { payload: prepared.0.clone(), hop: app.location.hop(), in_reply_to: None };
-    let handle = app.outbox.enqueue(message, key).map_err(|full| count_error(app, full.into()))?;
+    let handle = site.outbox.enqueue(message, key).map_err(|error| count_error(app, error.into()))?;
     app.metrics.trigger(TriggerResult::Accepted);
     Ok(handle)
 }

@@ -17,8 +17,9 @@ use crate::error::{StartError, StopError};
 use crate::hooks::Hooks;
 use crate::initiator::PeerUrl;
 use crate::message::Location;
-use crate::outbox::{Limits, Outbox};
+use crate::outbox::Limits;
 use crate::output::{Output, StoredOutput};
+use crate::sites::Sites;
 use crate::store::{self, StoredState};
 use crate::{auto_trigger, committer, http, initiator};
 
@@ -91,15 +92,16 @@ impl Webapp {
         let (listener, local_addr) = bind(listen).map_err(|source| StartError::Listen { listen, source })?;
         info!(
             at = %location, address = %local_addr, data = %data.display(),
-            outbox = state.outbox.len(), output = state.output.len(), dead = state.dead.len(),
+            outbox = state.sites.iter().map(|site| site.outbox.len()).sum::<usize>(), output = state.output.len(), dead = state.dead.len(),
             "web-app listening"
         );
 
-        let StoredState { sender, acked, outbox, output: results, watermarks, peers, dead, keys } = state;
-        let replied: Vec<_> = outbox.iter().filter_map(|(message, _)| message.in_reply_to.clone()).collect();
+        let StoredState { sites, output: results, watermarks, peers, dead } = state;
+        let waiting = sites.iter().flat_map(|site| &site.outbox);
+        let replied: Vec<_> = waiting.filter_map(|(message, _)| message.in_reply_to.clone()).collect();
         let output = Output::new(output_max, StoredOutput { results, watermarks, peers, dead }, &replied);
-        let outbox = Outbox::new(sender, Limits::for_hop(&location.hop()), acked, outbox, keys);
-        let app = Arc::new(App::new(end, location, hooks, access, outbox, output));
+        let sites = Sites::new(sites, Limits::for_hop(&location.hop()));
+        let app = Arc::new(App::new(end, location, hooks, access, sites, output));
         let guard = app.phases.ended.clone().drop_guard();
         let committer = tokio::spawn(committer::run(app.clone(), store, Some(data)));
         let mut tasks = JoinSet::new();
@@ -140,8 +142,8 @@ impl Webapp {
         let phases = self.app.phases.clone();
         phases.draining.cancel();
         // The last quarter is for closing the WebSockets.
-        if timeout(deadline.mul_f64(0.75), self.app.outbox.empty()).await.is_err() {
-            let undelivered = self.app.outbox.depth().messages;
+        if timeout(deadline.mul_f64(0.75), self.app.sites.empty()).await.is_err() {
+            let undelivered = self.app.sites.depth().messages;
             warn!(undelivered, "drain: the far side has not acknowledged every message in time");
         }
         phases.closing.cancel();

@@ -19,7 +19,7 @@ use crate::limits::WINDOW_MESSAGES;
 use crate::message::{Location, SenderId};
 use crate::outbox::{AckedMessage, NumberedMessage};
 use crate::output::Source;
-use crate::peer::PeerName;
+use crate::sites::{Site, SiteError};
 use crate::socket::{Incoming, Outgoing, PING_INTERVAL, Reader, SILENCE_TIMEOUT, Socket, SocketError, Writer};
 use crate::wire::{Ack, Frame, Hello, MessageFrame, WireError};
 
@@ -39,6 +39,10 @@ pub(crate) enum Disconnect {
     Draining,
     #[error("a newer WebSocket replaced it")]
     Replaced,
+    #[error("{0}")]
+    Refused(#[from] SiteError),
+    #[error("its site has been forgotten")]
+    Forgotten,
     #[error("the far web-app closed it with code {code}: {reason:?}")]
     Closed { code: u16, reason: String },
     #[error("the WebSocket was lost: {0}")]
@@ -57,17 +61,17 @@ impl Disconnect {
     /// Whether one end rejects what the other sends, which a new WebSocket does not change.
     pub(crate) fn is_refusal(&self) -> bool {
         match self {
-            Self::Violation(_) => true,
+            Self::Violation(_) | Self::Refused(_) => true,
             Self::Closed { code, .. } => matches!(code, 1002 | 1003 | 1007 | 1008 | 1009 | 1011),
             _ => false,
         }
     }
 
     /// The WebSocket close code to leave with.
-    fn code(&self) -> u16 {
+    pub(crate) fn code(&self) -> u16 {
         match self {
-            Self::Draining | Self::Closed { .. } | Self::Lost(_) | Self::Eof => 1001,
-            Self::Violation(_) => 1002,
+            Self::Draining | Self::Forgotten | Self::Closed { .. } | Self::Lost(_) | Self::Eof => 1001,
+            Self::Violation(_) | Self::Refused(_) => 1002,
             Self::Silent(_) => 1008,
             Self::Encode(_) => 1011,
             Self::Replaced => 4001,
@@ -85,16 +89,16 @@ struct FarEnd {
 /// Converses until the WebSocket ends, a newer one replaces it, or the web-app shuts down.
 pub(crate) async fn run(
     app: &App,
+    site: &Arc<Site>,
     mut socket: Socket,
-    peer: Option<&PeerName>,
     replaced: impl Future<Output = ()>,
 ) -> Disconnect {
     let talk = async {
         let far = tokio::select! {
-            far = hello(app, &mut socket) => far?,
+            far = hello(app, site, &mut socket) => far?,
             () = app.phases.closing.cancelled() => return Err(Disconnect::Draining),
         };
-        converse(app, &far, peer, &mut socket).await
+        converse(app, site, &far, &mut socket).await
     };
     let ended = tokio::select! {
         Err(ended) = talk => ended,
@@ -111,9 +115,9 @@ type QueuedArrival = (MessageFrame, OwnedSemaphorePermit);
 /// The loops return nothing but the reason why they ended.
 type Never = std::convert::Infallible;
 
-async fn hello(app: &App, socket: &mut Socket) -> Result<FarEnd, Disconnect> {
+async fn hello(app: &App, site: &Site, socket: &mut Socket) -> Result<FarEnd, Disconnect> {
     let Location { pod, cluster } = app.location.clone();
-    let ours = Hello { sender: app.outbox.sender().clone(), pod, cluster, acked: app.outbox.acked() };
+    let ours = Hello { sender: site.outbox.sender().clone(), pod, cluster, acked: site.outbox.acked() };
     socket.writer.send(encode(&Frame::Hello(ours))?).await?;
     let theirs = timeout(HELLO_TIMEOUT, next_frame(&mut socket.reader)).await;
     match theirs.map_err(|_| Disconnect::Silent(HELLO_TIMEOUT))?? {
@@ -122,17 +126,18 @@ async fn hello(app: &App, socket: &mut Socket) -> Result<FarEnd, Disconnect> {
     }
 }
 
-async fn converse(app: &App, far: &FarEnd, peer: Option<&PeerName>, socket: &mut Socket) -> Result<Never, Disconnect> {
+async fn converse(app: &App, site: &Arc<Site>, far: &FarEnd, socket: &mut Socket) -> Result<Never, Disconnect> {
     let Socket { reader, writer } = socket;
-    let watermark = app.output.register_sender(&far.sender, far.acked, peer)?;
-    let _connected = ConnectedGuard::new(app, far);
+    let watermark = app.output.register_sender(&far.sender, far.acked, site.name())?;
+    tell_of_twins(app, site, far);
+    let _connected = ConnectedGuard::new(app, site, far);
     let (inbox, arrivals) = mpsc::channel(WINDOW_MESSAGES);
     let (resume, resumed) = oneshot::channel();
     let mut reported = far.acked;
     let ended = tokio::select! {
-        ended = read(app, far, watermark, reader, inbox, resume) => ended,
-        ended = write(app, far, writer, &mut reported, resumed) => ended,
-        ended = process_arrivals(app, far, arrivals) => ended,
+        ended = read(app, site, far, watermark, reader, inbox, resume) => ended,
+        ended = write(app, site, far, writer, &mut reported, resumed) => ended,
+        ended = process_arrivals(app, site, far, arrivals) => ended,
     };
     // Acknowledge what was processed last before closing, so that it need not be sent again.
     if let Err(Disconnect::Draining) = ended
@@ -147,6 +152,7 @@ async fn converse(app: &App, far: &FarEnd, peer: Option<&PeerName>, socket: &mut
 /// Reads frames: messages go to `inbox`, acks to the outbox; the first ack starts the writer through `resume`.
 async fn read(
     app: &App,
+    site: &Site,
     far: &FarEnd,
     watermark: u64,
     reader: &mut Reader,
@@ -178,7 +184,7 @@ async fn read(
             }
             Frame::Ack(ack) => {
                 let seq = ack.seq;
-                apply_ack(app, ack)?;
+                apply_ack(app, site, ack)?;
                 if let Some(resume) = resume.take() {
                     let _ = resume.send(seq);
                 }
@@ -187,8 +193,8 @@ async fn read(
     }
 }
 
-fn apply_ack(app: &App, ack: Ack) -> Result<(), WireError> {
-    for AckedMessage { id, dead, age } in app.outbox.ack(ack)? {
+fn apply_ack(app: &App, site: &Site, ack: Ack) -> Result<(), WireError> {
+    for AckedMessage { id, dead, age } in site.outbox.ack(ack)? {
         app.metrics.delivery(age);
         match dead {
             None => {
@@ -209,6 +215,7 @@ fn apply_ack(app: &App, ack: Ack) -> Result<(), WireError> {
 /// Writes acks, messages and pings. Frames are buffered while there are more, and flushed when there are none.
 async fn write(
     app: &App,
+    site: &Site,
     far: &FarEnd,
     writer: &mut Writer,
     reported: &mut u64,
@@ -220,11 +227,11 @@ async fn write(
     let mut sent = None;
     loop {
         let idle = Instant::now() + PING_INTERVAL;
-        let next = match next_write_item(app, far, *reported, sent, &mut resumed, idle).now_or_never() {
+        let next = match next_write_item(app, site, far, *reported, sent, &mut resumed, idle).now_or_never() {
             Some(next) => next,
             None => {
                 timeout(SILENCE_TIMEOUT, writer.flush()).await.map_err(|_| Disconnect::Silent(SILENCE_TIMEOUT))??;
-                next_write_item(app, far, *reported, sent, &mut resumed, idle).await
+                next_write_item(app, site, far, *reported, sent, &mut resumed, idle).await
             }
         };
         let item = match next {
@@ -257,6 +264,7 @@ enum WriteItem {
 
 async fn next_write_item(
     app: &App,
+    site: &Site,
     far: &FarEnd,
     reported: u64,
     sent: Option<u64>,
@@ -266,7 +274,7 @@ async fn next_write_item(
     tokio::select! {
         Ok(seq) = resumed, if sent.is_none() => WriteItem::Resume(seq),
         ack = app.output.next_ack(&far.sender, reported) => WriteItem::Ack(ack),
-        (message, again) = app.outbox.next(sent.unwrap_or_default()), if sent.is_some() => WriteItem::Message(message, again),
+        (message, again) = site.outbox.next(sent.unwrap_or_default()), if sent.is_some() => WriteItem::Message(message, again),
         () = sleep_until(idle) => WriteItem::Ping,
     }
 }
@@ -287,6 +295,7 @@ fn log_sent(app: &App, far: &FarEnd, message: &NumberedMessage, again: bool) {
 /// current one.
 async fn process_arrivals(
     app: &App,
+    site: &Arc<Site>,
     far: &FarEnd,
     mut arrivals: mpsc::Receiver<QueuedArrival>,
 ) -> Result<Never, Disconnect> {
@@ -299,7 +308,7 @@ async fn process_arrivals(
             else => return std::future::pending().await,
         };
         app.output.room().await;
-        arrival::process(app, &far.location, Source::Message(far.sender.clone(), message.seq), message).await?;
+        arrival::process(app, site, &far.location, Source::Message(far.sender.clone(), message.seq), message).await?;
     }
 }
 
@@ -321,23 +330,36 @@ fn encode(frame: &Frame) -> Result<Outgoing, serde_json::Error> {
     frame.encode().map(Outgoing::Text)
 }
 
+/// Two web-apps with one identity take turns: each is served until the other connects again, and each has its messages taken
+/// once and in order, but what is sent to the site reaches now one, now the other.
+fn tell_of_twins(app: &App, site: &Site, far: &FarEnd) {
+    let (Some(before), Some(name)) = (site.note_sender(&far.sender), site.name()) else { return };
+    app.log_limits.twins.log(|suppressed| {
+        warn!(
+            site = %name, sender = far.sender.as_str(), before = before.as_str(), far = %far.location, suppressed,
+            "another web-app under the same identity: if it has not just got a new data directory, two run at once and take \
+             turns; give each an identity of its own"
+        );
+    });
+}
+
 /// The far side counts as connected while this lives.
-struct ConnectedGuard<'a>(&'a App);
+struct ConnectedGuard<'a>(&'a App, &'a Site);
 
 impl<'a> ConnectedGuard<'a> {
-    fn new(app: &'a App, far: &FarEnd) -> Self {
-        info!(far = %far.location, "connected to the far web-app");
+    fn new(app: &'a App, site: &'a Site, far: &FarEnd) -> Self {
+        info!(far = %far.location, site = app.shown(site), "connected to the far web-app");
         app.metrics.far_connects.inc();
-        app.metrics.far_websockets.set(1);
-        app.far.send_replace(Some(far.location.clone()));
-        Self(app)
+        app.metrics.far_websockets.inc();
+        site.far.send_replace(Some(far.location.clone()));
+        Self(app, site)
     }
 }
 
 impl Drop for ConnectedGuard<'_> {
     fn drop(&mut self) {
-        self.0.metrics.far_websockets.set(0);
-        self.0.far.send_replace(None);
+        self.0.metrics.far_websockets.dec();
+        self.1.far.send_replace(None);
     }
 }
 

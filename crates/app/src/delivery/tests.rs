@@ -26,7 +26,7 @@ async fn conversation(hooks: impl Hooks) -> (Arc<App>, tokio::task::JoinHandle<D
     let near = WebSocketStream::from_raw_socket(near, Role::Server, Some(socket::config())).await;
     let mut far = WebSocketStream::from_raw_socket(far, Role::Client, None).await;
     let running = app.clone();
-    let ended = tokio::spawn(async move { run(&running, near.into(), None, pending()).await });
+    let ended = tokio::spawn(async move { run(&running, &running.sites.first(), near.into(), pending()).await });
     for frame in
         [json!({"hello": {"sender": "far", "pod": "p", "cluster": "c", "acked": 0}}), json!({"ack": {"seq": 0}})]
     {
@@ -73,7 +73,7 @@ async fn a_far_side_that_says_nothing_is_not_waited_for() {
     let (near, _far) = tokio::io::duplex(1 << 20);
     let near = WebSocketStream::from_raw_socket(near, Role::Server, Some(socket::config())).await;
     let start = Instant::now();
-    assert!(matches!(run(&app, near.into(), None, pending()).await, Disconnect::Silent(HELLO_TIMEOUT)));
+    assert!(matches!(run(&app, &app.sites.first(), near.into(), pending()).await, Disconnect::Silent(HELLO_TIMEOUT)));
     assert!(start.elapsed() < 2 * HELLO_TIMEOUT);
 }
 
@@ -96,7 +96,8 @@ async fn a_receiving_hook_that_hangs_costs_one_message_and_holds_up_no_sending()
     assert_eq!(next_text(&mut far).await, json!({"ack": {"seq": 0}}));
 
     // While the hook hangs, a message goes the other way and its ack comes back.
-    let mut message = trigger::submit(&app, Payload::parse("{}").unwrap(), &Default::default()).await.unwrap();
+    let mut message =
+        trigger::submit(&app, &app.sites.first(), Payload::parse("{}").unwrap(), &Default::default()).await.unwrap();
     assert_eq!(next_text(&mut far).await["message"]["seq"], 1);
     far.send(WsMessage::text(json!({"ack": {"seq": 1}}).to_string())).await.unwrap();
     assert!(matches!(message.verdict().await, Verdict::Delivered(None)));

@@ -12,25 +12,26 @@ use serde_json::Value;
 
 use super::ApiError;
 use super::page::{PageQuery, PageRequest, answer, json};
+use super::row::ArrivalRow;
 use crate::app::App;
 use crate::arrival::{self, RetryError};
-use crate::message::{Arrival, DeadMessage};
+use crate::message::DeadMessage;
 
 /// A dead message as `/dead` shows it.
 #[derive(Debug, Serialize)]
 struct DeadRow<'a> {
     #[serde(flatten)]
-    arrival: &'a Arrival,
+    arrival: ArrivalRow<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     raw: Option<&'a str>,
     error: &'a str,
     at: &'a str,
 }
 
-impl<'a> From<&'a DeadMessage> for DeadRow<'a> {
-    fn from(message: &'a DeadMessage) -> Self {
+impl<'a> DeadRow<'a> {
+    fn new(message: &'a DeadMessage, with_site: bool) -> Self {
         let DeadMessage { arrival, raw, error, at } = message;
-        Self { arrival, raw: raw.as_deref(), error, at }
+        Self { arrival: ArrivalRow::new(arrival, with_site), raw: raw.as_deref(), error, at }
     }
 }
 
@@ -40,7 +41,8 @@ pub(super) async fn dead(
 ) -> Result<Response, ApiError> {
     let PageRequest { after, limit } = PageRequest::parse(query)?;
     let (count, messages) = app.output.dead(after.as_deref(), limit)?;
-    Ok(answer(count, messages, |message: &DeadMessage| json(&DeadRow::from(message))))
+    let with_site = app.sites.are_several();
+    Ok(answer(count, messages, move |message: &DeadMessage| json(&DeadRow::new(message, with_site))))
 }
 
 pub(super) async fn retry(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {

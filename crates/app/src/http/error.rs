@@ -8,7 +8,9 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::hooks::HookError;
+use crate::outbox::OutboxError;
 use crate::output::UnknownCursor;
+use crate::sites::TargetError;
 use crate::trigger::TriggerError;
 
 /// An answer `{"error": …}` that says what is wrong and what to do.
@@ -63,7 +65,13 @@ impl From<TriggerError> for ApiError {
             TriggerError::Hook(HookError::Failed(_)) => StatusCode::INTERNAL_SERVER_ERROR,
             TriggerError::Hook(HookError::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
             TriggerError::KeyReused(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            TriggerError::Full(_) | TriggerError::Store(_) | TriggerError::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            TriggerError::Target(TargetError::Unknown { .. }) | TriggerError::Outbox(OutboxError::Forgotten) => {
+                StatusCode::NOT_FOUND
+            }
+            TriggerError::Target(_) => StatusCode::BAD_REQUEST,
+            TriggerError::Outbox(OutboxError::Full) | TriggerError::Store(_) | TriggerError::Draining => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         };
         Self::new(status, error.to_string())
     }

@@ -8,6 +8,9 @@ mod meter;
 mod output;
 mod page;
 mod probes;
+mod row;
+mod several;
+mod status;
 mod stream;
 mod trigger;
 mod ws;
@@ -17,7 +20,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 
 use accept::Client;
 pub(crate) use accept::serve_connections;
@@ -32,6 +35,8 @@ fn router(app: Arc<App>) -> Router {
         .route("/stream", get(stream::stream))
         .route("/dead", get(dead::dead))
         .route("/dead/{id}/retry", post(dead::retry))
+        .route("/status", get(status::status))
+        .route("/sites/{*name}", delete(status::forget))
         .route_layer(from_fn_with_state(app.clone(), access::require_token))
         .route("/openapi.json", get(probes::openapi))
         .route("/livez", get(probes::livez))
@@ -45,7 +50,11 @@ fn router(app: Arc<App>) -> Router {
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> ApiError {
-    let right = if uri.path() == "/trigger" || uri.path().ends_with("/retry") { "POST" } else { "GET" };
+    let right = match uri.path() {
+        path if path.starts_with("/sites/") => "DELETE",
+        path if path == "/trigger" || path.ends_with("/retry") => "POST",
+        _ => "GET",
+    };
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} takes {right}, not {method}", uri.path()))
 }
 
@@ -53,7 +62,7 @@ async fn not_found(uri: Uri) -> ApiError {
     ApiError::new(
         StatusCode::NOT_FOUND,
         format!(
-            "there is no {}; try /trigger, /output, /stream, /dead, /openapi.json, /livez, /readyz or /metrics",
+            "there is no {}; try /trigger, /output, /stream, /dead, /status, /openapi.json, /livez, /readyz or /metrics",
             uri.path()
         ),
     )

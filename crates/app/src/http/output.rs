@@ -8,6 +8,7 @@ use axum::response::Response;
 
 use super::ApiError;
 use super::page::{PageQuery, PageRequest, answer, json};
+use super::row::ArrivalRow;
 use crate::app::App;
 use crate::message::Arrival;
 
@@ -17,5 +18,6 @@ pub(super) async fn output(
 ) -> Result<Response, ApiError> {
     let PageRequest { after, limit } = PageRequest::parse(query)?;
     let page = app.output.page(after.as_deref(), limit)?;
-    Ok(answer(page.count, page.results, |arrival: &Arrival| json(arrival)))
+    let with_site = app.sites.are_several();
+    Ok(answer(page.count, page.results, move |arrival: &Arrival| json(&ArrivalRow::new(arrival, with_site))))
 }

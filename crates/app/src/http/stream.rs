@@ -4,6 +4,8 @@
 //! `{"error"}` if it cannot be one; `{"id", "delivered", …}` once the far side has it; every result that arrives, as in
 //! `/output`; `{"missed": n}` when the output dropped results before this client read them.
 //!
+//! With `?to=NAME` the triggers are for that site.
+//!
 //! With `?key=K` the triggers are a series: the first has the idempotency key `K-N`, with N from `?from=`, or else
 //! 1, and each further one the next number. A client that has lost its connection continues with the number of the first
 //! trigger that it has no answer for; what was stored already is answered by its id, and not stored again.
@@ -27,12 +29,14 @@ use serde_json::json;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
+use super::row::ArrivalRow;
 use super::trigger::{Notice, digest, parse_payload};
 use super::{ApiError, Client, same_origin};
 use crate::app::App;
 use crate::message::MessageId;
-use crate::outbox::{IdempotencyKey, MessageHandle, Verdict};
+use crate::outbox::{IdempotencyKey, MessageHandle, OutboxError, Verdict};
 use crate::output::Batch;
+use crate::sites::{Site, Target};
 use crate::socket::{self, Incoming, Outgoing, PING_INTERVAL, Reader, SILENCE_TIMEOUT, Socket, SocketError, Writer};
 use crate::trigger::{KeyGuard, PreparedTrigger, TriggerError, enqueue, find_accepted, lock_key, prepare};
 
@@ -50,6 +54,7 @@ const MAX_BATCH: usize = 64;
 pub(super) struct StreamQuery {
     key: Option<String>,
     from: Option<u64>,
+    to: Option<String>,
 }
 
 pub(super) async fn stream(
@@ -61,20 +66,32 @@ pub(super) async fn stream(
 ) -> Result<Response, ApiError> {
     same_origin(&headers)?;
     let Query(query) = query.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+    let target = Target::parse(query.to.as_deref()).map_err(TriggerError::from)?;
+    if !target.is_one() {
+        return Err(ApiError::bad_request(
+            "a stream is for one site: ?to= takes one name, and POST /trigger several".into(),
+        ));
+    }
     let series = Series::from_query(query)?;
     let upgrade = upgrade.map_err(ApiError::not_a_websocket)?;
     // From here on the client sees everything that arrives, also what comes while the upgrade is still under way.
     let position = app.output.end();
     let token = app.tasks.token();
     Ok(socket::limited(upgrade).on_upgrade(async move |socket| {
-        serve(&app, &client, socket.into(), position, series).await;
+        serve(&app, &client, socket.into(), position, (series, target)).await;
         drop((token, client));
     }))
 }
 
-async fn serve(app: &App, client: &Client, mut socket: Socket, position: u64, series: Option<Series>) {
+async fn serve(
+    app: &App,
+    client: &Client,
+    mut socket: Socket,
+    position: u64,
+    (series, target): (Option<Series>, Target),
+) {
     app.metrics.stream_websockets.inc();
-    let mut stream = StreamClient::new(app, client, position, series);
+    let mut stream = StreamClient::new(app, client, position, series, target);
     let disconnect = tokio::select! {
         disconnect = stream.run(&mut socket) => disconnect,
         () = app.phases.closing.cancelled() => Disconnect::Draining,
@@ -102,7 +119,7 @@ struct Series {
 }
 
 impl Series {
-    fn from_query(StreamQuery { key, from }: StreamQuery) -> Result<Option<Self>, ApiError> {
+    fn from_query(StreamQuery { key, from, to: _ }: StreamQuery) -> Result<Option<Self>, ApiError> {
         let is_fit = |key: &String| {
             (1..=MAX_SERIES_NAME).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
         };
@@ -139,6 +156,7 @@ enum Answer {
 
 /// A trigger that has passed its hook and is not in the outbox yet.
 struct StreamTrigger<'a> {
+    site: Arc<Site>,
     prepared: PreparedTrigger,
     key: Option<(IdempotencyKey, KeyGuard<'a>)>,
 }
@@ -166,6 +184,8 @@ struct StreamClient<'a> {
     position: u64,
     /// If the client asked for one.
     series: Option<Series>,
+    /// Which site its triggers are for.
+    target: Target,
     /// Answers to triggers, in their order.
     answers: VecDeque<OwedAnswer<'a>>,
     /// Triggers whose verdict is yet to come. No longer than the outbox, because none is added while one cannot be written.
@@ -186,8 +206,17 @@ enum Event {
 }
 
 impl<'a> StreamClient<'a> {
-    fn new(app: &'a App, client: &'a Client, position: u64, series: Option<Series>) -> Self {
-        Self { app, client, position, series, answers: VecDeque::new(), pending: VecDeque::new(), blocked: None }
+    fn new(app: &'a App, client: &'a Client, position: u64, series: Option<Series>, target: Target) -> Self {
+        Self {
+            app,
+            client,
+            position,
+            series,
+            target,
+            answers: VecDeque::new(),
+            pending: VecDeque::new(),
+            blocked: None,
+        }
     }
 
     async fn run(&mut self, socket: &mut Socket) -> Disconnect {
@@ -249,7 +278,7 @@ impl<'a> StreamClient<'a> {
 
     /// Every branch is cancel-safe: an event that is not returned is not lost.
     async fn next_event(&mut self, reader: &mut Reader, idle: Instant, silent: Instant) -> Event {
-        let Self { app, client, position, answers, pending, blocked, series: _ } = self;
+        let Self { app, client, position, answers, pending, blocked, series: _, target: _ } = self;
         let reading = blocked.is_none() && answers.len() < MAX_UNANSWERED;
         let slow = client.meter.large_since().map(|since| since + FRAME_TIMEOUT);
         let answered = async {
@@ -269,7 +298,7 @@ impl<'a> StreamClient<'a> {
         };
         let room = async {
             match blocked {
-                Some(trigger) => app.outbox.room(trigger.prepared.bytes()).await,
+                Some(trigger) => trigger.site.outbox.room(trigger.prepared.bytes()).await,
                 None => std::future::pending().await,
             }
         };
@@ -315,11 +344,13 @@ impl<'a> StreamClient<'a> {
         let app = self.app;
         let digest = digest(text.as_bytes());
         let payload = parse_payload(text)?;
+        let sites = app.sites.resolve(&self.target).map_err(TriggerError::from)?;
+        let site = sites.into_iter().next().ok_or(TriggerError::from(OutboxError::Forgotten))?;
         let key = match key {
             Some(key) => {
                 let guard = lock_key(app, &key).await;
                 let key = IdempotencyKey { text: key, digest };
-                if let Some(message) = find_accepted(app, &key)? {
+                if let Some(message) = find_accepted(app, &site, &key)? {
                     self.answers.push_back(OwedAnswer { answer: Answer::Accepted(message), _guard: None });
                     return Ok(None);
                 }
@@ -328,24 +359,25 @@ impl<'a> StreamClient<'a> {
             None => None,
         };
         let prepared = prepare(app, payload, &BTreeMap::new()).await?;
-        Ok(Some(StreamTrigger { prepared, key }))
+        Ok(Some(StreamTrigger { site, prepared, key }))
     }
 
     /// Puts a trigger into the outbox, or blocks the client until there is room: it is slowed down rather than refused.
     fn enqueue_or_block(&mut self, trigger: StreamTrigger<'a>) {
-        if !self.app.outbox.has_room(trigger.prepared.bytes()) {
+        let outbox = &trigger.site.outbox;
+        if !outbox.is_closed() && !outbox.has_room(trigger.prepared.bytes()) {
             self.blocked = Some(trigger);
             return;
         }
         let key = trigger.key.as_ref().map(|(key, _)| key.clone());
-        match enqueue(self.app, &trigger.prepared, key) {
+        match enqueue(self.app, &trigger.site, &trigger.prepared, key) {
             Ok(message) => {
                 self.client.meter.finish_message();
                 let guard = trigger.key.map(|(_, guard)| guard);
                 self.answers.push_back(OwedAnswer { answer: Answer::Accepted(message), _guard: guard });
             }
             // Another client was faster.
-            Err(TriggerError::Full(_)) => self.blocked = Some(trigger),
+            Err(TriggerError::Outbox(OutboxError::Full)) => self.blocked = Some(trigger),
             Err(error) => self.answer_error(&error.into()),
         }
     }
@@ -370,8 +402,9 @@ impl<'a> StreamClient<'a> {
         if batch.missed > 0 {
             feed(writer, self.patience(), Outgoing::Text(json!({"missed": batch.missed}).to_string())).await?;
         }
+        let with_site = self.app.sites.are_several();
         for arrival in batch.results {
-            feed(writer, self.patience(), encode(&*arrival)).await?;
+            feed(writer, self.patience(), encode(&ArrivalRow::new(&arrival, with_site))).await?;
         }
         Ok(())
     }

@@ -16,12 +16,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::timeout;
 
+use super::several::answer_several;
 use super::{ApiError, Client};
 use crate::app::App;
 use crate::message::MessageId;
-use crate::outbox::{IdempotencyKey, MessageHandle, Verdict};
+use crate::outbox::{IdempotencyKey, MessageHandle, OutboxError, Verdict};
 use crate::payload::{MAX_PAYLOAD_BYTES, Payload, PayloadError};
-use crate::trigger::{TriggerError, submit, submit_once};
+use crate::sites::{Site, Target};
+use crate::trigger::{Submitted, TriggerError, submit_once, submit_to_all};
 
 /// How long a client may pause within a body: it may hold a share that others wait for.
 const BODY_PAUSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,6 +38,7 @@ const MAX_WAIT_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 #[derive(Debug, Deserialize)]
 pub(super) struct TriggerQuery {
     wait: Option<String>,
+    to: Option<String>,
 }
 
 pub(super) async fn trigger(
@@ -55,11 +58,29 @@ pub(super) async fn trigger(
         ));
     }
     let key = idempotency_key(&headers)?.map(|text| IdempotencyKey { text, digest: digest(&body) });
+    let target = Target::parse(query.to.as_deref()).map_err(TriggerError::from)?;
     let payload = parse_payload(body)?;
-    let mut message = match key {
-        None => submit(&app, payload, &hook_headers(&headers)).await?,
-        Some(key) => submit_detached(&app, payload, hook_headers(&headers), key).await?,
+    let sites = app.sites.resolve(&target).map_err(TriggerError::from)?;
+    let submitted = match key {
+        None => submit_to_all(&app, sites, payload, &hook_headers(&headers)).await?,
+        Some(key) => submit_detached(&app, sites, payload, hook_headers(&headers), key).await?,
     };
+    if !target.is_one() {
+        return answer_several(&app, &client, submitted, wait).await;
+    }
+    match submitted.into_iter().next() {
+        Some((_, message)) => answer_one(&app, &client, message?, wait).await,
+        None => Err(TriggerError::from(OutboxError::Forgotten).into()),
+    }
+}
+
+/// The answer to a trigger for one site.
+async fn answer_one(
+    app: &App,
+    client: &Client,
+    mut message: MessageHandle,
+    wait: Option<Duration>,
+) -> Result<Response, ApiError> {
     let id = message.stored().await.map_err(TriggerError::from)?;
     // From here on the outbox bounds it.
     client.meter.finish_message();
@@ -89,12 +110,13 @@ pub(super) async fn trigger(
 /// Submits a trigger with an idempotency key, in a task of its own so that a client that leaves does not cancel it.
 async fn submit_detached(
     app: &Arc<App>,
+    sites: Vec<Arc<Site>>,
     payload: Payload,
     headers: BTreeMap<String, String>,
     key: IdempotencyKey,
-) -> Result<MessageHandle, ApiError> {
+) -> Result<Submitted, ApiError> {
     let task_app = app.clone();
-    let task = app.tasks.spawn(async move { submit_once(&task_app, payload, &headers, key).await });
+    let task = app.tasks.spawn(async move { submit_once(&task_app, sites, payload, &headers, key).await });
     match task.await {
         Ok(result) => Ok(result?),
         Err(error) => Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),

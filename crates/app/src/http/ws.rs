@@ -12,7 +12,9 @@ use tracing::{info, warn};
 use super::access::require_tunnel;
 use super::{ApiError, Client};
 use crate::app::App;
-use crate::delivery;
+use crate::delivery::{self, Disconnect};
+use crate::peer::PeerName;
+use crate::sites::Site;
 use crate::socket::{self, Socket};
 use crate::wire::SUBPROTOCOL;
 
@@ -44,21 +46,42 @@ pub(super) async fn ws(
 }
 
 async fn serve(app: &App, socket: Socket, client: &Client) {
-    let slot = &app.far_slot;
+    let ended = match app.sites.connect(client.peer.as_ref()) {
+        Ok(site) => converse(app, &site, socket, client).await,
+        Err(error) => {
+            let refused = Disconnect::from(error);
+            socket.close(refused.code(), &refused.to_string()).await;
+            Some(refused)
+        }
+    };
+    let Some(reason) = ended else { return };
+    let peer = client.peer.as_ref().filter(|_| app.sites.are_several()).map(PeerName::as_str);
+    info!(ended = %reason, site = peer, "disconnected from the far web-app");
+}
+
+/// Serves the WebSocket once it is the site's turn. Returns why it ended, if that came.
+async fn converse(app: &App, site: &Arc<Site>, socket: Socket, client: &Client) -> Option<Disconnect> {
+    let slot = &site.slot;
     let number = slot.announce();
     let superseded = slot.superseded(number);
     tokio::pin!(superseded);
     let _occupied = match slot.try_occupy() {
         Some(occupied) => occupied,
         None => {
-            warn!(address = %client.address, "a second WebSocket arrived at /ws: it replaces the first");
+            let (address, site) = (client.address, app.shown(site));
+            app.log_limits.replaced.log(|suppressed| {
+                warn!(%address, site, suppressed, "a second WebSocket arrived at /ws: it replaces the first");
+            });
             tokio::select! {
                 occupied = slot.occupy() => occupied,
-                () = &mut superseded => return,
-                () = app.phases.ended.cancelled() => return,
+                () = &mut superseded => return None,
+                () = app.phases.ended.cancelled() => return None,
             }
         }
     };
-    let reason = delivery::run(app, socket, client.peer.as_ref(), superseded).await;
-    info!(ended = %reason, "disconnected from the far web-app");
+    if site.outbox.is_closed() {
+        socket.close(Disconnect::Forgotten.code(), &Disconnect::Forgotten.to_string()).await;
+        return Some(Disconnect::Forgotten);
+    }
+    Some(delivery::run(app, site, socket, superseded).await)
 }

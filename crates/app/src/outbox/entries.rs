@@ -96,6 +96,12 @@ impl Entries {
         self.sent = self.last();
     }
 
+    /// Removes all of them, as if they were acknowledged.
+    pub(super) fn clear(&mut self) -> Vec<Entry> {
+        (self.acked, self.sent, self.bytes_out) = (self.last(), self.last(), self.bytes_in);
+        self.queue.drain(..).collect()
+    }
+
     /// Removes what the far side's watermark covers.
     pub(super) fn ack(&mut self, seq: u64) -> Result<Vec<Entry>, WireError> {
         if seq < self.acked || seq > self.sent {

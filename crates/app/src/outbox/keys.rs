@@ -4,9 +4,6 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::store::{Fate, KeyRecord};
 
-/// Keys remembered; beyond that the oldest are forgotten.
-const MAX_KEYS: usize = 100_000;
-
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     known: HashMap<String, KeyRecord>,
@@ -22,8 +19,14 @@ impl Keys {
     /// Keys in the order of their messages.
     pub(super) fn new(keys: Vec<(String, KeyRecord)>) -> Self {
         let mut all = Self::default();
-        all.extend(keys);
+        for key in keys {
+            all.push(key, |_| false);
+        }
         all
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
     }
 
     pub(super) fn find(&self, key: &str) -> Option<KeyRecord> {
@@ -51,19 +54,18 @@ impl Keys {
 
     /// Call when the first `count` of [`Self::unstored`] are stored.
     pub(super) fn mark_stored(&mut self, count: usize) {
-        self.unstored.drain(..count);
+        self.unstored.drain(..count.min(self.unstored.len()));
     }
 
-    pub(super) fn extend(&mut self, keys: impl IntoIterator<Item = (String, KeyRecord)>) {
-        for (key, row) in keys {
-            self.order.push_back((row.seq, key.clone()));
-            self.known.insert(key, row);
-            if self.order.len() > MAX_KEYS
-                && let Some((seq, oldest)) = self.order.pop_front()
-            {
-                self.known.remove(&oldest);
-                self.start = seq;
-            }
+    /// Adds a key. The oldest are forgotten while there are too many.
+    pub(super) fn push(&mut self, (key, row): (String, KeyRecord), too_many: impl Fn(usize) -> bool) {
+        self.order.push_back((row.seq, key.clone()));
+        self.known.insert(key, row);
+        while too_many(self.order.len())
+            && let Some((seq, oldest)) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+            self.start = seq;
         }
     }
 }

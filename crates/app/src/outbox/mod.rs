@@ -7,8 +7,9 @@ mod entries;
 mod handle;
 mod keys;
 mod limits;
+mod pool;
+mod state;
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,16 +20,25 @@ use crate::message::{Hop, KEPT_OVERHEAD, Message, MessageId, SenderId};
 use crate::payload::Payload;
 use crate::store::{Fate, KeyRecord, StoreError};
 use crate::wire::{Ack, WireError};
-use entries::{Entries, Entry};
+use entries::Entries;
 pub(crate) use handle::MessageHandle;
 use keys::Keys;
 pub(crate) use limits::Limits;
 use limits::REPLY_FACTOR;
+use pool::Held;
+pub(crate) use pool::Pool;
+use state::{State, WaitingMessage};
 
-/// The outbox is full: the far side is not taking messages as fast as they come.
+/// Why an outbox takes no message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the outbox is full: the far side takes messages more slowly than they come, or is away; try again")]
-pub(crate) struct OutboxFull;
+pub(crate) enum OutboxError {
+    /// The far side is not taking messages as fast as they come.
+    #[error("the outbox is full: the far side takes messages more slowly than they come, or is away; try again")]
+    Full,
+    /// Its site has been forgotten meanwhile.
+    #[error("the site has just been forgotten; GET /status lists those that are known")]
+    Forgotten,
+}
 
 /// What became of a message at the far side.
 #[derive(Debug, Clone)]
@@ -95,33 +105,16 @@ pub(crate) struct Depth {
 pub(crate) struct Outbox {
     sender: SenderId,
     limits: Limits,
+    /// What all outboxes of this web-app hold.
+    pool: Arc<Pool>,
     /// A watch is the lock and the wake-up in one.
     state: watch::Sender<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    entries: Entries,
-    waiting: VecDeque<WaitingMessage>,
-    waiting_bytes: usize,
-    keys: Keys,
-    /// Requests that wait for the reply to a message that is acknowledged.
-    replies: HashMap<u64, Vec<oneshot::Sender<Verdict>>>,
-}
-
-/// A message that is not stored yet.
-#[derive(Debug)]
-struct WaitingMessage {
-    message: Arc<NewMessage>,
-    key: Option<IdempotencyKey>,
-    accepted: Instant,
-    stored: oneshot::Sender<Result<MessageId, StoreError>>,
-    verdict: oneshot::Sender<Verdict>,
 }
 
 impl Outbox {
     /// An outbox with what the store holds of it.
     pub(crate) fn new(
+        pool: Arc<Pool>,
         sender: SenderId,
         limits: Limits,
         acked: u64,
@@ -135,7 +128,8 @@ impl Outbox {
             state.entries.push(numbered, Instant::now(), Vec::new());
         }
         state.entries.mark_sent();
-        Self { sender, limits, state: watch::Sender::new(state) }
+        pool.add(Held::default(), state.held());
+        Self { sender, limits, pool, state: watch::Sender::new(state) }
     }
 
     pub(crate) fn sender(&self) -> &SenderId {
@@ -147,11 +141,15 @@ impl Outbox {
         &self,
         message: NewMessage,
         key: Option<IdempotencyKey>,
-    ) -> Result<MessageHandle, OutboxFull> {
-        let mut result = Err(OutboxFull);
-        self.state.send_if_modified(|state| {
+    ) -> Result<MessageHandle, OutboxError> {
+        let mut result = Err(OutboxError::Full);
+        self.modify(|state| {
             let bytes = message.payload.len() + self.limits.overhead;
-            if !state.has_room(bytes, &self.limits) {
+            if state.closed {
+                result = Err(OutboxError::Forgotten);
+                return false;
+            }
+            if !self.fits(state, bytes, 1) {
                 return false;
             }
             let (stored, stored_receiver) = oneshot::channel();
@@ -167,21 +165,43 @@ impl Outbox {
 
     /// Whether a payload of this size would be accepted now.
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
-        self.state.borrow().has_room(bytes + self.limits.overhead, &self.limits)
+        self.fits(&self.state.borrow(), bytes + self.limits.overhead, 1)
     }
 
-    /// Waits until [`Self::has_room`].
+    /// Waits until [`Self::has_room`], or until the outbox takes nothing any more.
     pub(crate) async fn room(&self, bytes: usize) {
-        self.wait_for(|state| state.has_room(bytes + self.limits.overhead, &self.limits)).await;
+        self.wait_for_room(bytes + self.limits.overhead, 1).await;
     }
 
     /// Waits until a reply may be added.
     pub(crate) async fn reply_room(&self) {
-        self.wait_for(|state| {
-            let held = state.depth();
-            held.messages < REPLY_FACTOR * self.limits.messages && held.bytes < REPLY_FACTOR * self.limits.bytes
-        })
-        .await;
+        self.wait_for_room(1, REPLY_FACTOR).await;
+    }
+
+    /// Room is what is left of the bounds on all outboxes together. Where that is used up, each still has its share, so that
+    /// a site that is away holds up no other.
+    fn fits(&self, state: &State, bytes: usize, factor: usize) -> bool {
+        let own = state.held();
+        self.pool.has_room(own, bytes, &self.limits, factor)
+    }
+
+    async fn wait_for_room(&self, bytes: usize, factor: usize) {
+        let (mut own, mut pool) = (self.state.subscribe(), self.pool.subscribe());
+        loop {
+            let fits = {
+                let state = own.borrow_and_update();
+                pool.mark_unchanged();
+                state.closed || self.fits(&state, bytes, factor)
+            };
+            if fits {
+                return;
+            }
+            // Fails only if a watch's sender is gone, which `self` owns.
+            tokio::select! {
+                _ = own.changed() => {}
+                _ = pool.changed() => {}
+            }
+        }
     }
 
     /// Waits until everything accepted is acknowledged.
@@ -189,15 +209,9 @@ impl Outbox {
         self.wait_for(|state| state.depth().messages == 0).await;
     }
 
-    /// Waits until there is something to store beyond what is acknowledged up to `acked`: messages, or a trim.
-    pub(crate) async fn unstored(&self, acked: u64) -> bool {
-        let mut urgent = false;
-        self.wait_for(|state| {
-            urgent = !state.waiting.is_empty();
-            urgent || state.entries.acked() > acked
-        })
-        .await;
-        urgent
+    /// Whether messages wait to be stored.
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.state.borrow().waiting.is_empty()
     }
 
     /// Numbers these replies and then messages that wait, without changing anything.
@@ -233,10 +247,15 @@ impl Outbox {
         if numbered.is_empty() {
             return;
         }
-        self.state.send_modify(|state| {
+        self.modify(|state| {
+            if state.closed {
+                return false;
+            }
             for (i, mut numbered) in numbered.into_iter().enumerate() {
                 let waiting = if i < replies { None } else { state.waiting.pop_front() };
-                state.keys.extend(numbered.key.take());
+                if let Some(key) = numbered.key.take() {
+                    state.keys.push(key, |own| self.pool.has_too_many_keys(own));
+                }
                 let Some(WaitingMessage { message, accepted, stored, verdict, .. }) = waiting else {
                     state.entries.push(numbered, Instant::now(), Vec::new());
                     continue;
@@ -246,17 +265,39 @@ impl Outbox {
                 let _ = stored.send(Ok(numbered.id.clone()));
                 state.entries.push(numbered, accepted, vec![verdict]);
             }
+            true
         });
     }
 
     /// Drops everything that waits, because it cannot be stored.
     pub(crate) fn reject_waiting(&self, error: &StoreError) {
-        self.state.send_modify(|state| {
-            state.waiting_bytes = 0;
-            for waiting in state.waiting.drain(..) {
-                let _ = waiting.stored.send(Err(error.clone()));
-            }
+        self.modify(|state| {
+            state.reject_waiting(error);
+            true
         });
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.borrow().closed
+    }
+
+    /// Drops everything that it holds and takes nothing more, because its site is forgotten. Returns the number of its last
+    /// message.
+    pub(crate) fn close(&self) -> u64 {
+        let mut last = 0;
+        self.modify(|state| {
+            state.closed = true;
+            state.reject_waiting(&StoreError::Failed(OutboxError::Forgotten.to_string()));
+            last = state.entries.last();
+            for entry in state.entries.clear() {
+                for waiter in entry.waiters {
+                    let _ = waiter.send(Verdict::Dead("its site was forgotten before it was delivered".into()));
+                }
+            }
+            state.keys = Keys::default();
+            true
+        });
+        last
     }
 
     /// Waits for the message after `sent`, once the window has room for it. The flag tells whether it has been handed
@@ -278,7 +319,7 @@ impl Outbox {
     /// Applies the far side's watermark, and drops what it covers.
     pub(crate) fn ack(&self, ack: Ack) -> Result<Vec<AckedMessage>, WireError> {
         let mut result = Ok(Vec::new());
-        self.state.send_if_modified(|state| {
+        self.modify(|state| {
             result = state.ack(ack);
             result.as_ref().is_ok_and(|acked| !acked.is_empty())
         });
@@ -352,49 +393,24 @@ impl Outbox {
         self.state.borrow().depth()
     }
 
+    /// Changes the state, tells the pool, and the committer if there may be something to store.
+    fn modify(&self, change: impl FnOnce(&mut State) -> bool) {
+        let (mut before, mut after) = (Held::default(), Held::default());
+        let modified = self.state.send_if_modified(|state| {
+            before = state.held();
+            let modified = change(state);
+            after = state.held();
+            modified
+        });
+        if modified {
+            self.pool.add(before, after);
+            self.pool.work.notify_one();
+        }
+    }
+
     async fn wait_for(&self, ready: impl FnMut(&State) -> bool) {
         // Fails only if the watch's sender is gone, which `self` owns.
         let _ = self.state.subscribe().wait_for(ready).await;
-    }
-}
-
-impl State {
-    fn depth(&self) -> Depth {
-        let stored = self.entries.depth();
-        Depth { messages: stored.messages + self.waiting.len(), bytes: stored.bytes + self.waiting_bytes }
-    }
-
-    fn has_room(&self, bytes: usize, limits: &Limits) -> bool {
-        let held = self.depth();
-        held.messages < limits.messages && held.bytes + bytes <= limits.bytes
-    }
-
-    fn ack(&mut self, ack: Ack) -> Result<Vec<AckedMessage>, WireError> {
-        self.replies.retain(|_, waiters| waiters.iter().any(|waiter| !waiter.is_closed()));
-        let Ack { mut dead, replied, .. } = ack;
-        let mut acked = Vec::new();
-        for Entry { seq, id, accepted, waiters, reply, .. } in self.entries.ack(ack.seq)? {
-            let error = dead.iter().position(|row| row.seq == seq).map(|row| dead.swap_remove(row).error);
-            match &error {
-                Some(_) => self.keys.mark(seq, Fate::Dead),
-                None if reply.is_some() || replied.contains(&seq) => self.keys.mark(seq, Fate::Replied),
-                None => {}
-            }
-            let verdict = match &error {
-                Some(error) => Verdict::Dead(error.clone()),
-                None if reply.is_none() && replied.contains(&seq) => {
-                    self.replies.entry(seq).or_default().extend(waiters);
-                    acked.push(AckedMessage { id, dead: None, age: accepted.elapsed() });
-                    continue;
-                }
-                None => Verdict::Delivered(reply),
-            };
-            for waiter in waiters {
-                let _ = waiter.send(verdict.clone());
-            }
-            acked.push(AckedMessage { id, dead: error, age: accepted.elapsed() });
-        }
-        Ok(acked)
     }
 }
 

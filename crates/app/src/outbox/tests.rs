@@ -8,7 +8,7 @@ use crate::wire::Dead;
 /// Three messages or 20 bytes held, two messages or 12 bytes on their way.
 fn small() -> Outbox {
     let limits = Limits { messages: 3, bytes: 20, window_messages: 2, window_bytes: 12, overhead: 0 };
-    Outbox::new(SenderId::random().unwrap(), limits, 0, Vec::new(), Vec::new())
+    Outbox::new(Arc::default(), SenderId::random().unwrap(), limits, 0, Vec::new(), Vec::new())
 }
 
 fn message(payload: &str) -> NewMessage {
@@ -17,7 +17,7 @@ fn message(payload: &str) -> NewMessage {
     NewMessage { payload: Payload::stored(to_raw_value(payload).unwrap()), hop: location.hop(), in_reply_to: None }
 }
 
-fn enqueue(outbox: &Outbox, payload: &str) -> Result<MessageHandle, OutboxFull> {
+fn enqueue(outbox: &Outbox, payload: &str) -> Result<MessageHandle, OutboxError> {
     let accepted = outbox.enqueue(message(payload), None)?;
     store(outbox);
     Ok(accepted)
@@ -41,7 +41,7 @@ fn a_full_outbox_refuses_by_count_and_by_bytes_and_has_room_again_after_an_ack()
     for _ in 0..3 {
         enqueue(&outbox, "").unwrap();
     }
-    assert_eq!(enqueue(&outbox, "").unwrap_err(), OutboxFull);
+    assert_eq!(enqueue(&outbox, "").unwrap_err(), OutboxError::Full);
     assert!(outbox.room(0).now_or_never().is_none());
     assert_eq!(next(&outbox, 0), Some((1, false)));
     ack(&outbox, 1).unwrap();
@@ -50,7 +50,7 @@ fn a_full_outbox_refuses_by_count_and_by_bytes_and_has_room_again_after_an_ack()
 
     let outbox = small();
     enqueue(&outbox, "0123456789").unwrap();
-    assert_eq!(enqueue(&outbox, "0123456").unwrap_err(), OutboxFull);
+    assert_eq!(enqueue(&outbox, "0123456").unwrap_err(), OutboxError::Full);
     assert!(!outbox.has_room(9) && outbox.has_room(8));
     enqueue(&outbox, "012345").unwrap();
     assert_eq!(outbox.depth(), Depth { messages: 2, bytes: 20 });
@@ -192,10 +192,51 @@ fn a_restart_goes_on_with_the_number_after_the_last() {
         let text = serde_json::to_string(&message).unwrap();
         (message, text)
     };
-    let after = Outbox::new(before.sender().clone(), before.limits, 4, vec![text(5), text(6)], Vec::new());
+    let after =
+        Outbox::new(Arc::default(), before.sender().clone(), before.limits, 4, vec![text(5), text(6)], Vec::new());
     assert_eq!((after.acked(), after.depth().messages), (4, 2));
     assert_eq!((next(&after, 4), next(&after, 5)), (Some((5, true)), Some((6, true))));
     ack(&after, 6).unwrap();
     enqueue(&after, "d").unwrap();
     assert_eq!(next(&after, 6), Some((7, false)));
+}
+
+/// A message of `bytes` bytes, without what it counts in addition.
+fn sized(bytes: usize) -> NewMessage {
+    message(&"x".repeat(bytes - 2))
+}
+
+#[test]
+fn one_outbox_may_use_all_the_room_and_still_takes_none_of_anothers_share() {
+    let pool = Arc::new(Pool::default());
+    let limits = Limits { messages: 100, bytes: 1000, window_messages: 2, window_bytes: 12, overhead: 0 };
+    let outbox = || Outbox::new(pool.clone(), SenderId::random().unwrap(), limits, 0, Vec::new(), Vec::new());
+    let (dead, alive) = (outbox(), outbox());
+    pool.share_between(2);
+    while dead.enqueue(sized(10), None).is_ok() {}
+    assert_eq!(dead.depth(), Depth { messages: 100, bytes: 1000 });
+    assert!(dead.room(0).now_or_never().is_none() && alive.room(0).now_or_never().is_some());
+    while alive.enqueue(sized(10), None).is_ok() {}
+    assert_eq!(alive.depth(), Depth { messages: 50, bytes: 500 });
+    // What the one gives up, the other may use.
+    store(&dead);
+    dead.next(0).now_or_never().unwrap();
+    assert!(alive.room(0).now_or_never().is_none());
+    dead.close();
+    assert_eq!(pool.held().messages, 50);
+    assert!(alive.room(0).now_or_never().is_some());
+    assert_eq!(dead.enqueue(sized(10), None).unwrap_err(), OutboxError::Forgotten);
+}
+
+#[test]
+fn a_message_larger_than_a_share_is_taken_where_nothing_else_waits() {
+    let pool = Arc::new(Pool::default());
+    let limits = Limits { messages: 100, bytes: 1000, window_messages: 2, window_bytes: 12, overhead: 0 };
+    let outbox = || Outbox::new(pool.clone(), SenderId::random().unwrap(), limits, 0, Vec::new(), Vec::new());
+    let (full, empty) = (outbox(), outbox());
+    pool.share_between(10);
+    full.enqueue(sized(1000), None).unwrap();
+    assert!(empty.has_room(500));
+    empty.enqueue(sized(500), None).unwrap();
+    assert!(!empty.has_room(1));
 }

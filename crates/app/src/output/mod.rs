@@ -7,7 +7,7 @@ mod dead_letters;
 mod results;
 mod senders;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -17,6 +17,7 @@ use crate::message::{Arrival, DeadMessage, MessageId, SenderId};
 use crate::outbox::NewMessage;
 use crate::payload::Payload;
 use crate::peer::PeerName;
+use crate::sites::Site;
 use crate::wire::{Ack, WireError};
 pub(crate) use dead_letters::BeginRetryError;
 use dead_letters::{DeadLetter, DeadLetters};
@@ -38,14 +39,13 @@ struct Limits {
     page_bytes: usize,
 }
 
-#[derive(Debug)]
 pub(crate) struct Output {
     limits: Limits,
     /// A watch is the lock and the wake-up in one.
     state: watch::Sender<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     results: Results,
     senders: Senders,
@@ -64,11 +64,11 @@ pub(crate) struct StoredOutput {
 }
 
 /// One message processed, or one dead message retried.
-#[derive(Debug)]
 pub(crate) struct Change {
     pub(crate) source: Source,
     pub(crate) outcome: Outcome,
-    pub(crate) reply: Option<NewMessage>,
+    /// The reply, and for whom it is.
+    pub(crate) reply: Option<(Arc<Site>, NewMessage)>,
 }
 
 /// Where a change comes from.
@@ -96,7 +96,7 @@ impl Change {
     }
 
     fn bytes(&self) -> usize {
-        let reply = self.reply.as_ref().map_or(0, NewMessage::bytes);
+        let reply = self.reply.as_ref().map_or(0, |(_, reply)| reply.bytes());
         let kept = match &self.outcome {
             Outcome::Result(arrival) => arrival.bytes(),
             Outcome::Dead(dead) => dead.bytes(),
@@ -146,6 +146,12 @@ impl Output {
     /// The peer whose sender this is, if that is known.
     pub(crate) fn peer_of(&self, sender: &SenderId) -> Option<PeerName> {
         self.state.borrow().senders.peer_of(sender).cloned()
+    }
+
+    /// The same for the sender of a message.
+    pub(crate) fn peer_of_message(&self, id: &MessageId) -> Option<PeerName> {
+        let (sender, _) = id.split()?;
+        self.peer_of(&SenderId::try_from(sender.to_owned()).ok()?)
     }
 
     /// Waits until another change may be added.
@@ -243,12 +249,17 @@ impl Output {
         self.state.borrow().results.page(after, limit, &self.limits)
     }
 
-    /// The payload of the reply to this message, whether the hook here accepted the reply or not.
-    pub(crate) fn reply_to(&self, id: &MessageId) -> Option<Payload> {
+    /// The payload of the reply to this message from the site that it was sent to, whether the hook here accepted the reply or
+    /// not.
+    pub(crate) fn reply_to(&self, id: &MessageId, site: Option<&PeerName>) -> Option<Payload> {
         let state = self.state.borrow();
         let waiting = state.waiting.iter().rev().map(|change| change.arrival());
         let mut all = waiting.chain(state.results.newest_first()).chain(state.dead.newest_first());
-        all.find(|arrival| arrival.in_reply_to.as_ref() == Some(id)).map(|reply| reply.payload.clone())
+        // What was taken before the site had a name has none.
+        let is_reply = |arrival: &&Arrival| {
+            arrival.in_reply_to.as_ref() == Some(id) && (arrival.site.is_none() || arrival.site.as_ref() == site)
+        };
+        all.find(is_reply).map(|reply| reply.payload.clone())
     }
 
     /// The position after the newest result.
@@ -275,6 +286,11 @@ impl Output {
     ) -> Result<(usize, Vec<Arc<DeadMessage>>), UnknownCursor> {
         let state = self.state.borrow();
         Ok((state.dead.kept(), state.dead.page(after, limit, self.limits.page_bytes)?))
+    }
+
+    /// How many dead messages of each site are kept.
+    pub(crate) fn dead_by_site(&self) -> HashMap<Option<PeerName>, usize> {
+        self.state.borrow().dead.by_site()
     }
 
     /// Starts a retry of a dead message. No other retry of it can start until this one ends.

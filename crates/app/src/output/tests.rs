@@ -13,6 +13,7 @@ fn arrival(sender: &SenderId, seq: u64, bytes: usize) -> Arrival {
         payload: Payload::stored(to_raw_value(&"x".repeat(bytes)).unwrap()),
         trail: Vec::new(),
         in_reply_to: None,
+        site: None,
     }
 }
 

@@ -3,12 +3,14 @@
 //! Each worker is a Python process that runs one call at a time. Whatever the user's code does, the worst is that its
 //! process is killed and another one started: that costs the message it was processing, and never the network.
 
+mod apart;
 mod hook_output;
 mod process;
 mod worker;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,16 +18,18 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::hooks::{HookError, Hooks, RECEIVE_HOOK_TIMEOUT};
 use crate::payload::Payload;
+use apart::{Apart, HOLD_LIMIT};
 use process::Process;
-use worker::Worker;
+use worker::{CallError, Worker};
 
 /// How often the file is checked for changes.
 const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -66,7 +70,10 @@ pub struct PythonHooks {
     defined: watch::Receiver<Vec<String>>,
     workers: Vec<Worker>,
     next: AtomicUsize,
-    _tasks: JoinSet<()>,
+    apart: Apart,
+    file: PathBuf,
+    reload: watch::Receiver<u64>,
+    tasks: Mutex<JoinSet<()>>,
 }
 
 impl fmt::Debug for PythonHooks {
@@ -90,7 +97,7 @@ impl PythonHooks {
         let first = Process::start(&file).await?;
         let (defined, hooks) = watch::channel(first.hooks.clone());
         info!(file = %file.display(), hooks = first.hooks.join(" "), workers = config.workers, "hooks loaded");
-        let (reload, _) = watch::channel(0u64);
+        let (reload, reloads) = watch::channel(0u64);
         let (mut workers, mut tasks) = (Vec::new(), JoinSet::new());
         let mut first = Some(first);
         for _ in 0..config.workers.get() {
@@ -100,8 +107,17 @@ impl PythonHooks {
             };
             workers.push(Worker::spawn(&mut tasks, file.clone(), process, reload.subscribe()));
         }
-        tasks.spawn(watch_file(file, seen, reload, defined));
-        Ok(Self { config, defined: hooks, workers, next: AtomicUsize::new(0), _tasks: tasks })
+        tasks.spawn(watch_file(file.clone(), seen, reload, defined));
+        Ok(Self {
+            config,
+            defined: hooks,
+            workers,
+            next: AtomicUsize::new(0),
+            apart: Apart::default(),
+            file,
+            reload: reloads,
+            tasks: Mutex::new(tasks),
+        })
     }
 
     async fn call(
@@ -110,9 +126,8 @@ impl PythonHooks {
         hook: &'static str,
         arguments: &(impl Serialize + Sync),
         limit: Duration,
-    ) -> Result<Option<Payload>, HookError> {
-        let request = serde_json::to_string(&(hook, arguments)).map_err(|e| HookError::Failed(e.to_string()))?;
-        self.workers[worker % self.workers.len()].call(request, limit).await
+    ) -> Result<Option<Payload>, CallError> {
+        self.workers[worker % self.workers.len()].call(request(hook, arguments)?, limit).await
     }
 
     async fn call_receive_hook(&self, hook: &'static str, payload: Payload) -> Result<Option<Payload>, HookError> {
@@ -120,8 +135,51 @@ impl PythonHooks {
             return Ok(None);
         }
         // Always the same worker: one sender's messages stay in order and run one after the other.
-        let limit = self.config.timeout.min(RECEIVE_HOOK_TIMEOUT);
-        self.call(self.workers.len() - 1, hook, &(payload,), limit).await
+        Ok(self.call(self.workers.len() - 1, hook, &(payload,), self.receive_limit()).await?)
+    }
+
+    /// The same where there are several sites, each with its messages one after the other.
+    async fn call_receive_hook_for(
+        &self,
+        site: &str,
+        hook: &'static str,
+        payload: Payload,
+    ) -> Result<Option<Payload>, HookError> {
+        if !self.defines(hook) {
+            return Ok(None);
+        }
+        let (limit, arguments) = (self.receive_limit(), (payload,));
+        if !self.apart.holds(site) {
+            match self.call(worker_of(site), hook, &arguments, limit.min(HOLD_LIMIT)).await {
+                Err(CallError::Overran(held)) if held < limit => {
+                    if self.apart.put(site) {
+                        warn!(
+                            site,
+                            "the receiving hook took longer than {held:?} and held up other sites: this one's calls run apart"
+                        );
+                    }
+                }
+                result => return Ok(result?),
+            }
+        }
+        let result = self.apart_worker().await?.call(request(hook, &arguments)?, limit).await;
+        if let Err(CallError::Overran(_)) = result {
+            self.apart.put(site);
+        }
+        Ok(result?)
+    }
+
+    async fn apart_worker(&self) -> Result<&Worker, HookError> {
+        let start = async || {
+            let process = Process::start(&self.file).await?;
+            Ok(Worker::spawn(&mut self.tasks.lock(), self.file.clone(), process, self.reload.clone()))
+        };
+        let started: Result<_, PythonError> = self.apart.worker.get_or_try_init(start).await;
+        started.map_err(|error| HookError::Failed(format!("the hooks cannot run: {error}")))
+    }
+
+    fn receive_limit(&self) -> Duration {
+        self.config.timeout.min(RECEIVE_HOOK_TIMEOUT)
     }
 
     fn defines(&self, hook: &str) -> bool {
@@ -150,6 +208,18 @@ impl Hooks for PythonHooks {
         self.call_receive_hook("on_receive_terminator", payload).boxed()
     }
 
+    fn on_receive_from<'a>(
+        &'a self,
+        site: Option<&'a str>,
+        payload: Payload,
+    ) -> BoxFuture<'a, Result<Option<Payload>, HookError>> {
+        const HOOK: &str = "on_receive_terminator";
+        match site {
+            None => self.call_receive_hook(HOOK, payload).boxed(),
+            Some(site) => self.call_receive_hook_for(site, HOOK, payload).boxed(),
+        }
+    }
+
     fn on_receive_initiator(&self, payload: Payload) -> BoxFuture<'_, Result<Option<Payload>, HookError>> {
         self.call_receive_hook("on_receive_initiator", payload).boxed()
     }
@@ -158,6 +228,17 @@ impl Hooks for PythonHooks {
     fn keeps_time(&self) -> bool {
         true
     }
+}
+
+fn request(hook: &'static str, arguments: &impl Serialize) -> Result<String, HookError> {
+    serde_json::to_string(&(hook, arguments)).map_err(|error| HookError::Failed(error.to_string()))
+}
+
+/// The worker for a site's messages: always the same one.
+fn worker_of(site: &str) -> usize {
+    let mut hasher = DefaultHasher::new();
+    site.hash(&mut hasher);
+    usize::try_from(hasher.finish() >> 33).unwrap_or_default()
 }
 
 /// What changes when a file does, also by a symlink swap.

@@ -22,7 +22,31 @@ const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 /// After this many processes in a row without an answered call, the hooks are broken rather than the calls.
 const MAX_FRUITLESS: u32 = 16;
 
-type Answer = Result<Option<Payload>, HookError>;
+type Answer = Result<Option<Payload>, CallError>;
+
+/// Why a call has no result.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CallError {
+    /// It took longer than this, and was ended.
+    #[error("the hook took longer than {0:?}")]
+    Overran(Duration),
+    #[error(transparent)]
+    Failed(#[from] HookError),
+}
+
+impl From<CallError> for HookError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Failed(error) => error,
+            overran @ CallError::Overran(_) => Self::Failed(overran.to_string()),
+        }
+    }
+}
+
+/// The worker is at fault, or the call's code.
+fn failed(why: impl Into<String>) -> CallError {
+    HookError::Failed(why.into()).into()
+}
 
 /// Takes calls for one worker.
 #[derive(Debug)]
@@ -59,7 +83,7 @@ impl Worker {
 
     /// Runs a call. Its time starts when the process begins it.
     pub(super) async fn call(&self, request: String, limit: Duration) -> Answer {
-        let ended = || HookError::Failed("the hook's worker has ended".into());
+        let ended = || failed("the hook's worker has ended");
         let (answer, answered) = oneshot::channel();
         self.calls.send(Call { request, limit, answer }).await.map_err(|_| ended())?;
         answered.await.unwrap_or_else(|_| Err(ended()))
@@ -108,7 +132,7 @@ enum Stop {
     /// The file has changed; no call is under way.
     Reload,
     /// The call that it was running ended the process.
-    Lost(String),
+    Lost(CallError),
 }
 
 impl WorkerLoop {
@@ -117,18 +141,18 @@ impl WorkerLoop {
             match self.serve(&mut process).await {
                 Stop::Unused => return,
                 Stop::Reload => {}
-                Stop::Lost(why) => {
+                Stop::Lost(error) => {
                     // The process may hang in a call, so kill it.
                     drop(process);
                     let call = self.in_flight.pop_front();
                     let pause = self.backoff.lost(call.is_some());
                     match call {
                         Some(call) => {
-                            warn!(reason = why, ?pause, "a call ended its hook worker, starting another");
+                            warn!(reason = %error, ?pause, "a call ended its hook worker, starting another");
                             // The receiver may be gone.
-                            let _ = call.answer.send(Err(HookError::Failed(why)));
+                            let _ = call.answer.send(Err(error));
                         }
-                        None => warn!(reason = why, ?pause, "hook worker lost, starting another"),
+                        None => warn!(reason = %error, ?pause, "hook worker lost, starting another"),
                     }
                     sleep(pause).await;
                 }
@@ -149,7 +173,7 @@ impl WorkerLoop {
                     error!(%error, "hook worker cannot start, retrying");
                     let text = format!("the hooks cannot run: {error}");
                     while let Some(call) = self.in_flight.pop_front().or_else(|| self.queue.try_recv().ok()) {
-                        let _ = call.answer.send(Err(HookError::Failed(text.clone())));
+                        let _ = call.answer.send(Err(failed(text.clone())));
                     }
                     sleep(self.backoff.lost(false)).await;
                 }
@@ -180,20 +204,21 @@ impl WorkerLoop {
                 },
                 answer = process.answer() => match (answer, self.in_flight.pop_front()) {
                     (Some(answer), Some(call)) => {
-                        let _ = call.answer.send(answer);
+                        let _ = call.answer.send(answer.map_err(CallError::from));
                         self.backoff.reset();
                         self.front_since = Instant::now();
                     }
-                    (Some(_), None) => return Stop::Lost("it answered without a call".into()),
+                    (Some(_), None) => return Stop::Lost(failed("it answered without a call")),
                     (None, call) => {
                         if let Some(call) = call {
                             self.in_flight.push_front(call);
                         }
-                        return Stop::Lost(format!("the hook ended its Python process ({})", process.exit_status_text().await));
+                        let status = process.exit_status_text().await;
+                        return Stop::Lost(failed(format!("the hook ended its Python process ({status})")));
                     }
                 },
                 () = sleep_until(deadline), if !self.in_flight.is_empty() => {
-                    return Stop::Lost(format!("the hook took longer than {limit:?}"));
+                    return Stop::Lost(CallError::Overran(limit));
                 }
                 Ok(()) = self.reload.changed(), if !changed => self.reload.mark_changed(),
             }

@@ -19,6 +19,15 @@ pub(super) fn set_number(transaction: &Transaction<'_>, name: &str, number: u64)
     set(transaction, name, number, name)
 }
 
+/// Reads a text that may be missing.
+pub(super) fn text(connection: &Connection, name: &'static str) -> Result<Option<String>, StoreError> {
+    Ok(found(connection, name)?.map(|(_, text)| text))
+}
+
+pub(super) fn set_text(transaction: &Transaction<'_>, name: &str, text: &str) -> Result<(), StoreError> {
+    set(transaction, name, 0, text)
+}
+
 pub(super) fn set_sender(transaction: &Transaction<'_>, sender: &str) -> Result<(), StoreError> {
     set(transaction, "sender", 0, sender)
 }
@@ -30,8 +39,12 @@ fn set(transaction: &Transaction<'_>, name: &str, number: u64, text: &str) -> Re
 }
 
 fn value(connection: &Connection, name: &'static str) -> Result<(u64, String), StoreError> {
+    found(connection, name)?.ok_or_else(|| StoreError::damaged(format!("{name} is missing")))
+}
+
+fn found(connection: &Connection, name: &'static str) -> Result<Option<(u64, String)>, StoreError> {
     let query = connection.query_row("SELECT row FROM about WHERE name = ?", [name], |row| row.get::<_, Vec<u8>>(0));
-    let bytes = query.optional()?.ok_or_else(|| StoreError::damaged(format!("{name} is missing")))?;
+    let Some(bytes) = query.optional()? else { return Ok(None) };
     let (number, text) = row::unseal("about", &bytes)?;
-    Ok((number, text.to_owned()))
+    Ok(Some((number, text.to_owned())))
 }

@@ -3,47 +3,34 @@
 use rusqlite::Connection;
 use serde::de::DeserializeOwned;
 
-use super::{KeyRecord, StoreError, about, row};
+use super::{StoreError, StoredSite, row, sites};
 use crate::limits::{MAX_DEAD_BYTES, MAX_OUTPUT_BYTES};
-use crate::message::{Arrival, DeadMessage, Message, SenderId};
+use crate::message::{Arrival, DeadMessage, SenderId};
 use crate::peer::PeerName;
 
 /// What a store holds.
 #[derive(Debug)]
 pub(crate) struct StoredState {
-    pub(crate) sender: SenderId,
-    /// Messages up to here are acknowledged.
-    pub(crate) acked: u64,
-    /// Those after it, in order, each with its JSON.
-    pub(crate) outbox: Vec<(Message, String)>,
+    /// The far web-apps, each with its outbox; the first one is always there.
+    pub(crate) sites: Vec<StoredSite>,
     /// Results by position, without gaps.
     pub(crate) output: Vec<(u64, Arrival)>,
     pub(crate) watermarks: Vec<(SenderId, u64)>,
     /// Whose senders they are, as far as that is known.
     pub(crate) peers: Vec<(SenderId, PeerName)>,
     pub(crate) dead: Vec<(u64, DeadMessage)>,
-    /// In the order of their messages.
-    pub(crate) keys: Vec<(String, KeyRecord)>,
 }
 
 pub(super) fn load(connection: &Connection) -> Result<StoredState, StoreError> {
-    let acked = about::number(connection, "acked")?;
-    let outbox = rows(connection, "outbox", "SELECT seq, row FROM outbox ORDER BY seq", |_, text| {
-        Ok((parse::<Message>("outbox", text)?, text.to_owned()))
-    })?;
-    let outbox: Vec<_> = outbox.into_iter().map(|(_, message)| message).filter(|(m, _)| m.seq > acked).collect();
-    contiguous("outbox", acked + 1, outbox.iter().map(|(message, _)| message.seq))?;
+    let peers = peers(connection)?;
     let output = newest(connection, "output", "position", MAX_OUTPUT_BYTES, |_, t| parse("output", t))?;
     contiguous("output", output.first().map_or(0, |(first, _)| *first), output.iter().map(|(position, _)| *position))?;
     Ok(StoredState {
-        sender: SenderId::try_from(about::sender(connection)?).map_err(StoreError::damaged)?,
-        acked,
-        outbox,
+        sites: sites::load(connection, &peers)?,
         output,
         watermarks: watermarks(connection)?,
-        peers: peers(connection)?,
+        peers,
         dead: newest(connection, "dead", "number", MAX_DEAD_BYTES, |_, t| parse("dead", t))?,
-        keys: keys(connection)?,
     })
 }
 
@@ -69,7 +56,7 @@ fn newest<T>(
 }
 
 /// The rows of a table with numbered rows, checked.
-fn rows<T>(
+pub(super) fn rows<T>(
     connection: &Connection,
     table: &'static str,
     query: &str,
@@ -86,6 +73,24 @@ fn rows<T>(
             return Err(StoreError::damaged(format!("row {number} of {table} is in place {key}")));
         }
         rows.push((number, decode(number, text)?));
+    }
+    Ok(rows)
+}
+
+/// The rows of a table with numbered rows: each one's key, and the number and text that it seals.
+pub(super) fn sealed(
+    connection: &Connection,
+    table: &'static str,
+    query: &str,
+) -> Result<Vec<(u64, u64, String)>, StoreError> {
+    let mut statement = connection.prepare(query)?;
+    let mut found = statement.query([])?;
+    let mut rows = Vec::new();
+    while let Some(row) = found.next()? {
+        let (key, bytes): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
+        let (number, text) = row::unseal(table, &bytes)?;
+        let key = u64::try_from(key).map_err(|_| StoreError::damaged(format!("{table} has a row {key}")))?;
+        rows.push((key, number, text.to_owned()));
     }
     Ok(rows)
 }
@@ -122,23 +127,15 @@ fn peers(connection: &Connection) -> Result<Vec<(SenderId, PeerName)>, StoreErro
     Ok(peers)
 }
 
-fn keys(connection: &Connection) -> Result<Vec<(String, KeyRecord)>, StoreError> {
-    let mut statement = connection.prepare("SELECT key, row FROM keys ORDER BY seq")?;
-    let mut found = statement.query([])?;
-    let mut keys = Vec::new();
-    while let Some(row) = found.next()? {
-        let (key, bytes): (String, Vec<u8>) = (row.get(0)?, row.get(1)?);
-        let row = row::unseal_key(&key, &bytes)?;
-        keys.push((key, row));
-    }
-    Ok(keys)
-}
-
-fn parse<T: DeserializeOwned>(table: &'static str, text: &str) -> Result<T, StoreError> {
+pub(super) fn parse<T: DeserializeOwned>(table: &'static str, text: &str) -> Result<T, StoreError> {
     serde_json::from_str(text).map_err(|error| StoreError::damaged(format!("a row of {table}: {error}")))
 }
 
-fn contiguous(table: &'static str, first: u64, numbers: impl Iterator<Item = u64>) -> Result<(), StoreError> {
+pub(super) fn contiguous(
+    table: &'static str,
+    first: u64,
+    numbers: impl Iterator<Item = u64>,
+) -> Result<(), StoreError> {
     for (expected, found) in (first..).zip(numbers) {
         if expected != found {
             return Err(StoreError::damaged(format!("{table} has row {found} where {expected} should be")));

@@ -10,10 +10,10 @@ mod error;
 mod load;
 mod open;
 mod row;
+mod sites;
 mod witness;
 
 use std::fs::File;
-use std::sync::Arc;
 
 use rusqlite::{Connection, Transaction, params};
 
@@ -21,6 +21,7 @@ pub use error::StoreError;
 pub(crate) use load::StoredState;
 pub(crate) use open::open;
 pub(crate) use row::{Fate, KeyRecord};
+pub(crate) use sites::{OutboxCommit, SiteRecord, StoredSite};
 
 use crate::message::SenderId;
 use crate::peer::PeerName;
@@ -44,10 +45,10 @@ pub(crate) struct Store {
 /// Changes that are stored together, or not at all.
 #[derive(Debug, Default)]
 pub(crate) struct Commit {
-    /// Messages that enter the outbox, as JSON.
-    pub(crate) outbox: Vec<(u64, Arc<str>)>,
-    /// Everything in the outbox up to here is acknowledged.
-    pub(crate) acked: u64,
+    /// What changes in the outboxes.
+    pub(crate) outboxes: Vec<OutboxCommit>,
+    /// Sites that are removed with their outboxes; of the first, what is in its outbox.
+    pub(crate) forgotten: Vec<u64>,
     /// Results that enter the output, as JSON, by position.
     pub(crate) output: Vec<(u64, String)>,
     /// The position of the oldest result to keep.
@@ -62,17 +63,14 @@ pub(crate) struct Commit {
     pub(crate) dead_start: u64,
     /// Dead messages to remove.
     pub(crate) removed_dead: Vec<u64>,
-    /// Idempotency keys of the messages that enter the outbox, and of those whose fate has changed.
-    pub(crate) keys: Vec<(String, KeyRecord)>,
-    /// Keys of messages up to here are forgotten.
-    pub(crate) keys_start: u64,
 }
 
 impl Commit {
     /// The part of it that only frees space.
     pub(crate) fn trim(self) -> Self {
-        let Self { acked, output_start, dead_start, keys_start, .. } = self;
-        Self { acked, output_start, dead_start, keys_start, ..Self::default() }
+        let Self { outboxes, forgotten, output_start, dead_start, .. } = self;
+        let outboxes = outboxes.into_iter().map(OutboxCommit::trim).collect();
+        Self { outboxes, forgotten, output_start, dead_start, ..Self::default() }
     }
 }
 
@@ -116,18 +114,13 @@ const PEERS: &str = "CREATE TABLE IF NOT EXISTS peers (sender TEXT PRIMARY KEY, 
 
 fn write(transaction: &Transaction<'_>, commit: &Commit) -> Result<(), StoreError> {
     // Free space before using it.
-    transaction.prepare_cached("DELETE FROM outbox WHERE seq <= ?")?.execute([signed(commit.acked)])?;
+    sites::free(transaction, commit)?;
     transaction.prepare_cached("DELETE FROM output WHERE position < ?")?.execute([signed(commit.output_start)])?;
-    transaction.prepare_cached("DELETE FROM keys WHERE seq <= ?")?.execute([signed(commit.keys_start)])?;
     transaction.prepare_cached("DELETE FROM dead WHERE number < ?")?.execute([signed(commit.dead_start)])?;
-    set_number(transaction, "acked", commit.acked)?;
     for number in &commit.removed_dead {
         transaction.prepare_cached("DELETE FROM dead WHERE number = ?")?.execute([signed(*number)])?;
     }
-    let mut insert = transaction.prepare_cached("INSERT INTO outbox VALUES (?, ?)")?;
-    for (seq, text) in &commit.outbox {
-        insert.execute(params![signed(*seq), row::seal(*seq, text)])?;
-    }
+    sites::write(transaction, &commit.outboxes)?;
     let mut insert = transaction.prepare_cached("INSERT INTO output VALUES (?, ?)")?;
     for (position, text) in &commit.output {
         insert.execute(params![signed(*position), row::seal(*position, text)])?;
@@ -146,10 +139,6 @@ fn write(transaction: &Transaction<'_>, commit: &Commit) -> Result<(), StoreErro
         for (sender, peer) in &commit.peers {
             insert.execute(params![sender.as_str(), row::seal_peer(sender.as_str(), peer.as_str())])?;
         }
-    }
-    let mut insert = transaction.prepare_cached("INSERT OR REPLACE INTO keys VALUES (?, ?, ?)")?;
-    for (key, row) in &commit.keys {
-        insert.execute(params![key, signed(row.seq), row::seal_key(key, *row)])?;
     }
     Ok(())
 }

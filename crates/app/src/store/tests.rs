@@ -1,5 +1,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::value::to_raw_value;
 
@@ -19,11 +20,16 @@ fn message(sender: &SenderId, seq: u64) -> (u64, Arc<str>) {
 
 fn arrival(sender: &SenderId, seq: u64) -> Arrival {
     let payload = Payload::stored(to_raw_value(&"y".repeat(100)).unwrap());
-    Arrival { id: sender.message(seq), payload, trail: Vec::new(), in_reply_to: None }
+    Arrival { id: sender.message(seq), payload, trail: Vec::new(), in_reply_to: None, site: None }
 }
 
 fn far() -> SenderId {
     SenderId::try_from("far".to_owned()).unwrap()
+}
+
+/// Messages with these numbers enter the outbox of a site.
+fn entering(site: u64, sender: &SenderId, seqs: std::ops::RangeInclusive<u64>) -> OutboxCommit {
+    OutboxCommit { site, outbox: seqs.map(|seq| message(sender, seq)).collect(), ..OutboxCommit::default() }
 }
 
 /// A commit of the messages with these numbers in both directions.
@@ -31,7 +37,7 @@ fn commit(sender: &SenderId, seqs: std::ops::RangeInclusive<u64>) -> Commit {
     let far = far();
     let output = seqs.clone().map(|seq| (seq - 1, serde_json::to_string(&arrival(&far, seq)).unwrap()));
     Commit {
-        outbox: seqs.clone().map(|seq| message(sender, seq)).collect(),
+        outboxes: vec![entering(0, sender, seqs.clone())],
         output: output.collect(),
         watermarks: vec![(far.clone(), *seqs.end())],
         ..Commit::default()
@@ -39,7 +45,7 @@ fn commit(sender: &SenderId, seqs: std::ops::RangeInclusive<u64>) -> Commit {
 }
 
 fn seqs(loaded: &StoredState) -> Vec<u64> {
-    loaded.outbox.iter().map(|(message, _)| message.seq).collect()
+    loaded.sites[0].outbox.iter().map(|(message, _)| message.seq).collect()
 }
 
 /// Copies the files as a process that is killed leaves them.
@@ -59,19 +65,21 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 fn what_is_committed_is_there_after_a_kill_and_after_an_end() {
     let dir = dir();
     let (mut store, loaded) = open(dir.path()).unwrap();
-    let sender = loaded.sender.clone();
-    assert_eq!((loaded.acked, loaded.outbox.len()), (0, 0));
+    let sender = loaded.sites[0].sender.clone();
+    assert_eq!((loaded.sites[0].acked, loaded.sites[0].outbox.len()), (0, 0));
     store.commit(&commit(&sender, 1..=3)).unwrap();
     let dead = DeadMessage { arrival: arrival(&far(), 4), raw: None, error: "no".into(), at: "now".into() };
     let east = PeerName::try_from("east".to_owned()).unwrap();
     let more = Commit {
-        acked: 1,
+        outboxes: vec![OutboxCommit {
+            acked: 1,
+            keys: vec![("k".into(), KeyRecord { seq: 4, digest: u64::MAX, fate: Fate::Dead })],
+            ..entering(0, &sender, 4..=4)
+        }],
         output_start: 1,
         dead: vec![(1, serde_json::to_string(&dead).unwrap())],
         watermarks: vec![(far(), 4)],
         peers: vec![(far(), east.clone())],
-        keys: vec![("k".into(), KeyRecord { seq: 4, digest: u64::MAX, fate: Fate::Dead })],
-        outbox: vec![message(&sender, 4)],
         ..Commit::default()
     };
     store.commit(&more).unwrap();
@@ -79,12 +87,15 @@ fn what_is_committed_is_there_after_a_kill_and_after_an_end() {
     drop(store);
     for dir in [copy, dir] {
         let (_store, loaded) = open(dir.path()).unwrap();
-        assert_eq!((loaded.sender.as_str(), loaded.acked, seqs(&loaded)), (sender.as_str(), 1, vec![2, 3, 4]));
+        assert_eq!(
+            (loaded.sites[0].sender.as_str(), loaded.sites[0].acked, seqs(&loaded)),
+            (sender.as_str(), 1, vec![2, 3, 4])
+        );
         assert_eq!(loaded.output.iter().map(|(position, _)| *position).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(loaded.watermarks, [(far(), 4)]);
         assert_eq!(loaded.peers, [(far(), east.clone())]);
         assert_eq!((loaded.dead[0].0, loaded.dead[0].1.error.as_str()), (1, "no"));
-        assert_eq!(loaded.keys, [("k".into(), KeyRecord { seq: 4, digest: u64::MAX, fate: Fate::Dead })]);
+        assert_eq!(loaded.sites[0].keys, [("k".into(), KeyRecord { seq: 4, digest: u64::MAX, fate: Fate::Dead })]);
     }
 }
 
@@ -122,7 +133,7 @@ fn found_or_harmless(dir: &Path, sender: &SenderId, what: &str) -> bool {
             assert_eq!(loaded.output.len(), 60, "{what}: lost in silence");
             assert!(loaded.output.iter().zip(1..).all(|((_, a), seq)| a.payload == arrival(&far(), seq).payload));
             assert_eq!(loaded.watermarks, [(far(), 60)], "{what}");
-            assert_eq!(loaded.sender.as_str(), sender.as_str(), "{what}");
+            assert_eq!(loaded.sites[0].sender.as_str(), sender.as_str(), "{what}");
             false
         }
     }
@@ -133,7 +144,7 @@ fn a_flipped_bit_or_a_lost_end_of_any_file_is_found_and_nothing_is_lost_in_silen
     let dir = dir();
     let (mut store, loaded) = open(dir.path()).unwrap();
     for first in (1..=60).step_by(10) {
-        store.commit(&commit(&loaded.sender, first..=first + 9)).unwrap();
+        store.commit(&commit(&loaded.sites[0].sender, first..=first + 9)).unwrap();
     }
     let killed_dir = killed(dir.path());
     drop(store);
@@ -153,13 +164,13 @@ fn a_flipped_bit_or_a_lost_end_of_any_file_is_found_and_nothing_is_lost_in_silen
                     format!("{how}: bit of byte {at} in {name} flipped")
                 };
                 fs::write(copy.path().join(name), &bad).unwrap();
-                found += u32::from(found_or_harmless(copy.path(), &loaded.sender, &what));
+                found += u32::from(found_or_harmless(copy.path(), &loaded.sites[0].sender, &what));
             }
         }
         for name in ["store.sqlite", "store.sqlite-wal"] {
             let copy = killed(dir.path());
             if fs::remove_file(copy.path().join(name)).is_ok() {
-                assert!(found_or_harmless(copy.path(), &loaded.sender, &format!("{how}: {name} removed")));
+                assert!(found_or_harmless(copy.path(), &loaded.sites[0].sender, &format!("{how}: {name} removed")));
             }
         }
     }
@@ -170,9 +181,9 @@ fn a_flipped_bit_or_a_lost_end_of_any_file_is_found_and_nothing_is_lost_in_silen
 fn a_store_that_goes_back_in_time_is_refused() {
     let dir = dir();
     let (mut store, loaded) = open(dir.path()).unwrap();
-    store.commit(&commit(&loaded.sender, 1..=1)).unwrap();
+    store.commit(&commit(&loaded.sites[0].sender, 1..=1)).unwrap();
     let old = killed(dir.path());
-    store.commit(&commit(&loaded.sender, 2..=3)).unwrap();
+    store.commit(&commit(&loaded.sites[0].sender, 2..=3)).unwrap();
     drop(store);
     fs::copy(dir.path().join("witness"), old.path().join("witness")).unwrap();
     let error = open(old.path()).unwrap_err().to_string();
@@ -183,13 +194,16 @@ fn a_store_that_goes_back_in_time_is_refused() {
 fn a_full_disk_is_an_error_that_passes_and_leaves_what_was_stored() {
     let dir = dir();
     let (mut store, loaded) = open(dir.path()).unwrap();
-    store.commit(&commit(&loaded.sender, 1..=10)).unwrap();
+    store.commit(&commit(&loaded.sites[0].sender, 1..=10)).unwrap();
     let pages: u32 = store.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
     store.connection.pragma_update(None, "max_page_count", pages + 1).unwrap();
-    assert_eq!(store.commit(&commit(&loaded.sender, 11..=200)).unwrap_err(), StoreError::Full);
-    store.commit(&Commit { acked: 5, ..Commit::default() }).unwrap();
+    assert_eq!(store.commit(&commit(&loaded.sites[0].sender, 11..=200)).unwrap_err(), StoreError::Full);
+    let acked = OutboxCommit { acked: 5, ..OutboxCommit::default() };
+    store.commit(&Commit { outboxes: vec![acked], ..Commit::default() }).unwrap();
     store.connection.pragma_update(None, "max_page_count", 1_000_000).unwrap();
-    store.commit(&Commit { acked: 5, ..commit(&loaded.sender, 11..=200) }).unwrap();
+    let mut more = commit(&loaded.sites[0].sender, 11..=200);
+    more.outboxes[0].acked = 5;
+    store.commit(&more).unwrap();
     drop(store);
     let (_store, loaded) = open(dir.path()).unwrap();
     assert_eq!(seqs(&loaded), (6..=200).collect::<Vec<_>>());
@@ -211,7 +225,8 @@ fn a_log_that_could_not_be_moved_in_the_background_is_moved_by_a_commit() {
     let mut seq = 0;
     while pages(&store).0 < checkpoint::MAX_LOG_PAGES {
         seq += 1;
-        store.commit(&Commit { outbox: vec![(seq, big.as_str().into())], ..Commit::default() }).unwrap();
+        let outbox = OutboxCommit { outbox: vec![(seq, big.as_str().into())], ..OutboxCommit::default() };
+        store.commit(&Commit { outboxes: vec![outbox], ..Commit::default() }).unwrap();
     }
     assert_eq!(pages(&store).1, 0);
     drop(reader);
@@ -226,11 +241,11 @@ fn a_log_that_could_not_be_moved_in_the_background_is_moved_by_a_commit() {
 fn a_checkpoint_on_demand_frees_the_space_of_the_log() {
     let dir = dir();
     let (mut store, loaded) = open(dir.path()).unwrap();
-    store.commit(&commit(&loaded.sender, 1..=10)).unwrap();
+    store.commit(&commit(&loaded.sites[0].sender, 1..=10)).unwrap();
     assert_ne!(log(dir.path()), 0);
     store.checkpoint_now().unwrap();
     assert_eq!(log(dir.path()), 0);
-    store.commit(&commit(&loaded.sender, 11..=20)).unwrap();
+    store.commit(&commit(&loaded.sites[0].sender, 11..=20)).unwrap();
     drop(store);
     assert_eq!(seqs(&open(dir.path()).unwrap().1), (1..=20).collect::<Vec<_>>());
 }
@@ -239,7 +254,7 @@ fn a_checkpoint_on_demand_frees_the_space_of_the_log() {
 fn a_start_builds_on_nothing_that_may_not_be_on_the_disk() {
     let dir = dir();
     let (mut store, loaded) = open(dir.path()).unwrap();
-    store.commit(&commit(&loaded.sender, 1..=10)).unwrap();
+    store.commit(&commit(&loaded.sites[0].sender, 1..=10)).unwrap();
     let copy = killed(dir.path());
     assert_ne!(log(copy.path()), 0);
     let (store, loaded) = open(copy.path()).unwrap();
@@ -253,13 +268,85 @@ fn a_start_builds_on_nothing_that_may_not_be_on_the_disk() {
 fn a_damaged_store_is_left_as_it_was_found() {
     let dir = dir();
     let (mut store, loaded) = open(dir.path()).unwrap();
-    store.commit(&commit(&loaded.sender, 1..=10)).unwrap();
+    store.commit(&commit(&loaded.sites[0].sender, 1..=10)).unwrap();
     let copy = killed(dir.path());
-    store.commit(&commit(&loaded.sender, 11..=11)).unwrap();
+    store.commit(&commit(&loaded.sites[0].sender, 11..=11)).unwrap();
     fs::copy(dir.path().join("witness"), copy.path().join("witness")).unwrap();
     let content =
         || ["store.sqlite", "store.sqlite-wal", "witness"].map(|name| fs::read(copy.path().join(name)).unwrap());
     let before = content();
     assert!(matches!(open(copy.path()), Err(StoreError::Damaged { .. })));
     assert!(content() == before, "a file has changed");
+}
+
+fn name(text: &str) -> PeerName {
+    PeerName::try_from(text.to_owned()).unwrap()
+}
+
+/// What is kept of a site: its name, and the numbers in its outbox.
+fn kept(site: &StoredSite) -> (Option<&str>, Vec<u64>) {
+    (site.name.as_ref().map(PeerName::as_str), site.outbox.iter().map(|(message, _)| message.seq).collect())
+}
+
+/// A site that the store does not know yet, with its first messages.
+fn new_site(number: u64, site: &str, sender: &SenderId, seqs: std::ops::RangeInclusive<u64>) -> OutboxCommit {
+    let record = SiteRecord { name: Some(name(site)), sender: sender.clone() };
+    OutboxCommit { record: Some(record), ..entering(number, sender, seqs) }
+}
+
+fn of_outboxes(outboxes: Vec<OutboxCommit>) -> Commit {
+    Commit { outboxes, ..Commit::default() }
+}
+
+#[test]
+fn each_site_has_an_outbox_of_its_own_and_one_that_is_forgotten_is_gone() {
+    let dir = dir();
+    let (mut store, loaded) = open(dir.path()).unwrap();
+    let first = loaded.sites[0].sender.clone();
+    let west = SenderId::random().unwrap();
+    store.commit(&of_outboxes(vec![new_site(0, "east", &first, 1..=2), new_site(7, "west", &west, 1..=3)])).unwrap();
+    let key = ("k".to_owned(), KeyRecord { seq: 4, digest: 1, fate: Fate::Plain });
+    let more = OutboxCommit { acked: 2, keys: vec![key.clone()], ..entering(7, &west, 4..=4) };
+    store.commit(&of_outboxes(vec![more])).unwrap();
+    drop(store);
+    let (mut store, loaded) = open(dir.path()).unwrap();
+    let [east, far] = &loaded.sites[..] else { panic!("{:?}", loaded.sites) };
+    assert_eq!(kept(east), (Some("east"), vec![1, 2]));
+    assert_eq!(kept(far), (Some("west"), vec![3, 4]));
+    assert_eq!((far.number, far.acked, &far.sender, &far.keys[..]), (7, 2, &west, &[key][..]));
+
+    let gone =
+        OutboxCommit { record: Some(SiteRecord { name: None, sender: first }), acked: 2, ..OutboxCommit::default() };
+    store.commit(&Commit { forgotten: vec![0, 7], outboxes: vec![gone], ..Commit::default() }).unwrap();
+    drop(store);
+    let (_store, loaded) = open(dir.path()).unwrap();
+    assert_eq!(loaded.sites.len(), 1);
+    assert_eq!((kept(&loaded.sites[0]), loaded.sites[0].acked), ((None, vec![]), 2));
+}
+
+#[test]
+fn the_outbox_of_a_store_of_before_is_that_of_the_only_peer() {
+    for (peers, whose) in [(&["east", "east"][..], Some("east")), (&["east", "west"], None), (&[], None)] {
+        let dir = dir();
+        let (mut store, loaded) = open(dir.path()).unwrap();
+        let bound =
+            peers.iter().enumerate().map(|(n, peer)| (SenderId::try_from(format!("s{n}")).unwrap(), name(peer)));
+        let peers = bound.collect();
+        store.commit(&Commit { peers, ..commit(&loaded.sites[0].sender, 1..=2) }).unwrap();
+        drop(store);
+        let (_store, loaded) = open(dir.path()).unwrap();
+        assert_eq!(kept(&loaded.sites[0]), (whose, vec![1, 2]));
+    }
+}
+
+#[test]
+fn a_message_in_the_outbox_of_another_site_is_damage() {
+    let dir = dir();
+    let (mut store, _) = open(dir.path()).unwrap();
+    let (west, other) = (SenderId::random().unwrap(), SenderId::random().unwrap());
+    store.commit(&of_outboxes(vec![new_site(1, "west", &west, 1..=1)])).unwrap();
+    store.commit(&of_outboxes(vec![entering(1, &other, 2..=2)])).unwrap();
+    drop(store);
+    let error = open(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("is in the outbox of another site"), "{error}");
 }

@@ -14,9 +14,12 @@ use crate::pair::*;
 const PAGE: &str = include_str!("../../../../docs/http-api.md");
 
 /// What another test has for its subject.
-const SEEN_ELSEWHERE: [(&str, &str); 7] = [
+const SEEN_ELSEWHERE: [(&str, &str); 10] = [
     ("POST /trigger 408", "a_client_that_never_finishes_its_body_is_told_so"),
     ("POST /trigger 503", "a_full_disk_is_told_loses_nothing_accepted_and_passes_again_and_again"),
+    ("POST /trigger 207", "a_trigger_for_several_sites_tells_which_of_them_could_not_take_it"),
+    ("DELETE /sites/{name} 200", "a_site_that_is_withdrawn_while_it_sends_can_be_forgotten_with_what_waits_for_it"),
+    ("DELETE /sites/{name} 409", "a_site_that_is_withdrawn_while_it_sends_can_be_forgotten_with_what_waits_for_it"),
     ("GET /readyz 503", "a_full_disk_is_told_loses_nothing_accepted_and_passes_again_and_again"),
     ("GET /stream 101", "a_page_from_another_origin_is_refused"),
     ("POST /dead/{id}/retry 409", "a_dead_message_is_retried_by_one_at_a_time_and_delivered_once"),
@@ -76,6 +79,7 @@ async fn every_route_and_status_of_the_description_exists_and_the_page_has_the_s
         ("POST", "/trigger", "?wait=60s", &json, "{\"n\":1}"),
         ("POST", "/trigger", "?wait=60s", &json, "{\"n\":2}"),
         ("POST", "/trigger", "", &json, "[]"),
+        ("POST", "/trigger", "?to=east", &json, "{}"),
         ("POST", "/trigger", "", &json, "{\"do\":\"deny\"}"),
         ("POST", "/trigger", "", &json, &large),
         ("POST", "/trigger", "", &[], "{}"),
@@ -90,6 +94,8 @@ async fn every_route_and_status_of_the_description_exists_and_the_page_has_the_s
         ("GET", "/dead", "?after=x", &[], ""),
         ("POST", "/dead/{id}/retry", "", &[], ""),
         ("GET", "/stream", "", &[], ""),
+        ("GET", "/status", "", &[], ""),
+        ("DELETE", "/sites/{name}", "", &[], ""),
         ("GET", "/openapi.json", "", &[], ""),
         ("GET", "/livez", "", &[], ""),
         ("GET", "/readyz", "", &[], ""),

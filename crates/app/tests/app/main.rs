@@ -16,5 +16,6 @@ mod peers;
 mod proxy;
 mod python;
 mod refusals;
+mod sites;
 mod stream;
 mod token;

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::pair::*;
 
 /// Whether there is a Python; a test without one says that it is left out.
-fn python() -> bool {
+pub(crate) fn python() -> bool {
     let found = std::process::Command::new("python3").arg("--version").output().is_ok_and(|run| run.status.success());
     if !found {
         println!("left out: no python3 on PATH");
