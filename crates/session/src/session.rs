@@ -75,6 +75,8 @@ pub struct Session {
     pub(crate) attachment: Attachment,
     pub(crate) send: SendHalf,
     pub(crate) receive: ReceiveHalf,
+    /// What went over the link that was rotated away from last ends here.
+    pub(crate) retired: u64,
     pub(crate) ack: AckTimer,
     pub(crate) done_received: bool,
     /// It has ended, and not as finished.
@@ -130,6 +132,7 @@ impl Session {
             attachment: Attachment::Detached,
             send,
             receive,
+            retired: 0,
             ack: AckTimer::Idle,
             done_received: false,
             failed: false,
@@ -181,6 +184,12 @@ impl Session {
     /// Whether an established link carries the session now.
     pub fn is_attached(&self) -> bool {
         self.attachment.is_attached()
+    }
+
+    /// Whether a rotation can begin: the one before is over, also at the other end, as far as this one can know. That has
+    /// read everything that went over the old link, and so the Retire right behind it, before a link can be made.
+    pub fn may_rotate(&self) -> bool {
+        matches!(self.attachment, Attachment::Attached { .. }) && self.send.acked() >= self.retired
     }
 
     /// The Hello for the link of `epoch`, as it is being sent.

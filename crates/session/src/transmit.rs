@@ -62,6 +62,7 @@ impl Session {
         let link = self.attachment.link_mut(epoch).filter(|link| link.retire == Retire::Due)?;
         link.retire = Retire::Sent;
         let end = link.next;
+        self.retired = end;
         self.finish_draining(now);
         Some(Frame::Retire { end })
     }

@@ -199,9 +199,25 @@ fn a_rotation_before_the_acceptor_has_ended_the_last_one_is_rejected_and_can_be_
     ));
     pair.hold(0, OPENER, false);
     pair.run(MOMENT);
+    assert!(pair.session(OPENER).may_rotate());
     assert!(pair.dial(true));
     pair.run(MOMENT);
     assert_eq!(pair.ends[ACCEPTOR].attached, [Intent::Open, Intent::Rotate, Intent::Rotate]);
+    finish_exactly(pair, true);
+}
+
+#[test]
+fn an_opener_knows_while_the_acceptor_still_reads_what_went_over_the_last_link() {
+    let mut pair = rotating();
+    assert!(!pair.session(OPENER).may_rotate(), "attaching");
+    pair.hold(0, OPENER, true);
+    pair.write(OPENER, 2_000);
+    pair.run(MOMENT);
+    assert_eq!(pair.ends[OPENER].released, [Release::Finished], "the opener is through with it");
+    assert!(!pair.session(OPENER).may_rotate());
+    pair.hold(0, OPENER, false);
+    pair.run(Duration::from_millis(50));
+    assert!(pair.session(OPENER).may_rotate());
     finish_exactly(pair, true);
 }
 

@@ -22,8 +22,8 @@ async fn rotations_over_quic_lose_no_byte_and_take_no_new_port() {
     let (checked, path) = Checked::start_over_quic("rotation: {max_per_second: 1000}\n").await;
     let mut epoch = checked.reaches(1).await;
     for _ in 0..8 {
-        // Enough for the last rotation to be over: one that finds it unfinished is tried again seconds later.
-        checked.moves(3_000_000).await;
+        // The last rotation is hardly over: what went over its old link is still on its way.
+        checked.moves(20_000).await;
         checked.near.rotate_all();
         epoch = checked.reaches(epoch + 1).await;
     }
@@ -31,6 +31,10 @@ async fn rotations_over_quic_lose_no_byte_and_take_no_new_port() {
     assert!(metrics.contains("ferry_resumes_total 0"), "a rotation is no resume:\n{metrics}");
     assert_eq!(path.seen(), 1, "one port for all links");
     assert_eq!(checked.session().await["carrier"], "quic");
+    assert!(
+        metrics.contains("ferry_rotations_total{result=\"failed\"} 0"),
+        "each waits for the one before:\n{metrics}"
+    );
     checked.finish().await;
 }
 

@@ -91,15 +91,12 @@ impl Driver {
                 self.registration.set_link(None);
                 // An attach that failed is none that was lost.
                 if !self.detached {
-                    let reason = self.loss.take().unwrap_or_else(|| "nothing came over the link any more".into());
+                    let reason = self.reasons.as_mut().and_then(|reasons| reasons.loss.take());
+                    let reason = reason.unwrap_or_else(|| "nothing came over the link any more".to_owned());
                     let kept_for = render_duration(self.session.resume_window());
                     info!(%reason, %kept_for, "session detached");
                     let (session, kept_for) = (self.facts(), self.session.resume_window());
-                    self.shared.events.tell(events::Event::SessionDetached {
-                        session,
-                        reason: reason.into(),
-                        kept_for,
-                    });
+                    self.shared.events.tell(events::Event::SessionDetached { session, reason, kept_for });
                 }
                 self.count_detached(true);
                 if self.session.side() == Side::Opener {
@@ -118,7 +115,7 @@ impl Driver {
         self.registration.note_link(link.facts().key, link.from(), intent == Intent::Rotate);
         // Accepted by it: no other process has the session.
         self.registration.set_peer_instance(link.facts().instance);
-        self.refusal = None;
+        self.reasons = None;
         self.count_detached(false);
         self.tries = 0;
         match intent {
@@ -178,11 +175,12 @@ impl Driver {
     fn on_rejected(&mut self, epoch: Epoch, code: RejectCode, reason: &str) {
         let reason = Foreign(reason).to_string();
         // While it is tried again and again, one line for each new reason.
-        if self.refusal.as_deref() != Some(&reason) {
+        let refusal = &mut self.reasons.get_or_insert_default().refusal;
+        if refusal.as_deref() != Some(&reason) {
+            *refusal = Some(reason.clone());
             self.tell("attach rejected", Line::info(format!("attach of epoch {epoch} rejected: {reason}")));
             let (session, epoch) = (self.facts(), epoch.0);
             self.shared.events.tell(events::Event::AttachRejected { session, epoch, reason: reason.clone() });
-            self.refusal = Some(reason.as_str().into());
         }
         match code {
             // It resumes, and its next link has fresh keys.
@@ -238,7 +236,8 @@ impl Driver {
                 Line::info(format!("session reset by the peer: {}", Foreign(reason)))
             }
             Outcome::Expired => {
-                let last = self.refusal.as_deref().map(|reason| format!("; the peer's last answer: {reason}"));
+                let refusal = self.reasons.as_ref().and_then(|reasons| reasons.refusal.as_deref());
+                let last = refusal.map(|reason| format!("; the peer's last answer: {reason}"));
                 let last = last.unwrap_or_default();
                 Line::warn(format!("session reset: no link carried it within the resume window{last}"))
             }
@@ -287,7 +286,7 @@ impl Driver {
 
     pub(super) fn drop_link(&mut self, epoch: Epoch, reason: &dyn Display) {
         self.tell_link_lost(epoch, reason);
-        self.loss = Some(reason.to_string().into());
+        self.reasons.get_or_insert_default().loss = Some(reason.to_string());
         self.links.retain(|(of, _)| *of != epoch);
         self.session.detach(self.shared.now(), epoch);
     }

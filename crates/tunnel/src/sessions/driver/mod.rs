@@ -43,6 +43,9 @@ const MAX_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// A rotation that failed is tried again this much later, or after a quarter of the interval if that is sooner.
 const ROTATION_RETRY_DELAY: Duration = Duration::from_secs(10);
 
+/// A rotation that is due before the last one is over looks again after this long.
+const UNFINISHED_ROTATION_DELAY: Duration = Duration::from_millis(50);
+
 /// The first link of a session.
 pub(crate) const FIRST: Epoch = Epoch(1);
 
@@ -82,13 +85,20 @@ pub(crate) struct Driver {
     most: u64,
     key_bytes: u64,
     alarm: Alarm,
-    /// Why the peer refused the last attach.
-    refusal: Option<Box<str>>,
-    /// Why the last link was lost.
-    loss: Option<Box<str>>,
+    /// While all is well there are none, and they take no room.
+    reasons: Option<Box<Reasons>>,
     outcome: Option<Outcome>,
     /// Entered where there is something to tell, and nowhere on the data path.
     span: Span,
+}
+
+/// What is to be told later.
+#[derive(Default)]
+struct Reasons {
+    /// Why the peer refused the last attach.
+    refusal: Option<String>,
+    /// Why the last link was lost.
+    loss: Option<String>,
 }
 
 /// A link that is being waited for.
@@ -158,8 +168,7 @@ impl Driver {
             most,
             key_bytes,
             alarm: Alarm::default(),
-            refusal: None,
-            loss: None,
+            reasons: None,
             outcome: None,
             span,
         }
@@ -303,7 +312,12 @@ impl Driver {
 
     fn replace_keys(&mut self) {
         self.rotate_at = None;
-        self.request_link(Need::Rotate);
+        if self.session.may_rotate() {
+            self.request_link(Need::Rotate);
+        } else if self.session.is_attached() {
+            // A link would be made for nothing; whoever loses this one has fresh keys with the next.
+            self.rotate_at = Some(self.shared.now() + UNFINISHED_ROTATION_DELAY);
+        }
     }
 
     fn on_events(&mut self) -> bool {
@@ -326,7 +340,9 @@ impl Driver {
     /// The current link has carried as many bytes as one key may, in either direction. One that is read to its end still
     /// has been replaced already.
     fn key_is_used_up(&self) -> bool {
-        self.rotate_at.is_some() && self.newest_link().is_some_and(|link| link.is_used_up(self.key_bytes))
+        self.rotate_at.is_some()
+            && self.newest_link().is_some_and(|link| link.is_used_up(self.key_bytes))
+            && self.session.may_rotate()
     }
 
     fn newest_link(&self) -> Option<&Link> {
