@@ -10,7 +10,7 @@ use crate::key::PublicKey;
 use crate::name::{Name, ServiceName};
 use crate::report::{ValueError, quoted};
 use crate::settings::{RawSettings, Settings, duration};
-use crate::tunnel::{Egress, Ingress, Keeper, Peer, ProxyProtocol, Route, Tunnel};
+use crate::tunnel::{Egress, Ingress, Keeper, Peer, Prefer, ProxyProtocol, Route, Tunnel};
 use crate::yaml::Value;
 
 /// What was read. A value that must be there is `None` if it is not, and then there is a problem.
@@ -255,7 +255,20 @@ fn route(fields: &mut Fields<'_>, dir: &Path) -> Route {
             .and_then(|field| field.text(str::parse))
             .map(|located| located.value),
         ca_file: fields.optional("ca_file").and_then(|field| path(&field, dir)).map(|located| located.value),
+        prefer: fields.optional("prefer").and_then(prefer).unwrap_or_default(),
     }
+}
+
+fn prefer(field: Field<'_>) -> Option<Prefer> {
+    let located = field.text(|text| match text {
+        "order" => Ok(Prefer::Order),
+        "auto" => Ok(Prefer::Auto),
+        _ => Err(ValueError::new(
+            format!("{} is no way to choose among addresses", quoted(text)),
+            "write `order` for the first that answers, or `auto` for what suits the path",
+        )),
+    });
+    located.map(|located| located.value)
 }
 
 fn url_path(field: Field<'_>) -> Option<String> {

@@ -144,6 +144,26 @@ pub struct Route {
     /// A file with the certificates (PEM) that `wss://` endpoints are trusted by, instead of the public ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
+    /// Which of the addresses are tried first.
+    #[serde(skip_serializing_if = "Prefer::is_default")]
+    pub prefer: Prefer,
+}
+
+/// Which addresses of a peer are tried first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Prefer {
+    /// In the order in which they are listed.
+    #[default]
+    Order,
+    /// Those of the kind that suits the path as it is measured; within a kind in their order.
+    Auto,
+}
+
+impl Prefer {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 fn is_default_path(path: &String) -> bool {

@@ -111,6 +111,7 @@ fn the_way_to_a_peer_is_checked_word_by_word() {
     added_to_peer("proxy: 'http://me:pw@proxy:3128'", "proxy", "not a proxy", "`proxy_credentials`");
     added_to_peer("proxy: proxy", "proxy", "not a proxy", "or `off`");
     added_to_peer("server_name: 10.0.0.1", "server_name", "not a server name", "a DNS name");
+    added_to_peer("prefer: quic", "prefer", "no way to choose", "`auto`");
     added("congestion: BBR", "congestion", "not a congestion control", "tcp_available_congestion_control");
     added("ws_path: ferry", "ws_path", "not the path of a URL", "from the slash on");
     added("ws_max_life: 1s", "ws_max_life", "out of range", "from 10s to 24h");

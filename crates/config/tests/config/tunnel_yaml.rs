@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::support::{KEY_1, KEY_2, accepted, fine, refused, with};
-use ferry_config::{Address, Keeper, Limits, Parsed, Resume, Rotation, WarmLinks};
+use ferry_config::{Address, Keeper, Limits, Parsed, Prefer, Resume, Rotation, Route, WarmLinks};
 
 #[test]
 fn every_key_is_read() {
@@ -144,7 +144,8 @@ fn anchors_and_byte_order_marks_are_understood() {
 
 #[test]
 fn a_peer_may_be_reached_by_quic_by_websocket_and_through_a_proxy_and_reads_back_as_it_was_written() {
-    let route = "proxy: 'http://proxy:3128'\n    proxy_credentials: proxy\n    server_name: b.example.com";
+    let route =
+        "proxy: 'http://proxy:3128'\n    proxy_credentials: proxy\n    server_name: b.example.com\n    prefer: auto";
     let addresses = "addresses: [tcp://b.example.com:1, 'quic://b.example.com:1', 'wss://b.example.com#max_life=30s', 'ws://[2001:db8::1]:81/a/b', ";
     let text = with("addresses: [", &format!("{route}\n    {addresses}"))
         + "listen_quic: 0.0.0.0:18000\nlisten_ws: '[::]:81'\nws_path: /a/b\nws_max_life: 1m\n";
@@ -160,6 +161,7 @@ fn a_peer_may_be_reached_by_quic_by_websocket_and_through_a_proxy_and_reads_back
     assert_eq!(shown, expected);
     assert_eq!(peer.route.proxy.as_ref().unwrap().to_string(), "http://proxy:3128");
     assert_eq!(peer.route.proxy_credentials.as_deref(), Some(Path::new("/etc/ferry/proxy")));
+    assert_eq!((peer.route.prefer, Route::default().prefer), (Prefer::Auto, Prefer::Order));
     assert_eq!(tunnel.ws_path, "/a/b");
     let written = serde_saphyr::to_string(&tunnel).unwrap();
     assert_eq!(accepted(&written).tunnel, tunnel, "{written}");

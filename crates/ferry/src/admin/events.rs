@@ -32,6 +32,7 @@ pub(crate) struct Event {
     name: Option<String>,
     role: Option<String>,
     reason: Option<String>,
+    carrier: Option<String>,
     listen: Option<String>,
     count: Option<u64>,
     sessions: Option<u64>,
@@ -74,6 +75,10 @@ impl Event {
             "peer_reachable" => (Mood::Good, format!("{peer} is reachable.")),
             "peer_unreachable" => (Mood::Bad, format!("{peer} is not reachable: {problem}")),
             "peer_connected" => (Mood::Good, format!("{peer} has connected.")),
+            "carrier_chosen" => {
+                let carrier = or_nothing(&self.carrier).to_uppercase();
+                (Mood::Plain, format!("Links with {peer} are carried by {carrier} now: {reason}."))
+            }
             "peer_lost" => (Mood::Bad, format!("{peer} is gone: none of its links is left.")),
             "link_made" => (Mood::Plain, format!("Link made with {peer}, as {}.", or_nothing(&self.role))),
             "link_refused" => {

@@ -59,9 +59,17 @@ pub(crate) struct Peer {
     pub(crate) problem: Option<String>,
     pub(crate) dialled: bool,
     pub(crate) round_trip_seconds: Option<f64>,
+    pub(crate) choice: Option<Choice>,
     pub(crate) warm: Warm,
     pub(crate) sessions: usize,
     pub(crate) detached: usize,
+}
+
+/// What carries a peer's links, where that is chosen by what is measured.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Choice {
+    pub(crate) carrier: String,
+    pub(crate) reason: String,
 }
 
 /// Links ready for sessions of this end, and for the peer's.

@@ -118,6 +118,10 @@ fn page(status: &Status, problems: &[Problem]) -> String {
         ]);
     }
     page += &peers.to_text();
+    for (peer, choice) in status.peers.iter().filter_map(|peer| Some((peer, peer.choice.as_ref()?))) {
+        let told = format!("{}: links are carried by {}: {}", peer.name, choice.carrier.to_uppercase(), choice.reason);
+        let _ = writeln!(page, "{}", Foreign(&told));
+    }
     let mut sessions =
         Table::new(&["SESSION", "SERVICE", "PEER", "SIDE", "KEY", "SENT", "RECEIVED", "UNACKED", "PAUSES", "AGE"]);
     for session in status.sessions.iter().take(MAX_LISTED) {

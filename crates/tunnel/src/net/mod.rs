@@ -3,6 +3,8 @@
 //! Everything above takes these traits, so that the whole tunnel also runs on a simulated network.
 
 mod tcp;
+#[cfg(target_os = "linux")]
+mod tcp_info;
 
 use std::future::Future;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -37,6 +39,27 @@ impl Carrier {
             Self::Quic => "quic",
         }
     }
+}
+
+/// What the system has counted of a connection since it was made, and how long its path is now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PathCounts {
+    /// The round trip now, smoothed.
+    pub round_trip: Duration,
+    /// The shortest one so far: without what queues add.
+    pub least_round_trip: Duration,
+    /// Bytes of a full packet.
+    pub segment: u32,
+    /// Packets sent.
+    pub sent: u64,
+    /// Those of them that were taken for lost.
+    pub lost: u64,
+    /// Packets received.
+    pub received: u64,
+    /// Those of them that came with one before them missing.
+    pub early: u64,
+    /// What this end sends is not slowed down by a lost packet now and then.
+    pub bears_loss: bool,
 }
 
 /// A connected byte stream. Dropping it closes it.
@@ -95,6 +118,11 @@ pub trait Stream: Send + Sync + 'static {
     /// What carries the bytes.
     fn carrier(&self) -> Carrier {
         Carrier::Tcp
+    }
+
+    /// What the system has seen of the path, if it tells.
+    fn path(&self) -> Option<PathCounts> {
+        None
     }
 
     /// The stream takes a local port that nothing else has.

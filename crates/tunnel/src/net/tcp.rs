@@ -8,15 +8,17 @@ use std::time::Duration;
 #[cfg(target_os = "linux")]
 use nix::libc;
 #[cfg(target_os = "linux")]
-use nix::sys::socket::sockopt::{GetStruct, SetStruct};
+use nix::sys::socket::setsockopt;
 #[cfg(target_os = "linux")]
-use nix::sys::socket::{getsockopt, setsockopt};
+use nix::sys::socket::sockopt::SetStruct;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Handle, Id};
 
 use super::{BoxFuture, Listener, Network, Stream};
+#[cfg(target_os = "linux")]
+use super::{PathCounts, tcp_info};
 
 /// Connections that wait to be accepted: the kernel cuts it to net.core.somaxconn.
 const BACKLOG: i32 = 4096;
@@ -36,24 +38,9 @@ struct ReceiveLowWater;
 #[cfg(target_os = "linux")]
 nix::setsockopt_impl!(ReceiveLowWater, libc::SOL_SOCKET, libc::SO_RCVLOWAT, i32, SetStruct<'_, i32>);
 
-/// `TCP_INFO`: the first words of what the kernel tells of a connection (`struct tcp_info` of linux/tcp.h).
+/// What the names of congestion controls begin with that no lost packet slows down: BBR and its versions.
 #[cfg(target_os = "linux")]
-type TcpInfoWords = [u32; 37];
-
-/// Segments that are sent and not acknowledged (`tcpi_unacked`).
-#[cfg(target_os = "linux")]
-const UNACKED: usize = 6;
-
-/// Bytes that wait to be sent (`tcpi_notsent_bytes`).
-#[cfg(target_os = "linux")]
-const UNSENT: usize = 36;
-
-#[cfg(target_os = "linux")]
-#[derive(Clone, Copy)]
-struct TcpInfo;
-
-#[cfg(target_os = "linux")]
-nix::getsockopt_impl!(TcpInfo, libc::IPPROTO_TCP, libc::TCP_INFO, TcpInfoWords, GetStruct<TcpInfoWords>);
+const BEARS_LOSS: &[u8] = b"bbr";
 
 /// What the kernel keeps of datagrams that were not read or sent yet, where it may: by default it is 208 KiB, for all
 /// links of a socket.
@@ -305,9 +292,13 @@ impl Stream for Connection {
 
     #[cfg(target_os = "linux")]
     fn undelivered(&self) -> u64 {
-        // A socket that is beyond asking holds nothing that could still arrive.
-        let Ok(words) = getsockopt(&self.stream, TcpInfo) else { return 0 };
-        u64::from(words[UNSENT]) + u64::from(words[UNACKED])
+        tcp_info::undelivered(&self.stream)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn path(&self) -> Option<PathCounts> {
+        let congestion = SockRef::from(&self.stream).tcp_congestion().unwrap_or_default();
+        tcp_info::path(&self.stream, congestion.starts_with(BEARS_LOSS))
     }
 
     fn failure(&self) -> BoxFuture<'static, io::Error> {
@@ -389,6 +380,9 @@ impl Stream for Lost {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use nix::sys::socket::getsockopt;
+    use nix::sys::socket::sockopt::GetStruct;
+
     use super::*;
 
     nix::getsockopt_impl!(ReceiveLowWater, libc::SOL_SOCKET, libc::SO_RCVLOWAT, i32, GetStruct<i32>);
@@ -411,6 +405,21 @@ mod tests {
         let connecting = Tcp.connect(other.local_addr()?);
         let (ours, accepted) = tokio::join!(connecting, other.accept());
         Ok((ours?, accepted?.0))
+    }
+
+    #[tokio::test]
+    async fn the_kernel_tells_of_the_path() {
+        use tokio::io::AsyncReadExt;
+        let (mut ours, mut other) = connection().await.expect("a connection");
+        let before = ours.path().expect("Linux 5.4 or later");
+        write(&mut *ours, &[7; 1000]).await.expect("room");
+        other.read_exact(&mut [0; 1000]).await.expect("all of it");
+        let path = ours.path().expect("told");
+        assert_eq!((path.sent - before.sent, path.lost, path.early), (1, 0, 0));
+        assert!(path.least_round_trip <= path.round_trip && path.round_trip < Duration::from_secs(1), "{path:?}");
+        assert!(path.segment >= 536 && !path.round_trip.is_zero(), "{path:?}");
+        ours.set_congestion_control("reno").expect("allowed");
+        assert!(!ours.path().expect("told").bears_loss);
     }
 
     async fn write(stream: &mut dyn Stream, bytes: &[u8]) -> io::Result<usize> {

@@ -1,6 +1,7 @@
 //! One peer: its pool of links, and dialling it.
 
 pub(crate) mod arrivals;
+mod choosing;
 pub(crate) mod presence;
 
 use std::sync::Arc;
@@ -17,9 +18,11 @@ use tracing::{Instrument as _, error_span, info, warn};
 
 use crate::memory::path::RoundTrip;
 use crate::peer::arrivals::Arrivals;
+use crate::peer::choosing::Choosing;
 use crate::peer::presence::Presence;
 use crate::shared::Shared;
 use crate::supply::OFFER_TRUSTED_AGE;
+use crate::supply::choice::Kind;
 use crate::supply::dials::Dialled;
 use crate::supply::pool::{Need, Pool};
 use crate::telemetry::events::Event;
@@ -52,6 +55,7 @@ pub(crate) struct Peer {
     pub(crate) withdrawn: CancellationToken,
     rotations: Semaphore,
     dialler: Dialler,
+    choosing: Choosing,
     /// Which of the sessions that it opens are next.
     pub(crate) arrivals: Arrivals,
     /// The last dial worked, or a link of it is here.
@@ -84,6 +88,7 @@ impl Peer {
     pub(crate) fn new(identity: &Identity, entry: ferry_config::Peer, quic: &Arc<Quic>) -> Result<Self, TlsError> {
         Ok(Self {
             name: entry.name.clone(),
+            choosing: Choosing::new(entry.route.prefer),
             config: RwLock::new(Arc::new(PeerConfig::new(identity, entry)?)),
             withdrawn: CancellationToken::new(),
             pool: Pool::default(),
@@ -108,6 +113,7 @@ impl Peer {
     /// The configuration was read again. Links whose key is accepted no longer are dropped.
     pub(crate) fn update(&self, identity: &Identity, entry: ferry_config::Peer) -> Result<(), TlsError> {
         let config = PeerConfig::new(identity, entry)?;
+        self.choosing.set(config.entry.route.prefer);
         self.pool.retain(|link| config.entry.keys.contains(&link.facts().key));
         *self.config.write() = Arc::new(config);
         self.pool.wake();
@@ -232,13 +238,16 @@ impl Peer {
         establish: impl AsyncFnOnce(Established) -> Result<T, DialError>,
     ) -> Result<T, DialError> {
         let config = self.config();
+        let first = self.choosing.first(&config.destination);
         let establish = async |established: Established| {
+            first.into_iter().for_each(|first| self.on_raced(shared, first, established.stream.carrier()));
             self.round_trip.note(established.round_trip);
             shared.metrics.handshake_done(Role::Dialler, established.round_trip);
             establish(established).await
         };
         let span = error_span!("dial", peer = %self.name);
-        let dial = self.dialler.dial(&shared.network, &config.destination, progress, establish);
+        let preferred = first.map(Kind::carrier);
+        let dial = self.dialler.dial(&shared.network, &config.destination, preferred, progress, establish);
         let dialled = dial.instrument(span).await;
         if dialled.as_ref().err().is_some_and(DialError::is_silence) {
             progress.take_unanswered().into_iter().for_each(|size| self.on_unanswered(size));

@@ -1,5 +1,6 @@
 //! Keeps a peer's pool of links filled.
 
+pub(crate) mod choice;
 pub(crate) mod demand;
 pub(crate) mod dials;
 mod policy;

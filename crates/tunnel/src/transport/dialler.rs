@@ -7,7 +7,7 @@ use ferry_config::{Address, Identity, Peer, Proxy};
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 
-use crate::net::Network;
+use crate::net::{Carrier, Network};
 use crate::transport::carrier::Route;
 use crate::transport::carrier::proxy::{Environment, ProxyServer};
 use crate::transport::dial::{self, DialError, HANDSHAKE_TIMEOUT};
@@ -66,8 +66,15 @@ impl Destination {
         Self { handshake: self.handshake.for_joining(), ..self }
     }
 
-    /// The ways there, in the order of preference.
-    fn routes(&self, quic: &Arc<Quic>) -> Vec<Route> {
+    /// It has addresses of TCP and of QUIC.
+    pub(crate) fn has_both_kinds(&self) -> bool {
+        let listed = dial::listed(&self.addresses);
+        let over_quic = listed.iter().filter(|address| matches!(address, Address::Quic(_))).count();
+        over_quic > 0 && over_quic < listed.len()
+    }
+
+    /// The ways there, in the order of preference: as they are listed, or those over QUIC before or after all others.
+    fn routes(&self, quic: &Arc<Quic>, preferred: Option<Carrier>) -> Vec<Route> {
         let route = |address: Address| {
             let (address, url) = match address {
                 Address::HostPort(address) => (address, None),
@@ -81,7 +88,11 @@ impl Destination {
             let proxy = self.proxy_for(&address.host);
             Some(Route::new(address, url, proxy))
         };
-        dial::listed(&self.addresses).into_iter().filter_map(route).collect()
+        let mut listed = dial::listed(&self.addresses);
+        if let Some(preferred) = preferred {
+            listed.sort_by_key(|address| matches!(address, Address::Quic(_)) != (preferred == Carrier::Quic));
+        }
+        listed.into_iter().filter_map(route).collect()
     }
 
     fn proxy_for(&self, host: &str) -> Option<Arc<ProxyServer>> {
@@ -117,17 +128,20 @@ impl Dialler {
     }
 
     /// Dials once: the first address of `destination` that answers, the handshake, and then `establish`, which has what is left of
-    /// the handshake's time. `progress` says meanwhile how far it is.
+    /// the handshake's time. `preferred`: what is tried first, instead of the order in which addresses are listed. `progress` says
+    /// meanwhile how far it is.
     pub(crate) async fn dial<T>(
         &self,
         network: &Arc<dyn Network>,
         destination: &Destination,
+        preferred: Option<Carrier>,
         progress: &Progress,
         establish: impl AsyncFnOnce(Established) -> Result<T, DialError>,
     ) -> Result<T, DialError> {
         let size = self.segments.size(Instant::now());
         let dialled = async {
-            let stream = dial::connect(network, &self.lookups, destination.routes(&self.quic), size.largest()).await?;
+            let routes = destination.routes(&self.quic, preferred);
+            let stream = dial::connect(network, &self.lookups, routes, size.largest()).await?;
             progress.on_connected(size);
             let handshake = async {
                 let established = destination.handshake.handshake(stream).await?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::net::{BoxFuture, Carrier, Stream};
+use crate::net::{BoxFuture, Carrier, PathCounts, Stream};
 
 /// A protocol of a library's over an [`Io`], which keeps what it is given in a buffer until it is flushed.
 pub(super) trait Layer: Send + Sync + 'static {
@@ -106,6 +106,10 @@ impl<L: Layer> Stream for Layered<L> {
 
     fn carrier(&self) -> Carrier {
         self.layer.carrier().unwrap_or_else(|| self.below().carrier())
+    }
+
+    fn path(&self) -> Option<PathCounts> {
+        self.below().path()
     }
 
     fn max_life(&self) -> Option<Duration> {

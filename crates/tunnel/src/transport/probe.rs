@@ -77,7 +77,7 @@ pub async fn probe(identity: &Identity, peer: &Peer, address: Address) -> Result
         link.exchange_prefaces(own, Some(LinkKind::Own)).await?;
         Ok(link)
     };
-    let dialled = Dialler::default().dial(&network, &destination, &Progress::default(), establish).await;
+    let dialled = Dialler::default().dial(&network, &destination, None, &Progress::default(), establish).await;
     let link = dialled.map_err(judge)?;
     let probed = Probed { key: link.facts().key, round_trip: link.facts().round_trip };
     link.close(CLOSE_TIMEOUT).await;

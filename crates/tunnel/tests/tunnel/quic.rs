@@ -3,14 +3,16 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use ferry_relay::Relay;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint};
+use serde_json::json;
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
 use crate::datagrams::Path;
 use crate::manners::Anybody;
-use crate::pair::{Site, echo, far_config, get, near_config};
+use crate::pair::{Site, echo, far_config, get, near_config, status};
 use crate::scene::exchange;
 use crate::survive::Checked;
 use crate::watch::{PATIENCE, failures, reaches, samples};
@@ -29,12 +31,12 @@ async fn rotations_over_quic_lose_no_byte_and_take_no_new_port() {
     }
     let (_, metrics) = get(checked.near.addresses().admin.unwrap(), "/metrics").await;
     assert!(metrics.contains("ferry_resumes_total 0"), "a rotation is no resume:\n{metrics}");
-    assert_eq!(path.seen(), 1, "one port for all links");
-    assert_eq!(checked.session().await["carrier"], "quic");
     assert!(
         metrics.contains("ferry_rotations_total{result=\"failed\"} 0"),
         "each waits for the one before:\n{metrics}"
     );
+    assert_eq!(path.seen(), 1, "one port for all links");
+    assert_eq!(checked.session().await["carrier"], "quic");
     checked.finish().await;
 }
 
@@ -86,6 +88,40 @@ async fn where_datagrams_are_dropped_in_silence_tcp_has_its_turn() {
 #[tokio::test]
 async fn an_end_that_listens_for_datagrams_alone_is_reached() {
     pair(|far| format!("quic://{}", far.listen_quic.unwrap())).await;
+}
+
+#[tokio::test]
+async fn what_carries_links_is_chosen_and_told_and_what_is_not_let_through_is_left() {
+    let (near_site, far_site) = (Site::new("a/near"), Site::new("b/far"));
+    let far = far_site.start(&far_config(&near_site, echo().await, LISTEN)).await;
+    let relay = Relay::start("127.0.0.1:0".parse().unwrap(), far.addresses().listen.unwrap()).unwrap();
+    let addresses = format!("quic://{}\", \"{}", far.addresses().listen_quic.unwrap(), relay.addr());
+    let config = near_config(&far_site, addresses, "").replace("addresses:", "prefer: auto, addresses:");
+
+    // A path that shows no fault: TCP, wherever it stands.
+    let near = near_site.start(&config).await;
+    let mut app = TcpStream::connect(near.addresses().egress[0]).await.unwrap();
+    exchange(&mut app).await;
+    let told = status(near.addresses().admin.unwrap()).await;
+    assert_eq!(
+        (&told["sessions"][0]["carrier"], &told["peers"][0]["choice"]["carrier"]),
+        (&json!("tcp"), &json!("tcp"))
+    );
+    drop((app, near));
+
+    relay.refuse(true).unwrap();
+    let near = near_site.start(&config).await;
+    let admin = near.addresses().admin.unwrap();
+    let mut app = TcpStream::connect(near.addresses().egress[0]).await.unwrap();
+    exchange(&mut app).await;
+    let choice = async || status(admin).await["peers"][0]["choice"].clone();
+    while choice().await["blocked"] != "tcp" {
+        tokio::task::yield_now().await;
+    }
+    let (choice, told) = (choice().await, status(admin).await);
+    assert_eq!((&choice["carrier"], &told["sessions"][0]["carrier"]), (&json!("quic"), &json!("quic")));
+    let reason = choice["reason"].as_str().unwrap();
+    assert!(reason.starts_with("TCP is not let through"), "{reason}");
 }
 
 #[tokio::test]

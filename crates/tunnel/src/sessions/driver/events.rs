@@ -115,6 +115,7 @@ impl Driver {
         self.registration.note_link(link.facts().key, link.from(), intent == Intent::Rotate);
         // Accepted by it: no other process has the session.
         self.registration.set_peer_instance(link.facts().instance);
+        self.look_first(self.shared.now(), epoch);
         self.reasons = None;
         self.count_detached(false);
         self.tries = 0;

@@ -2,6 +2,7 @@
 
 mod alarm;
 mod events;
+mod measure;
 mod steps;
 
 use std::future::Future;
@@ -15,6 +16,7 @@ use ferry_session::{Epoch, Frame, Hello, Instance, Intent, Outcome, Session, Sid
 use tracing::{Span, debug, error_span, info};
 
 use alarm::Alarm;
+use measure::Look;
 
 use crate::application::local::Local;
 use crate::memory::Lease;
@@ -85,6 +87,8 @@ pub(crate) struct Driver {
     most: u64,
     key_bytes: u64,
     alarm: Alarm,
+    /// What was seen of the link's path, where it is looked at.
+    last_look: Option<Box<Look>>,
     /// While all is well there are none, and they take no room.
     reasons: Option<Box<Reasons>>,
     outcome: Option<Outcome>,
@@ -168,6 +172,7 @@ impl Driver {
             most,
             key_bytes,
             alarm: Alarm::default(),
+            last_look: None,
             reasons: None,
             outcome: None,
             span,
@@ -298,6 +303,7 @@ impl Driver {
         again |= self.transmit(now, cx);
         again |= self.on_events();
         again |= self.lease.grow_if_short(&mut self.session, self.most, &self.peer.round_trip);
+        self.look_if_due(now);
         self.registration.buffered.store(self.session.replay_buffered(), Ordering::Relaxed);
         again
     }

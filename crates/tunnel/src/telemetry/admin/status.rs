@@ -14,6 +14,7 @@ use crate::application::listeners::Unbound;
 use crate::peer::Peer;
 use crate::sessions::handle::SessionHandle;
 use crate::shared::Shared;
+use crate::supply::choice::{Chosen, Kind};
 use crate::telemetry::events::FORM_VERSION;
 use crate::telemetry::metrics::{ByDirection, ByRotated, Direction, End, Rotated};
 use crate::transport::tls::key_exchange;
@@ -92,9 +93,44 @@ struct PeerStatus {
     dialled: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     round_trip_seconds: Option<f64>,
+    /// What its links are carried by, where that is chosen by what is measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    choice: Option<ChoiceStatus>,
     warm: Warm,
     sessions: usize,
     detached: usize,
+}
+
+#[derive(Serialize)]
+struct ChoiceStatus {
+    carrier: &'static str,
+    reason: String,
+    /// What would be preferred, and is not let through.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blocked: Option<&'static str>,
+    /// The last verdict was by these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    round_trip_seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    loss: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tcp_limit_bits_per_second: Option<f64>,
+    since_seconds: f64,
+}
+
+impl ChoiceStatus {
+    fn of(chosen: Chosen) -> Self {
+        let Chosen { kind, blocked, reason, figures, since } = chosen;
+        Self {
+            carrier: kind.as_str(),
+            reason,
+            blocked: blocked.map(Kind::as_str),
+            round_trip_seconds: figures.map(|figures| seconds(figures.round_trip)),
+            loss: figures.map(|figures| figures.loss),
+            tcp_limit_bits_per_second: figures.map(|figures| figures.tcp_limit.round()),
+            since_seconds: since.elapsed().as_secs_f64(),
+        }
+    }
 }
 
 /// Links ready for sessions of this end, and for the peer's.
@@ -193,6 +229,7 @@ impl PeerStatus {
             problem: peer.problem(),
             dialled: peer.is_dialled(),
             round_trip_seconds: (round_trip != Duration::MAX).then(|| seconds(round_trip)),
+            choice: peer.chosen().map(ChoiceStatus::of),
             warm: Warm { own: peer.pool.counts().ready, offered: peer.awaiting_hello.load(Ordering::Relaxed) },
             sessions: peer.sessions.load(Ordering::Relaxed),
             detached,

@@ -68,6 +68,8 @@ events! {
         PeerConnected { peer: String }
         /// The last link of a peer that dials this end is gone.
         PeerLost { peer: String }
+        /// Other addresses of a peer are dialled first than before.
+        CarrierChosen { peer: String, carrier: &'static str, reason: String }
         /// A link ended under its session.
         LinkLost { #[serde(flatten)] session: SessionFacts, epoch: u32, reason: String }
         /// A session has no link.

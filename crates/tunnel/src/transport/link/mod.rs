@@ -22,7 +22,7 @@ use outgoing::Outgoing;
 
 use crate::limits::idle::IdleLink;
 use crate::memory::scratch;
-use crate::net::{Carrier, Stream};
+use crate::net::{Carrier, PathCounts, Stream};
 use crate::peer::presence::Present;
 use crate::telemetry::metrics::{LinkFailure, Metrics, OpenLink};
 use crate::transport::ports::HeldPort;
@@ -320,6 +320,11 @@ impl Link {
     /// Whether an opener may say on it where its application connected from.
     pub(crate) fn tells_origin(&self) -> bool {
         self.tells_origin
+    }
+
+    /// What the system has seen of its path, if it tells.
+    pub(crate) fn path(&self) -> Option<PathCounts> {
+        self.stream.path()
     }
 
     /// How long its keys have been in use.

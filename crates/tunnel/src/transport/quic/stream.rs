@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::RECEIVE_WINDOW;
-use crate::net::{Carrier, Stream};
+use crate::net::{Carrier, PathCounts, Stream};
 
 /// What a connection is closed with (RFC 9000 §19.19).
 const ENDED: VarInt = VarInt::from_u32(0);
@@ -128,6 +128,21 @@ impl Stream for QuicStream {
 
     fn carrier(&self) -> Carrier {
         Carrier::Quic
+    }
+
+    fn path(&self) -> Option<PathCounts> {
+        let path = self.connection.stats().path;
+        Some(PathCounts {
+            round_trip: path.rtt,
+            least_round_trip: path.min_rtt,
+            segment: path.current_mtu.into(),
+            sent: path.sent_packets,
+            lost: path.lost_packets,
+            // What has not arrived is the sender's to count.
+            received: 0,
+            early: 0,
+            bears_loss: true,
+        })
     }
 
     fn has_port(&self) -> bool {
