@@ -56,11 +56,19 @@ impl Blueprint {
         let initiator = self.place_of(Template::WsInitiator);
         let terminator = self.place_of(Template::WsTerminator);
         let clusters: Vec<_> = match self.services.is_empty() {
-            true => [terminator, initiator].into_iter().flatten().map(|(_, cluster)| cluster).collect(),
+            true => {
+                let initiators = self.pods.iter().filter(|pod| pod.template == Template::WsInitiator);
+                let initiators = initiators.filter_map(|pod| self.cluster_of(pod));
+                terminator.map(|(_, cluster)| cluster).into_iter().chain(initiators).collect()
+            }
             false => self.dialled_first(),
         };
-        let mut scripts: Vec<_> = clusters.into_iter().map(|cluster| self.deploy_script(cluster)).collect();
-        scripts.dedup();
+        let mut scripts: Vec<String> = Vec::new();
+        for script in clusters.into_iter().map(|cluster| self.deploy_script(cluster)) {
+            if !scripts.contains(&script) {
+                scripts.push(script);
+            }
+        }
         let proof = initiator.zip(terminator).map(|((from, here), (to, there))| {
             let deployment = format!("deployment/{}", from.id);
             let app = format!("http://127.0.0.1:{WEB_APP_PORT}");
@@ -114,7 +122,7 @@ impl Blueprint {
         }
     }
 
-    /// The pod of a template and its cluster; a parsed blueprint with web-apps has one of each.
+    /// The first pod of a template and its cluster; a parsed blueprint with web-apps has one of each, or more initiators.
     fn place_of(&self, template: Template) -> Option<(&Pod, &Cluster)> {
         let pod = self.pods.iter().find(|pod| pod.template == template)?;
         Some((pod, self.cluster_of(pod)?))

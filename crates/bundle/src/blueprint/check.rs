@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::raw::{RawBlueprint, RawCluster, RawPod};
+use super::raw::{RawBlueprint, RawCluster, RawConnection, RawPod};
 use super::{Cloud, Host, Label, Scope, Template};
 use ferry_config::ValueError;
 use ferry_config::fields::{Located, Position, Problems};
@@ -111,11 +111,11 @@ impl RawBlueprint {
             let known = self.pods.iter().all(|pod| pod.template.is_some());
             match self.pods.iter().filter(|pod| pod.is(template)).count() {
                 0 if known => {
-                    let hint = "a network has one initiator and one terminator";
+                    let hint = "a network has one terminator, and one initiator or more";
                     problems.add(position, ValueError::new(format!("no pod with `template: {word}`"), hint));
                 }
-                2.. => {
-                    let hint = "a network has one initiator and one terminator so far";
+                2.. if template == Template::WsTerminator => {
+                    let hint = "a network has one terminator so far, and any number of initiators";
                     problems.add(position, ValueError::new(format!("several pods with `template: {word}`"), hint));
                 }
                 _ => {}
@@ -152,10 +152,32 @@ impl RawBlueprint {
                 }
             }
         }
-        if let Some(second) = self.connections.get(1) {
-            let hint = "an initiator and a terminator have one so far";
-            problems.add(&second.position, ValueError::new("more than one connection", hint));
+        let starts_at =
+            |connection: &RawConnection, id: &Label| connection.from.as_ref().is_some_and(|from| from.value == *id);
+        for (index, connection) in self.connections.iter().enumerate() {
+            let Some(initiator) = &connection.from else { continue };
+            if self.connections[..index].iter().any(|before| starts_at(before, &initiator.value)) {
+                let message = format!("more than one connection from `{}`", initiator.value);
+                problems.add(&connection.position, ValueError::new(message, "an initiator has one so far"));
+            }
         }
+        // Where there are none, that is reported already.
+        let initiators = self.pods.iter().filter(|pod| pod.is(Template::WsInitiator) && !self.connections.is_empty());
+        for id in initiators.filter_map(|pod| pod.id.as_ref()).filter(|_| self.connects_initiators()) {
+            if !self.connections.iter().any(|connection| starts_at(connection, &id.value)) {
+                let hint = format!("say which terminator it dials: `- {{from: {}, to: …}}`", id.value);
+                problems.add(&id.position, ValueError::new(format!("`{}` has no connection", id.value), hint));
+            }
+        }
+    }
+
+    /// Whether every connection starts at an initiator: one that does not is a slip, and may be the one that is missed.
+    fn connects_initiators(&self) -> bool {
+        let starts = |id: &Located<Label>| {
+            let is_it = |pod: &&RawPod| pod.id.as_ref().is_some_and(|own| own.value == id.value);
+            self.pods.iter().find(is_it).is_some_and(|pod| pod.is(Template::WsInitiator))
+        };
+        self.connections.iter().all(|connection| connection.from.as_ref().is_some_and(starts))
     }
 }
 

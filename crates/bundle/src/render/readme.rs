@@ -1,5 +1,7 @@
 //! The `README.md` of a bundle: exact commands for this very network.
 
+use std::collections::BTreeSet;
+
 use super::app::BASE_IMAGE;
 use super::fill;
 use super::scripts::address_variable;
@@ -113,16 +115,13 @@ impl Readme<'_, '_> {
         let k3d = self.k3d();
         let how = if k3d.is_empty() { "--push" } else { "--k3d" };
         let multi = self.blueprint.scope == Scope::MultiCluster;
-        let intro = match multi {
-            true => "Two pods in two clusters, and one connection between them that stays open.",
-            false => "Two pods in one cluster, and one connection between them that stays open.",
-        };
+        let intro = self.intro();
         let (has_load_balancer, websocket) = (self.terminator.is_published(), self.terminator.websocket());
         let deploy = self.fill_names(match multi {
             true if has_load_balancer => DEPLOY_MULTI,
             true => DEPLOY_WEBSOCKET,
             false => DEPLOY_SINGLE,
-        });
+        }) + &self.deploy_others();
         let troubles = [(has_load_balancer, TROUBLES_MULTI), (websocket.is_some(), TROUBLES_WEBSOCKET)];
         let troubles = troubles.into_iter().filter(|(is_so, _)| *is_so).map(|(_, text)| self.fill_names(text));
         let troubles: String = troubles.collect();
@@ -135,7 +134,7 @@ impl Readme<'_, '_> {
         fill(
             &readme,
             &[
-                ("intro", intro),
+                ("intro", &intro),
                 ("pods", &self.pods()),
                 ("picture", &self.picture()),
                 ("k3d", &k3d),
@@ -159,6 +158,48 @@ impl Readme<'_, '_> {
         )
     }
 
+    fn initiators(&self) -> impl Iterator<Item = &Site<'_>> {
+        self.sites.iter().filter(|site| site.pod.template == Template::WsInitiator)
+    }
+
+    fn intro(&self) -> String {
+        let (multi, initiators) = (self.blueprint.scope == Scope::MultiCluster, self.initiators().count());
+        match (initiators, multi) {
+            (1, true) => "Two pods in two clusters, and one connection between them that stays open.".into(),
+            (1, false) => "Two pods in one cluster, and one connection between them that stays open.".into(),
+            (_, true) => {
+                let clusters: BTreeSet<_> = self.web_apps().map(|site| site.cluster.id.as_str()).collect();
+                format!(
+                    "{initiators} initiators and one terminator in {} clusters, and a connection from each that stays open.",
+                    clusters.len()
+                )
+            }
+            (_, false) => {
+                format!(
+                    "{initiators} initiators and one terminator in one cluster, and a connection from each that stays open."
+                )
+            }
+        }
+    }
+
+    /// The scripts that the steps have not named.
+    fn deploy_others(&self) -> String {
+        let named =
+            [self.initiator.cluster, self.terminator.cluster].map(|cluster| self.blueprint.deploy_script(cluster));
+        let scripts = self.blueprint.steps().scripts.into_iter().filter(|script| !named.contains(script));
+        let scripts: Vec<_> = scripts.map(|script| format!("`./{script}`")).collect();
+        match self.initiators().count() {
+            2.. if !scripts.is_empty() => {
+                format!("\nThe other initiators are deployed in the same way: {}.\n", scripts.join(", "))
+            }
+            _ => String::new(),
+        }
+    }
+
+    fn web_apps(&self) -> impl Iterator<Item = &Site<'_>> {
+        self.sites.iter().filter(|site| site.pod.template != Template::Gateway)
+    }
+
     fn pods(&self) -> String {
         let row = |site: &Site<'_>| {
             let template = match site.pod.template {
@@ -170,8 +211,7 @@ impl Readme<'_, '_> {
             let (namespace, image) = (site.namespace(), self.blueprint.image_of(site.pod));
             format!("| {pod} | {template} | {cluster} | `{context}` | `{namespace}` | `{image}` |")
         };
-        let web_apps = self.sites.iter().filter(|site| site.pod.template != Template::Gateway);
-        web_apps.map(row).collect::<Vec<_>>().join("\n")
+        self.web_apps().map(row).collect::<Vec<_>>().join("\n")
     }
 
     fn picture(&self) -> String {

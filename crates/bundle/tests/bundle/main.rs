@@ -13,6 +13,7 @@ mod inject;
 #[cfg(unix)]
 mod links;
 mod manifests;
+mod many;
 mod mistakes;
 mod props;
 #[cfg(unix)]

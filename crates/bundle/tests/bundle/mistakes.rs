@@ -139,10 +139,15 @@ fn a_connection_goes_from_an_initiator_to_a_terminator() {
 }
 
 #[test]
-fn one_initiator_and_one_terminator_are_what_there_is() {
+fn there_is_one_terminator_and_each_initiator_dials_it_once() {
     let report = refused(&with("ws-terminator", "ws-initiator")).to_string();
-    assert!(report.contains("pods: several pods with `template: ws-initiator`"), "{report}");
     assert!(report.contains("pods: no pod with `template: ws-terminator`"), "{report}");
+    let report = refused(&with("ws-initiator", "ws-terminator")).to_string();
+    assert!(report.contains("pods: several pods with `template: ws-terminator`"), "{report}");
+    let pod = "- {id: terminator, template: ws-terminator, cluster: cluster-b}";
+    let more = format!("{pod}\n  - {{id: edge, template: ws-initiator, cluster: cluster-a}}");
+    let report = refused(&with(pod, &more)).to_string();
+    assert!(report.contains("`edge` has no connection") && report.contains("{from: edge, to: …}"), "{report}");
     let told = "template: ws-terminator, auto_trigger: 3";
     mistake("template: ws-terminator", told, "pods[1].auto_trigger", "sends nothing", "initiator");
 }
