@@ -21,8 +21,11 @@
 {{- if and .Values.namespace.create (eq .Values.namespace.name .Release.Namespace) -}}
 {{- $problems = append $problems "namespace: Helm keeps the release in this namespace, so it must be there before; add --namespace OTHER, or leave `create` out and add --create-namespace" -}}
 {{- end -}}
-{{- if and (ne .Values.service.type "none") (not .Values.listen.tcp) -}}
-{{- $problems = append $problems "service: it leads to a tunnel that does not listen; set listen.tcp" -}}
+{{- if and (ne .Values.service.type "none") (not (or .Values.listen.tcp .Values.listen.quic)) -}}
+{{- $problems = append $problems "service: it leads to a tunnel that does not listen; set listen.tcp, or listen.quic" -}}
+{{- end -}}
+{{- if and .Values.websocket.host (not .Values.listen.websocket) -}}
+{{- $problems = append $problems "websocket.host: it leads to a tunnel that does not listen for WebSockets; set listen.websocket" -}}
 {{- end -}}
 {{- if and .Values.metrics.pod_monitor .Values.network_policy (not .Values.metrics.namespace) -}}
 {{- $problems = append $problems "metrics.pod_monitor: give `metrics.namespace`, that of Prometheus; the network policy keeps others out" -}}

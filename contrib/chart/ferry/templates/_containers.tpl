@@ -68,6 +68,12 @@ ports:
   {{- if .Values.listen.tcp }}
   - {name: tunnel, containerPort: 18000}
   {{- end }}
+  {{- if .Values.listen.quic }}
+  - {name: tunnel-quic, containerPort: 18000, protocol: UDP}
+  {{- end }}
+  {{- if .Values.listen.websocket }}
+  - {name: tunnel-ws, containerPort: 8080}
+  {{- end }}
   - {name: admin, containerPort: 9900}
 {{ include "ferry.probes" 9900 }}
 volumeMounts:

@@ -58,3 +58,10 @@ labels:
 {{- include "ferry.object" (list . "tunnel-addresses") -}}
 {{- end -}}
 {{- end -}}
+
+{{/* What is in front of WebSockets: ingress, http_route, or nothing. */}}
+{{- define "ferry.front" -}}
+{{- if .Values.websocket.host -}}
+{{- ternary "http_route" "ingress" (ne .Values.websocket.http_route.gateway "") -}}
+{{- end -}}
+{{- end -}}

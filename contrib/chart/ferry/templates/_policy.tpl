@@ -6,9 +6,18 @@
 {{- define "ferry.policy-in" -}}
 {{- $root := . -}}
 {{- $gateway := include "ferry.is-gateway" . -}}
-{{- if ne .Values.service.type "none" }}
+{{- if or (ne .Values.service.type "none") (include "ferry.front" .) }}
 # From anywhere: behind a load balancer, the caller's address need not be the caller's.
-- ports: [{port: 18000, protocol: TCP}]
+- ports:
+    {{- if .Values.listen.tcp }}
+    - {port: 18000, protocol: TCP}
+    {{- end }}
+    {{- if .Values.listen.quic }}
+    - {port: 18000, protocol: UDP}
+    {{- end }}
+    {{- if .Values.listen.websocket }}
+    - {port: 8080, protocol: TCP}
+    {{- end }}
 {{- end }}
 {{- with .Values.metrics.namespace }}
 - from: [{{ include "ferry.of-namespace" . }}]
@@ -48,12 +57,20 @@
           app.kubernetes.io/name: {{ .pods.name | quote }}
           app.kubernetes.io/part-of: {{ .pods.network | quote }}
   ports: [{port: 18000, protocol: TCP}]
-{{- else if .port }}
-- ports: [{port: {{ .port | int64 }}, protocol: TCP}]
-{{- else }}
+{{- else if .ports }}
+- ports:
+    {{- range .ports }}
+    - {port: {{ .port | int64 }}, protocol: {{ .protocol }}}
+    {{- end }}
+{{- else if .addresses }}
+{{- $ports := list }}
 {{- range .addresses }}
-{{- include "ferry.policy-to-address" (list $n .) }}
+{{- $ports = append $ports (include "ferry.policy-port" (list $n .)) }}
 {{- end }}
+- ports:
+    {{- range $ports | uniq }}
+    - {{ . }}
+    {{- end }}
 {{- end }}
 {{- end }}
 {{- if include "ferry.is-gateway" . }}
@@ -69,13 +86,14 @@
 - ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]
 {{- end -}}
 
-{{- define "ferry.policy-to-address" -}}
+{{/* The port of an address. Called with (list index-of-the-peer address). */}}
+{{- define "ferry.policy-port" -}}
 {{- $address := index . 1 -}}
-{{- $port := regexFind ":[0-9]+$" (regexReplaceAll "^([a-z]+://[^/]*).*" $address "$1") | trimPrefix ":" -}}
+{{- $port := regexFind ":[0-9]+$" (regexReplaceAll "^([a-z]+://[^/#]*).*" $address "${1}") | trimPrefix ":" -}}
 {{- if hasPrefix "file:" $address -}}
-{{- fail (printf "peers[%d]: its addresses are in a file, so give the `port` that is dialled, for the network policy" (index . 0)) -}}
-{{- end }}
-- ports: [{port: {{ $port | default (ternary 80 443 (hasPrefix "ws://" $address)) }}, protocol: {{ ternary "UDP" "TCP" (hasPrefix "quic://" $address) }}}]
+{{- fail (printf "peers[%d]: its addresses are in a file, so give the `ports` that are dialled, for the network policy" (index . 0)) -}}
+{{- end -}}
+{port: {{ $port | default (ternary 80 443 (hasPrefix "ws://" $address)) }}, protocol: {{ ternary "UDP" "TCP" (hasPrefix "quic://" $address) }}}
 {{- end -}}
 
 {{/* The rule for a target `host:port`. */}}

@@ -18,6 +18,18 @@ admin: {{ include "ferry.everywhere" . }}:9900
 {{- if .Values.listen.tcp }}
 listen: {{ include "ferry.everywhere" . }}:18000
 {{- end }}
+{{- if .Values.listen.quic }}
+listen_quic: {{ include "ferry.everywhere" . }}:18000
+{{- end }}
+{{- if .Values.listen.websocket }}
+listen_ws: {{ include "ferry.everywhere" . }}:8080
+{{- if ne .Values.websocket.path "/ferry" }}
+ws_path: {{ .Values.websocket.path }}
+{{- end }}
+{{- with .Values.websocket.max_life }}
+ws_max_life: {{ . }}
+{{- end }}
+{{- end }}
 {{- if .Values.peers }}
 peers:
 {{- range .Values.peers }}

@@ -173,9 +173,6 @@ pub enum RenderError {
     /// The pod has no keys, or too few.
     #[error("pod `{0}` lacks keys")]
     Keys(Label),
-    /// The chart lacks what carries links to a cluster.
-    #[error("the chart takes links over TCP alone, and `links` of the cluster `{0}` has others; leave the chart out")]
-    Chart(Label),
     /// Something cannot be said in a `tunnel.yaml`.
     #[error("not possible in a tunnel.yaml: {0}")]
     Tunnel(#[from] ValueError),

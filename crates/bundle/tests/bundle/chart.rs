@@ -28,7 +28,7 @@ fn parsed(bundle: &Bundle, path: &str) -> Value {
 }
 
 /// Blueprints that have every key between them.
-fn blueprints() -> [String; 5] {
+fn blueprints() -> [String; 7] {
     let exposed = with(
         "cluster: cluster-b}\n",
         "cluster: cluster-b, expose: {namespace: in}}\ntunnel: {drain: 1m, congestion: bbr}\n\
@@ -36,7 +36,11 @@ fn blueprints() -> [String; 5] {
     );
     let cloud = "cloud: azure, static_address: ferry-b, source_ranges: [192.0.2.0/24], tcp_sysctls: true";
     let exposed = exposed.replace("address: host.k3d.internal", cloud);
-    [FINE.to_owned(), SINGLE.to_owned(), POSTGRESQL.to_owned(), mesh(), exposed]
+    let websocket = "{websocket: \"wss://f.example.com/x#max_life=30m\", ingress: {class: nginx, tls_secret: s, annotations: {a/b: c}}}";
+    let ingress = with("port: 30200", &format!("port: 30200, links: [tcp, quic, {websocket}]"));
+    let route = "links: [{websocket: \"wss://f.example.com\", http_route: {gateway: g, namespace: n, listener: l}}]";
+    let route = POSTGRESQL.replace("port: 30200, address: host.k3d.internal", route);
+    [FINE.to_owned(), SINGLE.to_owned(), POSTGRESQL.to_owned(), mesh(), exposed, ingress, route]
 }
 
 fn values(bundle: &Bundle) -> Vec<(&str, Value)> {

@@ -4,8 +4,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::manifests::{allowed, containers, pod_spec, policy, service, services, tunnel};
 use crate::stage::{INITIATOR_NS, Stage};
-use crate::support::{FINE, POSTGRESQL, SINGLE, accepted, fake_keys, refused, rendered, with};
-use ferry_bundle::{Bundle, Carrier, add_chart};
+use crate::support::{FINE, POSTGRESQL, SINGLE, accepted, refused, rendered, with};
+use ferry_bundle::{Bundle, Carrier};
 use ferry_config::Address;
 
 /// [`FINE`], with `links` at the cluster that is dialled.
@@ -177,14 +177,6 @@ fn the_readme_opens_both_protocols_of_k3d() {
         readme.contains("--port '30200:30200@loadbalancer' --port '30200:30200/udp@loadbalancer' --wait"),
         "{readme}"
     );
-}
-
-#[test]
-fn a_chart_that_would_open_tcp_alone_is_not_rendered() {
-    let text = by("[quic, tcp]");
-    let blueprint = accepted(&text);
-    let error = add_chart(&mut Bundle::default(), &blueprint, &fake_keys(&blueprint)).unwrap_err();
-    assert!(error.to_string().contains("`links` of the cluster `cluster-b` has others"), "{error}");
 }
 
 #[test]

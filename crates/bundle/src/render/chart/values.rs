@@ -1,83 +1,21 @@
-//! The Helm chart, and the values by which it renders what the bundle has.
+//! The values of the chart for a pod.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ServiceSpec;
+use k8s_openapi::api::networking::v1::NetworkPolicyPort;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
-use super::sidecar::{MIB, mebibytes};
-use super::site::{DialledPod, Site};
-use super::{RenderError, fill, gateway, network, secrets, tunnel, workload, yaml};
-use crate::{Blueprint, Bundle, Carrier, Keys, Label, Scope, Template};
+use crate::render::sidecar::{MIB, mebibytes};
+use crate::render::site::{DialledPod, Site};
+use crate::render::{RenderError, gateway, links, network, secrets, tunnel, workload};
+use crate::{Carrier, Front, Label, Scope, Template};
 use ferry_config::{Ingress, Peer, Settings};
-
-/// Paths of files in the chart's directory, each with its text.
-macro_rules! chart {
-    ($($path:literal,)*) => { [$(($path, include_str!(concat!("../../../../contrib/chart/ferry/", $path)))),*] };
-}
-
-/// The files of the chart, which is the same for every pod.
-const CHART: [(&str, &str); 20] = chart![
-    ".helmignore",
-    "Chart.yaml",
-    "files/ferry-dashboard.json",
-    "files/ferry.rules.yaml",
-    "templates/NOTES.txt",
-    "templates/_check.tpl",
-    "templates/_containers.tpl",
-    "templates/_names.tpl",
-    "templates/_policy.tpl",
-    "templates/_tunnel.tpl",
-    "templates/_units.tpl",
-    "templates/configuration.yaml",
-    "templates/deployment.yaml",
-    "templates/monitoring.yaml",
-    "templates/namespace.yaml",
-    "templates/network-policy.yaml",
-    "templates/secrets.yaml",
-    "templates/services.yaml",
-    "values.schema.json",
-    "values.yaml",
-];
-
-/// Stands above the values of a pod.
-const ABOVE: &str = "\
-Written by `ferry bundle --chart` from blueprint.yaml, which is the place for changes. What is yours goes into a file
-of your own, named by one more --values.
-  helm upgrade --install {{pod}} ./ferry --kube-context {{context}} --namespace default \\
-    --values values-{{pod}}.yaml --values secrets-{{pod}}.yaml{{hooks}}";
-
-/// Adds the chart to a bundle, and for each pod its values and secrets.
-///
-/// # Errors
-///
-/// As [`render`](super::render), and if links to a cluster are not over TCP alone, which the chart cannot render yet.
-pub fn add_chart(bundle: &mut Bundle, blueprint: &Blueprint, keys: &Keys) -> Result<(), RenderError> {
-    if let Some(cluster) = blueprint.clusters.iter().find(|cluster| cluster.links != [Carrier::Tcp]) {
-        return Err(RenderError::Chart(cluster.id.clone()));
-    }
-    for (path, text) in CHART {
-        bundle.add(format!("chart/ferry/{path}"), text);
-    }
-    bundle.add("chart/.gitignore", "# Keys.\nsecrets-*.yaml\n");
-    for site in Site::all(blueprint, keys)? {
-        let pod = site.pod.id.as_str();
-        let hooks = format!(" \\\n    --set-file web_app.hooks=../{pod}/app/app.py");
-        let hooks = if site.pod.template == Template::Gateway { "" } else { &hooks };
-        let above = fill(ABOVE, &[("pod", pod), ("context", &site.cluster.context), ("hooks", hooks)]);
-        let values = yaml::plain(&Values::of(&site)?);
-        bundle.add(format!("chart/values-{pod}.yaml"), yaml::documents(&above, [Some(values)]));
-        let above = format!("Private keys of {pod}: keep this file to yourself, and out of version control.");
-        let values = yaml::plain(&SecretValues::of(&site));
-        bundle.add(format!("chart/secrets-{pod}.yaml"), yaml::documents(&above, [Some(values)])).mode = 0o600;
-    }
-    Ok(())
-}
 
 /// The values of a pod, as far as they are not the chart's own.
 #[derive(Serialize)]
-struct Values<'s> {
+pub(super) struct Values<'s> {
     template: &'static str,
     name: &'s str,
     network: &'s str,
@@ -87,6 +25,8 @@ struct Values<'s> {
     listen: Listen,
     #[serde(skip_serializing_if = "Option::is_none")]
     service: Option<TunnelService>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    websocket: Option<WebSockets<'s>>,
     peers: Vec<DialledPeer>,
     #[serde(skip_serializing_if = "Option::is_none")]
     addresses: Option<Addresses>,
@@ -114,6 +54,44 @@ struct Namespace {
 #[derive(Serialize)]
 struct Listen {
     tcp: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    quic: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    websocket: bool,
+}
+
+/// What leads WebSockets to the tunnel, and what they are.
+#[derive(Serialize)]
+struct WebSockets<'s> {
+    /// None on a gateway that is ready to be dialled, and is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<&'s str>,
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_life: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ingress: Option<IngressValue<'s>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http_route: Option<RouteValue<'s>>,
+}
+
+#[derive(Serialize)]
+struct IngressValue<'s> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    class: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_secret: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: &'s BTreeMap<String, String>,
+}
+
+#[derive(Serialize)]
+struct RouteValue<'s> {
+    gateway: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<&'s str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listener: Option<String>,
 }
 
 /// The Service in front of the tunnel.
@@ -136,8 +114,8 @@ struct TunnelService {
 struct DialledPeer {
     #[serde(flatten)]
     peer: Peer,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    port: Option<u16>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ports: Vec<NetworkPolicyPort>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pods: Option<Pods>,
 }
@@ -189,9 +167,12 @@ struct Metrics<'s> {
 }
 
 impl<'s> Values<'s> {
-    fn of(site: &'s Site<'_>) -> Result<Self, RenderError> {
+    pub(super) fn of(site: &'s Site<'_>) -> Result<Self, RenderError> {
         let (blueprint, pod) = (site.blueprint, site.pod);
         let config = tunnel::config(site)?;
+        // As the text has it.
+        let as_text = serde_json::to_value(&config).unwrap_or_default();
+        let max_life = as_text["ws_max_life"].as_str().map(str::to_owned);
         let is_gateway = pod.template == Template::Gateway;
         // First those that are dialled, as in `tunnel.yaml`.
         let dialled = site.outgoing.iter().map(Some).chain(std::iter::repeat(None));
@@ -219,7 +200,12 @@ impl<'s> Values<'s> {
                 own: true,
                 pod_security: secrets::pod_security(site),
             },
-            listen: Listen { tcp: config.listen.is_some() },
+            websocket: config.listen_ws.is_some().then(|| WebSockets::of(site, config.ws_path, max_life)),
+            listen: Listen {
+                tcp: config.listen.is_some(),
+                quic: config.listen_quic.is_some(),
+                websocket: config.listen_ws.is_some(),
+            },
             service: network::tunnel_service_of(site)
                 .and_then(|service| TunnelService::new(service.metadata, service.spec?)),
             peers: peers.collect(),
@@ -244,6 +230,33 @@ impl<'s> Values<'s> {
     }
 }
 
+impl<'s> WebSockets<'s> {
+    fn of(site: &'s Site<'_>, path: String, max_life: Option<String>) -> Self {
+        let dialled = site.websocket();
+        let (mut ingress, mut http_route) = (None, None);
+        match dialled.map(|websocket| &websocket.front) {
+            Some(Front::Ingress { class, tls_secret, annotations }) => {
+                let (class, tls_secret) = (class.as_ref(), tls_secret.as_ref());
+                ingress = Some(IngressValue {
+                    class: class.map(ToString::to_string),
+                    tls_secret: tls_secret.map(ToString::to_string),
+                    annotations,
+                });
+            }
+            Some(Front::HttpRoute { gateway, namespace, listener }) => {
+                http_route = Some(RouteValue {
+                    gateway: gateway.to_string(),
+                    namespace: namespace.as_ref().map(Label::as_str),
+                    listener: listener.as_ref().map(ToString::to_string),
+                });
+            }
+            None => {}
+        }
+        let host = dialled.map(|websocket| websocket.url.endpoint.host.as_str());
+        Self { host, path, max_life, ingress, http_route }
+    }
+}
+
 impl TunnelService {
     fn new(metadata: ObjectMeta, spec: ServiceSpec) -> Option<Self> {
         let port = spec.ports?.into_iter().next()?;
@@ -260,23 +273,32 @@ impl TunnelService {
 
 impl DialledPeer {
     fn new(site: &Site<'_>, peer: Peer, dialled: Option<&DialledPod<'_>>) -> Self {
-        let far = dialled.map(|dialled| dialled.remote.pod);
+        let Some(dialled) = dialled else { return Self { peer, ports: Vec::new(), pods: None } };
+        let far = &dialled.remote;
         match site.blueprint.scope {
-            Scope::MultiCluster => Self { peer, port: dialled.and_then(|dialled| dialled.port), pods: None },
+            Scope::MultiCluster => Self { peer, ports: links::dialled_ports(far.cluster, dialled.port), pods: None },
             Scope::SingleCluster => {
-                let pods = far.map(|far| Pods {
-                    namespace: site.blueprint.namespace(far),
-                    name: far.id.to_string(),
+                let pods = Pods {
+                    namespace: site.blueprint.namespace(far.pod),
+                    name: far.pod.id.to_string(),
                     network: site.blueprint.id.to_string(),
-                });
-                Self { peer, port: None, pods }
+                };
+                Self { peer, ports: Vec::new(), pods: Some(pods) }
             }
         }
     }
 }
 
+/// As the deploy script tells it: one address a line, the preferred kind of link first.
 fn known_address(dialled: &DialledPod<'_>) -> Option<(String, String)> {
-    Some((dialled.remote.pod.id.to_string(), dialled.known_address()?.to_string()))
+    let known = dialled.known_address()?;
+    let address = |carrier: &Carrier| match carrier {
+        Carrier::Tcp => Some(known.to_string()),
+        Carrier::Quic => Some(format!("quic://{known}")),
+        Carrier::WebSocket(_) => None,
+    };
+    let addresses: Vec<_> = dialled.remote.cluster.links.iter().filter_map(address).collect();
+    Some((dialled.remote.pod.id.to_string(), addresses.join("\n")))
 }
 
 fn texts(labels: &[Label]) -> Vec<String> {
@@ -285,7 +307,7 @@ fn texts(labels: &[Label]) -> Vec<String> {
 
 /// The secrets of a pod, as values.
 #[derive(Serialize)]
-struct SecretValues<'s> {
+pub(super) struct SecretValues<'s> {
     identity: IdentityValue,
     #[serde(skip_serializing_if = "Option::is_none")]
     web_app: Option<TokenOf<'s>>,
@@ -307,7 +329,7 @@ struct TokenValue<'s> {
 }
 
 impl<'s> SecretValues<'s> {
-    fn of(site: &'s Site<'_>) -> Self {
+    pub(super) fn of(site: &'s Site<'_>) -> Self {
         let token = site.keys.token.as_ref().filter(|_| site.pod.expose.is_some());
         Self {
             identity: IdentityValue { pem: site.keys.identity.to_pem().expose().clone() },
