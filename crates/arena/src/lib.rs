@@ -19,6 +19,8 @@
 
 mod arena;
 mod counters;
+#[cfg(all(test, target_endian = "little"))]
+mod golden;
 mod layout;
 mod memory;
 mod record;

@@ -296,30 +296,24 @@ impl Input<'_> {
 
 #[cfg(test)]
 mod tests {
+    use ferry_golden::{Golden, hex, unhex};
+
     use super::*;
 
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-
-    #[test]
-    fn the_wire_is_frozen() {
-        let tag = Tag([0xab; 32]);
-        let t = "ab".repeat(32);
-        let hello = Hello { oldest: 1, newest: 2, continues: true, sends_alive: true };
-        let requests = [
-            (Request::Hello(hello), "0146 52594b 0001 0002 00000003".to_owned()),
-            (Request::Store { seq: 7, tag }, format!("02 0000000000000007 {t}")),
-            (Request::Remove { seq: 8, tag }, format!("03 0000000000000008 {t}")),
-            (Request::Alive, "04".to_owned()),
-            (Request::Ready, "05".to_owned()),
-            (Request::Complete, "06".to_owned()),
-            (Request::Bye, "07".to_owned()),
+    /// Every message, with a name.
+    fn messages() -> (Vec<(&'static str, Request)>, Vec<(&'static str, Reply)>) {
+        let tag = Tag(std::array::from_fn(|at| 0xa0 + at as u8));
+        let hello = |continues, sends_alive| Request::Hello(Hello { oldest: 1, newest: 2, continues, sends_alive });
+        let requests = vec![
+            ("Hello, continues", hello(true, false)),
+            ("Hello, sends alive", hello(false, true)),
+            ("Store", Request::Store { seq: 7, tag }),
+            ("Remove", Request::Remove { seq: 8, tag }),
+            ("Alive", Request::Alive),
+            ("Ready", Request::Ready),
+            ("Complete", Request::Complete),
+            ("Bye", Request::Bye),
         ];
-        for (request, expected) in requests {
-            assert_eq!(hex(&request.encode()), expected.replace(' ', ""));
-            assert_eq!(Request::decode(&request.encode()), Ok(request));
-        }
         let welcome = Welcome {
             version: 1,
             crash_loop: true,
@@ -328,16 +322,47 @@ mod tests {
             alive_timeout_millis: 10_000,
             crashes: 3,
         };
-        let replies = [
-            (Reply::Welcome(welcome), "81 0001 00000001 00000005 00000006 00002710 00000003".to_owned()),
-            (Reply::Inherit(vec![tag, tag]), format!("82 02 {t} {t}")),
-            (Reply::Confirmed { through: 9 }, "83 0000000000000009".to_owned()),
-            (Reply::Refused { seq: 7, tag, by: RefusedBy::Limit }, format!("84 0000000000000007 {t} 01")),
-            (Reply::Rejected { by: RejectedBy::OtherEngine, oldest: 1, newest: 1 }, "85 02 0001 0001".to_owned()),
+        let rejected = |by| Reply::Rejected { by, oldest: 3, newest: 4 };
+        let replies = vec![
+            ("Welcome, crash loop", Reply::Welcome(welcome)),
+            ("Welcome", Reply::Welcome(Welcome { crash_loop: false, ..welcome })),
+            ("Inherit", Reply::Inherit(vec![tag, Tag([0xcd; TAG_LEN])])),
+            ("Confirmed", Reply::Confirmed { through: 9 }),
+            ("Refused, limit", Reply::Refused { seq: 7, tag, by: RefusedBy::Limit }),
+            ("Refused, no descriptors", Reply::Refused { seq: 7, tag, by: RefusedBy::NoDescriptors }),
+            ("Rejected, version", rejected(RejectedBy::Version)),
+            ("Rejected, other engine", rejected(RejectedBy::OtherEngine)),
         ];
-        for (reply, expected) in replies {
-            assert_eq!(hex(&reply.encode()), expected.replace(' ', ""));
-            assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
+        (requests, replies)
+    }
+
+    fn golden() -> Golden {
+        Golden::of(env!("CARGO_MANIFEST_DIR"), "protocol", "txt", "VERSIONS of crates/keeper/src/wire.rs")
+    }
+
+    #[test]
+    fn messages_are_as_in_the_golden_file_of_their_version() {
+        let (requests, replies) = messages();
+        let line = |name: &str, bytes: &[u8]| format!("{name}: {}\n", hex(bytes));
+        let requests = requests.iter().map(|(name, request)| line(name, &request.encode()));
+        let replies = replies.iter().map(|(name, reply)| line(name, &reply.encode()));
+        golden().hold(VERSIONS.1.into(), &requests.chain(replies).collect::<String>());
+    }
+
+    /// A later version of it may take away no message that a build of an earlier one sends.
+    #[test]
+    fn messages_of_the_golden_file_of_every_version_are_read_as_they_were_meant() {
+        let (requests, replies) = messages();
+        for version in VERSIONS.0..=VERSIONS.1 {
+            let text = golden().read(version.into());
+            let bytes =
+                |name: &str| unhex(text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).unwrap());
+            for (name, request) in &requests {
+                assert_eq!(Request::decode(&bytes(name)), Ok(*request), "version {version}: {name}");
+            }
+            for (name, reply) in &replies {
+                assert_eq!(Reply::decode(&bytes(name)).as_ref(), Ok(reply), "version {version}: {name}");
+            }
         }
     }
 

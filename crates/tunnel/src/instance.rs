@@ -130,6 +130,8 @@ fn claim(path: &Path, instance: Instance) -> io::Result<(Vec<Instance>, File)> {
 
 #[cfg(test)]
 mod tests {
+    use ferry_golden::{Golden, hex, unhex};
+
     use super::*;
 
     fn open(dir: &tempfile::TempDir) -> InstanceFile {
@@ -155,6 +157,25 @@ mod tests {
             assert_eq!(former(&next), known);
             known.insert(0, next.instance);
         }
+    }
+
+    #[test]
+    fn the_file_is_as_its_golden_one_and_that_is_read() {
+        let golden = Golden::of(
+            env!("CARGO_MANIFEST_DIR"),
+            "instance",
+            "txt",
+            "the file, which has none yet, in crates/tunnel/src/instance.rs",
+        );
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join(FILE);
+        let instances = [1, 2, 3].map(|number| Instance([number; 16]));
+        for instance in instances.into_iter().rev() {
+            InstanceFile::open(Some(dir.path()), Some(instance)).expect("a claim");
+        }
+        golden.hold(1, &format!("{}\n", hex(&std::fs::read(&path).expect("a file"))));
+        std::fs::write(&path, unhex(golden.read(1).trim_end())).expect("written");
+        assert_eq!(former(&open(&dir)), instances);
     }
 
     #[test]

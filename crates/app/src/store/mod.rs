@@ -149,4 +149,6 @@ fn signed(number: u64) -> i64 {
 }
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ use super::{Store, StoreError, StoredState, Witness, load};
 use crate::message::SenderId;
 
 /// The format of the tables below.
-const FORMAT: u64 = 1;
+pub(super) const FORMAT: u64 = 1;
 const DATABASE: &str = "store.sqlite";
 const WITNESS: &str = "witness";
 const LOCK: &str = "lock";

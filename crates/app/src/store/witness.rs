@@ -39,7 +39,7 @@ impl Witness {
     }
 }
 
-fn encode(number: u64) -> [u8; LENGTH] {
+pub(super) fn encode(number: u64) -> [u8; LENGTH] {
     let number = number.to_le_bytes();
     let mut bytes = [0; LENGTH];
     bytes[..8].copy_from_slice(&number);

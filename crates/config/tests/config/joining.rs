@@ -11,9 +11,9 @@ use ferry_config::{
 
 use crate::support::{KEY_1, KEY_2, KEY_3, fine};
 
-const SECRET: [u8; 32] = [7; 32];
+pub(crate) const SECRET: [u8; 32] = [7; 32];
 
-fn token() -> Token {
+pub(crate) fn token() -> Token {
     Token {
         peer: "b".parse().unwrap(),
         key: KEY_1.parse().unwrap(),
@@ -25,7 +25,7 @@ fn token() -> Token {
     }
 }
 
-fn id() -> InvitationId {
+pub(crate) fn id() -> InvitationId {
     "00112233445566ff".parse().unwrap()
 }
 
@@ -164,7 +164,7 @@ fn configured() -> tempfile::TempDir {
     dir
 }
 
-fn joined(name: &str, key: &str, listen: Option<&str>) -> Joined {
+pub(crate) fn joined(name: &str, key: &str, listen: Option<&str>) -> Joined {
     let egress = listen.map(|listen| JoinedEgress { listen: listen.parse().unwrap(), service: "far".parse().unwrap() });
     let offer = |service: &str| Offer { service: service.parse().unwrap(), forward: "127.0.0.1:9".parse().unwrap() };
     Joined {

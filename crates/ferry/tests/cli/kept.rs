@@ -1,15 +1,17 @@
 //! A tunnel that was started as any other, and is its own keeper: what its user sees of that.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 
-use crate::support::{DEADLINE, Running, address, command, eventually, keygen, role};
+use crate::support::{DEADLINE, Running, address, command, eventually, http_get, keygen, role};
 use crate::tunnels::pair;
 
 /// The processes that this one has started.
@@ -73,6 +75,40 @@ fn a_session_outlives_the_process_of_a_tunnel_that_asks_for_nothing() {
     near.signal(Signal::USR2);
     near.line(|line| line.contains("taking over from the process before"));
     ends.exchange(b"again");
+}
+
+/// What the engine of a build with another format of the arena would have left: its records are not guessed at.
+#[test]
+fn sessions_of_a_build_with_another_format_are_reset_at_both_ends_and_that_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = TcpListener::bind("127.0.0.1:0").unwrap();
+    let [(near, _), _far] = pair(dir.path(), &app);
+    drop(near);
+    let file = dir.path().join("near.yaml");
+    let config = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{config}state: state\nadmin: 127.0.0.1:0\n")).unwrap();
+    let (mut near, ready) = start(&file);
+    let ends = Ends::open(address(&ready, "egress"), &app);
+    let engine = engine(&near);
+    let arena = fs::read_dir(format!("/proc/{}/fd", engine.as_raw_nonzero())).unwrap().find_map(|entry| {
+        let path = entry.unwrap().path();
+        fs::read_link(&path).ok().filter(|file| file.to_string_lossy().contains("ferry-arena")).map(|_| path)
+    });
+    let arena = OpenOptions::new().read(true).write(true).open(arena.unwrap()).unwrap();
+    let (mut format, at) = ([0; 8], 16);
+    arena.read_exact_at(&mut format, at).unwrap();
+    arena.write_all_at(&(u64::from_ne_bytes(format) + 1).to_ne_bytes(), at).unwrap();
+    kill_process(engine, Signal::KILL).unwrap();
+    near.line(|line| {
+        line.contains("the sessions of the process before are lost: its memory: it is in a format that this version")
+    });
+    let ready: Value = serde_json::from_str(&near.line(|line| line.contains("\"ready\""))).unwrap();
+    for mut end in &ends.0 {
+        assert_eq!(end.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    }
+    let metrics = http_get(address(&ready, "admin"), "/metrics");
+    assert!(metrics.contains("\nferry_sessions_dropped_total 1\n"), "{metrics}");
+    Ends::open(address(&ready, "egress"), &app);
 }
 
 #[test]

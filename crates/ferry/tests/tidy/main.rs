@@ -14,13 +14,14 @@ use std::process::Command;
 const MAX_LINES: usize = 500;
 const MAX_ARCHITECTURE_LINES: usize = 300;
 /// Our crates, and which of ours each may depend on; tests may use more.
-const MAY_DEPEND_ON: [(&str, &[&str]); 15] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 16] = [
     ("session", &[]),
     ("arena", &["session"]),
     ("units", &[]),
     ("config", &["units"]),
     ("relay", &[]),
     ("processes", &[]),
+    ("golden", &[]),
     ("log", &[]),
     ("host", &[]),
     ("text", &[]),

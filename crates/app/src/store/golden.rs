@@ -1,0 +1,159 @@
+//! Each format of a store as the first build with it wrote it, read by this one.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use ferry_golden::{Golden, hex, unhex};
+
+use super::open::FORMAT;
+use super::*;
+use crate::message::{Arrival, DeadMessage, Message};
+
+const SENDER: &str = "0123456789abcdef01234567";
+const OUTBOX: [&str; 2] = [
+    r#"{"seq":2,"id":"0123456789abcdef01234567-2","payload":{"n":1.50,"ü":[null]},"trail":[{"pod":"initiator","cluster":"a","at":"2026-01-02T03:04:05.678Z"}]}"#,
+    r#"{"seq":3,"id":"0123456789abcdef01234567-3","payload":{},"trail":[],"in_reply_to":"far-9"}"#,
+];
+const OUTPUT: [&str; 2] = [
+    r#"{"id":"far-4","payload":{"n":4},"trail":[{"pod":"terminator","cluster":"b","at":"2026-01-02T03:04:05.679Z"}]}"#,
+    r#"{"id":"far-5","payload":{"n":5},"trail":[],"in_reply_to":"0123456789abcdef01234567-1"}"#,
+];
+const DEAD: [&str; 2] = [
+    r#"{"arrival":{"id":"far-6","payload":{"n":6},"trail":[]},"error":"no","at":"2026-01-02T03:04:05.680Z"}"#,
+    r#"{"arrival":{"id":"far-7","payload":null,"trail":[]},"raw":"[","error":"not an object","at":"2026-01-02T03:04:05.681Z"}"#,
+];
+const MORE: &str = "far-and-idle";
+
+fn golden() -> Golden {
+    Golden::of(env!("CARGO_MANIFEST_DIR"), "store", "sql", "FORMAT of crates/app/src/store/open.rs")
+}
+
+fn sender(id: &str) -> SenderId {
+    SenderId::try_from(id.to_owned()).unwrap()
+}
+
+fn peers() -> Vec<(SenderId, PeerName)> {
+    vec![(sender("far"), PeerName::try_from("cluster-b/terminator".to_owned()).unwrap())]
+}
+
+fn keys() -> Vec<(String, KeyRecord)> {
+    let key = |key: &str, seq, fate| (key.to_owned(), KeyRecord { seq, digest: u64::MAX - seq, fate });
+    vec![key("a key", 1, Fate::Replied), key("dead", 2, Fate::Dead), key("ü", 3, Fate::Plain)]
+}
+
+/// As this build writes them.
+fn row<T: serde::Serialize + serde::de::DeserializeOwned>(text: &str) -> String {
+    serde_json::to_string(&serde_json::from_str::<T>(text).unwrap()).unwrap()
+}
+
+/// A store that this build writes.
+fn written() -> Store {
+    let (mut store, _) = Store::in_memory();
+    let transaction = store.connection.transaction().unwrap();
+    about::set_sender(&transaction, SENDER).unwrap();
+    transaction.commit().unwrap();
+    let numbered = |first: u64, texts: [String; 2]| (first..).zip(texts).collect::<Vec<_>>();
+    let first = OutboxCommit {
+        outbox: OUTBOX.map(row::<Message>).into_iter().zip(2..).map(|(text, seq)| (seq, text.into())).collect(),
+        acked: 1,
+        keys: keys(),
+        ..OutboxCommit::default()
+    };
+    let commit = Commit {
+        outboxes: vec![first],
+        output: numbered(7, OUTPUT.map(row::<Arrival>)),
+        watermarks: vec![(sender("far"), 7), (sender(MORE), u64::MAX >> 2)],
+        peers: peers(),
+        dead: numbered(1, DEAD.map(row::<DeadMessage>)),
+        ..Commit::default()
+    };
+    store.commit(&commit).unwrap();
+    store
+}
+
+/// A store as SQL, and its witness.
+fn text(store: &Store) -> String {
+    let mut text = format!("-- witness {}\n", hex(&witness::encode(store.commits)));
+    let query = |sql: &str| {
+        let mut statement = store.connection.prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
+        rows.map(Result::unwrap).collect::<Vec<_>>()
+    };
+    for sql in query("SELECT sql FROM sqlite_master WHERE sql NOT NULL ORDER BY name") {
+        let _ = writeln!(text, "{sql};");
+    }
+    for table in query("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name") {
+        let columns = query(&format!("SELECT 'quote(' || name || ')' FROM pragma_table_info('{table}') ORDER BY cid"));
+        let values = columns.join(" || ', ' || ");
+        let rows = query(&format!("SELECT 'INSERT INTO {table} VALUES (' || {values} || ');' FROM {table} ORDER BY 1"));
+        rows.iter().for_each(|row| text.extend([row, "\n"]));
+    }
+    text
+}
+
+/// Puts a store into a directory, as a process left it.
+fn lay(text: &str, dir: &Path) -> Connection {
+    let witness = text.lines().next().unwrap().strip_prefix("-- witness ").unwrap();
+    fs::write(dir.join("witness"), unhex(witness)).unwrap();
+    let connection = Connection::open(dir.join("store.sqlite")).unwrap();
+    connection.execute_batch("PRAGMA journal_mode = WAL").unwrap();
+    connection.execute_batch(text).unwrap();
+    connection
+}
+
+fn texts<T: serde::Serialize>(rows: impl IntoIterator<Item = T>) -> Vec<String> {
+    rows.into_iter().map(|row| serde_json::to_string(&row).unwrap()).collect()
+}
+
+#[test]
+fn a_store_of_a_build_with_the_format_of_any_golden_file_is_read_as_it_was() {
+    for format in 1..=FORMAT {
+        let dir = tempfile::tempdir().unwrap();
+        drop(lay(&golden().read(format), dir.path()));
+        let (mut store, state) = open(dir.path()).unwrap();
+        let [site] = &state.sites[..] else { panic!("format {format}: {:?}", state.sites) };
+        assert_eq!((site.sender.as_str(), site.acked, store.commits), (SENDER, 1, 2), "format {format}");
+        assert_eq!(site.outbox.iter().map(|(message, _)| message.seq).collect::<Vec<_>>(), [2, 3], "format {format}");
+        assert_eq!(texts(site.outbox.iter().map(|(message, _)| message)), OUTBOX, "format {format}");
+        assert_eq!(state.output.iter().map(|(position, _)| *position).collect::<Vec<_>>(), [7, 8], "format {format}");
+        assert_eq!(texts(state.output.iter().map(|(_, arrival)| arrival)), OUTPUT, "format {format}");
+        assert_eq!(texts(state.dead.iter().map(|(_, dead)| dead)), DEAD, "format {format}");
+        assert_eq!(state.watermarks, [(sender("far"), 7), (sender(MORE), u64::MAX >> 2)], "format {format}");
+        assert_eq!((&state.peers, &site.keys), (&peers(), &keys()), "format {format}");
+        // And it can be written to.
+        let outboxes = vec![OutboxCommit { acked: 3, ..OutboxCommit::default() }];
+        store.commit(&Commit { outboxes, ..Commit::default() }).unwrap();
+        drop(store);
+        assert_eq!(open(dir.path()).unwrap().1.sites[0].outbox.len(), 0, "format {format}");
+    }
+}
+
+#[test]
+fn what_a_store_looks_like_changes_with_its_format_alone() {
+    golden().hold(FORMAT, &text(&written()));
+}
+
+/// Its first builds had no such table.
+#[test]
+fn a_store_that_knows_no_peers_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    lay(&golden().read(1), dir.path()).execute_batch("DROP TABLE peers").unwrap();
+    let (_store, state) = open(dir.path()).unwrap();
+    assert_eq!((state.peers.len(), state.watermarks.len()), (0, 2));
+}
+
+/// Messages are not dropped as sessions are: who wrote the store can still deliver them.
+#[test]
+fn a_store_of_a_later_format_is_left_as_it_is_and_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut connection = lay(&golden().read(FORMAT), dir.path());
+    let transaction = connection.transaction().unwrap();
+    set_number(&transaction, "format", FORMAT + 1).unwrap();
+    transaction.commit().unwrap();
+    drop(connection);
+    let before = fs::read(dir.path().join("store.sqlite")).unwrap();
+    let error = open(dir.path()).unwrap_err();
+    assert!(matches!(error, StoreError::Version { .. }) && error.to_string().contains("run the version that wrote it"));
+    assert!(fs::read(dir.path().join("store.sqlite")).unwrap() == before, "it was changed");
+}
