@@ -13,6 +13,7 @@ mod inject;
 mod keys;
 mod render;
 mod steps;
+pub mod upgrade;
 
 pub use blueprint::{
     Blueprint, Carrier, Cidr, Cloud, Cluster, Connection, Front, Host, ImageName, Label, ObjectName, Pod, Scope,

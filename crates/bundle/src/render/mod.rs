@@ -26,6 +26,7 @@ use ferry_config::ValueError;
 use site::Site;
 
 pub use chart::add_chart;
+pub(crate) use sidecar::{KEEPER_CONTAINER, TUNNEL_CONTAINER};
 pub(crate) use site::{ADMIN_PORT, WEB_APP_PORT};
 pub(crate) use workload::TOKEN_DIR;
 

@@ -20,6 +20,7 @@ mod props;
 mod scripts;
 mod stage;
 mod support;
+mod upgrade;
 #[cfg(unix)]
 mod websockets;
 mod writing;

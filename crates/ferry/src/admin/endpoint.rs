@@ -31,6 +31,16 @@ impl Endpoint {
     /// Finds out how to ask it, for a pod by kubectl, but does not ask yet.
     pub(crate) async fn reach(which: Which) -> anyhow::Result<Self> {
         let Which { url, place } = which;
+        Self::at(url, place).await
+    }
+
+    /// The one in a pod.
+    pub(crate) async fn in_pod(place: Place) -> anyhow::Result<Self> {
+        // Its port on this machine is known later.
+        Self::at("http://127.0.0.1".parse()?, place).await
+    }
+
+    async fn at(url: Url, place: Place) -> anyhow::Result<Self> {
         if url.scheme() != "http" || !url.has_host() {
             let hint = "give the tunnel's admin endpoint, such as http://127.0.0.1:9900";
             return Err(Usage(format!("{url} does not start with http://; {hint}")).into());
@@ -70,6 +80,15 @@ impl Endpoint {
         if let Some(sessions) = sessions {
             at.set_query(Some(&format!("sessions={sessions}")));
         }
+        self.ask(at, within).await
+    }
+
+    /// Its `/metrics`.
+    pub(crate) async fn metrics(&self, within: Duration) -> anyhow::Result<String> {
+        self.ask(self.url.join("/metrics").context("the URL cannot be used")?, within).await
+    }
+
+    async fn ask(&self, at: Url, within: Duration) -> anyhow::Result<String> {
         let answer = self.client.get(at).timeout(within).send().await.map_err(|error| self.silent(error))?;
         let code = answer.status();
         let text = answer.text().await.with_context(|| format!("{} broke off its answer", self.url))?;

@@ -9,6 +9,7 @@ mod status;
 
 pub(crate) use endpoint::{Endpoint, Which};
 pub(crate) use events::{Event, Follower, Mood};
+pub(crate) use port_forward::Place;
 pub(crate) use problems::{Problem, problems};
 pub(crate) use quantity::{plural, size, time};
 pub(crate) use status::{Peer, Session, Status};

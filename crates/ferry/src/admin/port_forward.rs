@@ -13,6 +13,8 @@ use tokio::time::timeout;
 
 /// How long kubectl may take until it forwards.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// Where a tunnel of a bundle has its admin endpoint.
+const DEFAULT_PORT: u16 = 9900;
 /// Most of what kubectl says when it fails.
 const MAX_COMPLAINT: u64 = 4096;
 
@@ -29,8 +31,16 @@ pub(crate) struct Place {
     #[arg(long, value_name = "NAME", requires = "pod")]
     context: Option<String>,
     /// The port of `admin` in the pod.
-    #[arg(long, value_name = "PORT", default_value_t = 9900, requires = "pod")]
+    #[arg(long, value_name = "PORT", default_value_t = DEFAULT_PORT, requires = "pod")]
     admin_port: u16,
+}
+
+impl Place {
+    /// The tunnel in a pod of a bundle.
+    pub(crate) fn of(pod: &str, namespace: &str, context: &str) -> Self {
+        let [pod, namespace, context] = [pod, namespace, context].map(|name| Some(name.to_owned()));
+        Self { pod, namespace, context, admin_port: DEFAULT_PORT }
+    }
 }
 
 /// A port on this machine that leads to the pod's. kubectl ends with it.

@@ -21,6 +21,7 @@ pub(crate) mod status;
 pub(crate) mod terminator;
 pub(crate) mod top;
 pub(crate) mod tunnel;
+pub(crate) mod upgrade;
 mod webapp;
 
 /// Reads a duration on the command line, in the grammar of `tunnel.yaml`.

@@ -30,4 +30,5 @@ mod support;
 mod top;
 mod tunnels;
 mod unread_log;
+mod upgrade;
 mod usage;

@@ -1,0 +1,72 @@
+//! One call of kubectl.
+
+use std::fmt::Write as _;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use ferry_text::Foreign;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+/// It bounds each of its requests itself, by less.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why a call came to nothing.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The cluster has no such object.
+    NotFound(anyhow::Error),
+    Other(anyhow::Error),
+}
+
+impl From<Failure> for anyhow::Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::NotFound(error) | Failure::Other(error) => error,
+        }
+    }
+}
+
+/// What kubectl prints.
+pub(super) async fn call(arguments: &[String]) -> Result<String, Failure> {
+    let output = Command::new("kubectl").args(arguments).stdin(Stdio::null()).kill_on_drop(true).output();
+    let output = match timeout(CALL_TIMEOUT, output).await {
+        Ok(output) => output.context("cannot run kubectl; is it installed, and in PATH?").map_err(Failure::Other)?,
+        Err(_) => return Err(Failure::Other(anyhow::anyhow!("kubectl did not come back within {CALL_TIMEOUT:?}"))),
+    };
+    if output.status.success() {
+        return String::from_utf8(output.stdout)
+            .context("kubectl printed something that is not text")
+            .map_err(Failure::Other);
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let error = anyhow::anyhow!("kubectl: {}", Foreign(said.trim()));
+    Err(if said.contains("(NotFound)") { Failure::NotFound(error) } else { Failure::Other(error) })
+}
+
+/// The call as a line that a shell takes.
+pub(super) fn line(arguments: &[String]) -> String {
+    let mut line = "kubectl".to_owned();
+    for argument in arguments {
+        let is_plain = !argument.is_empty()
+            && argument.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./:=,@+".contains(&byte));
+        // Writing to memory does not fail.
+        let _ = match is_plain {
+            true => write!(line, " {argument}"),
+            false => write!(line, " '{}'", argument.replace('\'', r"'\''")),
+        };
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shown_call_is_what_a_shell_makes_of_it() {
+        let arguments = ["get", "it's", "{\"a\": 1}", ""].map(String::from);
+        assert_eq!(line(&arguments), r#"kubectl get 'it'\''s' '{"a": 1}' ''"#);
+    }
+}
