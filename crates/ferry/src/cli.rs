@@ -20,7 +20,7 @@ Exit codes: 0 fine, 1 failed, 2 usage, 78 bad configuration.";
 
 /// An encrypted, resumable tunnel for two clusters, and the web-apps at its ends.
 #[derive(Debug, Parser)]
-#[command(name = "ferry", version, after_help = EXAMPLES, arg_required_else_help = true, max_term_width = 110)]
+#[command(name = "ferry", version = ferry_tunnel::VERSION, after_help = EXAMPLES, arg_required_else_help = true, max_term_width = 110)]
 pub struct Cli {
     #[command(subcommand)]
     /// What to do.

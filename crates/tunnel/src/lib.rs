@@ -29,3 +29,10 @@ pub use transport::join::{JoinError, JoinRefusal, join};
 pub use transport::probe::{ProbeError, Probed, probe};
 pub use transport::tls::TlsError;
 pub use tunnel::{Addresses, StartError, Tunnel, TunnelError};
+
+/// What this build calls itself: the version of the package, or what `FERRY_VERSION` was when it was built, so that two builds of
+/// one source can be told apart.
+pub const VERSION: &str = match option_env!("FERRY_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};

@@ -154,7 +154,7 @@ impl Tunnel {
         shared.events.tell(Event::Started {
             name: name.to_string(),
             instance: shared.instance.to_string(),
-            ferry: env!("CARGO_PKG_VERSION"),
+            ferry: crate::VERSION,
         });
         Ok(Self { shared, addresses, services, _threads: threads })
     }

@@ -63,7 +63,7 @@ fn page(command: &Command, see_also: &[String]) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
     // Without a date, whose place must still be there: the same binary writes the same pages.
     let name = page_name(command).to_uppercase();
-    writeln!(page, ".TH {name} 1 \"\" \"ferry {}\" Ferry", env!("CARGO_PKG_VERSION"))?;
+    writeln!(page, ".TH {name} 1 \"\" \"ferry {}\" Ferry", ferry_tunnel::VERSION)?;
     man.render_name_section(&mut page)?;
     man.render_synopsis_section(&mut page)?;
     man.render_description_section(&mut page)?;

@@ -120,7 +120,7 @@ async fn serve(
         listen_ws = addresses.listen_ws.map(tracing::field::display),
         admin = addresses.admin.map(tracing::field::display),
         egress = (!addresses.egress.is_empty()).then(|| joined(&addresses.egress)),
-        version = env!("CARGO_PKG_VERSION"),
+        version = ferry_tunnel::VERSION,
         "{}", process::READY,
     );
     tunnel.follow(path);

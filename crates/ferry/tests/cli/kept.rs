@@ -1,5 +1,6 @@
 //! A tunnel that was started as any other, and is its own keeper: what its user sees of that.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -75,6 +76,52 @@ fn a_session_outlives_the_process_of_a_tunnel_that_asks_for_nothing() {
     near.signal(Signal::USR2);
     near.line(|line| line.contains("taking over from the process before"));
     ends.exchange(b"again");
+}
+
+/// Puts a program where a tunnel is started from, as package managers do.
+fn install(program: &OsStr, at: &Path) {
+    fs::copy(program, at.with_extension("new")).unwrap();
+    fs::rename(at.with_extension("new"), at).unwrap();
+}
+
+/// `FERRY_OTHER_BIN` names the other build; without it, it is another file of this one.
+#[test]
+fn a_session_outlives_upgrades_to_another_build_and_back_at_either_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = TcpListener::bind("127.0.0.1:0").unwrap();
+    let this = OsString::from(env!("CARGO_BIN_EXE_ferry"));
+    let other = std::env::var_os("FERRY_OTHER_BIN").unwrap_or_else(|| this.clone());
+    let tunnels = pair(dir.path(), &app);
+    drop(tunnels);
+    let program = |name: &str| dir.path().join(name);
+    let start = |name: &str| {
+        install(&this, &program(name));
+        let file = dir.path().join(format!("{name}.yaml"));
+        role(ferry_processes::command(program(name).to_str().unwrap(), &["tunnel", "--config"]).arg(file))
+    };
+    let (far, ready) = start("far");
+    let near = dir.path().join("near.yaml");
+    let text = fs::read_to_string(&near).unwrap();
+    let (before, rest) = text.split_once("addresses: [\"").unwrap();
+    let (_, after) = rest.split_once('"').unwrap();
+    // A port that the system chose is another one with each process.
+    let addresses = dir.path().join("addresses");
+    fs::write(&addresses, address(&ready, "listen").to_string()).unwrap();
+    fs::write(&near, format!("{before}addresses: [\"file:addresses\"{after}")).unwrap();
+    let (near, ready) = start("near");
+    let ends = Ends::open(address(&ready, "egress"), &app);
+    let mut ends_of_tunnel = [("near", near), ("far", far)];
+    for to in [&other, &this] {
+        for (name, tunnel) in &mut ends_of_tunnel {
+            install(to, &program(name));
+            tunnel.signal(Signal::USR2);
+            tunnel.line(|line| line.contains("taking over from the process before"));
+            let ready: Value = serde_json::from_str(&tunnel.line(|line| line.contains("\"ready\""))).unwrap();
+            let listen = ready["listen"].as_str().map(str::to_owned);
+            listen.into_iter().for_each(|listen| fs::write(&addresses, listen).unwrap());
+            ends.exchange(b"after");
+        }
+    }
 }
 
 /// What the engine of a build with another format of the arena would have left: its records are not guessed at.

@@ -49,10 +49,12 @@ fn no_memory(error: io::Error) -> String {
 /// Takes over what is in the keeper at `path`. Without one, or on a system that does not count as it should, sessions end
 /// with this process, which is said once. Waits; not for a runtime's thread.
 pub(crate) fn connect(path: &Path, limits: &ferry_config::Limits) -> Option<(Survival, Estate)> {
-    let tried = ferry_arena::self_test().and_then(|()| {
+    let is_parent = path == Path::new(ferry_keeper::PARENT);
+    // One that is the parent has tried it before it became a keeper.
+    let tried = if is_parent { Ok(()) } else { ferry_arena::self_test() };
+    let tried = tried.and_then(|()| {
         let inherited = Client::connect(path, HAND_OVER_TIMEOUT);
-        let at =
-            if path == Path::new(ferry_keeper::PARENT) { String::new() } else { format!(" at {}", path.display()) };
+        let at = if is_parent { String::new() } else { format!(" at {}", path.display()) };
         inherited.map_err(|error| format!("the keeper{at} cannot be used: {error}"))
     });
     let taken = tried.and_then(|(keeper, inherited)| take_over(keeper, inherited, limits).map_err(no_memory));

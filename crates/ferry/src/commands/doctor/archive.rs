@@ -65,7 +65,7 @@ impl Archive {
     /// Of this host: versions, and the limits that a tunnel meets.
     pub(super) fn add_host(&mut self) -> io::Result<()> {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_else(|error| format!("{path}: {error}\n"));
-        let mut text = format!("ferry {}\n", env!("CARGO_PKG_VERSION"));
+        let mut text = format!("ferry {}\n", ferry_tunnel::VERSION);
         for path in ["/proc/version", "/proc/meminfo", "/proc/self/limits", "/proc/net/sockstat"] {
             text += &format!("\n{path}\n{}", read(path));
         }

@@ -81,7 +81,7 @@ pub(super) async fn events(
         version: FORM_VERSION,
         name: shared.config().tunnel.name.to_string(),
         instance: shared.instance.to_string(),
-        ferry: env!("CARGO_PKG_VERSION"),
+        ferry: crate::VERSION,
     };
     let first = json(Sse::default().retry(RETRY_DELAY), &hello);
     let streaming = Streaming { shared, reader, end: end - END_MARGIN, _place: place };

@@ -182,7 +182,7 @@ pub(super) async fn status(State(admin): State<Admin>, Query(wanted): Query<Want
     };
     Json(Status {
         version: FORM_VERSION,
-        ferry: env!("CARGO_PKG_VERSION"),
+        ferry: crate::VERSION,
         name: config.tunnel.name.to_string(),
         instance: shared.instance.to_string(),
         uptime_seconds: seconds(shared.now().since_origin()),
