@@ -2,6 +2,7 @@
 
 mod all;
 mod bulk;
+mod cgroup;
 mod chart;
 mod connect;
 mod contest;

@@ -108,6 +108,11 @@ impl Process {
         self.child.id()
     }
 
+    /// The pids of its descendants.
+    pub(crate) fn children(&self) -> Vec<u32> {
+        descendants(self.child.id())
+    }
+
     /// Its pid and those of its descendants.
     pub(crate) fn family(&self) -> Vec<u32> {
         [self.child.id()].into_iter().chain(descendants(self.child.id())).collect()

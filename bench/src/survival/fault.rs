@@ -1,5 +1,6 @@
 //! What is done to a session while it streams.
 
+use crate::cgroup::{Frozen, is_alive};
 use crate::tunnels::{Act, Answer, Site, Started, Tunnel};
 use anyhow::{Result, bail};
 use ferry_relay::{Cut, Heal, Relay};
@@ -9,10 +10,16 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 use tokio::task::block_in_place;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 /// Of both ends together.
 const UPGRADES: u32 = 10;
+
+/// How long a process hangs before it is left hanging: longer than any tunnel here takes to notice.
+const HANG_TIMEOUT: Duration = Duration::from_secs(45);
+
+/// How often it is looked at.
+const HANG_INTERVAL: Duration = Duration::from_millis(50);
 
 /// One row of the matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +44,14 @@ pub(crate) enum Fault {
     KillNear,
     /// The far end's process is killed.
     KillFar,
+    /// The near end's process hangs, until something ends it.
+    HangNear,
+    /// The far end's process hangs, until something ends it.
+    HangFar,
+    /// The kernel ends the near end's process for want of memory.
+    OomNear,
+    /// The kernel ends the far end's process for want of memory.
+    OomFar,
     /// Both ends get a new program, several times.
     Upgrade,
     /// Ten rotations, one each second.
@@ -60,7 +75,7 @@ pub(crate) enum Applied {
 
 impl Fault {
     /// The matrix's rows.
-    pub(crate) const DEFAULT: &str = "none,fin,rst,cut-1s,cut-30s,stall-30s,black-hole-30s,address,restart-far,kill-near,kill-far,upgrade,rotate,key-roll,reload";
+    pub(crate) const DEFAULT: &str = "none,fin,rst,cut-1s,cut-30s,stall-30s,black-hole-30s,address,restart-far,kill-near,kill-far,oom-near,oom-far,hang-near,hang-far,upgrade,rotate,key-roll,reload";
 
     /// For how long the path is gone.
     pub(crate) fn length(self) -> Duration {
@@ -84,6 +99,10 @@ impl Fault {
             Self::RestartFar => "far tunnel is told to end, and starts again".to_owned(),
             Self::KillNear => "near tunnel is killed".to_owned(),
             Self::KillFar => "far tunnel is killed".to_owned(),
+            Self::HangNear => "near tunnel hangs".to_owned(),
+            Self::HangFar => "far tunnel hangs".to_owned(),
+            Self::OomNear => "near tunnel is killed for want of memory".to_owned(),
+            Self::OomFar => "far tunnel is killed for want of memory".to_owned(),
             Self::Upgrade => format!("both tunnels are upgraded, {} times each", UPGRADES / 2),
             Self::Rotate => "keys rotate each second, 10 times".to_owned(),
             Self::KeyRoll => "identity key rolls".to_owned(),
@@ -139,6 +158,23 @@ impl Fault {
                     None => return Ok(Applied::Inapplicable),
                 }
             }
+            Self::OomNear | Self::OomFar => {
+                let end = if self == Self::OomNear { &mut started.near } else { &mut started.far };
+                match end {
+                    Some(end) => block_in_place(|| tunnel.exhaust(end))?,
+                    None => return Ok(Applied::Inapplicable),
+                }
+            }
+            Self::HangNear | Self::HangFar => {
+                let end = if self == Self::HangNear { &started.near } else { &started.far };
+                let Some(end) = end else { return Ok(Applied::Inapplicable) };
+                let hung = tunnel.carriers(end);
+                started.frozen.push(Frozen::new(&hung)?);
+                let until = Instant::now() + HANG_TIMEOUT;
+                while hung.iter().any(|pid| is_alive(*pid)) && Instant::now() < until {
+                    sleep(HANG_INTERVAL).await;
+                }
+            }
             Self::Upgrade => {
                 for number in 0..UPGRADES {
                     let applied = perform(Act::Upgrade(number), tunnel, site, started).await?;
@@ -182,6 +218,10 @@ impl fmt::Display for Fault {
             Self::RestartFar => f.write_str("restart-far"),
             Self::KillNear => f.write_str("kill-near"),
             Self::KillFar => f.write_str("kill-far"),
+            Self::HangNear => f.write_str("hang-near"),
+            Self::HangFar => f.write_str("hang-far"),
+            Self::OomNear => f.write_str("oom-near"),
+            Self::OomFar => f.write_str("oom-far"),
             Self::Upgrade => f.write_str("upgrade"),
             Self::Rotate => f.write_str("rotate"),
             Self::KeyRoll => f.write_str("key-roll"),
@@ -206,6 +246,10 @@ impl FromStr for Fault {
             Self::RestartFar,
             Self::KillNear,
             Self::KillFar,
+            Self::HangNear,
+            Self::HangFar,
+            Self::OomNear,
+            Self::OomFar,
             Self::Upgrade,
             Self::Rotate,
             Self::KeyRoll,

@@ -24,6 +24,6 @@ impl Tunnel for Direct {
     }
 
     fn start(&self, site: &Site) -> Result<Started> {
-        Ok(Started { near_addr: site.relay, target: site.app, near: None, far: None })
+        Ok(Started { near_addr: site.relay, target: site.app, near: None, far: None, frozen: Vec::new() })
     }
 }

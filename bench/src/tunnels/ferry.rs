@@ -1,6 +1,7 @@
 //! Ferry: two `ferry tunnel` processes, the near end dialling.
 
 use super::{Act, Answer, Site, Started, Tunnel};
+use crate::cgroup::exhaust_memory;
 use crate::process::{Process, output};
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
@@ -129,6 +130,15 @@ impl Tunnel for Ferry {
 
     fn crash(&self, end: &mut Process) -> Result<()> {
         if self.kept { end.kill_children() } else { end.restart(Signal::KILL) }
+    }
+
+    fn carriers(&self, end: &Process) -> Vec<u32> {
+        if self.kept { end.children() } else { end.family() }
+    }
+
+    fn exhaust(&self, end: &mut Process) -> Result<()> {
+        exhaust_memory(&self.carriers(end))?;
+        if self.kept { Ok(()) } else { end.restart(Signal::KILL) }
     }
 
     fn perform(&self, act: Act, step: u32, site: &Site, started: &mut Started) -> Result<Answer> {

@@ -10,6 +10,7 @@ mod socat;
 mod ssh;
 mod stunnel;
 
+use crate::cgroup::{Frozen, exhaust_memory};
 use crate::process::{Process, Program, find, output};
 use anyhow::{Context, Result};
 use rustix::process::Signal;
@@ -100,6 +101,7 @@ impl Site {
             target: self.link.addr(),
             near: Some(Process::start(near)?),
             far: Some(Process::start(far)?),
+            frozen: Vec::new(),
         })
     }
 }
@@ -126,6 +128,8 @@ pub(crate) struct Started {
     pub(crate) near: Option<Process>,
     /// The end beside the application that is connected to.
     pub(crate) far: Option<Process>,
+    /// What hangs of them.
+    pub(crate) frozen: Vec<Frozen>,
 }
 
 impl Started {
@@ -224,6 +228,20 @@ pub(crate) trait Tunnel: Send + Sync {
     /// # Errors
     /// When it cannot be started again.
     fn crash(&self, end: &mut Process) -> Result<()> {
+        end.restart(Signal::KILL)
+    }
+
+    /// The processes of an end that carry connections.
+    fn carriers(&self, end: &Process) -> Vec<u32> {
+        end.family()
+    }
+
+    /// Has the kernel end what carries connections at an end for want of memory; it is started again at once.
+    ///
+    /// # Errors
+    /// When it cannot be started again, or not be ended so on this machine.
+    fn exhaust(&self, end: &mut Process) -> Result<()> {
+        exhaust_memory(&self.carriers(end))?;
         end.restart(Signal::KILL)
     }
 
