@@ -6,8 +6,8 @@ use thiserror::Error;
 
 use crate::frame::bounded;
 use crate::{
-    Accept, Epoch, Frame, Hello, Instance, Intent, LinkKind, MAX_REASON, MAX_SERVICE, Origin, Payload, Preface, Reject,
-    RejectCode, Reset, ResetCode, SessionId, VERSION,
+    Accept, Epoch, Frame, Hello, Instance, Intent, LinkKind, MAX_PAYLOAD, MAX_REASON, MAX_SERVICE, Origin, Payload,
+    Preface, Reject, RejectCode, Reset, ResetCode, SessionId, VERSION,
 };
 
 /// Bytes before a frame's body: its type (one byte) and the body's length (two, big-endian).
@@ -95,6 +95,25 @@ fn bounds(kind: u8) -> Result<(&'static str, usize, usize), DecodeError> {
 /// When no continuation could make a frame of the bytes: type and length are judged as soon as they are there, a Preface's
 /// length as soon as its version is, before anything is kept for the rest.
 pub fn decode(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, DecodeError> {
+    match decode_data(bytes) {
+        Some(data) => Ok(Some(data)),
+        None => decode_any(bytes),
+    }
+}
+
+/// A whole Data frame with nothing wrong, if that is what is there: most bytes are in those, and are not to pay for the
+/// others.
+fn decode_data(bytes: &[u8]) -> Option<(Frame<'_>, usize)> {
+    let (&[DATA, high, low], rest) = bytes.split_first_chunk()? else { return None };
+    let length = usize::from(u16::from_be_bytes([high, low]));
+    let (offset, payload) = rest.get(..length)?.split_first_chunk()?;
+    let is_allowed = !payload.is_empty() && payload.len() <= MAX_PAYLOAD;
+    let frame = Frame::Data { offset: u64::from_be_bytes(*offset), payload: payload.into() };
+    is_allowed.then_some((frame, HEADER + length))
+}
+
+#[inline(never)]
+fn decode_any(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, DecodeError> {
     let Some((&kind, rest)) = bytes.split_first() else { return Ok(None) };
     let (name, min, max) = bounds(kind)?;
     let Some((length, rest)) = rest.split_first_chunk() else { return Ok(None) };
@@ -236,17 +255,30 @@ impl<'a> Fields<'a> {
 impl<'a> Frame<'a> {
     /// Appends the frame to `out`, all but a Data frame's payload, which is returned so that it need not be copied.
     pub fn encode(&self, out: &mut Vec<u8>) -> &Payload<'a> {
-        let start = out.len();
-        out.extend_from_slice(&[0; HEADER]);
-        let (kind, payload) = self.encode_body(out);
-        let length = u16::try_from(out.len() - start - HEADER + payload.len()).unwrap_or(u16::MAX);
-        out[start] = kind;
-        out[start + 1..start + HEADER].copy_from_slice(&length.to_be_bytes());
+        let Frame::Data { offset, payload } = self else {
+            self.encode_whole(out);
+            return &Payload::EMPTY;
+        };
+        let mut head = [DATA; DATA_HEADER];
+        head[1..HEADER].copy_from_slice(&length_field(8 + payload.len()));
+        head[HEADER..].copy_from_slice(&offset.to_be_bytes());
+        out.extend_from_slice(&head);
         payload
     }
 
-    fn encode_body(&self, out: &mut Vec<u8>) -> (u8, &Payload<'a>) {
-        let kind = match self {
+    /// Appends a frame without a payload.
+    #[inline(never)]
+    fn encode_whole(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(&[0; HEADER]);
+        let kind = self.encode_body(out);
+        let length = length_field(out.len() - start - HEADER);
+        out[start] = kind;
+        out[start + 1..start + HEADER].copy_from_slice(&length);
+    }
+
+    fn encode_body(&self, out: &mut Vec<u8>) -> u8 {
+        match self {
             Frame::Preface(preface) => {
                 out.extend_from_slice(&preface.version.to_be_bytes());
                 out.extend_from_slice(&preface.instance.0);
@@ -280,9 +312,9 @@ impl<'a> Frame<'a> {
                 out.extend_from_slice(bounded(&reject.reason).as_bytes());
                 REJECT
             }
-            Frame::Data { offset, payload } => {
+            Frame::Data { offset, .. } => {
                 put_u64s(out, &[*offset]);
-                return (DATA, payload);
+                DATA
             }
             Frame::Ack { received, window } => {
                 put_u64s(out, &[*received, *window]);
@@ -318,9 +350,12 @@ impl<'a> Frame<'a> {
                 put_origin(out, origin);
                 ORIGIN
             }
-        };
-        (kind, &Payload::EMPTY)
+        }
     }
+}
+
+fn length_field(length: usize) -> [u8; 2] {
+    u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes()
 }
 
 fn put_u64s(out: &mut Vec<u8>, values: &[u64]) {
