@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
+use crate::ack_timer::AckTimer;
 use crate::attachment::{Attachment, Farewell};
 use crate::frame::bounded;
 use crate::link::Retire;
 use crate::overdue::Overdue;
-use crate::session::AckTimer;
 use crate::{Event, Frame, Outcome, Release, Reset, ResetCode, Session, Violation};
 
 impl Session {
@@ -62,7 +62,7 @@ impl Session {
         self.failed = outcome != Outcome::Finished;
         self.detached_since = None;
         self.overdue = Overdue::default();
-        self.ack = AckTimer::Idle;
+        self.ack = AckTimer::default();
         self.send.discard();
         self.attachment = match (self.attachment.take(), farewell) {
             (Attachment::Attaching { current: Some(link), next, .. }, Some(farewell)) => {

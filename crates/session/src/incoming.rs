@@ -2,7 +2,6 @@
 
 use crate::attachment::{Attachment, Part};
 use crate::liveness::Verdict;
-use crate::session::{ACK_DELAY, AckTimer};
 use crate::{Epoch, Event, Frame, Outcome, Release, Session, Time, Violation};
 
 impl Session {
@@ -75,13 +74,13 @@ impl Session {
             Frame::Data { offset, payload } => {
                 link.liveness.on_traffic();
                 if self.receive.on_data(offset, payload)? {
-                    self.owe_ack(now);
+                    self.ack.start(now);
                 }
             }
             Frame::Ack { received, window } => self.send.on_ack(received, window)?,
             Frame::Finish { offset } => {
                 if self.receive.on_finish(offset)? {
-                    self.owe_ack(now);
+                    self.ack.start(now);
                 }
             }
             // "Done comes after everything was sent and received."
@@ -124,28 +123,16 @@ impl Session {
         self.watch_progress(now);
     }
 
-    pub(crate) fn owe_ack(&mut self, now: Time) {
-        if self.ack == AckTimer::Idle {
-            self.ack = AckTimer::At(now + ACK_DELAY);
-        }
-    }
-
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next, if nothing happens before.
     pub fn poll_timeout(&self) -> Option<Time> {
         let links = self.attachment.read_links().map(|link| link.liveness.poll_timeout(self.settings.liveness));
         let expiry = self.detached_since.map(|since| since + self.resume_window);
-        let ack = match self.ack {
-            AckTimer::At(at) => Some(at),
-            AckTimer::Idle | AckTimer::Due => None,
-        };
-        links.chain(expiry).chain(self.overdue_at()).chain(ack).min()
+        links.chain(expiry).chain(self.overdue_at()).chain(self.ack.poll_timeout()).min()
     }
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Time) {
-        if matches!(self.ack, AckTimer::At(at) if now >= at) {
-            self.ack = AckTimer::Due;
-        }
+        self.ack.on_timeout(now);
         let read: [Option<Epoch>; 2] = {
             let mut epochs = self.attachment.read_links().map(|link| link.epoch);
             [epochs.next(), epochs.next()]

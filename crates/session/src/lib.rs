@@ -27,6 +27,7 @@
 //! The opener walks all of these; the acceptor goes from `Detached` straight to `Attached` (or from `Attached` to
 //! `Draining`) when it accepts a Hello.
 
+mod ack_timer;
 mod application;
 mod attach;
 mod attachment;

@@ -2,6 +2,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::ack_timer::AckTimer;
 use crate::attachment::Attachment;
 use crate::overdue::Overdue;
 use crate::receive::ReceiveHalf;
@@ -11,9 +12,6 @@ use crate::{Epoch, Event, Hello, Instance, Intent, ResetCode, SessionId, Time};
 /// Application bytes that may follow the Hello of a new session before its Accept.
 pub const INITIAL_WINDOW: u64 = 16 * 1024;
 
-/// How long an ack waits for data to travel with.
-pub(crate) const ACK_DELAY: Duration = Duration::from_millis(25);
-
 /// Which end of the session this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
@@ -21,14 +19,6 @@ pub enum Side {
     Opener,
     /// The end whose application is connected to.
     Acceptor,
-}
-
-/// When an ack goes out that has nothing to travel with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum AckTimer {
-    Idle,
-    At(Time),
-    Due,
 }
 
 /// When received bytes, and the Finish behind them, are acknowledged.
@@ -133,7 +123,7 @@ impl Session {
             send,
             receive,
             retired: 0,
-            ack: AckTimer::Idle,
+            ack: AckTimer::default(),
             done_received: false,
             failed: false,
             resetting: None,

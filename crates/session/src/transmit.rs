@@ -2,7 +2,7 @@ use std::borrow::Cow;
 
 use crate::attachment::{Attachment, Part};
 use crate::link::{Greeting, Retire};
-use crate::session::{ACK_DELAY, AckTimer, INITIAL_WINDOW};
+use crate::session::INITIAL_WINDOW;
 use crate::{Accept, Epoch, Frame, Reset, Session, Time};
 
 /// What goes next on a link; made into a frame once nothing has to change any more.
@@ -52,10 +52,9 @@ impl Session {
         }
     }
 
-    /// What the application takes later is acknowledged a little later, too.
     pub(crate) fn on_ack_told(&mut self, now: Time) {
         let more = self.receive.is_behind() && !self.is_closed();
-        self.ack = if more { AckTimer::At(now + ACK_DELAY) } else { AckTimer::Idle };
+        self.ack.on_told(now, more);
     }
 
     fn poll_retire(&mut self, now: Time, epoch: Epoch) -> Option<Frame<'_>> {
@@ -115,7 +114,7 @@ impl Session {
         let room = if early { (self.send.acked() + INITIAL_WINDOW).saturating_sub(offset) } else { u64::MAX };
         let length = self.send.sendable(offset).min(usize::try_from(room).unwrap_or(usize::MAX));
         let finish = self.send.finish_is_next(offset);
-        let due = self.ack == AckTimer::Due;
+        let due = self.ack.is_due();
         // Piggyback the ack on anything that is sent.
         let leaving = length > 0 || finish || complete;
         let owed = self.receive.owed_ack();
