@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import select
 import signal
 import socket
 import threading
@@ -10,9 +9,8 @@ import time
 
 from local import engine, until
 from reproductions import expect, row
-from reproductions.stage import WAYS, Application, Pair, both, fill, read_to_end, reset, take
-
-ANSWER = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 9\r\nConnection: close\r\n\r\ntoo large"
+from reproductions.stage import WAYS, Application, Pair, both, take
+from sockets import ANSWER, fill, read_to_end, reset, upload_with_answer
 
 
 def before_reset(ends, text, times):
@@ -71,36 +69,6 @@ def bare_reset(lab):
     return f"{hows.count('reset')} of 20"
 
 
-def upload(pair, application, size, until_read=4096):
-    """A server that answers from the header alone and closes; what the client, which is writing, reads of it."""
-    client, server = both(pair, application)
-    client.setblocking(False)
-    left = memoryview(b"POST / HTTP/1.1\r\nHost: app\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
-    seen, end, answered = b"", time.monotonic() + 15, False
-    while time.monotonic() < end:
-        watched = [client] + [server] * (not answered)
-        readable, writable, _ = select.select(watched, [client] if left else [], [], 1)
-        if server in readable and not answered:
-            server.recv(until_read)
-            server.sendall(ANSWER)
-            server.close()
-            answered = True
-        if client in readable:
-            try:
-                piece = client.recv(65536)
-            except OSError:
-                break
-            if not piece:
-                break
-            seen += piece
-        elif client in writable:
-            try:
-                left = left[client.send(left[:65536]) :]
-            except OSError:
-                left = memoryview(b"")
-    return seen == ANSWER
-
-
 @row("an answer that a server gives amid an upload is read, at 300 kB and 5 MB, over any link")
 def answer_amid_upload(lab):
     seen = []
@@ -108,7 +76,7 @@ def answer_amid_upload(lab):
         application = Application()
         pair = Pair(lab, application.port, **WAYS[way])
         for size, times in ((300_000, 10), (5_000_000, 5)):
-            good = sum(upload(pair, application, size) for _ in range(times))
+            good = sum(upload_with_answer(*both(pair, application), size) == ANSWER for _ in range(times))
             expect(good == times, f"{way}, {size} bytes: {good} of {times}")
             seen.append(f"{good} of {times}")
     return ", ".join(seen)

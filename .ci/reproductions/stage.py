@@ -1,13 +1,11 @@
 """A pair of tunnels with an application behind it, and what sockets do with it."""
 
-import select
 import socket
-import struct
 import time
 
 from local import FERRY, Relay, ask, free_port, metric, until, wait_for
+from sockets import PATIENCE
 
-PATIENCE = 20
 WAYS = {
     "a plain link": {},
     "a WebSocket": {"websocket": True},
@@ -100,6 +98,23 @@ egress: [{{listen: "127.0.0.1:{self.egress}", peer: far, service: {wanted}}}]
         return [process.log.read_text(errors="replace") for process in (self.near, self.far)]
 
 
+class Held(list):
+    """Connections that are held open until the `with` block ends, and no longer."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for connection in self:
+            connection.close()
+
+    def open(self, port, count, text=b"", timeout=10.0):
+        """Opens so many more that say this and nothing else."""
+        for _ in range(count):
+            self.append(socket.create_connection(("127.0.0.1", port), timeout=timeout))
+            self[-1].sendall(text)
+
+
 def both(pair, application):
     """A connection as both applications have it."""
     client = pair.connect()
@@ -123,36 +138,3 @@ def exchange(connection, text=b"are you there?"):
     if take(connection, len(text)) != text:
         raise OSError("wrong bytes")
     return time.monotonic() - started
-
-
-def reset(connection):
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
-
-
-def read_to_end(connection, seconds=10.0):
-    """All that comes, and how it ends: "end of file", "reset" or "silence"."""
-    end, data = time.monotonic() + seconds, []
-    while (left := end - time.monotonic()) > 0:
-        connection.settimeout(left)
-        try:
-            piece = connection.recv(1 << 20)
-        except TimeoutError as error:
-            return b"".join(data), "time-out" if error.errno else "silence"
-        except OSError:
-            return b"".join(data), "reset"
-        if not piece:
-            return b"".join(data), "end of file"
-        data.append(piece)
-    return b"".join(data), "silence"
-
-
-def fill(connection, quiet=0.7):
-    """Writes until nobody has taken anything for a while."""
-    connection.setblocking(False)
-    while select.select([], [connection], [], quiet)[1]:
-        try:
-            connection.send(bytes(65536))
-        except BlockingIOError:
-            pass
-    connection.setblocking(True)

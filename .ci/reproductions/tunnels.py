@@ -1,5 +1,6 @@
 """Tunnels amid what happens to them: unread logs, taken ports, few files, restarts, changes of their configuration."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -8,7 +9,8 @@ import time
 
 from local import FERRY, WAITS, ask, connections, echo, engine, free_port, metric, serve, until, wait_for
 from reproductions import Broken, expect, row
-from reproductions.stage import WAYS, Application, Pair, both, exchange, read_to_end, take
+from reproductions.stage import WAYS, Application, Held, Pair, both, exchange, take
+from sockets import read_to_end
 
 
 def short(pair, count, at_once=10, client_first=True):
@@ -198,15 +200,6 @@ def unlisted(lab):
     return line[28:160]
 
 
-def unfinished(port, text, count):
-    held = []
-    for _ in range(count):
-        client = socket.create_connection(("127.0.0.1", port), timeout=10)
-        client.sendall(text)
-        held.append(client)
-    return held
-
-
 @row("requests that are never finished keep no probe of the admin endpoint out, whatever they begin with")
 def unfinished_requests(lab):
     pair, seen = Pair(lab, serve(echo)), []
@@ -216,14 +209,13 @@ def unfinished_requests(lab):
         b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n",
         b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n",
     ):
-        held = unfinished(pair.near_admin, text, 600)
-        started = time.monotonic()
-        expect(ask(pair.near_admin, "/livez", timeout=2)[0] == 200, "/livez")
-        files = len(os.listdir(f"/proc/{engine(pair.near)}/fd"))
-        expect(files < 300, f"{files} files")
-        seen.append(f"{time.monotonic() - started:.2f} s with {files} files")
-        for client in held:
-            client.close()
+        with Held() as held:
+            held.open(pair.near_admin, 600, text)
+            started = time.monotonic()
+            expect(ask(pair.near_admin, "/livez", timeout=2)[0] == 200, "/livez")
+            files = len(os.listdir(f"/proc/{engine(pair.near)}/fd"))
+            expect(files < 300, f"{files} files")
+            seen.append(f"{time.monotonic() - started:.2f} s with {files} files")
     return ", ".join(seen)
 
 
@@ -232,20 +224,15 @@ def few_files(lab):
     seen = []
     for files in (256, 64):
         pair = Pair(lab, serve(echo), files=files)
-        with pair.connect() as first:
+        with pair.connect() as first, Held() as held:
             exchange(first)
-            held = []
-            for _ in range(300):
-                try:
-                    held.append(socket.create_connection(("127.0.0.1", pair.egress), timeout=0.2))
-                except OSError:
-                    break
+            # Until one is refused.
+            with contextlib.suppress(OSError):
+                held.open(pair.egress, 300, timeout=0.2)
             for admin in (pair.near_admin, pair.far_admin):
                 expect(ask(admin, "/livez", timeout=3)[0] == 200, "/livez")
             first.settimeout(3)
             seen.append(f"{exchange(first):.3f} s with {files}")
-            for client in held:
-                client.close()
     return ", ".join(seen)
 
 

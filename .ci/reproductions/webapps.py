@@ -8,7 +8,7 @@ import time
 from local import FERRY, ask, free_port, serve, echo, until
 from reproductions import expect, row
 from reproductions.pods import Pods, WebSocket, hello, http, message, resident
-from reproductions.stage import Pair
+from reproductions.stage import Held, Pair
 
 RAW, NUMBER = "$serde_json::private::RawValue", "$serde_json::private::Number"
 POD_MIB = 256
@@ -242,20 +242,16 @@ def trails(lab):
 @row("heads and bodies that never end hold no web-app up, nor its files")
 def unfinished(lab):
     pods = Pods(lab)
-    held = []
-    for text in (
-        b"GET /livez HTTP/1.1\r\n",
-        b"",
-        b"POST /trigger HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{",
-    ):
-        for _ in range(400):
-            held.append(socket.create_connection(("127.0.0.1", pods.near), timeout=10))
-            held[-1].sendall(text)
-        started = time.monotonic()
-        expect(ask(pods.near, "/livez", timeout=3)[0] == 200, "/livez")
-        expect(time.monotonic() - started < 2, "/livez is late")
-        status, answer = pods.trigger('{"n": 1}')
-        expect(status == 202, f"{status} {answer}")
-    for client in held:
-        client.close()
+    with Held() as held:
+        for text in (
+            b"GET /livez HTTP/1.1\r\n",
+            b"",
+            b"POST /trigger HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{",
+        ):
+            held.open(pods.near, 400, text)
+            started = time.monotonic()
+            expect(ask(pods.near, "/livez", timeout=3)[0] == 200, "/livez")
+            expect(time.monotonic() - started < 2, "/livez is late")
+            status, answer = pods.trigger('{"n": 1}')
+            expect(status == 202, f"{status} {answer}")
     return "1,200 of them"

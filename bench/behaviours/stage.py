@@ -2,14 +2,12 @@
 
 import contextlib
 import select
-import socket
 import struct
 import threading
 import time
 
 from lab import Broken, expect
-
-PATIENCE = 20
+from sockets import PATIENCE
 
 
 class Stage:
@@ -106,40 +104,6 @@ def ask(client, text=b"are you there?", within=PATIENCE):
         raise Broken(f"reset after {time.monotonic() - started:.1f} s") from None
     expect(answer == text, "wrong bytes")
     return time.monotonic() - started
-
-
-def reset(sock):
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    sock.close()
-
-
-def read_to_end(sock, timeout=PATIENCE):
-    """All that comes, and how it ends: "end of file", "reset", "time-out", or "silence" when the time is up."""
-    until, data = time.monotonic() + timeout, []
-    while (left := until - time.monotonic()) > 0:
-        sock.settimeout(left)
-        try:
-            piece = sock.recv(1 << 20)
-        except TimeoutError as error:
-            # The kernel's own ETIMEDOUT is the end of the connection; the wait's has no number.
-            how = "time-out" if error.errno else "silence"
-            return b"".join(data), how
-        except OSError:
-            return b"".join(data), "reset"
-        if not piece:
-            return b"".join(data), "end of file"
-        data.append(piece)
-    return b"".join(data), "silence"
-
-
-def fill(sock, quiet=1.0):
-    """Writes until nobody has taken anything for a while; how much was taken."""
-    sock.setblocking(False)
-    sent = 0
-    while select.select([], [sock], [], quiet)[1]:
-        with contextlib.suppress(BlockingIOError):
-            sent += sock.send(bytes(65536))
-    return sent
 
 
 def until_error(sock, within):

@@ -1,14 +1,14 @@
 """How a connection ends: bytes in front of a reset, half-close, resets while nobody reads, urgent data."""
 
 import contextlib
-import select
 import socket
 import threading
 import time
 
 from lab import expect
 from rows import row
-from stage import fill, pattern, read_to_end, reset, until_error
+from sockets import ANSWER, fill, read_to_end, reset, upload_with_answer
+from stage import pattern, until_error
 
 
 @row("byte-before-reset", "The byte that the server sends before it resets", "the client reads it", tries=20)
@@ -59,34 +59,8 @@ def reset_is_reset(stage):
 
 
 def upload(stage, size):
-    """A server that answers from the header alone, as one that wants no such upload does, and a client that looks."""
-    answer = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 9\r\nConnection: close\r\n\r\ntoo large"
-    client, server = stage.pair()
-    client.setblocking(False)
-    request = b"POST / HTTP/1.1\r\nHost: app\r\nContent-Length: %d\r\n\r\n" % size + bytes(size)
-    left, seen, until = memoryview(request), b"", time.monotonic() + 15
-    answered = False
-    while time.monotonic() < until:
-        readable, writable, _ = select.select([client] + [server] * (not answered), [client] if left else [], [], 1)
-        if server in readable and not answered:
-            server.recv(4096)
-            server.sendall(answer)
-            server.close()
-            answered = True
-        if client in readable:
-            try:
-                piece = client.recv(65536)
-            except OSError:
-                break
-            if not piece:
-                break
-            seen += piece
-        elif client in writable:
-            try:
-                left = left[client.send(left[:65536]):]
-            except OSError:
-                left = memoryview(b"")
-    expect(seen == answer, f"{len(seen)} of {len(answer)} bytes of the answer")
+    seen = upload_with_answer(*stage.pair(), size)
+    expect(seen == ANSWER, f"{len(seen)} of {len(ANSWER)} bytes of the answer")
 
 
 @row("answer-300k", "A server answers 413 and closes while 300 kB are uploaded", "the client reads the whole answer", tries=20)

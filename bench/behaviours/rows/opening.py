@@ -7,7 +7,8 @@ import time
 
 from lab import Broken, expect
 from rows import row
-from stage import ask, echo, read_to_end
+from sockets import read_to_end
+from stage import ask, echo
 
 
 @row("server-first", "The server speaks first", "the client, which sends nothing, reads it within 3 s", tries=10)

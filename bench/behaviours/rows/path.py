@@ -5,7 +5,8 @@ import time
 
 from lab import Broken, expect
 from rows import row
-from stage import ask, echo, pattern, read_to_end
+from sockets import read_to_end
+from stage import ask, echo, pattern
 from tunnels import Settings
 
 

@@ -9,7 +9,8 @@ import time
 from lab import Broken, Unavailable, expect
 from rows import row
 from rows.opening import short_connections
-from stage import ask, echo, read_to_end
+from sockets import read_to_end
+from stage import ask, echo
 from tunnels import Settings, get
 
 
