@@ -13,6 +13,7 @@ mod pair;
 mod props;
 mod reset;
 mod resume;
+mod resume_window;
 mod rng;
 mod rotate;
 mod spec;
