@@ -24,7 +24,9 @@ impl RawTunnel {
         let mut warnings = self.unreachable();
         warnings.extend(self.idle_peers());
         warnings.sort_by_key(|warning| (warning.line, warning.column));
-        if self.egress.is_empty() && self.ingress.is_empty() {
+        // One that was made to invite gets its services with its peers.
+        let is_to_be_joined = self.peers.is_empty() && self.state.is_some();
+        if self.egress.is_empty() && self.ingress.is_empty() && !is_to_be_joined {
             let message = "neither `egress` nor `ingress`, so there is nothing to carry";
             let hint = "add an `egress` for apps here, or an `ingress` for apps of peers";
             warnings.push(Problem::of_document(ValueError::new(message, hint)));

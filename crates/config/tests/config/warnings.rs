@@ -28,6 +28,11 @@ fn nothing_to_carry_is_pointed_out() {
 }
 
 #[test]
+fn a_tunnel_that_waits_to_be_joined_is_not_told_that_it_has_nothing_to_carry() {
+    assert_eq!(warnings("{name: us, identity: key, state: state, listen: \"0.0.0.0:18000\"}"), []);
+}
+
+#[test]
 fn an_egress_peer_that_can_neither_dial_nor_be_dialled_is_pointed_out() {
     let text = with("listen: 0.0.0.0:18000\n", "");
     assert_one(&warnings(&text), "egress[1].peer", "`west` has no address yet");
