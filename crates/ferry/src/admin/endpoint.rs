@@ -19,6 +19,16 @@ pub(crate) struct Which {
     place: Place,
 }
 
+/// Examples of naming one, for the help of this command.
+pub(crate) fn examples(command: &str) -> String {
+    let line = |arguments: &str, what: &str| format!("  {:<41}{what}\n", format!("ferry {command}{arguments}"));
+    line("", "the tunnel on this machine, at http://127.0.0.1:9900")
+        + &line(" http://127.0.0.1:9901", "the one whose `admin` that is")
+        + &format!(
+            "  ferry {command} --context k3d-cluster-a --namespace network-initiator-ns --pod deploy/initiator\n"
+        )
+}
+
 /// An admin endpoint that can be asked. In a cluster it is reached for as long as this is held.
 pub(crate) struct Endpoint {
     url: Url,

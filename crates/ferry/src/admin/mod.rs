@@ -7,7 +7,7 @@ mod problems;
 mod quantity;
 mod status;
 
-pub(crate) use endpoint::{Endpoint, Which};
+pub(crate) use endpoint::{Endpoint, Which, examples};
 pub(crate) use events::{Event, Follower, Mood};
 pub(crate) use port_forward::Place;
 pub(crate) use problems::{Problem, problems};

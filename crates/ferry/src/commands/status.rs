@@ -8,7 +8,7 @@ use anyhow::bail;
 use ferry_text::Foreign;
 use owo_colors::OwoColorize as _;
 
-use crate::admin::{Endpoint, Problem, Status, Which, problems, size, time};
+use crate::admin::{Endpoint, Problem, Status, Which, examples, problems, size, time};
 use crate::process;
 
 /// How long a tunnel may take for its answer.
@@ -16,18 +16,15 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Sessions in the table; the rest is counted.
 const MAX_LISTED: usize = 20;
 
-const EXAMPLES: &str = "\
-Examples:
-  ferry status                             the tunnel on this machine, at http://127.0.0.1:9900
-  ferry status http://127.0.0.1:9901       the one whose `admin` that is
-  ferry status --json | jq .totals
-  ferry status --context k3d-cluster-a --namespace network-initiator-ns --pod deploy/initiator
-
-Exit code: 0 all is well, 1 something is wrong or nothing answers.";
+fn help() -> String {
+    let asked = examples("status");
+    let end = "Exit code: 0 all is well, 1 something is wrong or nothing answers.";
+    format!("Examples:\n{asked}  ferry status --json | jq .totals\n\n{end}")
+}
 
 /// Show a tunnel's peers, sessions and keys, and what is wrong.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = help())]
 pub struct Args {
     #[command(flatten)]
     which: Which,

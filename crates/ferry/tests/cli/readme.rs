@@ -42,6 +42,7 @@ fn the_readme_s_two_hosts_carry_a_connection_and_messages() {
     let b = [
         ("ferry:pub:KEY-OF-A", a_key.as_str()),
         ("0.0.0.0:18000", "127.0.0.1:0"),
+        ("127.0.0.1:9900", "127.0.0.1:0"),
         ("127.0.0.1:22", &server_at),
         ("127.0.0.1:8000", &app),
     ];
@@ -51,6 +52,7 @@ fn the_readme_s_two_hosts_carry_a_connection_and_messages() {
     let a = [
         ("ferry:pub:KEY-OF-B", b_key.as_str()),
         ("b.example.com:18000", &listen),
+        ("127.0.0.1:9900", "127.0.0.1:0"),
         ("127.0.0.1:2222", "127.0.0.1:0"),
         ("127.0.0.1:18001", "127.0.0.1:0"),
     ];

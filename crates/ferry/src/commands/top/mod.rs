@@ -26,7 +26,7 @@ use tokio::time::{Instant, interval, sleep_until};
 
 use self::draw::Theme;
 use self::state::{Heard, Top, Wish};
-use crate::admin::{Endpoint, Event, Which};
+use crate::admin::{Endpoint, Event, Which, examples};
 use crate::exit::Usage;
 use crate::process::Stop;
 
@@ -37,17 +37,15 @@ const TICK_INTERVAL: Duration = Duration::from_secs(1);
 /// Answers that are not taken yet.
 const MAX_HEARD: usize = 16;
 
-const EXAMPLES: &str = "\
-Examples:
-  ferry top                                the tunnel on this machine, at http://127.0.0.1:9900
-  ferry top http://127.0.0.1:9901          the one whose `admin` that is
-  ferry top --context k3d-cluster-a --namespace network-initiator-ns --pod deploy/initiator
-
-q quits, ? shows all keys. Without colours where NO_COLOR is set. For scripts there is ferry status --json.";
+fn help() -> String {
+    let end =
+        "q quits, ? shows all keys. Without colours where NO_COLOR is set. For scripts there is ferry status --json.";
+    format!("Examples:\n{}\n{end}", examples("top"))
+}
 
 /// Watch a tunnel's peers, sessions and events on a terminal.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = help())]
 pub struct Args {
     #[command(flatten)]
     which: Which,
