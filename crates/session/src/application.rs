@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::frame::bounded;
 use crate::link::Link;
+use crate::time::millis;
 use crate::{Block, Epoch, Outcome, ResetCode, Session, Time};
 
 impl Session {
@@ -138,6 +139,12 @@ impl Session {
     /// The receive window has held the peer up since this was asked last, although the application takes what comes.
     pub fn take_window_limited(&mut self) -> bool {
         self.receive.take_window_limited() && self.receive.buffered() == 0
+    }
+
+    /// Has an idle link asked after `interval` from now on, and not after [`IDLE_PING_INTERVAL`](crate::IDLE_PING_INTERVAL):
+    /// an opener whose link only the other end has lost learns of that by asking.
+    pub fn set_idle_ping(&mut self, interval: Duration) {
+        self.idle_ping_millis = millis(interval);
     }
 
     /// The last round trip measured on the link that is read, if any.

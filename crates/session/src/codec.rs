@@ -5,6 +5,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::frame::bounded;
+use crate::time::millis;
 use crate::{
     Accept, Epoch, Frame, Hello, Instance, Intent, LinkKind, MAX_PAYLOAD, MAX_REASON, MAX_SERVICE, Origin, Payload,
     Preface, Reject, RejectCode, Reset, ResetCode, SessionId, VERSION,
@@ -379,5 +380,5 @@ fn put_origin(out: &mut Vec<u8>, origin: &Origin) {
 
 /// Durations above 49 days are 49 days on the wire.
 fn put_millis(out: &mut Vec<u8>, duration: Duration) {
-    out.extend_from_slice(&u32::try_from(duration.as_millis()).unwrap_or(u32::MAX).to_be_bytes());
+    out.extend_from_slice(&millis(duration).to_be_bytes());
 }

@@ -1,7 +1,9 @@
 //! What comes in: frames of the peer, and the passing of time.
 
+use std::time::Duration;
+
 use crate::attachment::{Attachment, Part};
-use crate::liveness::Verdict;
+use crate::liveness::{Patience, Verdict};
 use crate::{Epoch, Event, Frame, Outcome, Release, Session, Time, Violation};
 
 impl Session {
@@ -123,9 +125,13 @@ impl Session {
         self.watch_progress(now);
     }
 
+    fn patience(&self) -> Patience {
+        Patience { liveness: self.settings.liveness, idle_ping: Duration::from_millis(self.idle_ping_millis.into()) }
+    }
+
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next, if nothing happens before.
     pub fn poll_timeout(&self) -> Option<Time> {
-        let links = self.attachment.read_links().map(|link| link.liveness.poll_timeout(self.settings.liveness));
+        let links = self.attachment.read_links().map(|link| link.liveness.poll_timeout(self.patience()));
         let expiry = self.detached_since.map(|since| since + self.resume_window);
         links.chain(expiry).chain(self.overdue_at()).chain(self.ack.poll_timeout()).min()
     }
@@ -137,9 +143,10 @@ impl Session {
             let mut epochs = self.attachment.read_links().map(|link| link.epoch);
             [epochs.next(), epochs.next()]
         };
+        let patience = self.patience();
         for epoch in read.into_iter().flatten() {
             let Some(link) = self.attachment.link_mut(epoch) else { continue };
-            match link.liveness.on_timeout(now, self.settings.liveness) {
+            match link.liveness.on_timeout(now, patience) {
                 Verdict::Fine => {}
                 Verdict::Suspect => self.events.push_back(Event::Suspect { epoch }),
                 Verdict::Silent => {

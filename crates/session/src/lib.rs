@@ -59,6 +59,7 @@ pub use frame::{
     Reset, ResetCode, VERSION,
 };
 pub use ident::{Epoch, Instance, SessionId};
+pub use liveness::{BUSY_PING_INTERVAL, IDLE_PING_INTERVAL};
 pub use session::{AckPoint, INITIAL_WINDOW, Session, Settings, Side};
 pub use snapshot::{AdoptError, Snapshot, Survivor};
 pub use time::Time;

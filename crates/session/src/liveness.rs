@@ -4,13 +4,22 @@ use crate::Time;
 
 /// Real bytes go over an idle link this often: cloud load balancers drop idle flows after 240 to 350 s, and some do
 /// not count TCP keep-alive.
-const IDLE_PING_INTERVAL: Duration = Duration::from_secs(10);
+pub const IDLE_PING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Traffic that stops is asked after this soon, once: a stream that was cut in the middle is found early.
-const BUSY_PING_INTERVAL: Duration = Duration::from_secs(1);
+pub const BUSY_PING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// An answer that takes longer than this, or four round trips, makes a link suspect.
 const SUSPICION_DELAY: Duration = Duration::from_secs(2);
+
+/// How long silence may last.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// Until the link is given up.
+    pub(crate) liveness: Duration,
+    /// Until an idle link is asked.
+    pub(crate) idle_ping: Duration,
+}
 
 /// Whether a link is alive, judged by what comes over it.
 #[derive(Debug)]
@@ -94,10 +103,10 @@ impl Liveness {
         self.rtt
     }
 
-    fn ping_at(&self, liveness: Duration) -> Option<Time> {
+    fn ping_at(&self, patience: Patience) -> Option<Time> {
         // Before the link is suspect for want of an answer.
-        let (after, parts) = if self.busy { (BUSY_PING_INTERVAL, 4) } else { (IDLE_PING_INTERVAL, 2) };
-        (self.ping == Ping::No).then(|| self.heard + after.min(liveness / parts))
+        let (after, parts) = if self.busy { (BUSY_PING_INTERVAL, 4) } else { (patience.idle_ping, 2) };
+        (self.ping == Ping::No).then(|| self.heard + after.min(patience.liveness / parts))
     }
 
     fn suspect_at(&self, liveness: Duration) -> Option<Time> {
@@ -107,15 +116,17 @@ impl Liveness {
     }
 
     /// When to look again.
-    pub(crate) fn poll_timeout(&self, liveness: Duration) -> Time {
-        [self.ping_at(liveness), self.suspect_at(liveness)].into_iter().flatten().fold(self.heard + liveness, Time::min)
+    pub(crate) fn poll_timeout(&self, patience: Patience) -> Time {
+        let given_up_at = self.heard + patience.liveness;
+        [self.ping_at(patience), self.suspect_at(patience.liveness)].into_iter().flatten().fold(given_up_at, Time::min)
     }
 
-    pub(crate) fn on_timeout(&mut self, now: Time, liveness: Duration) -> Verdict {
+    pub(crate) fn on_timeout(&mut self, now: Time, patience: Patience) -> Verdict {
+        let liveness = patience.liveness;
         if now >= self.heard + liveness {
             return Verdict::Silent;
         }
-        if self.ping_at(liveness).is_some_and(|at| now >= at) {
+        if self.ping_at(patience).is_some_and(|at| now >= at) {
             self.ping = Ping::Due;
             self.busy = false;
         }

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use crate::ack_timer::AckTimer;
 use crate::attachment::Attachment;
+use crate::liveness::IDLE_PING_INTERVAL;
 use crate::overdue::Overdue;
 use crate::receive::ReceiveHalf;
 use crate::send::SendHalf;
+use crate::time::millis;
 use crate::{Epoch, Event, Hello, Instance, Intent, ResetCode, SessionId, Time};
 
 /// Application bytes that may follow the Hello of a new session before its Accept.
@@ -75,6 +77,8 @@ pub struct Session {
     pub(crate) resetting: Option<(ResetCode, Box<str>)>,
     /// What the peer has to do next, and since when it has made no progress with it.
     pub(crate) overdue: Overdue,
+    /// An idle link is asked after so many milliseconds: a session at rest is small.
+    pub(crate) idle_ping_millis: u32,
     pub(crate) events: VecDeque<Event>,
 }
 
@@ -128,6 +132,7 @@ impl Session {
             failed: false,
             resetting: None,
             overdue: Overdue::default(),
+            idle_ping_millis: millis(IDLE_PING_INTERVAL),
             events: VecDeque::new(),
         }
     }

@@ -34,3 +34,8 @@ impl Add<Duration> for Time {
         Self(self.0.saturating_add(Self::from_origin(duration).0))
     }
 }
+
+/// A duration in four bytes, 49 days at most.
+pub(crate) fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}

@@ -37,6 +37,21 @@ fn an_idle_link_is_pinged_every_10_s_and_answered() {
 }
 
 #[test]
+fn an_idle_link_is_pinged_as_often_as_its_driver_asks_for() {
+    let mut pair = Pair::open();
+    pair.run(20 * SECOND);
+    pair.session(OPENER).set_idle_ping(SECOND);
+    // What it has set itself for before is over.
+    pair.run(10 * SECOND);
+    let start = pair.now;
+    pair.run(60 * SECOND);
+    let pings = times(&pair, start, OPENER, "Ping");
+    assert!(pings.len() >= 59 && pings.windows(2).all(|pair| pair[1] - pair[0] <= 1_001), "{pings:?}");
+    assert_eq!(times(&pair, start, ACCEPTOR, "Ping").len(), 0, "the other end is asked, and has no need to ask");
+    assert_eq!(times(&pair, start, ACCEPTOR, "Pong").len(), pings.len());
+}
+
+#[test]
 fn traffic_that_stops_is_asked_after_once_after_1_s() {
     for end in BOTH {
         let mut pair = Pair::open();

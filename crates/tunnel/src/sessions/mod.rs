@@ -12,6 +12,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ferry_session::{BUSY_PING_INTERVAL, IDLE_PING_INTERVAL};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -20,6 +21,10 @@ use crate::sessions::handle::{SessionHandle, SessionName};
 use crate::sessions::tombstones::Tombstones;
 use crate::shared::Shared;
 use crate::telemetry::repeats::{Kind, Line};
+
+/// How often an opener's idle sessions ask the peer whether it still has their links, all together: so many sessions that
+/// each would do so every [`BUSY_PING_INTERVAL`] do it less often instead.
+const MAX_IDLE_PINGS_PER_SECOND: u32 = 100;
 
 /// All sessions of this tunnel, and for a while those that ended before the peer knew.
 pub(crate) struct Sessions {
@@ -149,6 +154,13 @@ impl Sessions {
         Ok(Registration { sessions: self.clone(), handle })
     }
 
+    /// How soon a session without traffic asks whether the peer still has its link.
+    pub(crate) fn idle_ping(&self) -> Duration {
+        let sessions = u32::try_from(self.len()).unwrap_or(u32::MAX);
+        let fair = Duration::from_secs(sessions.into()) / MAX_IDLE_PINGS_PER_SECOND;
+        fair.clamp(BUSY_PING_INTERVAL, IDLE_PING_INTERVAL)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.state.lock().live.len()
     }
@@ -167,6 +179,13 @@ mod tests {
 
     fn handle(peer: &str, id: u8) -> SessionHandle {
         let name = SessionName { peer: peer.parse().unwrap(), side: Side::Acceptor, id: SessionId([id; 16]) };
+        SessionHandle::new(name, "echo", None)
+    }
+
+    fn numbered() -> SessionHandle {
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).unwrap();
+        let name = SessionName { peer: "a/peer".parse().unwrap(), side: Side::Opener, id: SessionId(id) };
         SessionHandle::new(name, "echo", None)
     }
 
@@ -195,6 +214,20 @@ mod tests {
         let third = sessions.register(handle("a/peer", 1)).ok().unwrap();
         drop(second);
         assert!(matches!(sessions.find(&third.name), Found::Live(_)), "one of the same name stays");
+    }
+
+    #[test]
+    fn idle_sessions_ask_each_second_while_they_are_few_and_share_a_hundred_pings_a_second() {
+        let sessions = Sessions::new(2_000, 1);
+        let register = |count: usize| (0..count).filter_map(|_| sessions.register(numbered()).ok()).collect::<Vec<_>>();
+        let few = register(100);
+        assert_eq!(sessions.idle_ping(), Duration::from_secs(1));
+        let more = register(300);
+        assert_eq!(sessions.idle_ping(), Duration::from_secs(4));
+        let many = register(900);
+        assert_eq!(sessions.idle_ping(), Duration::from_secs(10), "no less often than load balancers need");
+        drop((few, more, many));
+        assert_eq!(sessions.idle_ping(), Duration::from_secs(1));
     }
 
     #[test]

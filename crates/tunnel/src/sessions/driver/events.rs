@@ -119,6 +119,7 @@ impl Driver {
         self.reasons = None;
         self.count_detached(false);
         self.tries = 0;
+        self.share_pings();
         match intent {
             Intent::Open => {
                 debug!("session open");

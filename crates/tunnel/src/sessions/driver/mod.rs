@@ -310,9 +310,17 @@ impl Driver {
 
     /// The session or its rotation may have waited for this moment.
     fn on_due(&mut self, now: Time) {
+        self.share_pings();
         self.session.handle_timeout(now);
         if self.rotate_at.is_some_and(|at| at <= now) {
             self.replace_keys();
+        }
+    }
+
+    /// A quiet end learns by asking that only the other one has lost their link, and only an opener can resume.
+    fn share_pings(&mut self) {
+        if self.session.side() == Side::Opener {
+            self.session.set_idle_ping(self.shared.sessions.idle_ping());
         }
     }
 
