@@ -9,6 +9,8 @@
 //!                                                       orphaned ── grace over ──▶ (dropped, connections reset)
 //! ```
 
+mod exchange;
+
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -20,12 +22,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use crate::connection::{Connection, Ended, State};
+use crate::connection::{Connection, State};
 use crate::log::say;
 use crate::process::Process;
 use crate::socket::{Listener, Peer};
 use crate::store::Store;
-use crate::wire::{Hello, RefusedBy, RejectedBy, Reply, Request, VERSIONS, Welcome};
+use crate::wire::{Hello, Reply, VERSIONS, Welcome};
 
 /// How many engines may be connected, most of them waiting or not yet known; others wait in the kernel.
 const MAX_CONNECTIONS: usize = 8;
@@ -33,8 +35,6 @@ const MAX_CONNECTIONS: usize = 8;
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// A child keeps nobody from connecting while it starts, however long that takes.
 const CHILD_HELLO_TIMEOUT: Duration = Duration::from_secs(3600);
-/// After this many requests of one engine, the others and the signals have their turn.
-const MAX_REQUESTS_A_TURN: usize = 256;
 /// This many crashes within [`CRASH_LOOP_WINDOW`] are a loop.
 const CRASH_LOOP: usize = 3;
 const CRASH_LOOP_WINDOW: Duration = Duration::from_secs(10);
@@ -243,99 +243,6 @@ impl Keeper {
     fn add(&mut self, socket: OwnedFd, peer: Peer, hello_until: Instant) {
         self.last_id += 1;
         self.connections.push(Connection::new(self.last_id, socket, Process::of(peer), hello_until));
-    }
-
-    /// Moves what can be moved on one connection.
-    fn serve(&mut self, (id, has_hung_up): (u64, bool), now: Instant) {
-        let Some(at) = self.connections.iter().position(|connection| connection.id == id) else { return };
-        let mut connection = self.connections.swap_remove(at);
-        match self.exchange(&mut connection, has_hung_up, now) {
-            Ok(()) => self.connections.push(connection),
-            Err(ended) => self.on_ended(&connection, &ended, now),
-        }
-    }
-
-    fn exchange(&mut self, connection: &mut Connection, has_hung_up: bool, now: Instant) -> Result<(), Ended> {
-        if has_hung_up {
-            connection.stop_writing();
-        }
-        connection.flush(&self.store);
-        for _ in 0..MAX_REQUESTS_A_TURN {
-            if !connection.wants_read() {
-                break;
-            }
-            let Some((request, descriptor)) = connection.receive()? else { break };
-            match (&connection.state, request) {
-                (State::AwaitingHello { .. }, Request::Hello(hello)) => self.on_hello(connection, hello)?,
-                (State::Serving, Request::Hello(_)) => return Err(Ended::Malformed("a second Hello")),
-                (State::Serving, Request::Bye) => {
-                    self.store.clear();
-                    self.owner = None;
-                    return Err(Ended::ByEngine);
-                }
-                (State::Serving, request) => self.on_request(connection, request, descriptor, now),
-                _ => return Err(Ended::Malformed("a request out of turn")),
-            }
-        }
-        connection.flush(&self.store);
-        Ok(())
-    }
-
-    fn on_hello(&self, connection: &mut Connection, hello: Hello) -> Result<(), Ended> {
-        let (oldest, newest) = VERSIONS;
-        let other = self.owner.as_ref().is_some_and(|owner| !owner.process.is(&connection.process));
-        let by = if hello.newest < oldest || hello.oldest > newest {
-            RejectedBy::Version
-        } else if hello.continues && other {
-            // Neither could take over what the other has: both are alive.
-            RejectedBy::OtherEngine
-        } else {
-            connection.state = State::Waiting(hello);
-            return Ok(());
-        };
-        connection.reply(Reply::Rejected { by, oldest, newest });
-        connection.flush(&self.store);
-        Err(Ended::Malformed(match by {
-            RejectedBy::Version => "a version that this keeper does not speak",
-            RejectedBy::OtherEngine => "a second engine that is not new",
-        }))
-    }
-
-    fn on_request(&mut self, connection: &mut Connection, request: Request, descriptor: Option<OwnedFd>, now: Instant) {
-        if let Some(owner) = &mut self.owner {
-            owner.last_sign = now;
-            owner.is_ready |= request == Request::Ready;
-        }
-        match request {
-            Request::Store { seq, tag } => {
-                let stored = match descriptor {
-                    Some(descriptor) => self.store.insert(tag, descriptor),
-                    None => Err(RefusedBy::NoDescriptors),
-                };
-                if let Err(by) = stored {
-                    connection.reply(Reply::Refused { seq, tag, by });
-                }
-                connection.confirm(seq);
-            }
-            Request::Remove { seq, tag } => {
-                self.store.remove(&tag);
-                connection.confirm(seq);
-            }
-            Request::Complete => self.store.drop_stale(),
-            Request::Alive | Request::Ready | Request::Hello(_) | Request::Bye => {}
-        }
-    }
-
-    fn on_ended(&mut self, connection: &Connection, ended: &Ended, now: Instant) {
-        match ended {
-            Ended::ByEngine => {}
-            Ended::Malformed(what) => say!("ended the connection of an engine that sent {what}"),
-            Ended::Flooded => say!("ended the connection of an engine that does not read"),
-        }
-        if let Some(owner) = self.owner.as_mut().filter(|owner| owner.connection == Some(connection.id)) {
-            owner.connection = None;
-            owner.last_sign = now;
-        }
     }
 
     fn handle_deadlines(&mut self, now: Instant) {
