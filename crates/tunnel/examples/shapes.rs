@@ -8,6 +8,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a measurement, a panic is the report")]
 
+#[allow(dead_code, unreachable_pub, reason = "shared with the tests, which use all of it")]
+#[path = "../tests/tunnel/manners.rs"]
+mod manners;
+
 use std::borrow::Cow;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -20,13 +24,10 @@ use std::time::Duration;
 use aws_lc_rs::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
 use ferry_config::Identity;
 use ferry_session::{Epoch, Frame, Hello, Instance, Intent, LinkKind, Preface, SessionId, VERSION, decode};
-use rustls::client::AlwaysResolvesClientRawPublicKeys;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs as crypto};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
-use rustls::sign::CertifiedKey;
-use rustls::version::TLS13;
-use rustls::{ClientConfig, ClientConnection, ConnectionTrafficSecrets, DigitallySignedStruct, SignatureScheme};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, ConnectionTrafficSecrets};
+
+use manners::Manners;
 
 /// Most of a record's plaintext.
 const RECORD: usize = 1 << 14;
@@ -203,66 +204,6 @@ fn of_status(id: &str, kind: &str) -> u64 {
     1024 * line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
 }
 
-/// An honest handshake, whose secrets are this process's own afterwards.
-fn client(identity: &Identity) -> ClientConfig {
-    let provider = CryptoProvider { kx_groups: vec![crypto::kx_group::X25519MLKEM768], ..crypto::default_provider() };
-    let pkcs8 = PrivatePkcs8KeyDer::from(identity.pkcs8_der().expose().clone());
-    let key = provider.key_provider.load_private_key(PrivateKeyDer::Pkcs8(pkcs8)).unwrap();
-    let key = CertifiedKey::new(vec![identity.public_key().spki_der().to_vec().into()], key);
-    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
-        .with_protocol_versions(&[&TLS13])
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anybody))
-        .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(Arc::new(key))));
-    config.alpn_protocols = vec![b"ferry/1".to_vec()];
-    config.enable_secret_extraction = true;
-    config
-}
-
-/// Believes every tunnel.
-#[derive(Debug)]
-struct Anybody;
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
-    }
-
-    fn requires_raw_public_keys(&self) -> bool {
-        true
-    }
-}
-
 /// One direction's key, and how often it was used.
 struct Cipher {
     key: LessSafeKey,
@@ -302,7 +243,9 @@ struct Link {
 
 impl Link {
     fn dial(addr: SocketAddr, identity: &Identity) -> Self {
-        let config = client(identity);
+        let mut config = Manners::honest(identity).client();
+        // The records are made by hand.
+        config.enable_secret_extraction = true;
         let mut stream = TcpStream::connect(addr).unwrap();
         stream.set_nodelay(true).unwrap();
         let mut tls = ClientConnection::new(Arc::new(config), ServerName::try_from("ferry").unwrap()).unwrap();
