@@ -2,7 +2,6 @@
 
 pub(crate) mod arrivals;
 mod choosing;
-pub(crate) mod presence;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,7 +18,6 @@ use tracing::{Instrument as _, error_span, info, warn};
 use crate::memory::path::RoundTrip;
 use crate::peer::arrivals::Arrivals;
 use crate::peer::choosing::Choosing;
-use crate::peer::presence::Presence;
 use crate::shared::Shared;
 use crate::supply::OFFER_TRUSTED_AGE;
 use crate::supply::choice::Kind;
@@ -27,6 +25,7 @@ use crate::supply::dials::Dialled;
 use crate::supply::pool::{Need, Pool};
 use crate::telemetry::events::Event;
 use crate::telemetry::metrics::Role;
+use crate::telemetry::presence::Presence;
 use crate::transport;
 use crate::transport::dial::DialError;
 use crate::transport::dialler::{Destination, Dialler, Progress};

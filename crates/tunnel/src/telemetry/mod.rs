@@ -4,4 +4,5 @@ pub(crate) mod admin;
 pub(crate) mod events;
 pub(crate) mod metrics;
 pub(crate) mod peers;
+pub(crate) mod presence;
 pub(crate) mod repeats;

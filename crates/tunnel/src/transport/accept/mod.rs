@@ -20,11 +20,11 @@ pub(crate) use lobby::Lobby;
 
 use crate::net::{Listener, Stream};
 use crate::peer::Peer;
-use crate::peer::presence::Present;
 use crate::sessions::intake;
 use crate::shared::Shared;
 use crate::telemetry::events::Event;
 use crate::telemetry::metrics::{LinkFailure, Role};
+use crate::telemetry::presence::Present;
 use crate::telemetry::repeats::{Kind, Line};
 use crate::transport;
 use crate::transport::carrier::HeadError;
@@ -222,7 +222,7 @@ async fn welcome(shared: &Arc<Shared>, peer: &Arc<Peer>, established: Establishe
         }
         return Err(Refused::TooMany(peer.clone()));
     };
-    let present = Present::new(&peer.presence, &peer.name, shared);
+    let present = Present::new(&peer.presence, &peer.name, &shared.repeats, &shared.events);
     let link = timeout(HANDSHAKE_TIMEOUT, transport::establish(shared, established, None))
         .await
         .unwrap_or(Err(LinkError::TimedOut));

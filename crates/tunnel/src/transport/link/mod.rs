@@ -23,8 +23,8 @@ use outgoing::Outgoing;
 use crate::limits::idle::IdleLink;
 use crate::memory::scratch;
 use crate::net::{Carrier, PathCounts, Stream};
-use crate::peer::presence::Present;
 use crate::telemetry::metrics::{LinkFailure, Metrics, OpenLink};
+use crate::telemetry::presence::Present;
 use crate::transport::ports::HeldPort;
 use crate::transport::tls::{Established, MAX_RECORDS, TlsError};
 

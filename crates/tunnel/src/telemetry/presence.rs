@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ferry_config::Name;
 
-use crate::shared::Shared;
 use crate::telemetry::events::{Event, Events};
 use crate::telemetry::repeats::{Kind, Line, Repeats};
 
@@ -23,13 +22,12 @@ pub(crate) struct Present {
 }
 
 impl Present {
-    pub(crate) fn new(presence: &Arc<Presence>, peer: &Name, shared: &Shared) -> Self {
-        let (repeats, events) = (shared.repeats.clone(), shared.events.clone());
+    pub(crate) fn new(presence: &Arc<Presence>, peer: &Name, repeats: &Arc<Repeats>, events: &Arc<Events>) -> Self {
         if presence.0.fetch_add(1, Ordering::Relaxed) == 0 {
             repeats.tell(Kind::new("connected").peer(peer), Line::info("peer connected"));
             events.tell(Event::PeerConnected { peer: peer.to_string() });
         }
-        Self { presence: presence.clone(), repeats, events, peer: peer.clone() }
+        Self { presence: presence.clone(), repeats: repeats.clone(), events: events.clone(), peer: peer.clone() }
     }
 }
 
