@@ -300,8 +300,10 @@ mod tests {
 
     use super::*;
 
+    type Named<T> = Vec<(&'static str, T)>;
+
     /// Every message, with a name.
-    fn messages() -> (Vec<(&'static str, Request)>, Vec<(&'static str, Reply)>) {
+    fn messages() -> (Named<Request>, Named<Reply>) {
         let tag = Tag(std::array::from_fn(|at| 0xa0 + at as u8));
         let hello = |continues, sends_alive| Request::Hello(Hello { oldest: 1, newest: 2, continues, sends_alive });
         let requests = vec![
