@@ -44,7 +44,7 @@ peers:
   - {{ . }}
   {{- end }}
   {{- end }}
-  {{- with pick . "proxy" "proxy_credentials" "server_name" "ca_file" }}
+  {{- with omit . "name" "keys" "addresses" "ports" "pods" }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- end }}
