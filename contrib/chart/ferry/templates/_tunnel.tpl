@@ -1,6 +1,16 @@
 {{/* An address to listen at for what comes from outside the pod. */}}
 {{- define "ferry.everywhere" -}}
-0.0.0.0
+{{- ternary "[::]" "0.0.0.0" .Values.ipv6 -}}
+{{- end -}}
+
+{{/* An address in YAML, where a bracket in front would begin a list. */}}
+{{- define "ferry.address" -}}
+{{- ternary (quote .) . (hasPrefix "[" .) -}}
+{{- end -}}
+
+{{/* Called with (list . port). */}}
+{{- define "ferry.listen" -}}
+{{- include "ferry.address" (printf "%s:%v" (include "ferry.everywhere" (index . 0)) (index . 1)) -}}
 {{- end -}}
 
 {{/* What a tunnel's n-th service of a peer is listened for at. Called with (list . n). */}}
@@ -14,15 +24,15 @@ name: {{ .Values.cluster }}/{{ include "ferry.name" . }}
 identity: /etc/ferry/identity/identity.key
 state: /data/tunnel
 keeper: /run/ferry/keeper/socket
-admin: {{ include "ferry.everywhere" . }}:9900
+admin: {{ include "ferry.listen" (list . 9900) }}
 {{- if .Values.listen.tcp }}
-listen: {{ include "ferry.everywhere" . }}:18000
+listen: {{ include "ferry.listen" (list . 18000) }}
 {{- end }}
 {{- if .Values.listen.quic }}
-listen_quic: {{ include "ferry.everywhere" . }}:18000
+listen_quic: {{ include "ferry.listen" (list . 18000) }}
 {{- end }}
 {{- if .Values.listen.websocket }}
-listen_ws: {{ include "ferry.everywhere" . }}:8080
+listen_ws: {{ include "ferry.listen" (list . 8080) }}
 {{- if ne .Values.websocket.path "/ferry" }}
 ws_path: {{ .Values.websocket.path }}
 {{- end }}
@@ -41,7 +51,7 @@ peers:
   {{- with .addresses }}
   addresses:
   {{- range . }}
-  - {{ . }}
+  - {{ include "ferry.address" . }}
   {{- end }}
   {{- end }}
   {{- with omit . "name" "keys" "addresses" "ports" "pods" }}
@@ -54,8 +64,8 @@ peers: []
 {{- with .Values.egress }}
 egress:
 {{- range $n, $egress := . }}
-- listen: {{ if include "ferry.is-gateway" $root }}{{ include "ferry.everywhere" $root }}{{ else }}127.0.0.1{{ end }}:
-  {{- include "ferry.egress-port" (list $root $n) }}
+{{- $port := include "ferry.egress-port" (list $root $n) }}
+- listen: {{ if include "ferry.is-gateway" $root }}{{ include "ferry.listen" (list $root $port) }}{{ else }}127.0.0.1:{{ $port }}{{ end }}
   peer: {{ .peer }}
   service: {{ .service }}
 {{- end }}
@@ -64,7 +74,7 @@ egress:
 ingress:
 {{- range . }}
 - service: {{ .service }}
-  forward: {{ .forward }}
+  forward: {{ include "ferry.address" .forward }}
   allow:
   {{- range .allow }}
   - {{ . }}

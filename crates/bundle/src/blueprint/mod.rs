@@ -79,6 +79,8 @@ pub struct Cluster {
     pub static_address: Option<String>,
     /// Whether pods may raise `net.ipv4.tcp_rmem` and `tcp_wmem`.
     pub tcp_sysctls: bool,
+    /// Whether its pods have addresses of IPv6 alone.
+    pub ipv6: bool,
 }
 
 /// What carries links into a cluster.

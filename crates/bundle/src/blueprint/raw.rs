@@ -45,6 +45,7 @@ pub(super) struct RawCluster {
     source_ranges: Vec<Cidr>,
     pub(super) static_address: Option<Located<String>>,
     tcp_sysctls: bool,
+    ipv6: bool,
 }
 
 pub(super) struct RawPod {
@@ -190,6 +191,7 @@ impl RawCluster {
                 .collect(),
             static_address: fields.optional("static_address").and_then(|field| one_line(&field)),
             tcp_sysctls: fields.optional("tcp_sysctls").and_then(|field| read_bool(&field)).unwrap_or_default(),
+            ipv6: fields.optional("ipv6").and_then(|field| read_bool(&field)).unwrap_or_default(),
         };
         fields.finish();
         Some(cluster)
@@ -210,6 +212,7 @@ impl RawCluster {
             source_ranges: self.source_ranges,
             static_address: self.static_address.map(|located| located.value),
             tcp_sysctls: self.tcp_sysctls,
+            ipv6: self.ipv6,
         })
     }
 }

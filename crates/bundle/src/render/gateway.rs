@@ -1,6 +1,6 @@
 //! What a gateway has instead of a web-app: services of others that it listens for, and services here that it leads to.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{Service as KubernetesService, ServicePort, ServiceSpec};
 use k8s_openapi::api::networking::v1::{
@@ -30,7 +30,7 @@ fn running<'s>(site: &'s Site<'_>) -> impl Iterator<Item = &'s Service> {
 pub(super) fn egress(site: &Site<'_>) -> Result<Vec<Egress>, RenderError> {
     let egress = |(service, port): (&Service, u16)| {
         // From outside the pod: the Kubernetes Service leads here.
-        let listen = (Ipv4Addr::UNSPECIFIED, port).into();
+        let listen = site.everywhere(port);
         Ok(Egress { listen, peer: gateway_name(site, &service.cluster)?, service: service_name(service)? })
     };
     reached(site).map(egress).collect()

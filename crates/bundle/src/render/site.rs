@@ -1,6 +1,7 @@
 //! A pod and everything around it, looked up once.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
@@ -107,6 +108,14 @@ impl<'b> Site<'b> {
     /// Where links come in as WebSockets.
     pub(super) fn websocket(&self) -> Option<&'b WebSocket> {
         self.cluster.websocket().filter(|_| !self.incoming.is_empty())
+    }
+
+    /// An address to listen at for what comes from outside the pod.
+    pub(super) fn everywhere(&self, port: u16) -> SocketAddr {
+        match self.cluster.ipv6 {
+            true => (Ipv6Addr::UNSPECIFIED, port).into(),
+            false => (Ipv4Addr::UNSPECIFIED, port).into(),
+        }
     }
 
     /// What replicas of this pod are known by; never changes, as a Deployment could not follow.

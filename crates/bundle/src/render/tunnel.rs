@@ -1,6 +1,6 @@
 //! `tunnel.yaml`.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use super::site::{
@@ -48,10 +48,10 @@ pub(super) fn config(site: &Site<'_>) -> Result<Tunnel<PathBuf>, RenderError> {
         state: Some(format!("{DATA_DIR}/tunnel").into()),
         keeper: Some(Keeper::At(KEEPER_SOCKET.into())),
         // The kubelet's probes come from outside the pod.
-        admin: Some(everywhere(ADMIN_PORT)),
-        listen: accepts(Carrier::Tcp).then(|| everywhere(TUNNEL_PORT)),
-        listen_quic: accepts(Carrier::Quic).then(|| everywhere(TUNNEL_PORT)),
-        listen_ws: websocket.map(|_| everywhere(WEBSOCKET_PORT)),
+        admin: Some(site.everywhere(ADMIN_PORT)),
+        listen: accepts(Carrier::Tcp).then(|| site.everywhere(TUNNEL_PORT)),
+        listen_quic: accepts(Carrier::Quic).then(|| site.everywhere(TUNNEL_PORT)),
+        listen_ws: websocket.map(|_| site.everywhere(WEBSOCKET_PORT)),
         ws_path: websocket.map_or(WebSocketUrl::PATH, |websocket| &websocket.url.path).to_owned(),
         ws_max_life: websocket.and_then(|websocket| websocket.url.max_life),
         peers: dialled.chain(dialling).collect::<Result<_, _>>()?,
@@ -85,10 +85,6 @@ pub(super) fn tunnel_name(cluster: &Label, pod: &Label) -> Result<Name, ValueErr
 
 fn service(label: &Label) -> Result<ServiceName, ValueError> {
     label.as_str().parse()
-}
-
-fn everywhere(port: u16) -> SocketAddr {
-    (Ipv4Addr::UNSPECIFIED, port).into()
 }
 
 /// Where a pod is dialled: in the same cluster by name, in another at what the deploy script finds out, or at the URL of the

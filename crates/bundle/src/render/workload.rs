@@ -159,7 +159,7 @@ fn web_app(site: &Site<'_>) -> Container {
     let common = [
         name,
         variable("CLUSTER_NAME", site.cluster.id.to_string()),
-        variable("FERRY_LISTEN", format!("0.0.0.0:{WEB_APP_PORT}")),
+        variable("FERRY_LISTEN", site.everywhere(WEB_APP_PORT).to_string()),
         variable("FERRY_DATA", format!("{DATA_DIR}/web-app")),
         variable("FERRY_HOOKS", format!("{HOOKS_DIR}/app.py")),
         variable("PYTHONPATH", MODULES_DIR),

@@ -39,6 +39,22 @@ fn services_alone_are_enough() {
     }
 }
 
+#[test]
+fn in_a_cluster_with_ipv6_alone_everything_listens_there() {
+    let text = POSTGRESQL.replace("context: k3d-cluster-a", "context: k3d-cluster-a, ipv6: true");
+    let bundle = rendered(&text);
+    let near = tunnel(&bundle, "gateway-cluster-a");
+    let listens = [near.listen, near.admin, Some(near.egress[0].listen)].map(Option::unwrap);
+    assert_eq!(listens.map(|address| address.to_string()), ["[::]:18000", "[::]:9900", "[::]:18001"]);
+    // The others as before.
+    assert!(tunnel(&bundle, "gateway-cluster-b").listen.unwrap().is_ipv4());
+    let bundle = rendered(&FINE.replace("context: k3d-cluster-a", "context: k3d-cluster-a, ipv6: true"));
+    let spec = pod_spec(&bundle, "initiator");
+    let environment = spec.containers[0].env.as_ref().unwrap();
+    let listen = environment.iter().find(|variable| variable.name == "FERRY_LISTEN").unwrap();
+    assert_eq!(listen.value.as_deref(), Some("[::]:8000"));
+}
+
 /// Its state does not outlive the pod: the next one could not tell the peers which sessions are gone.
 #[test]
 fn a_gateway_resets_what_is_open_when_its_pod_ends() {

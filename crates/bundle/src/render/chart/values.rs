@@ -41,6 +41,8 @@ pub(super) struct Values<'s> {
     metrics: Option<Metrics<'s>>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     tcp_sysctls: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    ipv6: bool,
 }
 
 #[derive(Serialize)]
@@ -226,6 +228,7 @@ impl<'s> Values<'s> {
             }),
             metrics: blueprint.metrics.as_ref().map(|namespace| Metrics { namespace: namespace.as_str() }),
             tcp_sysctls: site.cluster.tcp_sysctls,
+            ipv6: site.cluster.ipv6,
         })
     }
 }
