@@ -224,18 +224,21 @@ impl Output {
         dropped
     }
 
-    /// Waits until the sender's watermark is above `reported`, and returns the next ack for it. Cancel-safe.
+    /// Waits until the sender's watermark is above `reported`, and returns the next ack for it. Woken by what is stored of this
+    /// sender alone: with many sites, the changes of all would wake each. Cancel-safe.
     pub(crate) async fn next_ack(&self, sender: &SenderId, reported: u64) -> Ack {
-        let mut ack = Ack { seq: reported, dead: Vec::new(), replied: Vec::new() };
-        self.wait_for(|state| match state.senders.ack_after(sender, reported) {
-            Some(news) if news.seq > reported => {
-                ack = news;
-                true
+        loop {
+            let stored = self.state.borrow().senders.subscribe(sender);
+            let ack = self.state.borrow().senders.ack_after(sender, reported);
+            if let Some(ack) = ack.filter(|ack| ack.seq > reported) {
+                return ack;
             }
-            _ => false,
-        })
-        .await;
-        ack
+            match stored {
+                Some(mut stored) => _ = stored.changed().await,
+                // Not registered yet.
+                None => _ = self.state.subscribe().changed().await,
+            }
+        }
     }
 
     /// The first ack on a new WebSocket: the sender's watermark, and the dead messages that it may not know of.

@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use tokio::sync::watch;
+
 use super::{Change, Outcome, Source};
 use crate::limits::WINDOW_MESSAGES;
 use crate::message::{DeadMessage, MessageId, SenderId};
@@ -25,6 +27,8 @@ struct SenderProgress {
     last: u64,
     /// The last message stored.
     watermark: u64,
+    /// Changes whenever something of this sender is stored.
+    stored: watch::Sender<()>,
     /// Kept until the sender must know of it.
     dead: VecDeque<Dead>,
     replied: VecDeque<u64>,
@@ -69,8 +73,9 @@ impl Senders {
         acked: u64,
         peer: Option<&PeerName>,
     ) -> Result<u64, WireError> {
-        // Nothing has been taken from the others that have not begun, so nothing is known of them.
-        self.0.retain(|known, progress| progress.begun || known == sender);
+        // Nothing has been taken from the others of this peer that have not begun, so nothing is known of them. Those of other
+        // peers may be about to begin.
+        self.0.retain(|known, progress| progress.begun || known == sender || progress.peer.as_ref() != peer);
         let progress = self.0.entry(sender.clone()).or_default();
         if progress.begun && progress.peer.is_some() && progress.peer.as_ref() != peer {
             return Err(peer.cloned().map_or(WireError::UnknownPeer, WireError::ForeignSender));
@@ -118,6 +123,12 @@ impl Senders {
             progress.replied.push_back(*seq);
         }
         progress.forget();
+        progress.stored.send_replace(());
+    }
+
+    /// Changes whenever something of this sender is stored.
+    pub(super) fn subscribe(&self, sender: &SenderId) -> Option<watch::Receiver<()>> {
+        self.0.get(sender).map(|progress| progress.stored.subscribe())
     }
 
     /// The next ack for a sender that has the acks up to `reported`.

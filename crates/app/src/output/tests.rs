@@ -298,3 +298,18 @@ fn a_dead_message_is_retried_by_one_at_a_time_and_delivered_once() {
     assert_eq!(output.begin_retry("a-1").unwrap_err(), BeginRetryError::Unknown);
     assert_eq!(ids(&output.page(None, 10).unwrap().results), ["a-1"]);
 }
+
+#[test]
+fn a_sender_that_is_about_to_begin_keeps_its_number_when_another_peer_connects() {
+    let output = keeping(10);
+    let peer = |name: &str| PeerName::try_from(name.to_owned()).unwrap();
+    let (east, west) = (sender("east"), sender("west"));
+    output.register_sender(&east, 57, Some(&peer("east"))).unwrap();
+    output.register_sender(&west, 0, Some(&peer("west"))).unwrap();
+    append(&output, &east, 58);
+    assert_eq!(next_ack(&output, &east, 57), Some((58, Vec::new())));
+    assert_eq!(output.peer_of(&east), Some(peer("east")));
+    // Another sender of the same peer takes the place of one that has sent nothing.
+    output.register_sender(&sender("west-again"), 0, Some(&peer("west"))).unwrap();
+    assert_eq!(output.peer_of(&west), None);
+}

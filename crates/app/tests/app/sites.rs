@@ -306,16 +306,24 @@ async fn a_site_whose_python_hook_hangs_is_kept_apart() {
     if !crate::python::python() {
         return;
     }
-    let code = "import time\ndef on_receive_terminator(payload):\n    if 'hang' in payload: time.sleep(3600)\n    return payload\n";
-    let terminator = terminator_with(crate::python::load(code).await);
+    let begun = fresh_dir();
+    let code = format!(
+        "import time\ndef on_receive_terminator(payload):\n    if 'hang' in payload:\n        open({begun:?}, 'w').close()\n        \
+         time.sleep(3600)\n    return payload\n"
+    );
+    let terminator = terminator_with(crate::python::load(&code).await);
     let east = Far::start("east", &terminator).await;
     let west = Far::start("west", &terminator).await;
     assert_eq!(trigger(&east.webapp, "", &json!({"n": 0, "hang": true})).await.0, 202);
+    eventually("the hang", async || begun.exists().then_some(())).await;
     east.send(1..=3).await;
-    // East's first call has its 10 s, with one more that is ended early, while there is one worker for all others.
     for n in 1..=100 {
         let (status, answer) = trigger(&west.webapp, "?wait=60s", &json!({"n": n})).await;
         assert_eq!((status, &answer["reply"]["n"]), (200, &json!(n)));
+        if n == 1 {
+            // There is one worker for both, and east's call has 10 s: it goes on elsewhere.
+            assert_eq!(get(&terminator, "/dead").await.1["count"], json!(0));
+        }
     }
     let results = results(&terminator, 103).await;
     assert_eq!(of_site(&results, "west"), (1..=100).collect::<Vec<_>>());
