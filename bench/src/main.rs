@@ -55,7 +55,7 @@ enum Mode {
     Keeper(keeper::Options),
     /// All of these but survival and the keeper, as a page of the documentation.
     All(all::Options),
-    /// How fast one stream is over a long path, by the kernel's buffers.
+    /// How fast one stream is over a long path, by the kernel's buffers; or a table of many paths.
     Long(long::Options),
     /// What very many sessions cost, and what that makes of a pod.
     Scale(scale::Options),

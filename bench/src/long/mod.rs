@@ -26,6 +26,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::task::block_in_place;
 
+mod table;
+
 const PATH: &str = include_str!("path.py");
 
 /// The far end's address on the path.
@@ -49,11 +51,14 @@ pub(crate) const TITLE: &str = "One stream over a long path";
 /// The case in which the kernel's buffers are large enough.
 pub(crate) const LARGE: &str = "buffers of 32 MiB";
 
+/// Those that are measured if none are named.
+const TUNNELS: &str = "ferry,stunnel,haproxy,haproxy-plain,direct";
+
 /// What to measure.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     /// Tunnels, separated by commas.
-    #[arg(long, value_delimiter = ',', default_value = "ferry,stunnel,haproxy,haproxy-plain,direct")]
+    #[arg(long, value_delimiter = ',', default_value = TUNNELS)]
     tunnels: Vec<String>,
     /// Measurements of each tunnel, of which the median counts.
     #[arg(long, default_value_t = 3)]
@@ -82,6 +87,18 @@ pub(crate) struct Options {
     /// Also measure ferry with links over QUIC.
     #[arg(long)]
     ferry_quic: bool,
+    /// All paths in short measurements, as a table: ferry by all that carries its links beside others.
+    #[arg(long)]
+    table: bool,
+    /// Of the table the part that says most, in six minutes instead of forty.
+    #[arg(long, requires = "table")]
+    quick: bool,
+    /// Minutes after which no cell of the table is begun any more.
+    #[arg(long, requires = "table")]
+    within: Option<u64>,
+    /// Only those rows of the table, such as `100ms/1%/cubic`.
+    #[arg(long, value_delimiter = ',', requires = "table")]
+    paths: Vec<String>,
     /// Write every sample as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -101,7 +118,10 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     if !options.apart {
         return apart();
     }
-    let path = block_in_place(|| Path::start(&options))?;
+    if options.table {
+        return table::run(&options).await;
+    }
+    let path = block_in_place(|| Path::start(&Line::of(&options)))?;
     let method = format!(
         "One stream of a pattern up, every byte compared with what is due, over a path with a round trip of {} ms that loses \
          {} % of the packets each way and has no other limit (two network namespaces, a packet at a time of up to {} B), for {} s after {} s to gain \
@@ -125,9 +145,8 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     let Contest { tunnels: contestants, .. } = select(&names, known)?;
     let measured = section.rounds(&common, &contestants, async |tunnel| {
         let mut samples = Vec::new();
-        for (case, [wmem, rmem]) in BUFFERS {
-            path.set("tcp_wmem", wmem)?;
-            path.set("tcp_rmem", rmem)?;
+        for (case, buffers) in BUFFERS {
+            path.set_buffers(buffers)?;
             samples.extend(path.measure(tunnel, case, &options).await?);
         }
         Ok(samples)
@@ -162,6 +181,25 @@ fn apart() -> Result<()> {
     Ok(())
 }
 
+/// What a path does to packets, and what sends over it.
+#[derive(Debug, Clone, PartialEq)]
+struct Line {
+    /// Milliseconds there and back.
+    round_trip: u32,
+    /// Percent of the packets lost in each direction.
+    loss: f64,
+    /// Most bytes of a packet.
+    mtu: u32,
+    congestion: String,
+}
+
+impl Line {
+    fn of(options: &Options) -> Self {
+        let Options { round_trip, loss, mtu, congestion, .. } = options;
+        Self { round_trip: *round_trip, loss: *loss, mtu: *mtu, congestion: congestion.clone() }
+    }
+}
+
 /// A long path from this network namespace to another.
 struct Path {
     /// Lives in the other one.
@@ -171,7 +209,7 @@ struct Path {
 }
 
 impl Path {
-    fn start(options: &Options) -> Result<Self> {
+    fn start(line: &Line) -> Result<Self> {
         let dir = TempDir::new()?;
         let log = |name: &str| dir.path().join(name);
         let far = Process::start(Program::new("unshare", log("far.log")).args(["--net", "sleep", "infinity"]))?;
@@ -180,11 +218,11 @@ impl Path {
             Ok(space(&far.id().to_string())? != space("self")?)
         });
         path.context("no second network namespace")?;
-        let one_way = (f64::from(options.round_trip) / 2.0).to_string();
-        let (loss, mtu) = (options.loss.to_string(), options.mtu.to_string());
+        let one_way = (f64::from(line.round_trip) / 2.0).to_string();
+        let (loss, mtu) = (line.loss.to_string(), line.mtu.to_string());
         let python = find("python3").context("python3 is not installed")?;
         let program = Program::new(python, log("path.log"));
-        let program = program.args(["-c", PATH, &far.id().to_string(), &one_way, &loss, &mtu, &options.congestion]);
+        let program = program.args(["-c", PATH, &far.id().to_string(), &one_way, &loss, &mtu, &line.congestion]);
         let forwarder = Process::start(program)?;
         let ready = Self::wait(|| Ok(forwarder.log_tail().lines().any(|line| line == "ready")));
         ready.with_context(|| format!("the path does not come up: {}", forwarder.log_tail()))?;
@@ -223,9 +261,21 @@ impl Path {
         self.far(set)
     }
 
-    async fn measure(&self, tunnel: &dyn Tunnel, case: &str, options: &Options) -> Result<Vec<Sample>> {
+    /// The kernel's buffers, for connections that are made from now on.
+    fn set_buffers(&self, [wmem, rmem]: [&str; 2]) -> Result<()> {
+        self.set("tcp_wmem", wmem)?;
+        self.set("tcp_rmem", rmem)
+    }
+
+    /// A tunnel across the path, and an application behind it.
+    async fn pair(&self, tunnel: &dyn Tunnel) -> Result<(App, Pair)> {
         let (app, link) = self.far(|| Ok((App::start_on(FAR)?, Reserved::on(FAR)?)))?;
         let pair = Pair::start_across(tunnel, self.far.id(), link, app.addr).await?;
+        Ok((app, pair))
+    }
+
+    async fn measure(&self, tunnel: &dyn Tunnel, case: &str, options: &Options) -> Result<Vec<Sample>> {
+        let (app, pair) = self.pair(tunnel).await?;
         block_in_place(|| {
             let run = app.run(pair.addr, 1, Way::Up)?;
             thread::sleep(Duration::from_secs(options.warm_up));

@@ -6,7 +6,7 @@ use crate::process::{Process, output};
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,13 +19,45 @@ pub(super) struct Ferry {
     kept: bool,
     /// `congestion`, where it is not the host's default.
     congestion: Option<String>,
-    /// Its links are over QUIC.
-    quic: bool,
+    /// What carries its links.
+    carrier: Carrier,
+}
+
+/// What carries the links of a ferry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Carrier {
+    Tcp,
+    WebSocket,
+    Quic,
+    /// TCP or QUIC, by what is measured.
+    Auto,
+}
+
+impl Carrier {
+    /// The addresses of the far end, as a file has them.
+    fn addresses(self, at: SocketAddr) -> String {
+        match self {
+            Self::Tcp => format!("{at}\n"),
+            Self::WebSocket => format!("ws://{at}\n"),
+            Self::Quic => format!("quic://{at}\n"),
+            Self::Auto => format!("{at}\nquic://{at}\n"),
+        }
+    }
+
+    /// The keys with which the far end listens.
+    fn listens(self, at: SocketAddr) -> String {
+        match self {
+            Self::Tcp => format!("listen: {at}\n"),
+            Self::WebSocket => format!("listen_ws: {at}\n"),
+            Self::Quic | Self::Auto => format!("listen: {at}\nlisten_quic: {at}\n"),
+        }
+    }
 }
 
 impl Ferry {
     /// With the defaults.
-    pub(super) const DEFAULT: Self = Self { name: "ferry", every: None, kept: true, congestion: None, quic: false };
+    pub(super) const DEFAULT: Self =
+        Self { name: "ferry", every: None, kept: true, congestion: None, carrier: Carrier::Tcp };
 
     /// Without a keeper.
     pub(super) const BARE: Self = Self { name: "ferry-bare", kept: false, ..Self::DEFAULT };
@@ -47,7 +79,17 @@ impl Ferry {
 
     /// Its links are over QUIC.
     pub(super) fn over_quic(name: &'static str) -> Self {
-        Self { name, quic: true, ..Self::DEFAULT }
+        Self { name, carrier: Carrier::Quic, ..Self::DEFAULT }
+    }
+
+    /// Its links are WebSockets.
+    pub(super) fn over_websockets(name: &'static str) -> Self {
+        Self { name, carrier: Carrier::WebSocket, ..Self::DEFAULT }
+    }
+
+    /// What carries its links is chosen by what is measured.
+    pub(super) fn choosing(name: &'static str) -> Self {
+        Self { name, carrier: Carrier::Auto, ..Self::DEFAULT }
     }
 
     /// The keys that are not the defaults.
@@ -106,7 +148,7 @@ impl Tunnel for Ferry {
     fn start(&self, site: &Site) -> Result<Started> {
         let far = keygen(site, "far")?;
         let near = keygen(site, "near")?;
-        site.write("addresses", &format!("{}{}\n", if self.quic { "quic://" } else { "" }, site.relay))?;
+        site.write("addresses", &self.carrier.addresses(site.relay))?;
         let program = if self.kept { install(site, program()?)? } else { program()? };
         let end = |name: &str, config: PathBuf| -> Result<_> {
             Ok(site.program(&program, name).args(["tunnel", "--config"]).arg(config))
@@ -144,7 +186,7 @@ impl Tunnel for Ferry {
     fn perform(&self, act: Act, step: u32, site: &Site, started: &mut Started) -> Result<Answer> {
         match (act, step) {
             (Act::Moved(addr), _) => {
-                site.write("addresses", &format!("{addr}\n"))?;
+                site.write("addresses", &self.carrier.addresses(addr))?;
                 return Ok(Answer::Done);
             }
             (Act::Rotate, ROTATIONS) => return Ok(Answer::Done),
@@ -202,10 +244,11 @@ impl Ferry {
     fn write_near(&self, site: &Site, identity: &str, keys: &[&str]) -> Result<PathBuf> {
         let text = format!(
             "name: bench/near\nidentity: {identity}.key\nadmin: {}\n{}peers:\n  - name: bench/far\n    keys: {keys:?}\n    \
-         addresses: [\"file:{}\"]\negress:\n  - {{listen: \"{}\", peer: bench/far, service: app}}\n{}",
+         addresses: [\"file:{}\"]\n{}egress:\n  - {{listen: \"{}\", peer: bench/far, service: app}}\n{}",
             site.admin.addr(),
             self.keeper(),
             site.dir.join("addresses").display(),
+            if self.carrier == Carrier::Auto { "    prefer: auto\n" } else { "" },
             site.near.addr(),
             self.keys(),
         );
@@ -218,10 +261,9 @@ impl Ferry {
             .map(|service| format!("  - {{service: {service}, forward: \"{}\", allow: [bench/near]}}\n", site.app))
             .collect();
         let text = format!(
-            "name: bench/far\nidentity: far.key\nlisten: {0}\n{1}{2}peers:\n  - name: bench/near\n    keys: {keys:?}\n\
-         ingress:\n{ingress}{3}",
-            site.link.addr(),
-            if self.quic { format!("listen_quic: {}\n", site.link.addr()) } else { String::new() },
+            "name: bench/far\nidentity: far.key\n{0}{1}peers:\n  - name: bench/near\n    keys: {keys:?}\n\
+         ingress:\n{ingress}{2}",
+            self.carrier.listens(site.link.addr()),
             self.keeper(),
             self.keys(),
         );

@@ -304,6 +304,24 @@ pub(crate) fn over_quic() -> Arc<dyn Tunnel> {
     Arc::new(ferry::Ferry::over_quic(QUIC))
 }
 
+/// The names of ferry over WebSockets without a TLS around them, and of the one that chooses.
+pub(crate) const WEBSOCKET: &str = "ferry-ws";
+pub(crate) const AUTO: &str = "ferry-auto";
+
+/// Those whose speed over long paths is compared: ferry by all that carries its links, then others.
+pub(crate) fn far_apart() -> Vec<Arc<dyn Tunnel>> {
+    vec![
+        Arc::new(ferry::Ferry::DEFAULT),
+        Arc::new(ferry::Ferry::over_websockets(WEBSOCKET)),
+        over_quic(),
+        Arc::new(ferry::Ferry::choosing(AUTO)),
+        Arc::new(stunnel::Stunnel),
+        Arc::new(haproxy::Haproxy { tls: true }),
+        Arc::new(haproxy::Haproxy { tls: false }),
+        Arc::new(direct::Direct),
+    ]
+}
+
 /// Ferry with another interval of rotation, under a name of its own.
 pub(crate) fn rotating(name: &'static str, every: &'static str) -> Arc<dyn Tunnel> {
     Arc::new(ferry::Ferry::rotating(name, every))
