@@ -29,6 +29,11 @@ fn golden() -> Golden {
     Golden::of(env!("CARGO_MANIFEST_DIR"), "store", "sql", "FORMAT of crates/app/src/store/open.rs")
 }
 
+/// A store with more than one far web-app, which has tables of its own for it.
+fn golden_of_sites() -> Golden {
+    Golden::of(env!("CARGO_MANIFEST_DIR"), "store-of-sites", "sql", "FORMAT of crates/app/src/store/open.rs")
+}
+
 fn sender(id: &str) -> SenderId {
     SenderId::try_from(id.to_owned()).unwrap()
 }
@@ -69,6 +74,31 @@ fn written() -> Store {
         ..Commit::default()
     };
     store.commit(&commit).unwrap();
+    store
+}
+
+const OTHER: &str = "fedcba9876543210fedcba98";
+const OTHER_OUTBOX: &str = r#"{"seq":5,"id":"fedcba9876543210fedcba98-5","payload":{"n":5},"trail":[]}"#;
+
+/// The first site has a name by then.
+fn written_with_sites() -> Store {
+    let mut store = written();
+    let record = |name: Option<&str>, id: &str| {
+        let name = name.map(|name| PeerName::try_from(name.to_owned()).unwrap());
+        Some(SiteRecord { name, sender: sender(id) })
+    };
+    let first =
+        OutboxCommit { acked: 1, record: record(Some("cluster-b/terminator"), SENDER), ..OutboxCommit::default() };
+    let other = OutboxCommit {
+        site: 1,
+        record: record(Some("cluster-c/terminator"), OTHER),
+        outbox: vec![(5, row::<Message>(OTHER_OUTBOX).into())],
+        acked: 4,
+        keys: keys(),
+        ..OutboxCommit::default()
+    };
+    let nameless = OutboxCommit { site: 2, record: record(None, MORE), ..OutboxCommit::default() };
+    store.commit(&Commit { outboxes: vec![first, other, nameless], ..Commit::default() }).unwrap();
     store
 }
 
@@ -132,6 +162,27 @@ fn a_store_of_a_build_with_the_format_of_any_golden_file_is_read_as_it_was() {
 #[test]
 fn what_a_store_looks_like_changes_with_its_format_alone() {
     golden().hold(FORMAT, &text(&written()));
+}
+
+#[test]
+fn a_store_of_sites_of_any_golden_file_is_read_as_it_was() {
+    for format in 1..=FORMAT {
+        let dir = tempfile::tempdir().unwrap();
+        drop(lay(&golden_of_sites().read(format), dir.path()));
+        let (_store, state) = open(dir.path()).unwrap();
+        let [first, other, nameless] = &state.sites[..] else { panic!("format {format}: {:?}", state.sites) };
+        let name = |site: &StoredSite| site.name.as_ref().map(ToString::to_string);
+        assert_eq!((first.number, name(first), first.acked), (0, Some("cluster-b/terminator".to_owned()), 1));
+        assert_eq!((other.number, name(other), other.acked), (1, Some("cluster-c/terminator".to_owned()), 4));
+        assert_eq!((other.sender.as_str(), &other.keys), (OTHER, &keys()), "format {format}");
+        assert_eq!(texts(other.outbox.iter().map(|(message, _)| message)), [OTHER_OUTBOX], "format {format}");
+        assert_eq!((nameless.number, name(nameless), nameless.sender.as_str()), (2, None, MORE), "format {format}");
+    }
+}
+
+#[test]
+fn what_a_store_of_sites_looks_like_changes_with_its_format_alone() {
+    golden_of_sites().hold(FORMAT, &text(&written_with_sites()));
 }
 
 /// Its first builds had no such table.
