@@ -42,15 +42,19 @@ impl Drop for Frozen {
     }
 }
 
-/// Has the kernel's OOM killer end one of these, and waits until it has.
+/// Has the kernel's OOM killer end each of these, and waits until it has.
 ///
 /// # Errors
 /// Where the system has no control groups for memory, or they are not this user's.
 pub(crate) fn exhaust_memory(pids: &[u32]) -> Result<()> {
-    let victim = *pids.first().context("no process")?;
+    // One may end with another.
+    pids.iter().filter(|pid| is_alive(**pid)).try_for_each(|pid| exhaust_memory_of(*pid))
+}
+
+fn exhaust_memory_of(victim: u32) -> Result<()> {
     let (root, limit, used) = memory_controller()?;
     let mut hog = Hog::start()?;
-    let group = Group::below(&root, &[&[hog.0.id()], pids].concat())?;
+    let group = Group::below(&root, &[hog.0.id(), victim])?;
     // Of the two it is to be the tunnel that is ended.
     fs::write(format!("/proc/{victim}/oom_score_adj"), "1000")?;
     let now: u64 = fs::read_to_string(group.0.join(used))?.trim().parse()?;
@@ -148,13 +152,15 @@ impl Hog {
         let block = vec![b'x'; 1 << 20];
         let mut taken = 0;
         while !is_enough() && taken < MOST {
-            // It may be the one that is ended.
-            input.write_all(&block).context("the kernel has ended the wrong process")?;
+            // What the tunnel had is not always this group's: then this one is ended, too, a moment later.
+            if input.write_all(&block).is_err() {
+                break;
+            }
             taken += block.len() as u64;
         }
         let until = Instant::now() + KILL_TIMEOUT;
         while !is_enough() {
-            ensure!(Instant::now() < until, "the kernel has ended no process");
+            ensure!(Instant::now() < until, "the kernel has not ended the tunnel's process");
             thread::sleep(Duration::from_millis(5));
         }
         Ok(())
