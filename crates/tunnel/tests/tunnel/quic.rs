@@ -56,6 +56,30 @@ async fn a_black_hole_for_datagrams_is_noticed_and_left_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_goes_on_over_tcp_where_datagrams_are_dropped_and_returns_by_rotation() {
+    let (checked, path) = Checked::start_over_quic_or_tcp("").await;
+    checked.moves(100_000).await;
+    for round in 0..3 {
+        assert_eq!(checked.session().await["carrier"], "quic");
+        path.black_hole(true);
+        let begun = std::time::Instant::now();
+        while checked.session().await["carrier"] != "tcp" {
+            tokio::task::yield_now().await;
+        }
+        println!("round {round}: over TCP after {:?}", begun.elapsed());
+        checked.moves(100_000).await;
+        path.black_hole(false);
+        while checked.session().await["carrier"] != "quic" {
+            // The first dial may still be one from before.
+            checked.near.rotate_all();
+            tokio::task::yield_now().await;
+        }
+        checked.moves(100_000).await;
+    }
+    checked.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_changed_source_port_costs_a_link_nothing() {
     let (checked, path) = Checked::start_over_quic("").await;
     let epoch = checked.reaches(1).await;

@@ -40,13 +40,23 @@ impl Checked {
 
     /// As [`start`](Self::start), over QUIC and a path for its datagrams.
     pub async fn start_over_quic(extra: &str) -> (Self, Path) {
+        Self::start_first_over_quic(extra, |_| String::new()).await
+    }
+
+    /// As [`start_over_quic`](Self::start_over_quic), and over TCP where that is not let through.
+    pub async fn start_over_quic_or_tcp(extra: &str) -> (Self, Path) {
+        Self::start_first_over_quic(extra, |relay| format!("\", \"{relay}")).await
+    }
+
+    async fn start_first_over_quic(extra: &str, more: impl Fn(SocketAddr) -> String) -> (Self, Path) {
         let (near_site, far_site) = (Site::new("a/near"), Site::new("b/far"));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let listen = format!("listen_quic: 127.0.0.1:0\n{extra}");
         let far = far_site.start(&far_config(&near_site, listener.local_addr().unwrap(), &listen)).await;
         let path = Path::start(far.addresses().listen_quic.unwrap()).await;
         let relay = Relay::start("127.0.0.1:0".parse().unwrap(), far.addresses().listen.unwrap()).unwrap();
-        let near = near_site.start(&near_config(&far_site, format!("quic://{}", path.addr()), extra)).await;
+        let dialled = format!("quic://{}{}", path.addr(), more(relay.addr()));
+        let near = near_site.start(&near_config(&far_site, dialled, extra)).await;
         (Self::begin((near, near_site), (far, far_site), relay, listener).await, path)
     }
 
