@@ -19,7 +19,8 @@
 
 mod arena;
 mod counters;
-#[cfg(all(test, target_endian = "little"))]
+#[cfg(target_endian = "little")]
+#[cfg(test)]
 mod golden;
 mod layout;
 mod memory;

@@ -61,7 +61,7 @@ impl fmt::Display for Base {
 }
 
 impl Base {
-    fn join(&self, path: &str) -> anyhow::Result<Url> {
+    pub(crate) fn join(&self, path: &str) -> anyhow::Result<Url> {
         self.0.join(path).with_context(|| format!("{self}/{path} is not a URL"))
     }
 }
@@ -294,6 +294,8 @@ pub struct Series<'a> {
     pub key: &'a str,
     /// The number of the first trigger on this connection.
     pub from: u64,
+    /// The site that they are for, where the web-app has several.
+    pub to: Option<&'a str>,
     /// For a web-app that asks for one.
     pub token: Option<&'a Bearer>,
 }
@@ -307,7 +309,10 @@ impl Stream {
     /// Connects to go on with a series.
     pub async fn connect_to_series(base: &Base, series: &Series<'_>) -> Result<Self, Failure> {
         let mut url = base.join("stream").map_err(Failure::Final)?;
-        url.query_pairs_mut().append_pair("key", series.key).append_pair("from", &series.from.to_string());
+        url.query_pairs_mut()
+            .append_pair("key", series.key)
+            .append_pair("from", &series.from.to_string())
+            .extend_pairs(series.to.map(|site| ("to", site)));
         Self::connect_to(url, base, series.token).await
     }
 

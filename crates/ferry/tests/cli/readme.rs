@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::support::{DEADLINE, address, code, command, ferry, keygen, role, stderr, stdout};
+use crate::support::{DEADLINE, address, code, command, ferry, ferry_with_input, keygen, role, stderr, stdout};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -79,4 +79,14 @@ fn the_readme_s_two_hosts_carry_a_connection_and_messages() {
     let answer: Value = serde_json::from_str(&stdout(&sent)).unwrap();
     assert_eq!((&answer["delivered"], &answer["reply"]["n"]), (&true.into(), &2.into()), "{answer}");
     assert!(path("b.state").exists(), "a restart would not be told");
+
+    // The other way, to the site by the name of its peer.
+    let back = |site: &str| ferry(&["send", &format!("http://{app}"), "--to", site, "--message", "{\"n\": 1}"]);
+    let sent = back("a");
+    assert_eq!(code(&sent), 0, "{}", stderr(&sent));
+    let lines = ferry_with_input(&["send", &format!("http://{app}"), "--to", "a"], "{\"n\": 3}\n");
+    assert_eq!(code(&lines), 0, "{}", stderr(&lines));
+    let sent = back("c");
+    assert_eq!(code(&sent), 1);
+    assert!(stderr(&sent).contains("404") && stderr(&sent).contains('c'), "{}", stderr(&sent));
 }

@@ -40,7 +40,7 @@ fn there_are_completions_for_every_shell() {
 
 #[test]
 fn misuse_is_exit_code_2_with_a_word_on_what_to_do() {
-    let cases: [&[&str]; 9] = [
+    let cases: [&[&str]; 10] = [
         &[],
         &["nonsense"],
         &["tunnel"],
@@ -50,6 +50,7 @@ fn misuse_is_exit_code_2_with_a_word_on_what_to_do() {
         &["terminator", "--output-max", "0"],
         &["send", "127.0.0.1:8000"],
         &["output", "https://example.com"],
+        &["send", "http://127.0.0.1:8000", "--to", "a,b"],
     ];
     for args in cases {
         let output = ferry(args);

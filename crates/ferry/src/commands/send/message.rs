@@ -6,7 +6,7 @@ use std::time::Duration;
 use anstream::{eprintln, println};
 use anyhow::{Context as _, bail};
 use ferry_text::Foreign;
-use reqwest::{StatusCode, header};
+use reqwest::{StatusCode, Url, header};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -31,6 +31,9 @@ pub(super) struct Single {
     /// [default: one of its own].
     #[arg(long, value_name = "KEY")]
     pub(super) key: Option<String>,
+    /// The site that the messages are for, at a terminator that several use: a name of its GET /status.
+    #[arg(long, value_name = "SITE", value_parser = one_site)]
+    pub(super) to: Option<String>,
     /// A file with the token that the web-app asks for.
     #[arg(long, value_name = "FILE")]
     pub(super) token_file: Option<PathBuf>,
@@ -73,7 +76,8 @@ pub(super) async fn run(base: &Base, message: &str, args: &Single) -> anyhow::Re
     let mut last = anyhow::anyhow!("no attempt came to an end");
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        match timeout_at(deadline + RETRY_DELAY, attempt(&http, base, message, left.min(WAIT_MAX))).await {
+        let url = trigger_url(base, left.min(WAIT_MAX), args.to.as_deref())?;
+        match timeout_at(deadline + RETRY_DELAY, attempt(&http, base, url, message)).await {
             Ok(attempt) => match attempt? {
                 Attempt::Delivered(answer) => {
                     println!("{answer}");
@@ -92,9 +96,23 @@ pub(super) async fn run(base: &Base, message: &str, args: &Single) -> anyhow::Re
     }
 }
 
+fn trigger_url(base: &Base, wait: Duration, to: Option<&str>) -> anyhow::Result<Url> {
+    let mut url = base.join("trigger")?;
+    let wait = format!("{}ms", wait.as_millis());
+    url.query_pairs_mut().append_pair("wait", &wait).extend_pairs(to.map(|site| ("to", site)));
+    Ok(url)
+}
+
+/// A message for several sites has an answer for each, which is more than an exit code can tell.
+fn one_site(text: &str) -> Result<String, &'static str> {
+    if text.is_empty() || text.contains([',', '*']) {
+        return Err("it is the name of one site; POST /trigger?to= takes several");
+    }
+    Ok(text.to_owned())
+}
+
 /// One request. An error is an answer that no other attempt will change.
-async fn attempt(http: &reqwest::Client, base: &Base, message: &str, wait: Duration) -> anyhow::Result<Attempt> {
-    let url = format!("{base}/trigger?wait={}ms", wait.as_millis());
+async fn attempt(http: &reqwest::Client, base: &Base, url: Url, message: &str) -> anyhow::Result<Attempt> {
     let response = match http.post(url).body(message.to_owned()).send().await {
         Ok(response) => response,
         Err(error) => {

@@ -29,6 +29,7 @@ Examples:
   journalctl -f -o json | ferry send http://127.0.0.1:8000
   ferry send http://127.0.0.1:8000 --message '{\"n\": 1}' --wait 1m      one message, and the far side's answer
   ferry send http://127.0.0.1:8000 --key import-7 < messages.jsonl   run again, it sends only what is missing
+  ferry send http://127.0.0.1:8000 --to cluster-a/edge-1 < messages.jsonl      at a terminator that several sites use
 
 A line that is not a JSON object is reported with its number and left out; all others are sent. If the web-app restarts, sending
 continues where it stopped, and each line is sent once. The exit code is 0 once every line of the input has been
@@ -59,6 +60,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let sender = Sender {
         base: args.url,
         key,
+        to: args.single.to,
         token,
         job: RefCell::new(Job::new()),
         room: Notify::new(),
@@ -117,6 +119,7 @@ struct Sender {
     base: Base,
     /// The name of the series that the lines are sent as.
     key: String,
+    to: Option<String>,
     token: Option<Bearer>,
     job: RefCell<Job>,
     /// There is room for another line, or the last line is settled.
@@ -153,7 +156,8 @@ impl Sender {
 
     async fn connect(&self) -> Result<Stream, Failure> {
         let from = self.job.borrow_mut().connect();
-        Stream::connect_to_series(&self.base, &Series { key: &self.key, from, token: self.token.as_ref() }).await
+        let series = Series { key: &self.key, from, to: self.to.as_deref(), token: self.token.as_ref() };
+        Stream::connect_to_series(&self.base, &series).await
     }
 
     async fn connect_again(&self) -> anyhow::Result<Stream> {

@@ -42,7 +42,7 @@ pub(super) async fn replace(site: &TunnelSite, pod: &FoundPod, image: &str, wait
     let before = ask(site, &pod.name).await.ok();
     match patch_and_wait(site, pod, image, &pod.container, wait).await? {
         End::Serves => return continued(before.as_ref(), ask(site, &pod.name).await),
-        End::Gone => return Err(gone(site, pod)),
+        End::Gone => Err(gone(site, pod)),
         End::Fails(why) if pod.image == image => bail!("{image} does not serve: {why}; look at: {}", site.describe()),
         End::Fails(why) => {
             eprintln!("{image} does not serve: {why}; putting {} back", pod.image);
