@@ -45,9 +45,10 @@ that there is nothing to try.
 
 CI runs these rows with *direct* and *ferry*, and real clients whose links are cut meanwhile (`.ci/suites/behaviours`,
 `.ci/suites/clients`). It fails on a row that fails, unless
-[known-gaps.toml](../bench/behaviours/known-gaps.toml) gives the reason, and on a gap there that has closed:
+[known-gaps.toml](../bench/behaviours/known-gaps.toml) gives the reason, and on a gap there that has closed. Known now:
+
 """
-    text += "".join(f"\n* `{gap.get('row') or gap.get('claim')}`: {gap['reason']}" for gap in gaps) + ("\n" if gaps else "")
+    text += "".join(f"* `{gap.get('row') or gap.get('claim')}`: {gap['reason']}\n" for gap in gaps) or "* nothing\n"
     text += "\n## Tunnels\n\n" + "".join(f"* {name}: {versions[name]}\n" for name in tunnels) + f"\n{machine}.\n"
     return text
 
