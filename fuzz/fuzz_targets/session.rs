@@ -9,7 +9,7 @@
 mod apps;
 #[path = "../../crates/session/tests/session/faults.rs"]
 mod faults;
-#[path = "../../crates/session/tests/session/pair.rs"]
+#[path = "../../crates/session/tests/session/pair/mod.rs"]
 mod pair;
 #[path = "../../crates/session/tests/session/rng.rs"]
 mod rng;

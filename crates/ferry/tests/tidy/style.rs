@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::sources;
+use crate::{root, sources};
 
 /// Words that no message and no page may have, and what to write instead.
 pub(crate) const FORBIDDEN: [(&str, &str); 16] = [
@@ -114,6 +114,22 @@ fn a_module_with_parts_is_a_folder_with_a_mod_rs_and_its_tests_are_inside() {
         assert!(!has_path || is_example, "{} gives a module's path", path.display());
         assert!(!name.to_str().unwrap().ends_with("_tests"), "{} should be tests.rs in its module", path.display());
     }
+}
+
+/// The fuzz targets are a workspace of their own, which needs a nightly toolchain: nothing else here builds them.
+#[test]
+fn the_path_of_a_module_is_that_of_a_file() {
+    let sources = sources();
+    let mut found = 0;
+    for (path, text) in &sources {
+        let named = text.lines().filter_map(|line| line.trim().strip_prefix("#[path = \"")?.strip_suffix("\"]"));
+        for name in named {
+            found += 1;
+            let at = root().join(path).parent().unwrap().join(name);
+            assert!(at.is_file(), "{}: there is no {name}", path.display());
+        }
+    }
+    assert!(found > 3, "{found} paths");
 }
 
 #[test]
