@@ -232,8 +232,17 @@ fn step(pair: &mut Pair, seen: &mut Seen, victim: usize, step: &Step) {
 fn read(pair: &mut Pair, seen: &Seen, victim: usize, end: usize, count: usize) {
     if !seen.hostile || end != victim {
         pair.read(end, count);
-    } else if let Some(session) = &mut pair.ends[end].session {
-        session.consume(count);
+        return;
+    }
+    let end = &mut pair.ends[end];
+    let Some(session) = &mut end.session else { return };
+    let taken = count.min(session.readable().map(<[u8]>::len).sum());
+    session.consume(taken);
+    // A restart is told what the application has.
+    end.taken += taken as u64;
+    end.saw_finish = session.is_drained();
+    if end.saw_finish {
+        session.finish_delivered();
     }
 }
 
