@@ -69,6 +69,8 @@ pub(crate) async fn listen(shared: Arc<Shared>, mut listener: Box<dyn Listener>,
         match accepted {
             Ok((stream, from)) => {
                 spawn_accept(&shared, Arrived::Tcp(stream, opening.clone()), from);
+                // Whoever has to make way closes before the next one is let in: it holds a file until then.
+                tokio::task::yield_now().await;
             }
             Err(error) => {
                 on_accept_failed(&shared, "a peer's", &error);
