@@ -3,8 +3,6 @@
 //! Everything above takes these traits, so that the whole tunnel also runs on a simulated network.
 
 mod tcp;
-#[cfg(target_os = "linux")]
-mod tcp_info;
 
 use std::future::Future;
 use std::io::{self, IoSlice, IoSliceMut};

@@ -3,23 +3,21 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use ferry_session::{Epoch, Event, Intent, Outcome, RejectCode, Release, ResetCode, Side, Time};
+use ferry_session::{Epoch, Event, Intent, Outcome, RejectCode, Release, ResetCode, Side};
 use ferry_text::Foreign;
 use ferry_units::render_duration;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info};
 
-use super::{Driver, FIRST_RETRY_DELAY, MAX_RETRY_DELAY, PendingLink, ROTATION_RETRY_DELAY};
+use super::{Driver, FIRST_RETRY_DELAY, MAX_RETRY_DELAY, PendingLink};
 use crate::application::local::LAST_BYTES_TIMEOUT;
 use crate::sessions::mailbox::Command;
 use crate::supply::pool::Need;
-use crate::supply::rotation::jittered;
 use crate::telemetry::events::{self, EndFacts, SessionFacts};
 use crate::telemetry::metrics::{ByEnd, ByRotated, Ending, Rotated};
 use crate::telemetry::repeats::{Kind, Line};
 use crate::transport;
 use crate::transport::dial::DialError;
-use crate::transport::link::Link;
 
 /// How long an application may take nothing of what its kernel was given, when this end is told to reset it.
 const COMMANDED_RESET_TIMEOUT: Duration = Duration::from_millis(500);
@@ -142,12 +140,6 @@ impl Driver {
         }
     }
 
-    /// When the keys of a link are to be replaced.
-    fn keys_due(&self, link: &Link) -> Time {
-        let every = self.shared.config().tunnel.settings.rotation.every;
-        self.shared.now() + jittered(link.max_age(every)).saturating_sub(link.age())
-    }
-
     pub(super) fn on_released(&mut self, epoch: Epoch, release: &Release) {
         let Some(index) = self.links.iter().position(|(of, _)| *of == epoch) else { return };
         let (_, link) = self.links.swap_remove(index);
@@ -190,18 +182,6 @@ impl Driver {
             _ if self.session.is_attached() => self.rotation_failed(&reason),
             _ => {}
         }
-    }
-
-    fn count_failed_rotation(&self, reason: &dyn Display) {
-        self.shared.metrics.rotations.get_or_create(&ByRotated { result: Rotated::Failed }).inc();
-        let session = self.facts();
-        self.shared.events.tell(events::Event::RotationFailed { session, reason: reason.to_string() });
-    }
-
-    pub(super) fn rotation_failed(&mut self, reason: &dyn Display) {
-        self.count_failed_rotation(reason);
-        let every = self.shared.config().tunnel.settings.rotation.every;
-        self.rotate_at = Some(self.shared.now() + jittered(ROTATION_RETRY_DELAY.min(every / 4)));
     }
 
     pub(super) fn on_closed(&mut self, outcome: Outcome) {
@@ -257,7 +237,7 @@ impl Driver {
         self.tell(ending.as_str(), line);
     }
 
-    fn facts(&self) -> SessionFacts {
+    pub(super) fn facts(&self) -> SessionFacts {
         SessionFacts::new(&self.registration.name, &self.registration.service)
     }
 

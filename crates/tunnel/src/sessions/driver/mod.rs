@@ -3,6 +3,7 @@
 mod alarm;
 mod events;
 mod measure;
+mod rotation;
 mod steps;
 
 use std::future::Future;
@@ -41,12 +42,6 @@ const FIRST_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// Longest pause between two tries of a resume.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(1);
-
-/// A rotation that failed is tried again this much later, or after a quarter of the interval if that is sooner.
-const ROTATION_RETRY_DELAY: Duration = Duration::from_secs(10);
-
-/// A rotation that is due before the last one is over looks again after this long.
-const UNFINISHED_ROTATION_DELAY: Duration = Duration::from_millis(50);
 
 /// The first link of a session.
 pub(crate) const FIRST: Epoch = Epoch(1);
@@ -324,16 +319,6 @@ impl Driver {
         }
     }
 
-    fn replace_keys(&mut self) {
-        self.rotate_at = None;
-        if self.session.may_rotate() {
-            self.request_link(Need::Rotate);
-        } else if self.session.is_attached() {
-            // A link would be made for nothing; whoever loses this one has fresh keys with the next.
-            self.rotate_at = Some(self.shared.now() + UNFINISHED_ROTATION_DELAY);
-        }
-    }
-
     fn on_events(&mut self) -> bool {
         let mut any = false;
         while let Some(event) = self.session.poll_event() {
@@ -349,14 +334,6 @@ impl Driver {
         while let Some(block) = self.session.poll_spent() {
             scratch::return_block(block);
         }
-    }
-
-    /// The current link has carried as many bytes as one key may, in either direction. One that is read to its end still
-    /// has been replaced already.
-    fn key_is_used_up(&self) -> bool {
-        self.rotate_at.is_some()
-            && self.newest_link().is_some_and(|link| link.is_used_up(self.key_bytes))
-            && self.session.may_rotate()
     }
 
     fn newest_link(&self) -> Option<&Link> {

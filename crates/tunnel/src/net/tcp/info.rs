@@ -8,7 +8,7 @@ use nix::libc;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::GetStruct;
 
-use super::PathCounts;
+use crate::net::PathCounts;
 
 /// Every kernel that can run this has so much.
 type FirstWords = [u32; 37];
