@@ -150,13 +150,7 @@ fn an_opener_whose_last_acks_are_lost_learns_from_the_reject_that_everything_arr
     pair.write(OPENER, 100);
     pair.finish(OPENER);
     pair.run(MOMENT);
-    pair.resumes = false;
-    pair.cut(0, 0);
-    pair.run(MOMENT);
-    let later = pair.now + Duration::from_secs(601);
-    pair.session(ACCEPTOR).handle_timeout(later);
-    pair.dial(false);
-    pair.run(MOMENT);
+    pair.dial_after_the_acceptor_expired();
     for end in BOTH {
         pair.read(end, usize::MAX);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ferry_session::{AdoptError, Block, Epoch, Frame, Hello, Intent, Session, SessionId, Settings, Survivor};
 
-use crate::pair::{ACCEPTOR, OPENER, Pair, side};
+use crate::pair::{ACCEPTOR, MOMENT, OPENER, Pair, side};
 use crate::rng::pattern;
 
 /// A Hello for the pair's session that its opener did not send.
@@ -53,6 +53,17 @@ impl Pair {
     /// Nothing that `from` sends over the link arrives until it is let through again.
     pub fn hold(&mut self, index: usize, from: usize, held: bool) {
         self.links[index].held[from] = held;
+    }
+
+    /// Every link is lost until the acceptor's resume window is over; then the opener dials.
+    pub fn dial_after_the_acceptor_expired(&mut self) {
+        self.resumes = false;
+        self.cut(0, 0);
+        self.run(MOMENT);
+        let later = self.now + Duration::from_secs(601);
+        self.session(ACCEPTOR).handle_timeout(later);
+        self.dial(false);
+        self.run(MOMENT);
     }
 
     /// The process at `end` is killed; a new one, which knows nothing, takes its place.

@@ -92,13 +92,7 @@ fn an_attach_starts_the_resume_window_anew() {
 fn an_opener_that_comes_after_the_acceptor_expired_is_refused_as_closed() {
     let mut pair = Pair::open();
     pair.write(OPENER, 1_000);
-    pair.resumes = false;
-    pair.cut(0, 0);
-    pair.run(MOMENT);
-    let later = pair.now + Duration::from_secs(601);
-    pair.session(ACCEPTOR).handle_timeout(later);
-    pair.dial(false);
-    pair.run(MOMENT);
+    pair.dial_after_the_acceptor_expired();
     let Some(Outcome::Refused { code, .. }) = &pair.ends[OPENER].outcome else { panic!("refused") };
     assert_eq!(*code, RejectCode::Closed);
     assert!(pair.ends[OPENER].session.as_ref().is_some_and(Session::is_closed));

@@ -173,19 +173,15 @@ impl Sessions {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use ferry_session::{SessionId, Side};
 
     use super::*;
 
-    fn handle(peer: &str, id: u8) -> SessionHandle {
-        let name = SessionName { peer: peer.parse().unwrap(), side: Side::Acceptor, id: SessionId([id; 16]) };
-        SessionHandle::new(name, "echo", None)
-    }
-
-    fn numbered() -> SessionHandle {
-        let mut id = [0; 16];
-        getrandom::fill(&mut id).unwrap();
-        let name = SessionName { peer: "a/peer".parse().unwrap(), side: Side::Opener, id: SessionId(id) };
+    fn handle(peer: &str, id: u16) -> SessionHandle {
+        let id = SessionId(u128::from(id).to_be_bytes());
+        let name = SessionName { peer: peer.parse().unwrap(), side: Side::Acceptor, id };
         SessionHandle::new(name, "echo", None)
     }
 
@@ -219,12 +215,14 @@ mod tests {
     #[test]
     fn idle_sessions_ask_each_second_while_they_are_few_and_share_a_hundred_pings_a_second() {
         let sessions = Sessions::new(2_000, 1);
-        let register = |count: usize| (0..count).filter_map(|_| sessions.register(numbered()).ok()).collect::<Vec<_>>();
-        let few = register(100);
+        let register = |ids: Range<u16>| -> Vec<_> {
+            ids.map(|id| sessions.register(handle("a/peer", id)).unwrap_or_else(|_| panic!("no room"))).collect()
+        };
+        let few = register(0..100);
         assert_eq!(sessions.idle_ping(), Duration::from_secs(1));
-        let more = register(300);
+        let more = register(100..400);
         assert_eq!(sessions.idle_ping(), Duration::from_secs(4));
-        let many = register(900);
+        let many = register(400..1300);
         assert_eq!(sessions.idle_ping(), Duration::from_secs(10), "no less often than load balancers need");
         drop((few, more, many));
         assert_eq!(sessions.idle_ping(), Duration::from_secs(1));
