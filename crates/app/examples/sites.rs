@@ -18,6 +18,7 @@ use proxy_header::{ProxyHeader, Tlv};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Message;
@@ -100,11 +101,15 @@ async fn round(load: Load) -> Result<(), Error> {
     let terminator = Webapp::start(config, Arc::new(HangsWhereTold))?;
     let address = terminator.local_addr();
     let arrived = tokio::spawn(arrivals(address, load));
-    let start = Instant::now() + Duration::from_secs(2);
+    // A result names its site once a second one is known: the first message waits until all of them are.
+    let all_known = Arc::new(Barrier::new(load.sites + 1));
     let mut running = JoinSet::new();
     for site in 0..load.sites {
-        running.spawn(async move { (site, initiator(address, load, site, start).await) });
+        let all_known = all_known.clone();
+        running.spawn(async move { (site, initiator(address, load, site, &all_known).await) });
     }
+    timeout(PATIENCE, all_known.wait()).await.map_err(|_| "not every site was known in time")?;
+    let start = Instant::now();
     let (mut healthy, mut cuts) = (Vec::new(), 0);
     let all = async {
         while let Some(done) = running.join_next().await {
@@ -166,32 +171,41 @@ struct Sent {
     cuts: u64,
 }
 
+impl Sent {
+    /// Notes that messages up to `seq` are acknowledged, and returns up to where they are now.
+    fn acknowledge(&mut self, acked: u64, seq: u64, due: impl Fn(u64) -> Instant) -> u64 {
+        self.delays.extend((acked + 1..=seq).map(|n| due(n).elapsed()));
+        acked.max(seq)
+    }
+}
+
 fn name(site: usize) -> String {
     format!("edge-{site}/initiator")
 }
 
-/// Sends its messages at their times, each until it is acknowledged.
-async fn initiator(address: SocketAddr, load: Load, site: usize, start: Instant) -> Result<Sent, Error> {
+/// Sends its messages at their times from when all sites are known on, each until it is acknowledged.
+async fn initiator(address: SocketAddr, load: Load, site: usize, all_known: &Barrier) -> Result<Sent, Error> {
     let (sender, all) = (format!("sender{site}"), load.messages());
+    let (mut far, mut acked) = connect(address, site, 0).await?;
+    all_known.wait().await;
+    let start = Instant::now();
     // Not all sites in one instant.
     let offset = Duration::from_secs(1).mul_f64(site as f64 / load.sites as f64 / load.rate as f64);
     let due = |n: u64| start + offset + Duration::from_secs(1).mul_f64((n - 1) as f64 / load.rate as f64);
-    let (mut acked, mut sent) = (0, Sent { delays: Vec::new(), cuts: 0 });
-    while acked < all {
-        let mut far = connect(address, site).await?;
-        let hello = json!({"hello": {"sender": sender, "pod": "initiator", "cluster": name(site), "acked": acked}});
-        far.send(Message::text(hello.to_string())).await?;
+    let mut sent = Sent { delays: Vec::new(), cuts: 0 };
+    loop {
         let cut_at = load
             .is_cut(site)
             .then(|| Instant::now() + Duration::from_millis(500 + 173 * (site as u64 + sent.cuts) % 1500));
-        let mut last: Option<u64> = None;
-        let cut = loop {
+        // What is not acknowledged is sent again.
+        let mut last = acked;
+        loop {
             if acked == all {
-                break false;
+                return Ok(sent);
             }
-            let next = last.map(|last| last + 1).filter(|next| *next <= all && *next <= acked + WINDOW);
+            let next = Some(last + 1).filter(|next| *next <= all && *next <= acked + WINDOW);
             tokio::select! {
-                () = sleep_until(cut_at.unwrap_or(start)), if cut_at.is_some() => break true,
+                () = sleep_until(cut_at.unwrap_or(start)), if cut_at.is_some() => break,
                 () = sleep_until(next.map_or(start, due)), if next.is_some() => {
                     let n = next.unwrap_or_default();
                     let mut payload = json!({"site": site, "n": n});
@@ -201,35 +215,23 @@ async fn initiator(address: SocketAddr, load: Load, site: usize, start: Instant)
                     let id = format!("{sender}-{n}");
                     let message = json!({"message": {"seq": n, "id": id, "payload": payload, "trail": []}});
                     far.send(Message::text(message.to_string())).await?;
-                    last = Some(n);
+                    last = n;
                 }
-                message = far.next() => {
-                    let Some(message) = message else { return Err(format!("{} was sent away", name(site)).into()) };
-                    let text = match message? {
-                        Message::Text(text) => text,
-                        Message::Close(close) => return Err(format!("{}: {close:?}", name(site)).into()),
-                        _ => continue,
-                    };
-                    let frame: Value = serde_json::from_str(&text)?;
-                    let Some(seq) = frame["ack"]["seq"].as_u64() else { continue };
-                    // The first says where to go on; messages after it are sent again.
-                    last = last.or(Some(seq));
-                    sent.delays.extend((acked + 1..=seq).map(|n| due(n).elapsed()));
-                    acked = acked.max(seq);
-                }
+                seq = next_ack(&mut far, site) => acked = sent.acknowledge(acked, seq?, due),
             }
-        };
-        if cut {
-            sent.cuts += 1;
-            drop(far);
-            sleep(Duration::from_millis(100)).await;
         }
+        sent.cuts += 1;
+        drop(far);
+        sleep(Duration::from_millis(100)).await;
+        let seq;
+        (far, seq) = connect(address, site, acked).await?;
+        acked = sent.acknowledge(acked, seq, due);
     }
-    Ok(sent)
 }
 
-/// A connection as the tunnel next to a terminator makes it for a peer.
-async fn connect(address: SocketAddr, site: usize) -> Result<WebSocketStream<TcpStream>, Error> {
+/// A connection as the tunnel next to a terminator makes it for a peer, and up to where the terminator has this site's
+/// messages.
+async fn connect(address: SocketAddr, site: usize, acked: u64) -> Result<(WebSocketStream<TcpStream>, u64), Error> {
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let mut header = Vec::new();
@@ -237,5 +239,26 @@ async fn connect(address: SocketAddr, site: usize) -> Result<WebSocketStream<Tcp
     stream.write_all(&header).await?;
     let mut request = format!("ws://{address}/ws").into_client_request()?;
     request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(SUBPROTOCOL));
-    Ok(client_async(request, stream).await?.0)
+    let mut far = client_async(request, stream).await?.0;
+    let hello = json!({"sender": format!("sender{site}"), "pod": "initiator", "cluster": name(site), "acked": acked});
+    far.send(Message::text(json!({ "hello": hello }).to_string())).await?;
+    let seq = next_ack(&mut far, site).await?;
+    Ok((far, seq))
+}
+
+/// Cancellation-safe: an ack that is read is returned.
+async fn next_ack(far: &mut WebSocketStream<TcpStream>, site: usize) -> Result<u64, Error> {
+    while let Some(message) = far.next().await {
+        match message? {
+            Message::Text(text) => {
+                let frame: Value = serde_json::from_str(&text)?;
+                if let Some(seq) = frame["ack"]["seq"].as_u64() {
+                    return Ok(seq);
+                }
+            }
+            Message::Close(close) => return Err(format!("{}: {close:?}", name(site)).into()),
+            _ => {}
+        }
+    }
+    Err(format!("{} was sent away", name(site)).into())
 }
