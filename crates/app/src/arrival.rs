@@ -7,8 +7,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 
 use crate::app::{App, End};
-use crate::hooks::{HookError, RECEIVE_HOOK_TIMEOUT, catch_panics};
-use crate::message::{Arrival, DeadMessage, Hop, Location, MAX_HOPS, MessageId};
+use crate::headers::TraceHeaders;
+use crate::hooks::{HookError, RECEIVE_HOOK_TIMEOUT, Received, catch_panics};
+use crate::message::{Arrival, DeadMessage, Hop, Location, MAX_HOPS};
 use crate::metrics::HookName;
 use crate::outbox::NewMessage;
 use crate::output::{BeginRetryError, Change, Outcome, Source};
@@ -29,7 +30,7 @@ pub(crate) async fn process(
     source: Source,
     message: MessageFrame,
 ) -> Result<(), WireError> {
-    let MessageFrame { id, payload: raw, trail, in_reply_to, .. } = message;
+    let MessageFrame { id, payload: raw, trail, in_reply_to, headers, .. } = message;
     let mut reasons = Vec::new();
     let (payload, raw) = match Payload::parse(raw.get()) {
         Ok(payload) => (payload, None),
@@ -47,12 +48,13 @@ pub(crate) async fn process(
         Vec::new()
     });
     let trail = with_hop(trail, app.location.hop());
-    let arrival = Arrival { id, payload, trail, in_reply_to, site: site.name().cloned() };
+    let headers = headers.and_then(|headers| TraceHeaders::parse(headers.get())).map(Box::new);
+    let arrival = Arrival { id, payload, trail, in_reply_to, site: site.name().cloned(), headers };
     if !reasons.is_empty() {
         add_dead(app, site, from, source, DeadMessage::new(arrival, raw, reasons.join("; ")));
         return Ok(());
     }
-    match run_receive_hook(app, site.name(), &arrival.id, &arrival.payload).await {
+    match run_receive_hook(app, site.name(), &arrival).await {
         Ok(reply) => {
             let id = &arrival.id;
             let name = app.shown(site);
@@ -67,24 +69,17 @@ pub(crate) async fn process(
 }
 
 /// Runs the receiving hook until it succeeds or its attempts are used up. Returns the payload of the reply.
-async fn run_receive_hook(
-    app: &App,
-    site: Option<&PeerName>,
-    id: &MessageId,
-    payload: &Payload,
-) -> Result<Option<Payload>, HookError> {
+async fn run_receive_hook(app: &App, site: Option<&PeerName>, arrival: &Arrival) -> Result<Option<Payload>, HookError> {
+    let Arrival { id, payload, headers, .. } = arrival;
+    let headers = headers.as_ref().map(|headers| headers.to_map()).unwrap_or_default();
     // Where there is no other, nobody needs to be kept from being held up.
     let site = site.filter(|_| app.sites.are_several()).map(PeerName::as_str);
     let deadline = Instant::now() + RECEIVE_HOOK_TIMEOUT;
     let mut delays = RECEIVE_HOOK_RETRY_DELAYS.into_iter();
     loop {
-        let payload = payload.clone();
-        let hook = catch_panics(async {
-            match app.end {
-                End::Initiator => app.hooks.on_receive_initiator(payload).await,
-                End::Terminator => app.hooks.on_receive_from(site, payload).await,
-            }
-        });
+        let is_initiator = app.end == End::Initiator;
+        let received = Received { is_initiator, site, payload: payload.clone(), headers: &headers };
+        let hook = catch_panics(async { app.hooks.on_receive(received).await });
         let result = if app.hooks.keeps_time() { Ok(hook.await) } else { timeout_at(deadline, hook).await };
         let error = match result {
             Ok(Ok(reply)) => return Ok(reply),
@@ -110,7 +105,9 @@ async fn add_result(app: &App, site: Option<&Arc<Site>>, source: Source, arrival
     let reply = match (reply, site) {
         (Some(payload), Some(site)) => {
             site.outbox.reply_room().await;
-            let reply = NewMessage { payload, hop: app.location.hop(), in_reply_to: Some(arrival.id.clone()) };
+            let (in_reply_to, hop) = (Some(arrival.id.clone()), app.location.hop());
+            let headers = arrival.headers.as_ref().map(|headers| headers.to_text());
+            let reply = NewMessage { payload, hop, in_reply_to, headers };
             Some((site.clone(), reply))
         }
         (Some(_), None) => {
@@ -186,7 +183,7 @@ pub(crate) async fn retry(app: &App, id: &str) -> Result<(), RetryError> {
     let payload = Payload::parse(text).map_err(|error| refused(error.into()))?;
     let arrival = Arrival { payload, ..message.arrival.clone() };
     let peer = arrival.site.clone().or_else(|| app.output.peer_of_message(&arrival.id));
-    let reply = run_receive_hook(app, peer.as_ref(), &arrival.id, &arrival.payload).await.map_err(refused)?;
+    let reply = run_receive_hook(app, peer.as_ref(), &arrival).await.map_err(refused)?;
     info!(%id, at = %app.location, "dead message delivered on retry");
     let site = app.sites.of(peer.as_ref());
     add_result(app, site.as_ref(), Source::DeadLetter(number), arrival, reply).await;

@@ -234,6 +234,7 @@ impl Batch {
                 site: site.number,
                 record: site.record(),
                 outbox: numbered.iter().map(|numbered| (numbered.seq, numbered.text.clone())).collect(),
+                headers: numbered.iter().filter_map(NumberedMessage::stored_headers).collect(),
                 acked,
                 keys,
                 keys_start: site.outbox.keys_start(),

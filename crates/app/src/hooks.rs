@@ -55,10 +55,30 @@ pub trait Hooks: Send + Sync + 'static {
         ready(Ok(None)).boxed()
     }
 
+    /// Runs one of the receiving hooks on a message with all that came with it, by default one of those above.
+    fn on_receive<'a>(&'a self, received: Received<'a>) -> BoxFuture<'a, Result<Option<Payload>, HookError>> {
+        let Received { is_initiator, site, payload, .. } = received;
+        if is_initiator { self.on_receive_initiator(payload) } else { self.on_receive_from(site, payload) }
+    }
+
     /// Whether these hooks enforce the time limits themselves, so that the web-app need not.
     fn keeps_time(&self) -> bool {
         false
     }
+}
+
+/// A message for a receiving hook.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Received<'a> {
+    /// Whether it is the initiator's hook that is to run.
+    pub is_initiator: bool,
+    /// The site that it came from, at a terminator that has several.
+    pub site: Option<&'a str>,
+    /// What was sent.
+    pub payload: Payload,
+    /// `traceparent`, `tracestate` and `baggage`, as far as they were given with the trigger.
+    pub headers: &'a BTreeMap<String, String>,
 }
 
 /// The hooks of a web-app without user code: every payload passes through.

@@ -4,18 +4,17 @@ use std::time::Duration;
 
 use axum::http::header::{AUTHORIZATION, HOST, SEC_WEBSOCKET_PROTOCOL};
 use axum::http::{HeaderValue, Uri};
-use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
+use tokio_tungstenite::connect_async_with_config;
 use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 use tracing::{debug, info, warn};
 
 use crate::app::App;
 use crate::delivery;
-use crate::socket;
+use crate::socket::{self, Socket};
 use crate::token::Token;
-use crate::wire::SUBPROTOCOL;
+use crate::wire::{self, ADDITIONS, HEADERS_ADDITION, SUBPROTOCOL};
 
 /// From connecting to the end of the WebSocket handshake. The tunnel accepts the connection at once, but an answer takes
 /// the far side; giving up costs nothing, since nothing has been sent.
@@ -51,9 +50,9 @@ pub(crate) async fn run(app: &App, peer: &PeerUrl) {
             () = app.phases.closing.cancelled() => return,
         };
         match connected {
-            Ok(websocket) => {
+            Ok(socket) => {
                 let before = app.metrics.far_connects.get();
-                let reason = delivery::run(app, &site, websocket.into(), std::future::pending()).await;
+                let reason = delivery::run(app, &site, socket, std::future::pending()).await;
                 info!(ended = %reason, "disconnected from the far web-app");
                 // Keep the longer delay if the far side failed before or during its hello, or either end broke the protocol.
                 if app.metrics.far_connects.get() > before && !reason.is_refusal() {
@@ -97,12 +96,10 @@ impl From<tungstenite::Error> for ConnectError {
     }
 }
 
-async fn connect(
-    peer: &PeerUrl,
-    token: Option<&Token>,
-) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>, ConnectError> {
+async fn connect(peer: &PeerUrl, token: Option<&Token>) -> Result<Socket, ConnectError> {
     let mut request = peer.0.clone().into_client_request()?;
     request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    request.headers_mut().insert(ADDITIONS, HeaderValue::from_static(HEADERS_ADDITION));
     // The name of the tunnel here means nothing there: the far web-app only accepts local names.
     request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
     // A token is visible ASCII.
@@ -111,8 +108,8 @@ async fn connect(
     }
     let no_delay = true;
     let connecting = connect_async_with_config(request, Some(socket::config()), no_delay);
-    let (websocket, _) = timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| ConnectError::TimedOut)??;
-    Ok(websocket)
+    let (websocket, response) = timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| ConnectError::TimedOut)??;
+    Ok(Socket { takes_headers: wire::takes_headers(response.headers()), ..websocket.into() })
 }
 
 /// The start of an error's body, fit for one log line.

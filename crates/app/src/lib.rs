@@ -43,6 +43,7 @@ mod delivery;
 mod error;
 #[doc(hidden)]
 pub mod fuzzing;
+mod headers;
 mod hooks;
 mod http;
 mod initiator;
@@ -71,7 +72,7 @@ pub use access::Access;
 pub use error::{StartError, StopError};
 pub use ferry_host::{Hosts, ParseHostError};
 pub use futures_util::future::BoxFuture;
-pub use hooks::{HookError, Hooks, PassThrough};
+pub use hooks::{HookError, Hooks, PassThrough, Received};
 pub use payload::{MAX_NUMBER_LENGTH, MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH, Object, Payload, PayloadError};
 pub use python::{PythonConfig, PythonError, PythonHooks};
 pub use store::StoreError;

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::headers::TraceHeaders;
 use crate::payload::Payload;
 use crate::peer::PeerName;
 use crate::time;
@@ -14,6 +15,8 @@ const MAX_NAME_BYTES: usize = 253;
 const MAX_ID_BYTES: usize = 64;
 /// What a kept message takes in memory in addition to its JSON.
 pub(crate) const KEPT_OVERHEAD: usize = 256;
+/// What kept headers take in memory in addition to their values.
+const HEADERS_OVERHEAD: usize = 192;
 /// The most hops of a trail. A message passes two web-apps today.
 pub(crate) const MAX_HOPS: usize = 16;
 
@@ -156,6 +159,9 @@ pub(crate) struct Arrival {
     /// The peer whose tunnel it came through, if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) site: Option<PeerName>,
+    /// Versions that do not know them leave them out when they read a store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) headers: Option<Box<TraceHeaders>>,
 }
 
 /// A message that has arrived, but that the receiving hook kept refusing.
@@ -178,7 +184,8 @@ impl Arrival {
         let ids = self.id.as_str().len() + self.in_reply_to.as_ref().map_or(0, |id| id.as_str().len());
         let trail: usize = self.trail.iter().map(Hop::bytes).sum();
         let site = self.site.as_ref().map_or(0, |site| r#","site":"""#.len() + site.as_str().len());
-        KEPT_OVERHEAD + NAMES + ids + self.payload.len() + trail + site
+        let headers = self.headers.as_ref().map_or(0, |headers| HEADERS_OVERHEAD + headers.bytes());
+        KEPT_OVERHEAD + NAMES + ids + self.payload.len() + trail + site + headers
     }
 }
 

@@ -68,6 +68,8 @@ pub(crate) type Writer = Pin<Box<dyn Sink<Outgoing, Error = SocketError> + Send>
 pub(crate) struct Socket {
     pub(crate) reader: Reader,
     pub(crate) writer: Writer,
+    /// The other end reads the headers of messages.
+    pub(crate) takes_headers: bool,
 }
 
 impl Socket {
@@ -165,6 +167,7 @@ where
     Socket {
         reader: reader.map(move |result| Ok(incoming(result?))).boxed(),
         writer: Box::pin(writer.with(move |item| ready(Ok::<_, SocketError>(outgoing(item))))),
+        takes_headers: false,
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use crate::app::App;
+use crate::headers::TraceHeaders;
 use crate::hooks::{HookError, catch_panics};
 use crate::metrics::{HookName, TriggerResult};
 use crate::outbox::{IdempotencyKey, MessageHandle, NewMessage, OutboxError};
@@ -21,11 +22,15 @@ const TRIGGER_HOOK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A payload that the hook has returned, ready for the outbox.
 #[derive(Debug)]
-pub(crate) struct PreparedTrigger(Payload);
+pub(crate) struct PreparedTrigger {
+    payload: Payload,
+    /// The headers that travel with it, as JSON.
+    headers: Option<Arc<str>>,
+}
 
 impl PreparedTrigger {
     pub(crate) fn bytes(&self) -> usize {
-        self.0.len()
+        self.payload.len() + self.headers.as_ref().map_or(0, |headers| headers.len())
     }
 }
 
@@ -195,7 +200,9 @@ pub(crate) fn enqueue(
     if app.disk_full.load(Ordering::Relaxed) {
         return Err(count_error(app, StoreError::Full.into()));
     }
-    let message = NewMessage { payload: prepared.0.clone(), hop: app.location.hop(), in_reply_to: None };
+    let PreparedTrigger { payload, headers } = prepared;
+    let (payload, headers) = (payload.clone(), headers.clone());
+    let message = NewMessage { payload, hop: app.location.hop(), in_reply_to: None, headers };
     let handle = site.outbox.enqueue(message, key).map_err(|error| count_error(app, error.into()))?;
     app.metrics.trigger(TriggerResult::Accepted);
     Ok(handle)
@@ -221,7 +228,7 @@ async fn run_trigger_hook(
             .hook_failed
             .log(|suppressed| warn!(%error, suppressed, "on_trigger failed: the trigger was refused"));
     })?;
-    Ok(PreparedTrigger(payload))
+    Ok(PreparedTrigger { payload, headers: TraceHeaders::of_request(headers).map(|headers| headers.to_text()) })
 }
 
 fn count_error(app: &App, error: TriggerError) -> TriggerError {

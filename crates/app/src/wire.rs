@@ -10,6 +10,7 @@
 //! kept failing, `replied` those that have a reply, which is a message of its own; an entry is repeated until the sender is
 //! known to have it.
 
+use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -21,8 +22,20 @@ use crate::peer::PeerName;
 /// The name in `Sec-WebSocket-Protocol`; an end that speaks another is refused.
 pub const SUBPROTOCOL: &str = "ferry.app.v1";
 
+/// A header of both sides of the WebSocket's handshake: which additions to version 1 an end reads. An end that does not know
+/// it does not get them.
+pub(crate) const ADDITIONS: &str = "ferry-app-additions";
+/// The addition that a message has headers.
+pub(crate) const HEADERS_ADDITION: &str = "headers";
+
 /// The largest WebSocket message: a payload with its envelope.
 pub(crate) const MAX_FRAME_BYTES: usize = MAX_PAYLOAD_BYTES + 64 * 1024;
+
+/// Whether the end whose part of the WebSocket's handshake has these headers reads those of messages.
+pub(crate) fn takes_headers(handshake: &HeaderMap) -> bool {
+    let listed = handshake.get_all(ADDITIONS).iter().filter_map(|value| value.to_str().ok());
+    listed.flat_map(|value| value.split(',')).any(|addition| addition.trim() == HEADERS_ADDITION)
+}
 
 /// One frame.
 #[derive(Debug, Serialize, Deserialize)]
@@ -67,6 +80,9 @@ pub(crate) struct MessageFrame {
     /// The message that this one is the reply to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) in_reply_to: Option<MessageId>,
+    /// Only where the receiver knows them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) headers: Option<Box<RawValue>>,
 }
 
 /// A message that was received, but that the receiving hook kept refusing.
@@ -106,9 +122,12 @@ impl Frame {
         serde_json::to_string(self)
     }
 
-    /// The frame of a message that is JSON already.
-    pub(crate) fn of_message(text: &str) -> String {
-        format!("{{\"message\":{text}}}")
+    /// The frame of a message that is JSON already, as its headers are.
+    pub(crate) fn of_message(text: &str, headers: Option<&str>) -> String {
+        match (headers, text.strip_suffix('}')) {
+            (Some(headers), Some(open)) => format!("{{\"message\":{open},\"headers\":{headers}}}}}"),
+            _ => format!("{{\"message\":{text}}}"),
+        }
     }
 
     pub(crate) fn decode(text: &str) -> Result<Self, WireError> {
@@ -146,7 +165,8 @@ impl Frame {
 impl MessageFrame {
     /// Roughly what it takes in memory.
     pub(crate) fn bytes(&self) -> usize {
-        self.payload.get().len() + self.trail.get().len()
+        let headers = self.headers.as_ref().map_or(0, |headers| headers.get().len());
+        self.payload.get().len() + self.trail.get().len() + headers
     }
 }
 
@@ -161,11 +181,12 @@ mod tests {
     use super::*;
 
     /// One frame of each kind, as `ferry.app.v1` has it for ever.
-    const FROZEN: [&str; 4] = [
+    const FROZEN: [&str; 5] = [
         r#"{"hello":{"sender":"0123456789abcdef01234567","pod":"initiator-0","cluster":"cluster-a","acked":7}}"#,
         r#"{"message":{"seq":8,"id":"0123456789abcdef01234567-8","payload":{"n": 1.50},"trail":[{"pod":"initiator-0","cluster":"cluster-a","at":"2025-06-01T12:00:00.000Z"}]}}"#,
         r#"{"ack":{"seq":8}}"#,
         r#"{"ack":{"seq":9,"dead":[{"seq":9,"id":"0123456789abcdef01234567-9","error":"no"}]}}"#,
+        r#"{"message":{"seq":9,"id":"0123456789abcdef01234567-9","payload":{},"trail":[],"headers":{"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01","tracestate":"a=1","baggage":"b=2"}}}"#,
     ];
 
     #[test]
@@ -175,7 +196,15 @@ mod tests {
             assert_eq!(frame.encode().unwrap(), text);
         }
         let names: Vec<_> = FROZEN.iter().map(|text| Frame::decode(text).unwrap().name()).collect();
-        assert_eq!(names, ["hello", "message", "ack", "ack"]);
+        assert_eq!(names, ["hello", "message", "ack", "ack", "message"]);
+    }
+
+    #[test]
+    fn headers_are_added_to_a_message_where_they_are_read() {
+        let headers = r#"{"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01","tracestate":"a=1","baggage":"b=2"}"#;
+        let message = r#"{"seq":9,"id":"0123456789abcdef01234567-9","payload":{},"trail":[]}"#;
+        assert_eq!(Frame::of_message(message, Some(headers)), FROZEN[4]);
+        assert_eq!(Frame::of_message(message, None), format!(r#"{{"message":{message}}}"#));
     }
 
     #[test]

@@ -84,6 +84,8 @@ struct FarEnd {
     sender: SenderId,
     location: Location,
     acked: u64,
+    /// It reads the headers of messages.
+    takes_headers: bool,
 }
 
 /// Converses until the WebSocket ends, a newer one replaces it, or the web-app shuts down.
@@ -121,13 +123,18 @@ async fn hello(app: &App, site: &Site, socket: &mut Socket) -> Result<FarEnd, Di
     socket.writer.send(encode(&Frame::Hello(ours))?).await?;
     let theirs = timeout(HELLO_TIMEOUT, next_frame(&mut socket.reader)).await;
     match theirs.map_err(|_| Disconnect::Silent(HELLO_TIMEOUT))?? {
-        Frame::Hello(hello) => Ok(FarEnd { location: hello.location(), sender: hello.sender, acked: hello.acked }),
+        Frame::Hello(hello) => Ok(FarEnd {
+            location: hello.location(),
+            sender: hello.sender,
+            acked: hello.acked,
+            takes_headers: socket.takes_headers,
+        }),
         other => Err(WireError::Unexpected { frame: other.name(), expected: "hello" }.into()),
     }
 }
 
 async fn converse(app: &App, site: &Arc<Site>, far: &FarEnd, socket: &mut Socket) -> Result<Never, Disconnect> {
-    let Socket { reader, writer } = socket;
+    let Socket { reader, writer, .. } = socket;
     let watermark = app.output.register_sender(&far.sender, far.acked, site.name())?;
     tell_of_twins(app, site, far);
     let _connected = ConnectedGuard::new(app, site, far);
@@ -246,7 +253,10 @@ async fn write(
             WriteItem::Message(message, again) => {
                 sent = Some(message.seq);
                 log_sent(app, far, &message, again);
-                Outgoing::Text(Frame::of_message(&message.text))
+                Outgoing::Text(Frame::of_message(
+                    &message.text,
+                    message.headers.as_deref().filter(|_| far.takes_headers),
+                ))
             }
             WriteItem::Ping => Outgoing::Ping,
         };

@@ -21,12 +21,21 @@ type Far = WebSocketStream<DuplexStream>;
 /// A conversation of a terminator with the far side that the test plays; both have said hello and acknowledged
 /// nothing.
 async fn conversation(hooks: impl Hooks) -> (Arc<App>, tokio::task::JoinHandle<Disconnect>, Far) {
+    conversation_with(hooks, false).await
+}
+
+/// As [`conversation`], with a far side that reads headers or not.
+async fn conversation_with(
+    hooks: impl Hooks,
+    takes_headers: bool,
+) -> (Arc<App>, tokio::task::JoinHandle<Disconnect>, Far) {
     let app = bare_app(End::Terminator, hooks);
     let (near, far) = tokio::io::duplex(1 << 20);
     let near = WebSocketStream::from_raw_socket(near, Role::Server, Some(socket::config())).await;
     let mut far = WebSocketStream::from_raw_socket(far, Role::Client, None).await;
     let running = app.clone();
-    let ended = tokio::spawn(async move { run(&running, &running.sites.first(), near.into(), pending()).await });
+    let near = Socket { takes_headers, ..near.into() };
+    let ended = tokio::spawn(async move { run(&running, &running.sites.first(), near, pending()).await });
     for frame in
         [json!({"hello": {"sender": "far", "pod": "p", "cluster": "c", "acked": 0}}), json!({"ack": {"seq": 0}})]
     {
@@ -106,4 +115,23 @@ async fn a_receiving_hook_that_hangs_costs_one_message_and_holds_up_no_sending()
     let ack = next_text(&mut far).await;
     assert_eq!(ack["ack"]["dead"][0]["error"], "the hook took longer than 10s");
     assert_eq!(start.elapsed().as_secs(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn headers_go_to_a_far_side_that_reads_them_and_not_to_one_that_would_refuse_them() {
+    let headers = [("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), ("baggage", "a=1")];
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    for takes_headers in [true, false] {
+        let (app, _ended, mut far) = conversation_with(PassThrough, takes_headers).await;
+        let payload = Payload::parse("{}").unwrap();
+        trigger::submit(&app, &app.sites.first(), payload, &headers).await.unwrap();
+        let message = loop {
+            let frame = next_text(&mut far).await;
+            if let Some(message) = frame.get("message") {
+                break message.clone();
+            }
+        };
+        assert_eq!(message.get("headers").is_some(), takes_headers, "{message}");
+        assert!(!takes_headers || message["headers"] == json!(headers), "{message}");
+    }
 }

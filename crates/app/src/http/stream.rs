@@ -230,7 +230,7 @@ impl<'a> StreamClient<'a> {
     }
 
     async fn step(&mut self, socket: &mut Socket, heard: &mut Instant) -> Result<(), Disconnect> {
-        let Socket { reader, writer } = socket;
+        let Socket { reader, writer, .. } = socket;
         let idle = Instant::now() + PING_INTERVAL;
         let event = match self.next_event(reader, idle, *heard + SILENCE_TIMEOUT).now_or_never() {
             Some(event) => event,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Extension, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use tracing::{info, warn};
 
@@ -16,7 +16,7 @@ use crate::delivery::{self, Disconnect};
 use crate::peer::PeerName;
 use crate::sites::Site;
 use crate::socket::{self, Socket};
-use crate::wire::SUBPROTOCOL;
+use crate::wire::{self, ADDITIONS, HEADERS_ADDITION, SUBPROTOCOL};
 
 pub(super) async fn ws(
     State(app): State<Arc<App>>,
@@ -39,10 +39,13 @@ pub(super) async fn ws(
     client.meter.exempt();
     // Held until the WebSocket has ended, and while the upgrade is still under way.
     let (token, client) = (app.tasks.token(), client.clone());
-    Ok(socket::limited(upgrade).on_upgrade(async move |socket| {
-        serve(&app, socket.into(), &client).await;
+    let takes_headers = wire::takes_headers(&headers);
+    let mut response = socket::limited(upgrade).on_upgrade(async move |socket| {
+        serve(&app, Socket { takes_headers, ..socket.into() }, &client).await;
         drop((token, client));
-    }))
+    });
+    response.headers_mut().insert(ADDITIONS, HeaderValue::from_static(HEADERS_ADDITION));
+    Ok(response)
 }
 
 async fn serve(app: &App, socket: Socket, client: &Client) {

@@ -28,6 +28,7 @@ pub(super) struct Entry {
     pub(super) seq: u64,
     pub(super) id: MessageId,
     text: Arc<str>,
+    headers: Option<Arc<str>>,
     bytes: usize,
     /// `Entries::bytes_in` with this entry counted.
     bytes_end: usize,
@@ -58,10 +59,10 @@ impl Entries {
         accepted: Instant,
         waiters: Vec<oneshot::Sender<Verdict>>,
     ) {
-        let NumberedMessage { seq, id, text, bytes, .. } = numbered;
+        let NumberedMessage { seq, id, text, headers, bytes, .. } = numbered;
         self.bytes_in += bytes;
         let bytes_end = self.bytes_in;
-        self.queue.push_back(Entry { seq, id, text, bytes, bytes_end, accepted, waiters, reply: None });
+        self.queue.push_back(Entry { seq, id, text, headers, bytes, bytes_end, accepted, waiters, reply: None });
     }
 
     pub(super) fn entry_mut(&mut self, seq: u64) -> Option<&mut Entry> {
@@ -83,9 +84,9 @@ impl Entries {
 
     /// As [`Self::sendable`]; the flag tells whether it has been handed out before.
     pub(super) fn hand_out(&mut self, sent: u64, limits: &Limits) -> Option<(NumberedMessage, bool)> {
-        let Entry { seq, id, text, bytes, .. } = self.sendable(sent, limits)?;
-        let (seq, bytes) = (*seq, *bytes);
-        let numbered = NumberedMessage { seq, id: id.clone(), text: text.clone(), bytes, key: None };
+        let Entry { seq, id, text, headers, bytes, .. } = self.sendable(sent, limits)?;
+        let (seq, bytes, headers) = (*seq, *bytes, headers.clone());
+        let numbered = NumberedMessage { seq, id: id.clone(), text: text.clone(), headers, bytes, key: None };
         let again = seq <= self.sent;
         self.sent = self.sent.max(seq);
         Some((numbered, again))

@@ -7,16 +7,18 @@ mod entries;
 mod handle;
 mod keys;
 mod limits;
+mod message;
 mod pool;
 mod state;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
 
 use crate::limits::take_bounded;
-use crate::message::{Hop, KEPT_OVERHEAD, Message, MessageId, SenderId};
+use crate::message::{Message, MessageId, SenderId};
 use crate::payload::Payload;
 use crate::store::{Fate, KeyRecord, StoreError};
 use crate::wire::{Ack, WireError};
@@ -25,6 +27,7 @@ pub(crate) use handle::MessageHandle;
 use keys::Keys;
 pub(crate) use limits::Limits;
 use limits::REPLY_FACTOR;
+pub(crate) use message::{NewMessage, NumberedMessage};
 use pool::Held;
 pub(crate) use pool::Pool;
 use state::{State, WaitingMessage};
@@ -47,33 +50,6 @@ pub(crate) enum Verdict {
     Delivered(Option<Payload>),
     /// The far hook kept refusing it, and why.
     Dead(String),
-}
-
-/// A message before it has a number.
-#[derive(Debug)]
-pub(crate) struct NewMessage {
-    pub(crate) payload: Payload,
-    pub(crate) hop: Hop,
-    pub(crate) in_reply_to: Option<MessageId>,
-}
-
-impl NewMessage {
-    /// What it counts where it waits.
-    pub(crate) fn bytes(&self) -> usize {
-        KEPT_OVERHEAD + self.payload.len() + self.hop.bytes()
-    }
-}
-
-/// A message with its number, as it is stored and sent.
-#[derive(Debug, Clone)]
-pub(crate) struct NumberedMessage {
-    pub(crate) seq: u64,
-    pub(crate) id: MessageId,
-    /// The message as JSON.
-    pub(crate) text: Arc<str>,
-    /// What it counts.
-    bytes: usize,
-    pub(crate) key: Option<(String, KeyRecord)>,
 }
 
 /// An idempotency key as a client gave it.
@@ -119,12 +95,15 @@ impl Outbox {
         limits: Limits,
         acked: u64,
         stored: Vec<(Message, String)>,
+        mut headers: HashMap<u64, Arc<str>>,
         keys: Vec<(String, KeyRecord)>,
     ) -> Self {
         let mut state = State { entries: Entries::after(acked), keys: Keys::new(keys), ..State::default() };
         for (message, text) in stored {
-            let bytes = message.payload.len() + limits.overhead;
-            let numbered = NumberedMessage { seq: message.seq, id: message.id, text: text.into(), bytes, key: None };
+            let Message { seq, id, payload, .. } = message;
+            let headers = headers.remove(&seq);
+            let bytes = payload.len() + headers.as_ref().map_or(0, |headers| headers.len()) + limits.overhead;
+            let numbered = NumberedMessage { seq, id, text: text.into(), headers, bytes, key: None };
             state.entries.push(numbered, Instant::now(), Vec::new());
         }
         state.entries.mark_sent();
@@ -144,7 +123,7 @@ impl Outbox {
     ) -> Result<MessageHandle, OutboxError> {
         let mut result = Err(OutboxError::Full);
         self.modify(|state| {
-            let bytes = message.payload.len() + self.limits.overhead;
+            let bytes = message.content_bytes() + self.limits.overhead;
             if state.closed {
                 result = Err(OutboxError::Forgotten);
                 return false;
@@ -222,7 +201,7 @@ impl Outbox {
         max_bytes: usize,
     ) -> Vec<NumberedMessage> {
         let state = self.state.borrow();
-        let bytes = |waiting: &&WaitingMessage| waiting.message.payload.len() + self.limits.overhead;
+        let bytes = |waiting: &&WaitingMessage| waiting.message.content_bytes() + self.limits.overhead;
         let waiting = take_bounded(state.waiting.iter(), max_messages, max_bytes, bytes);
         let waiting = waiting.map(|waiting| (&*waiting.message, waiting.key.as_ref()));
         let all = replies.iter().map(|reply| (*reply, None)).chain(waiting);
@@ -232,14 +211,14 @@ impl Outbox {
 
     fn numbered(&self, seq: u64, message: &NewMessage, key: Option<&IdempotencyKey>) -> NumberedMessage {
         let id = self.sender.message(seq);
-        let NewMessage { payload, hop, in_reply_to } = message;
-        let (bytes, trail) = (payload.len() + self.limits.overhead, vec![hop.clone()]);
+        let NewMessage { payload, hop, in_reply_to, headers } = message;
+        let (bytes, trail) = (message.content_bytes() + self.limits.overhead, vec![hop.clone()]);
         let message =
             Message { seq, id: id.clone(), payload: payload.clone(), trail, in_reply_to: in_reply_to.clone() };
         // Nothing in a message can fail to be JSON: its payload is already, and its maps have text for keys.
         let text = serde_json::to_string(&message).unwrap_or_default().into();
         let key = key.map(|key| (key.text.clone(), KeyRecord { seq, digest: key.digest, fate: Fate::Plain }));
-        NumberedMessage { seq, id, text, bytes, key }
+        NumberedMessage { seq, id, text, headers: headers.clone(), bytes, key }
     }
 
     /// Call when these are stored; the first `replies` of them are replies.
@@ -260,7 +239,7 @@ impl Outbox {
                     state.entries.push(numbered, Instant::now(), Vec::new());
                     continue;
                 };
-                state.waiting_bytes -= message.payload.len() + self.limits.overhead;
+                state.waiting_bytes -= message.content_bytes() + self.limits.overhead;
                 // The receiver may be gone.
                 let _ = stored.send(Ok(numbered.id.clone()));
                 state.entries.push(numbered, accepted, vec![verdict]);

@@ -8,13 +8,18 @@ use crate::wire::Dead;
 /// Three messages or 20 bytes held, two messages or 12 bytes on their way.
 fn small() -> Outbox {
     let limits = Limits { messages: 3, bytes: 20, window_messages: 2, window_bytes: 12, overhead: 0 };
-    Outbox::new(Arc::default(), SenderId::random().unwrap(), limits, 0, Vec::new(), Vec::new())
+    Outbox::new(Arc::default(), SenderId::random().unwrap(), limits, 0, Vec::new(), HashMap::new(), Vec::new())
 }
 
 fn message(payload: &str) -> NewMessage {
     let location = Location { pod: "p".into(), cluster: "c".into() };
     // As JSON, a text of n letters takes n + 2 bytes.
-    NewMessage { payload: Payload::stored(to_raw_value(payload).unwrap()), hop: location.hop(), in_reply_to: None }
+    NewMessage {
+        payload: Payload::stored(to_raw_value(payload).unwrap()),
+        hop: location.hop(),
+        in_reply_to: None,
+        headers: None,
+    }
 }
 
 fn enqueue(outbox: &Outbox, payload: &str) -> Result<MessageHandle, OutboxError> {
@@ -192,8 +197,15 @@ fn a_restart_goes_on_with_the_number_after_the_last() {
         let text = serde_json::to_string(&message).unwrap();
         (message, text)
     };
-    let after =
-        Outbox::new(Arc::default(), before.sender().clone(), before.limits, 4, vec![text(5), text(6)], Vec::new());
+    let after = Outbox::new(
+        Arc::default(),
+        before.sender().clone(),
+        before.limits,
+        4,
+        vec![text(5), text(6)],
+        HashMap::new(),
+        Vec::new(),
+    );
     assert_eq!((after.acked(), after.depth().messages), (4, 2));
     assert_eq!((next(&after, 4), next(&after, 5)), (Some((5, true)), Some((6, true))));
     ack(&after, 6).unwrap();
@@ -210,7 +222,8 @@ fn sized(bytes: usize) -> NewMessage {
 fn one_outbox_may_use_all_the_room_and_still_takes_none_of_anothers_share() {
     let pool = Arc::new(Pool::default());
     let limits = Limits { messages: 100, bytes: 1000, window_messages: 2, window_bytes: 12, overhead: 0 };
-    let outbox = || Outbox::new(pool.clone(), SenderId::random().unwrap(), limits, 0, Vec::new(), Vec::new());
+    let outbox =
+        || Outbox::new(pool.clone(), SenderId::random().unwrap(), limits, 0, Vec::new(), HashMap::new(), Vec::new());
     let (dead, alive) = (outbox(), outbox());
     pool.share_between(2);
     while dead.enqueue(sized(10), None).is_ok() {}
@@ -232,7 +245,8 @@ fn one_outbox_may_use_all_the_room_and_still_takes_none_of_anothers_share() {
 fn a_message_larger_than_a_share_is_taken_where_nothing_else_waits() {
     let pool = Arc::new(Pool::default());
     let limits = Limits { messages: 100, bytes: 1000, window_messages: 2, window_bytes: 12, overhead: 0 };
-    let outbox = || Outbox::new(pool.clone(), SenderId::random().unwrap(), limits, 0, Vec::new(), Vec::new());
+    let outbox =
+        || Outbox::new(pool.clone(), SenderId::random().unwrap(), limits, 0, Vec::new(), HashMap::new(), Vec::new());
     let (full, empty) = (outbox(), outbox());
     pool.share_between(10);
     full.enqueue(sized(1000), None).unwrap();

@@ -14,6 +14,7 @@ fn arrival(sender: &SenderId, seq: u64, bytes: usize) -> Arrival {
         trail: Vec::new(),
         in_reply_to: None,
         site: None,
+        headers: None,
     }
 }
 

@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-use crate::hooks::{HookError, Hooks, RECEIVE_HOOK_TIMEOUT};
+use crate::hooks::{HookError, Hooks, RECEIVE_HOOK_TIMEOUT, Received};
 use crate::payload::Payload;
 use apart::{Apart, HOLD_LIMIT};
 use process::Process;
@@ -130,12 +130,13 @@ impl PythonHooks {
         self.workers[worker % self.workers.len()].call(request(hook, arguments)?, limit).await
     }
 
-    async fn call_receive_hook(&self, hook: &'static str, payload: Payload) -> Result<Option<Payload>, HookError> {
-        if !self.defines(hook) {
-            return Ok(None);
-        }
+    async fn call_receive_hook(
+        &self,
+        hook: &'static str,
+        arguments: &ReceiveArguments<'_>,
+    ) -> Result<Option<Payload>, HookError> {
         // Always the same worker: one sender's messages stay in order and run one after the other.
-        Ok(self.call(self.workers.len() - 1, hook, &(payload,), self.receive_limit()).await?)
+        Ok(self.call(self.workers.len() - 1, hook, arguments, self.receive_limit()).await?)
     }
 
     /// The same where there are several sites, each with its messages one after the other.
@@ -143,14 +144,11 @@ impl PythonHooks {
         &self,
         site: &str,
         hook: &'static str,
-        payload: Payload,
+        arguments: &ReceiveArguments<'_>,
     ) -> Result<Option<Payload>, HookError> {
-        if !self.defines(hook) {
-            return Ok(None);
-        }
-        let (limit, arguments) = (self.receive_limit(), (payload,));
+        let limit = self.receive_limit();
         if !self.apart.holds(site) {
-            match self.call(worker_of(site), hook, &arguments, limit.min(HOLD_LIMIT)).await {
+            match self.call(worker_of(site), hook, arguments, limit.min(HOLD_LIMIT)).await {
                 Err(CallError::Overran(held)) if held < limit => {
                     if self.apart.put(site) {
                         warn!(
@@ -162,7 +160,7 @@ impl PythonHooks {
                 result => return Ok(result?),
             }
         }
-        let result = self.apart_worker().await?.call(request(hook, &arguments)?, limit).await;
+        let result = self.apart_worker().await?.call(request(hook, arguments)?, limit).await;
         if let Err(CallError::Overran(_)) = result {
             self.apart.put(site);
         }
@@ -204,24 +202,20 @@ impl Hooks for PythonHooks {
         .boxed()
     }
 
-    fn on_receive_terminator(&self, payload: Payload) -> BoxFuture<'_, Result<Option<Payload>, HookError>> {
-        self.call_receive_hook("on_receive_terminator", payload).boxed()
-    }
-
-    fn on_receive_from<'a>(
-        &'a self,
-        site: Option<&'a str>,
-        payload: Payload,
-    ) -> BoxFuture<'a, Result<Option<Payload>, HookError>> {
-        const HOOK: &str = "on_receive_terminator";
-        match site {
-            None => self.call_receive_hook(HOOK, payload).boxed(),
-            Some(site) => self.call_receive_hook_for(site, HOOK, payload).boxed(),
+    fn on_receive<'a>(&'a self, received: Received<'a>) -> BoxFuture<'a, Result<Option<Payload>, HookError>> {
+        async move {
+            let Received { is_initiator, site, payload, headers } = received;
+            let hook = if is_initiator { "on_receive_initiator" } else { "on_receive_terminator" };
+            if !self.defines(hook) {
+                return Ok(None);
+            }
+            let arguments = (payload, headers);
+            match site {
+                None => self.call_receive_hook(hook, &arguments).await,
+                Some(site) => self.call_receive_hook_for(site, hook, &arguments).await,
+            }
         }
-    }
-
-    fn on_receive_initiator(&self, payload: Payload) -> BoxFuture<'_, Result<Option<Payload>, HookError>> {
-        self.call_receive_hook("on_receive_initiator", payload).boxed()
+        .boxed()
     }
 
     /// A call's time starts when its worker begins it: time spent queued behind a hung call does not count.
@@ -229,6 +223,9 @@ impl Hooks for PythonHooks {
         true
     }
 }
+
+/// A payload and the headers that came with it, which the runner leaves out where the hook has no place for them.
+type ReceiveArguments<'a> = (Payload, &'a BTreeMap<String, String>);
 
 fn request(hook: &'static str, arguments: &impl Serialize) -> Result<String, HookError> {
     serde_json::to_string(&(hook, arguments)).map_err(|error| HookError::Failed(error.to_string()))

@@ -121,7 +121,20 @@ def load(path):
     for name, hook in hooks.items():
         if not callable(hook):
             raise TypeError("%s is not a function" % name)
+        if name != "on_trigger" and not takes_headers(hook):
+            hooks[name] = lambda payload, headers, hook=hook: hook(payload)
     return hooks
+
+
+def takes_headers(hook):
+    """Whether a receiving hook has a place for headers: a second argument that is named so, or that has to be given."""
+    try:
+        parameters = list(inspect.signature(hook, follow_wrapped=False).parameters.values())
+    except (TypeError, ValueError):
+        return False
+    if len(parameters) < 2 or parameters[1].kind not in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD):
+        return False
+    return parameters[1].name == "headers" or parameters[1].default is inspect.Parameter.empty
 
 
 def run(hooks, name, arguments):

@@ -7,7 +7,7 @@
 mod site;
 mod target;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -114,7 +114,8 @@ impl Sites {
                 None if state.all[0].take_name(name) => state.all[0].clone(),
                 None if state.all.len() >= MAX_SITES => return false,
                 None => {
-                    let outbox = Outbox::new(self.pool.clone(), sender, self.limits, 0, Vec::new(), Vec::new());
+                    let outbox =
+                        Outbox::new(self.pool.clone(), sender, self.limits, 0, Vec::new(), HashMap::new(), Vec::new());
                     let site = Arc::new(Site::new(state.next, Some(name.clone()), outbox));
                     state.next += 1;
                     state.all.push(site.clone());
@@ -179,7 +180,8 @@ impl Sites {
             if number == FIRST {
                 // The first one stays, as that of nobody.
                 let sender = site.outbox.sender().clone();
-                let outbox = Outbox::new(self.pool.clone(), sender, self.limits, last, Vec::new(), Vec::new());
+                let outbox =
+                    Outbox::new(self.pool.clone(), sender, self.limits, last, Vec::new(), HashMap::new(), Vec::new());
                 state.all[at] = Arc::new(Site::new(FIRST, None, outbox));
             } else {
                 state.all.remove(at);

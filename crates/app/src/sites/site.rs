@@ -45,8 +45,8 @@ impl Site {
     }
 
     pub(super) fn stored(stored: StoredSite, limits: Limits, pool: &Arc<Pool>) -> Self {
-        let StoredSite { number, name, sender, acked, outbox, keys } = stored;
-        let outbox = Outbox::new(pool.clone(), sender, limits, acked, outbox, keys);
+        let StoredSite { number, name, sender, acked, outbox, headers, keys } = stored;
+        let outbox = Outbox::new(pool.clone(), sender, limits, acked, outbox, headers, keys);
         Self { unstored: AtomicBool::new(false), ..Self::new(number, name, outbox) }
     }
 

@@ -23,6 +23,7 @@ const DEAD: [&str; 2] = [
     r#"{"arrival":{"id":"far-6","payload":{"n":6},"trail":[]},"error":"no","at":"2026-01-02T03:04:05.680Z"}"#,
     r#"{"arrival":{"id":"far-7","payload":null,"trail":[]},"raw":"[","error":"not an object","at":"2026-01-02T03:04:05.681Z"}"#,
 ];
+const SENDER_NEXT: &str = r#"{"seq":4,"id":"0123456789abcdef01234567-4","payload":{},"trail":[]}"#;
 const MORE: &str = "far-and-idle";
 
 fn golden() -> Golden {
@@ -32,6 +33,11 @@ fn golden() -> Golden {
 /// A store with more than one far web-app, which has tables of its own for it.
 fn golden_of_sites() -> Golden {
     Golden::of(env!("CARGO_MANIFEST_DIR"), "store-of-sites", "sql", "FORMAT of crates/app/src/store/open.rs")
+}
+
+/// A store with the headers of messages.
+fn golden_of_headers() -> Golden {
+    Golden::of(env!("CARGO_MANIFEST_DIR"), "store-of-headers", "sql", "FORMAT of crates/app/src/store/open.rs")
 }
 
 fn sender(id: &str) -> SenderId {
@@ -99,6 +105,29 @@ fn written_with_sites() -> Store {
     };
     let nameless = OutboxCommit { site: 2, record: record(None, MORE), ..OutboxCommit::default() };
     store.commit(&Commit { outboxes: vec![first, other, nameless], ..Commit::default() }).unwrap();
+    store
+}
+
+const HEADERS: &str = r#"{"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01","baggage":"a=1"}"#;
+const OUTPUT_WITH_HEADERS: &str = r#"{"id":"far-8","payload":{},"trail":[],"headers":{"baggage":"a=1"}}"#;
+
+/// Messages of two sites have headers.
+fn written_with_headers() -> Store {
+    let mut store = written_with_sites();
+    let first = OutboxCommit {
+        outbox: vec![(4, row::<Message>(SENDER_NEXT).into())],
+        headers: vec![(sender(SENDER).message(4), HEADERS.into())],
+        acked: 2,
+        ..OutboxCommit::default()
+    };
+    let other = OutboxCommit {
+        site: 1,
+        headers: vec![(sender(OTHER).message(5), r#"{"baggage":"b=2"}"#.into())],
+        acked: 4,
+        ..OutboxCommit::default()
+    };
+    let output = vec![(9, row::<Arrival>(OUTPUT_WITH_HEADERS))];
+    store.commit(&Commit { outboxes: vec![first, other], output, ..Commit::default() }).unwrap();
     store
 }
 
@@ -183,6 +212,43 @@ fn a_store_of_sites_of_any_golden_file_is_read_as_it_was() {
 #[test]
 fn what_a_store_of_sites_looks_like_changes_with_its_format_alone() {
     golden_of_sites().hold(FORMAT, &text(&written_with_sites()));
+}
+
+#[test]
+fn the_headers_in_a_store_of_any_golden_file_are_read_as_they_were() {
+    for format in 1..=FORMAT {
+        let dir = tempfile::tempdir().unwrap();
+        drop(lay(&golden_of_headers().read(format), dir.path()));
+        let (mut store, state) = open(dir.path()).unwrap();
+        let of = |site: usize| {
+            state.sites[site].headers.iter().map(|(seq, text)| (*seq, text.to_string())).collect::<Vec<_>>()
+        };
+        assert_eq!(of(0), [(4, HEADERS.to_owned())], "format {format}");
+        assert_eq!(of(1), [(5, r#"{"baggage":"b=2"}"#.to_owned())], "format {format}");
+        assert_eq!(texts(state.output.iter().map(|(_, arrival)| arrival))[2], OUTPUT_WITH_HEADERS, "format {format}");
+        // They go with their messages.
+        let outboxes = vec![OutboxCommit { acked: 4, ..OutboxCommit::default() }];
+        store.commit(&Commit { outboxes, forgotten: vec![1], ..Commit::default() }).unwrap();
+        let left: i64 = store.connection.query_row("SELECT count(*) FROM headers", [], |row| row.get(0)).unwrap();
+        assert_eq!(left, 0, "format {format}");
+    }
+}
+
+#[test]
+fn what_a_store_of_headers_looks_like_changes_with_its_format_alone() {
+    golden_of_headers().hold(FORMAT, &text(&written_with_headers()));
+}
+
+/// A version that does not know them has been there meanwhile, and has given the number to another message.
+#[test]
+fn headers_that_are_left_over_go_to_no_other_message() {
+    let dir = tempfile::tempdir().unwrap();
+    let connection = lay(&golden_of_headers().read(FORMAT), dir.path());
+    let row = row::seal(4, &format!("{OTHER}-4 {HEADERS}"));
+    connection.execute("UPDATE headers SET row = ? WHERE site = 0", [row]).unwrap();
+    drop(connection);
+    let (_store, state) = open(dir.path()).unwrap();
+    assert!(state.sites[0].headers.is_empty(), "{:?}", state.sites[0].headers);
 }
 
 /// Its first builds had no such table.

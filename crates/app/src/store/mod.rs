@@ -7,6 +7,7 @@
 mod about;
 mod checkpoint;
 mod error;
+mod headers;
 mod load;
 mod open;
 mod row;
@@ -38,6 +39,8 @@ pub(crate) struct Store {
     witness: Option<Witness>,
     /// The number of the last commit.
     commits: u64,
+    /// It has had messages with headers.
+    has_headers: bool,
     /// Held locked while this lives.
     _lock: Option<File>,
 }
@@ -95,10 +98,14 @@ impl Store {
     pub(crate) fn commit(&mut self, commit: &Commit) -> Result<(), StoreError> {
         let number = self.commits + 1;
         let transaction = self.connection.transaction()?;
+        let has_headers = self.has_headers || headers::are_in(commit);
         write(&transaction, commit)?;
+        if has_headers {
+            headers::write(&transaction, commit)?;
+        }
         set_number(&transaction, "commits", number)?;
         transaction.commit()?;
-        self.commits = number;
+        (self.commits, self.has_headers) = (number, has_headers);
         if let Some(witness) = &mut self.witness {
             witness.write(number)?;
         }

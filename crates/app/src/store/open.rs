@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::about::{number, set_number, set_sender};
 use super::checkpoint::{Checkpointer, checkpoint};
-use super::{Store, StoreError, StoredState, Witness, load};
+use super::{Store, StoreError, StoredState, Witness, headers, load};
 use crate::message::SenderId;
 
 /// The format of the tables below.
@@ -90,7 +90,8 @@ fn prepare(
     }
     let commits = number(&connection, "commits")?;
     let state = load::load(&connection)?;
-    Ok((Store { connection, checkpointer: None, witness, commits, _lock: lock }, state))
+    let has_headers = headers::are_stored(&connection)?;
+    Ok((Store { connection, checkpointer: None, witness, commits, has_headers, _lock: lock }, state))
 }
 
 /// A file of the store. Where it is made, it is for this user alone, whatever the umask says.

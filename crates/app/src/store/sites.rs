@@ -1,13 +1,14 @@
 //! Outboxes by site. The first has the tables that every store has; the others share two that are made when they are needed
 //! first, so that versions that know one site only can still open the store. They leave those two as they are.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::{Connection, Transaction, params};
 
 use super::about::{set_number, set_text, text};
-use super::{Commit, KeyRecord, StoreError, about, load, row, signed};
-use crate::message::{Message, SenderId};
+use super::{Commit, KeyRecord, StoreError, about, headers, load, row, signed};
+use crate::message::{Message, MessageId, SenderId};
 use crate::peer::PeerName;
 
 /// The number of the first site.
@@ -35,6 +36,8 @@ pub(crate) struct OutboxCommit {
     pub(crate) record: Option<SiteRecord>,
     /// Messages that enter, as JSON.
     pub(crate) outbox: Vec<(u64, Arc<str>)>,
+    /// The headers of some of them, as JSON.
+    pub(crate) headers: Vec<(MessageId, Arc<str>)>,
     /// Everything up to here is acknowledged.
     pub(crate) acked: u64,
     /// Idempotency keys of the messages that enter, and of those whose fate has changed.
@@ -61,6 +64,8 @@ pub(crate) struct StoredSite {
     pub(crate) acked: u64,
     /// Those after it, in order, each with its JSON.
     pub(crate) outbox: Vec<(Message, String)>,
+    /// The headers of some of them, as JSON, by their numbers.
+    pub(crate) headers: HashMap<u64, Arc<str>>,
     /// In the order of their messages.
     pub(crate) keys: Vec<(String, KeyRecord)>,
 }
@@ -168,10 +173,12 @@ pub(super) fn load(connection: &Connection, peers: &[(SenderId, PeerName)]) -> R
         name,
         sender,
         acked,
+        headers: HashMap::new(),
         outbox: outbox(connection, "outbox", "SELECT seq, row FROM outbox ORDER BY seq", acked)?,
         keys: keys(connection, "SELECT key, row FROM keys ORDER BY seq")?,
     }];
     if !connection.table_exists(None, "sites")? {
+        headers::load(connection, &mut sites)?;
         return Ok(sites);
     }
     for (number, acked, text) in load::sealed(connection, "sites", "SELECT site, row FROM sites ORDER BY site")? {
@@ -184,8 +191,10 @@ pub(super) fn load(connection: &Connection, peers: &[(SenderId, PeerName)]) -> R
         let name = named(name.ok_or_else(damaged)?.to_owned())?;
         let outbox = outbox_of(connection, &query, acked, &sender)?;
         let query = format!("SELECT key, row FROM site_keys WHERE site = {number} ORDER BY seq");
-        sites.push(StoredSite { number, name, sender, acked, outbox, keys: keys(connection, &query)? });
+        let (headers, keys) = (HashMap::new(), keys(connection, &query)?);
+        sites.push(StoredSite { number, name, sender, acked, outbox, headers, keys });
     }
+    headers::load(connection, &mut sites)?;
     Ok(sites)
 }
 

@@ -20,7 +20,7 @@ fn message(sender: &SenderId, seq: u64) -> (u64, Arc<str>) {
 
 fn arrival(sender: &SenderId, seq: u64) -> Arrival {
     let payload = Payload::stored(to_raw_value(&"y".repeat(100)).unwrap());
-    Arrival { id: sender.message(seq), payload, trail: Vec::new(), in_reply_to: None, site: None }
+    Arrival { id: sender.message(seq), payload, trail: Vec::new(), in_reply_to: None, site: None, headers: None }
 }
 
 fn far() -> SenderId {

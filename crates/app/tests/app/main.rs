@@ -8,6 +8,7 @@ mod bounds;
 mod delivery;
 mod drain;
 mod durable;
+mod headers;
 mod hooks;
 mod http;
 mod pair;
