@@ -48,7 +48,14 @@ const SETTINGS: Settings = Settings {
 fn live(arena: &Arena, session: usize, read: u64) -> (Record, Session) {
     let mut value = Session::opener(Time::ZERO, id(session), "echo", SETTINGS);
     let state = State { snapshot: value.snapshot(), peer: None, last_open: Epoch::NONE, shut_down: false };
-    let identity = Identity { id: id(session), side: Side::Opener, peer: "a/peer".into(), service: "echo".into(), preamble: 0 };
+    let identity = Identity {
+        id: id(session),
+        side: Side::Opener,
+        peer: "a/peer".into(),
+        service: "echo".into(),
+        preamble: 0,
+        origin: None,
+    };
     let record = arena.note(&identity, &state).expect("a record");
     let mut offset = 0;
     while offset < read {

@@ -8,7 +8,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::process::{Resource, getrlimit};
 use thiserror::Error;
 
-use crate::layout::{self, FORMAT, MAGIC, Sizes, header};
+use crate::layout::{self, Format, MAGIC, Sizes, header};
 use crate::memory::Memory;
 use crate::record::{Identity, Record, State, halves, joined};
 use crate::scan::{self, Inheritance};
@@ -47,26 +47,26 @@ impl Arena {
         rustix::fs::ftruncate(&fd, length as u64)?;
         // Whoever maps it must not lose pages, which would end the process at its next access.
         rustix::fs::fcntl_add_seals(&fd, SEALS)?;
-        Ok(Self::format(Memory::shared(fd, sizes.words(), sizes.slots as usize)?, sizes, instance))
+        Ok(Self::formatted(Memory::shared(fd, sizes.words(), sizes.slots as usize)?, sizes, instance))
     }
 
     /// An empty one in this process, which nothing outlives: for tests.
     pub fn in_process(sizes: Sizes, instance: Instance) -> Self {
         let sizes = sizes.clamped();
-        Self::format(Memory::heap(sizes.words(), sizes.slots as usize), sizes, instance)
+        Self::formatted(Memory::heap(sizes.words(), sizes.slots as usize), sizes, instance)
     }
 
-    fn format(memory: Memory, sizes: Sizes, instance: Instance) -> Self {
+    fn formatted(memory: Memory, sizes: Sizes, instance: Instance) -> Self {
         let words = memory.words(0..header::END);
         let store = |word: usize, value: u64| words[word].store(value, Ordering::Release);
         MAGIC.into_iter().zip(header::MAGIC).for_each(|(value, word)| store(word, value));
-        store(header::FORMAT, FORMAT);
+        store(header::FORMAT, Format::NEWEST as u64);
         store(header::RECORDS, sizes.records.into());
         store(header::SLOTS, sizes.slots.into());
         halves(instance.0).into_iter().zip(header::INSTANCE).for_each(|(value, word)| store(word, value));
         store(header::STARTS, 1);
         store(header::CHECK, checked(words));
-        Self(Arc::new(Space::new(memory, sizes)))
+        Self(Arc::new(Space::new(memory, Format::NEWEST, sizes)))
     }
 
     /// The arena of a process that is gone, and what it left there.
@@ -84,9 +84,9 @@ impl Arena {
             return Err(OpenError::Damaged);
         }
         let words = head.chunks_exact(8).map(|chunk| u64::from_ne_bytes(chunk.try_into().unwrap_or_default()));
-        let sizes = sizes_in(&words.collect::<Vec<_>>())?;
+        let (format, sizes) = read_header(&words.collect::<Vec<_>>())?;
         let memory = Memory::shared(fd, sizes.words(), sizes.slots as usize)?;
-        Self::take_over(memory, sizes)
+        Self::take_over(memory, format, sizes)
     }
 
     /// As [`open`](Self::open), of words as they stand in front of an arena, and slots that `fill` fills: for tests.
@@ -97,7 +97,7 @@ impl Arena {
         words: &[u64],
         mut fill: impl FnMut(u32, &mut [u8; Block::SIZE]),
     ) -> Result<(Self, Inheritance), OpenError> {
-        let sizes = sizes_in(words)?;
+        let (format, sizes) = read_header(words)?;
         if words.len() != sizes.words() {
             return Err(OpenError::Damaged);
         }
@@ -109,7 +109,7 @@ impl Arena {
             fill(bytes.index(), bytes.get_mut());
         }
         let memory = Arc::into_inner(memory).ok_or(OpenError::Damaged)?;
-        Self::take_over(memory, sizes)
+        Self::take_over(memory, format, sizes)
     }
 
     /// A copy of the words in front of the slots: for tests.
@@ -117,8 +117,8 @@ impl Arena {
         self.0.memory().words(0..self.sizes().words()).iter().map(|word| word.load(Ordering::Acquire)).collect()
     }
 
-    fn take_over(memory: Memory, sizes: Sizes) -> Result<(Self, Inheritance), OpenError> {
-        let space = Arc::new(Space::new(memory, sizes));
+    fn take_over(memory: Memory, format: Format, sizes: Sizes) -> Result<(Self, Inheritance), OpenError> {
+        let space = Arc::new(Space::new(memory, format, sizes));
         let used = |word: usize, most: u32| {
             let used = space.header()[word].load(Ordering::Acquire);
             u32::try_from(used).ok().filter(|used| *used <= most).ok_or(OpenError::Damaged)
@@ -166,11 +166,10 @@ fn checked(words: &[AtomicU64]) -> u64 {
     layout::check(words[..header::STARTS].iter().map(|word| word.load(Ordering::Acquire)))
 }
 
-fn sizes_in(words: &[u64]) -> Result<Sizes, OpenError> {
+fn read_header(words: &[u64]) -> Result<(Format, Sizes), OpenError> {
     let words = words.get(..header::END).ok_or(OpenError::Damaged)?;
-    if words[header::MAGIC] != MAGIC || words[header::FORMAT] != FORMAT {
-        return Err(OpenError::Format);
-    }
+    let is_ours = words[header::MAGIC] == MAGIC;
+    let format = Format::read(words[header::FORMAT]).filter(|_| is_ours).ok_or(OpenError::Format)?;
     if words[header::CHECK] != layout::check(words[..header::STARTS].iter().copied()) {
         return Err(OpenError::Damaged);
     }
@@ -178,5 +177,6 @@ fn sizes_in(words: &[u64]) -> Result<Sizes, OpenError> {
     let (Some(records), Some(slots)) = (number(header::RECORDS), number(header::SLOTS)) else {
         return Err(OpenError::Damaged);
     };
-    Some(Sizes { records, slots }).filter(|sizes| sizes.are_possible()).ok_or(OpenError::Damaged)
+    let sizes = Sizes { records, slots };
+    if sizes.are_possible() { Ok((format, sizes)) } else { Err(OpenError::Damaged) }
 }

@@ -6,17 +6,18 @@ use std::ops::Range;
 use std::time::Duration;
 
 use ferry_golden::Golden;
-use ferry_session::{Block, Epoch, Instance, ResetCode, SessionId, Side, Slot, Snapshot};
+use ferry_session::{Block, Epoch, Instance, Origin, ResetCode, SessionId, Side, Slot, Snapshot};
 
 use super::*;
-use crate::layout::{FORMAT, header};
+use crate::layout::{Format, header};
 
 const SIZES: Sizes = Sizes { records: 8, slots: 4 };
 const ROOM: u64 = Block::ROOM as u64;
 const US: Instance = Instance([0xa5; 16]);
+const NEWEST: u64 = Format::NEWEST as u64;
 
 fn golden() -> Golden {
-    Golden::of(env!("CARGO_MANIFEST_DIR"), "arena", "txt", "FORMAT of crates/arena/src/layout.rs")
+    Golden::of(env!("CARGO_MANIFEST_DIR"), "arena", "txt", "Format of crates/arena/src/layout.rs")
 }
 
 /// A session, as far as it was read and written.
@@ -45,8 +46,17 @@ fn noted() -> Vec<Noted> {
         peer: "cluster-b/one".into(),
         service: "echo".into(),
         preamble: 0,
+        origin: Some(Origin {
+            source: "192.0.2.1:4660".parse().unwrap(),
+            destination: "198.51.100.2:22136".parse().unwrap(),
+        }),
     };
-    let acceptor = Identity { id: SessionId(bytes(0x20)), side: Side::Acceptor, preamble: 0x0203, ..opener.clone() };
+    let origin = Origin {
+        source: "[2001:db8::1]:65535".parse().unwrap(),
+        destination: "[2001:db8:1:2:3:4:5:6]:1".parse().unwrap(),
+    };
+    let id = SessionId(bytes(0x20));
+    let acceptor = Identity { id, side: Side::Acceptor, preamble: 0x0203, origin: Some(origin), ..opener.clone() };
     let peer = Instance(bytes(0x30));
     let established = Snapshot { established: true, acceptor: Some(peer), ..snapshot };
     let open = State { snapshot: established, peer: Some(peer), ..state };
@@ -61,7 +71,7 @@ fn noted() -> Vec<Noted> {
     use ResetCode::{Application, Draining, Protocol, Unreachable, Withdrawn};
     for (number, code) in [Application, Draining, Withdrawn, Protocol, Unreachable].into_iter().enumerate() {
         let snapshot = Snapshot { reset: Some(code), discarding: true, ended: number == 0, ..snapshot };
-        let identity = Identity { id: SessionId([number as u8; 16]), ..opener.clone() };
+        let identity = Identity { id: SessionId([number as u8; 16]), origin: None, ..opener.clone() };
         sessions.push((identity, State { snapshot, ..state }, 0, 0));
     }
     sessions
@@ -131,13 +141,16 @@ fn words(text: &str) -> Vec<u64> {
 #[test]
 #[cfg_attr(miri, ignore = "it reads files")]
 fn sessions_of_a_build_with_the_format_of_any_golden_file_are_found_as_they_were() {
-    for format in 1..=FORMAT {
+    for format in 1..=NEWEST {
         let fill = |index: u32, bytes: &mut [u8; Block::SIZE]| bytes.fill(index as u8);
         let (arena, inherited) = Arena::open_copy(&words(&golden().read(format)), fill).unwrap();
         assert_eq!((arena.instance(), arena.starts(), inherited.damaged), (US, 2, 0), "format {format}");
         let noted = noted();
         assert_eq!(inherited.sessions.len(), noted.len(), "format {format}");
-        for (mut found, (identity, state, read, written)) in inherited.sessions.into_iter().zip(noted) {
+        for (mut found, (mut identity, state, read, written)) in inherited.sessions.into_iter().zip(noted) {
+            if format == Format::First as u64 {
+                identity.origin = None;
+            }
             assert_eq!((&found.identity, found.state), (&identity, state), "format {format}");
             assert_eq!((found.read, found.written), (read, written), "format {format}");
             let is_first = read > ROOM;
@@ -153,14 +166,29 @@ fn sessions_of_a_build_with_the_format_of_any_golden_file_are_found_as_they_were
 #[test]
 #[cfg_attr(miri, ignore = "it reads files")]
 fn what_an_arena_looks_like_changes_with_its_format_alone() {
-    golden().hold(FORMAT, &text(&written()));
+    golden().hold(NEWEST, &text(&written()));
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "it reads files")]
+fn an_arena_keeps_the_format_that_it_was_made_with_so_that_the_build_before_can_have_it_back() {
+    for format in 1..=NEWEST {
+        let (arena, inherited) = Arena::open_copy(&words(&golden().read(format)), |_, _| {}).unwrap();
+        drop(inherited);
+        let (identity, state, ..) = noted().remove(1);
+        forget(arena.note(&identity, &state));
+        let words = arena.copy_words();
+        assert_eq!(words[header::FORMAT], format);
+        let (_, inherited) = Arena::open_copy(&words, |_, _| {}).unwrap();
+        assert_eq!((inherited.sessions.len(), inherited.damaged), (1, 0), "format {format}");
+    }
 }
 
 #[test]
 #[cfg_attr(miri, ignore = "it reads files")]
 fn an_arena_of_a_later_format_is_told_from_a_damaged_one() {
-    let mut words = words(&golden().read(FORMAT));
-    words[header::FORMAT] = FORMAT + 1;
+    let mut words = words(&golden().read(NEWEST));
+    words[header::FORMAT] = NEWEST + 1;
     let Err(error) = Arena::open_copy(&words, |_, _| {}) else { panic!("it was opened") };
     assert!(matches!(error, OpenError::Format), "{error}");
 }

@@ -13,7 +13,23 @@ use std::ops::Range;
 pub(crate) const MAGIC: [u64; 2] = [u64::from_le_bytes(*b"ferry ar"), u64::from_le_bytes(*b"ena\r\n\x1a\0\x7f")];
 
 /// What an engine must know to read the rest. One of another format has nothing that this one could adopt.
-pub(crate) const FORMAT: u64 = 1;
+///
+/// An arena keeps the format of the build that made it, and every later build writes to it in that one: when an upgrade is
+/// given up, the build before finds what it knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// Records tell no origin, and their check does not cover which record they are.
+    First = 1,
+    Second = 2,
+}
+
+impl Format {
+    pub(crate) const NEWEST: Self = Self::Second;
+
+    pub(crate) fn read(word: u64) -> Option<Self> {
+        [Self::First, Self::Second].into_iter().find(|format| *format as u64 == word)
+    }
+}
 
 const PAGE: usize = 512;
 

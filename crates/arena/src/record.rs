@@ -1,12 +1,13 @@
 //! The record of one session.
 
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ferry_session::{Block, Epoch, Instance, ResetCode, SessionId, Side, Snapshot};
+use ferry_session::{Block, Epoch, Instance, Origin, ResetCode, SessionId, Side, Snapshot};
 
-use crate::layout;
+use crate::layout::{self, Format};
 use crate::slot::LentSlot;
 use crate::space::Space;
 
@@ -25,9 +26,10 @@ const READ: usize = 12;
 const WRITTEN: usize = 13;
 const ATTEMPTS: usize = 14;
 const NAMES: usize = 16;
+const ORIGIN: usize = 91;
 
 /// Bytes of both names together.
-const MAX_NAMES: usize = (layout::RECORD - NAMES) * 8;
+const MAX_NAMES: usize = (ORIGIN - NAMES) * 8;
 
 /// Longest preamble: it shares 16 bits with the side.
 const MAX_PREAMBLE: u16 = u16::MAX >> 1;
@@ -42,6 +44,9 @@ const ENDED: u64 = 1 << 5;
 const SHUT_DOWN: u64 = 1 << 6;
 const RESET_SHIFT: u32 = 8;
 
+/// Set in the first word of an origin; below it are the two ports.
+const ORIGIN_KNOWN: u64 = 1 << 32;
+
 /// Which session a record is of. Never changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -55,6 +60,8 @@ pub struct Identity {
     pub service: Box<str>,
     /// Bytes that the application gets before those of the session.
     pub preamble: u16,
+    /// Where the application that opened it connected from and to, as far as that is known.
+    pub origin: Option<Origin>,
 }
 
 /// What of a session changes.
@@ -92,13 +99,14 @@ impl Record {
         // From here on dropping it gives the place back.
         let mut record = Self::new(space.clone(), index, generation, None);
         words[VALID].store(u64::from(generation) << 1, Ordering::Release);
-        for (word, value) in words[ID..=KIND].iter().zip(fixed.head).chain(words[NAMES..].iter().zip(fixed.names)) {
+        let places = words[ID..=KIND].iter().zip(fixed.head).chain(words[NAMES..].iter().zip(fixed.names));
+        for (word, value) in places.chain(words[ORIGIN..].iter().zip(fixed.origin)) {
             word.store(value, Ordering::Release);
         }
         words[READ].store(0, Ordering::Release);
         words[WRITTEN].store(0, Ordering::Release);
         words[ATTEMPTS].store(0, Ordering::Release);
-        words[CHECK].store(checked(words, generation), Ordering::Release);
+        words[CHECK].store(checked(words, space.format(), key(index, generation)), Ordering::Release);
         record.save(state);
         words[VALID].store(u64::from(generation) << 1 | 1, Ordering::Release);
         Some(record)
@@ -174,25 +182,31 @@ pub(crate) fn key(index: u32, generation: u32) -> u64 {
     (u64::from(generation) << 32) | (u64::from(index) + 1)
 }
 
-/// What a record says.
-pub(crate) enum Contents {
-    Free,
-    Valid { generation: u32, identity: Identity, state: State, read: u64, written: u64 },
-    Damaged,
+/// What the record of a session says.
+pub(crate) struct Contents {
+    pub(crate) generation: u32,
+    pub(crate) identity: Identity,
+    pub(crate) state: State,
+    pub(crate) read: u64,
+    pub(crate) written: u64,
 }
 
+/// A record is not as it was written.
+pub(crate) struct Damaged;
+
 impl Contents {
-    pub(crate) fn read(words: &[AtomicU64]) -> Self {
+    /// Nothing of a record that nobody uses.
+    pub(crate) fn read(words: &[AtomicU64], format: Format, index: u32) -> Result<Option<Self>, Damaged> {
         let load = |word: usize| words[word].load(Ordering::Acquire);
         let valid = load(VALID);
         if valid & 1 == 0 {
-            return Self::Free;
+            return Ok(None);
         }
         let generation = (valid >> 1) as u32;
-        if valid >> 33 != 0 || load(CHECK) != checked(words, generation) {
-            return Self::Damaged;
+        if valid >> 33 != 0 || load(CHECK) != checked(words, format, key(index, generation)) {
+            return Err(Damaged);
         }
-        let (Some(identity), Some(state)) = (identity(words), state(words)) else { return Self::Damaged };
+        let (Some(identity), Some(state)) = (identity(words, format), state(words)) else { return Err(Damaged) };
         let state = State {
             // Before an Accept it is only the one that was asked.
             snapshot: Snapshot {
@@ -201,7 +215,7 @@ impl Contents {
             },
             ..state
         };
-        Self::Valid { generation, identity, state, read: load(READ), written: load(WRITTEN) }
+        Ok(Some(Self { generation, identity, state, read: load(READ), written: load(WRITTEN) }))
     }
 }
 
@@ -209,10 +223,12 @@ struct Fixed {
     /// From [`ID`] to [`KIND`].
     head: [u64; 3],
     names: Vec<u64>,
+    /// From [`ORIGIN`] on.
+    origin: [u64; 5],
 }
 
 fn encode(identity: &Identity) -> Option<Fixed> {
-    let Identity { id: SessionId(id), side, peer, service, preamble } = identity;
+    let Identity { id: SessionId(id), side, peer, service, preamble, origin } = identity;
     let mut names = [peer.as_bytes(), service.as_bytes()].concat();
     if names.len() > MAX_NAMES {
         return None;
@@ -226,32 +242,57 @@ fn encode(identity: &Identity) -> Option<Fixed> {
     let low = preamble << 1 | u16::from(*side == Side::Acceptor);
     let kind = (peer.len() as u64) << 32 | (service.len() as u64) << 16 | u64::from(low);
     let [first, second] = halves(*id);
-    Some(Fixed { head: [first, second, kind], names: words.collect() })
+    Some(Fixed { head: [first, second, kind], names: words.collect(), origin: origin.map_or([0; 5], origin_words) })
 }
 
-fn identity(words: &[AtomicU64]) -> Option<Identity> {
+fn identity(words: &[AtomicU64], format: Format) -> Option<Identity> {
     let load = |word: usize| words[word].load(Ordering::Acquire);
     let kind = load(KIND);
     let (peer, service) = ((kind >> 32) as usize, (kind >> 16 & 0xffff) as usize);
     let length = peer.checked_add(service).filter(|length| *length <= MAX_NAMES)?;
     let side = if kind & 1 == 0 { Side::Opener } else { Side::Acceptor };
     let preamble = (kind as u16) >> 1;
-    let mut names: Vec<u8> = (NAMES..layout::RECORD).flat_map(|word| load(word).to_ne_bytes()).collect();
+    let mut names: Vec<u8> = (NAMES..ORIGIN).flat_map(|word| load(word).to_ne_bytes()).collect();
     names.truncate(length);
     let service = String::from_utf8(names.split_off(peer)).ok()?;
     let peer = String::from_utf8(names).ok()?;
     let id = SessionId(joined([load(ID), load(ID + 1)]));
-    Some(Identity { id, side, peer: peer.into(), service: service.into(), preamble })
+    let origin = match format {
+        Format::First => None,
+        Format::Second => read_origin(std::array::from_fn(|at| load(ORIGIN + at))),
+    };
+    Some(Identity { id, side, peer: peer.into(), service: service.into(), preamble, origin })
+}
+
+fn origin_words(origin: Origin) -> [u64; 5] {
+    let Origin { source, destination } = origin;
+    let ports = u64::from(source.port()) << 16 | u64::from(destination.port());
+    let [source, destination] = [source.ip(), destination.ip()].map(|ip| match ip {
+        IpAddr::V4(ip) => halves(ip.to_ipv6_mapped().octets()),
+        IpAddr::V6(ip) => halves(ip.octets()),
+    });
+    [ORIGIN_KNOWN | ports, source[0], source[1], destination[0], destination[1]]
+}
+
+fn read_origin([first, source @ .., d0, d1]: [u64; 5]) -> Option<Origin> {
+    let address = |half, port| SocketAddr::new(Ipv6Addr::from(joined(half)).to_canonical(), port);
+    let (source, destination) = (address(source, (first >> 16) as u16), address([d0, d1], first as u16));
+    (first & ORIGIN_KNOWN != 0).then_some(Origin { source, destination })
 }
 
 /// Of everything that does not change.
-fn checked(words: &[AtomicU64], generation: u32) -> u64 {
-    let fixed = words[ID..=KIND].iter().chain(&words[NAMES..]).map(|word| word.load(Ordering::Acquire));
-    let kind = words[KIND].load(Ordering::Acquire);
+fn checked(words: &[AtomicU64], format: Format, key: u64) -> u64 {
+    let load = |word: &AtomicU64| word.load(Ordering::Acquire);
+    let kind = load(&words[KIND]);
     let used = ((kind >> 32) + (kind >> 16 & 0xffff)).div_ceil(8);
     // What is behind the names is of sessions before.
-    let length = usize::try_from(used).unwrap_or(usize::MAX).saturating_add(KIND - ID + 1);
-    layout::check(fixed.take(length).chain([generation.into()]))
+    let names = words[NAMES..ORIGIN].iter().take(usize::try_from(used).unwrap_or(usize::MAX));
+    let named = words[ID..=KIND].iter().chain(names).map(load);
+    match format {
+        // The generation alone.
+        Format::First => layout::check(named.chain([key >> 32])),
+        Format::Second => layout::check(named.chain(words[ORIGIN..].iter().map(load)).chain([key])),
+    }
 }
 
 fn flags(state: &State) -> u64 {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ferry_session::{Block, Slot};
 use thiserror::Error;
 
-use crate::record::{self, Contents, Identity, Record, State};
+use crate::record::{self, Contents, Damaged, Identity, Record, State};
 use crate::slot::{Header, LentSlot};
 use crate::space::Space;
 
@@ -58,10 +58,10 @@ pub(crate) fn scan(space: &Arc<Space>, records: u32, slots: u32) -> Inheritance 
     let mut damaged = 0;
     let mut found = HashMap::new();
     for index in 0..records {
-        match Contents::read(space.record(index)) {
-            Contents::Free => {}
-            Contents::Damaged => damaged += 1,
-            Contents::Valid { generation, identity, state, read, written } => {
+        match Contents::read(space.record(index), space.format(), index) {
+            Ok(None) => {}
+            Err(Damaged) => damaged += 1,
+            Ok(Some(Contents { generation, identity, state, read, written })) => {
                 let record = Record::new(space.clone(), index, generation, Some(state));
                 let slots = Vec::new();
                 let session = Found { record, identity, state, read, written, index, slots };

@@ -1,12 +1,13 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::layout::{Sizes, header};
+use crate::layout::{Format, Sizes, header};
 use crate::memory::{Bytes, Memory};
 
 /// The memory, and which parts of it are in use.
 pub(crate) struct Space {
     memory: Arc<Memory>,
+    format: Format,
     sizes: Sizes,
     records: Mutex<FreeRecords>,
 }
@@ -20,12 +21,16 @@ struct FreeRecords {
 }
 
 impl Space {
-    pub(crate) fn new(memory: Memory, sizes: Sizes) -> Self {
-        Self { memory: Arc::new(memory), sizes, records: Mutex::default() }
+    pub(crate) fn new(memory: Memory, format: Format, sizes: Sizes) -> Self {
+        Self { memory: Arc::new(memory), format, sizes, records: Mutex::default() }
     }
 
     pub(crate) fn memory(&self) -> &Arc<Memory> {
         &self.memory
+    }
+
+    pub(crate) fn format(&self) -> Format {
+        self.format
     }
 
     pub(crate) fn sizes(&self) -> Sizes {

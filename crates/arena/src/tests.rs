@@ -1,7 +1,7 @@
 use std::mem::forget;
 use std::time::Duration;
 
-use ferry_session::{Block, Epoch, Instance, ResetCode, SessionId, Side, Slot, Snapshot};
+use ferry_session::{Block, Epoch, Instance, Origin, ResetCode, SessionId, Side, Slot, Snapshot};
 
 use super::*;
 
@@ -17,6 +17,10 @@ fn identity(number: u8) -> Identity {
         peer: "cluster-b/one".into(),
         service: format!("echo-{number}").into(),
         preamble: u16::from(number) * 100,
+        origin: (number != 0).then(|| Origin {
+            source: ([10, 0, 0, number], 1000).into(),
+            destination: ([0x2001, 0xdb8, 0, 0, 0, 0, 0, number.into()], 2000).into(),
+        }),
     }
 }
 
@@ -88,6 +92,17 @@ fn the_acceptor_of_an_opened_session_is_its_peer() {
     forget(arena.note(&identity(2), &state()));
     let (_, inherited) = reopened(&arena);
     assert_eq!(inherited.sessions[0].state.snapshot.acceptor, state().peer);
+}
+
+#[test]
+fn a_record_that_stands_in_the_place_of_another_is_damaged() {
+    let arena = Arena::in_process(SIZES, US);
+    forget((arena.note(&identity(0), &state()), arena.note(&identity(1), &state())));
+    let mut words = arena.copy_words();
+    words.copy_within(SIZES.record(0), SIZES.record(1).start);
+    let (_, inherited) = Arena::open_copy(&words, |_, _| {}).unwrap();
+    let found: Vec<_> = inherited.sessions.iter().map(|found| &found.identity).collect();
+    assert_eq!((found, inherited.damaged), (vec![&identity(0)], 1));
 }
 
 #[test]

@@ -6,9 +6,10 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 
+use crate::kept::engine;
 use crate::support::{DEADLINE, Running, address, command, keygen, role};
 
 const MANUAL: &str = include_str!("../../../../docs/audit.md");
@@ -63,13 +64,13 @@ impl Pair {
         fs::write(&far, far_config(&keys[0], &app, "")).unwrap();
         let far = start(&far, filter);
         let text = format!(
-            "name: near\nidentity: near.key\npeers: [{{name: far, keys: [\"{}\"], addresses: [\"{}\"]}}]\n\
+            "name: near\nidentity: near.key\npeers: [{{name: far, keys: [\"{}\"], addresses: [\"file:addresses\"]}}]\n\
              egress: [{{listen: \"127.0.0.1:0\", peer: far, service: app}},\
              {{listen: \"127.0.0.1:0\", peer: far, service: other}}]\n",
             keys[1],
-            address(&far.1, "listen")
         );
         fs::write(&near, text).unwrap();
+        write_addresses(&dir, &far.1);
         let near = start(&near, filter);
         Self { dir, app, keys, near, far }
     }
@@ -80,17 +81,34 @@ impl Pair {
 
     /// Carries five bytes there and two back. Where the application was.
     fn carry(&self) -> String {
+        let (client, served) = self.connect();
+        finish(client, served)
+    }
+
+    fn connect(&self) -> (TcpStream, TcpStream) {
         let mut client = TcpStream::connect(self.egress(0)).unwrap();
         client.set_read_timeout(Some(DEADLINE)).unwrap();
         let (mut served, _) = self.app.accept().unwrap();
+        served.set_read_timeout(Some(DEADLINE)).unwrap();
         client.write_all(b"hello").unwrap();
-        client.shutdown(Shutdown::Write).unwrap();
-        served.read_to_string(&mut String::new()).unwrap();
-        served.write_all(b"ok").unwrap();
-        drop(served);
-        client.read_to_string(&mut String::new()).unwrap();
-        client.local_addr().unwrap().to_string()
+        served.read_exact(&mut [0; 5]).unwrap();
+        (client, served)
     }
+}
+
+/// Where the near tunnel finds the far one.
+fn write_addresses(dir: &tempfile::TempDir, far: &Value) {
+    fs::write(dir.path().join("addresses"), address(far, "listen").to_string()).unwrap();
+}
+
+/// The other way, and to its end. Where the application was.
+fn finish(mut client: TcpStream, mut served: TcpStream) -> String {
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(served.read(&mut [0]).unwrap(), 0);
+    served.write_all(b"ok").unwrap();
+    drop(served);
+    client.read_to_string(&mut String::new()).unwrap();
+    client.local_addr().unwrap().to_string()
 }
 
 fn far_config(near: &str, app: &TcpListener, more: &str) -> String {
@@ -138,6 +156,23 @@ fn sessions_refusals_and_changes_each_have_a_line_with_the_documented_fields() {
     assert_eq!(audited(&mut pair.far.0, "config_reloaded")["changes"], "rotation.every");
     pair.far.0.signal(Signal::TERM);
     audited(&mut pair.far.0, "draining");
+}
+
+#[test]
+fn a_session_that_was_adopted_still_tells_where_its_application_was() {
+    let mut pair = Pair::start("info,audit=info");
+    let (client, served) = pair.connect();
+    for tunnel in [&pair.near.0, &pair.far.0] {
+        kill_process(engine(tunnel), Signal::KILL).unwrap();
+    }
+    // A port that the system chose is another one with each process.
+    let ready = pair.far.0.line(|line| line.contains("\"ready\""));
+    write_addresses(&pair.dir, &serde_json::from_str(&ready).unwrap());
+    let source = finish(client, served);
+    for tunnel in [&mut pair.near.0, &mut pair.far.0] {
+        let line = audited(tunnel, "session_ended");
+        assert_eq!((&line["adopted"], &line["source"]), (&true.into(), &source.clone().into()), "{line}");
+    }
 }
 
 #[test]

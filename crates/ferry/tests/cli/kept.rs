@@ -22,7 +22,7 @@ pub(crate) fn children(pid: Pid) -> Vec<Pid> {
     children.split_whitespace().map(|child| Pid::from_raw(child.parse().unwrap()).unwrap()).collect()
 }
 
-fn engine(tunnel: &Running) -> Pid {
+pub(crate) fn engine(tunnel: &Running) -> Pid {
     let [engine] = children(tunnel.pid())[..] else { panic!("{:?}", children(tunnel.pid())) };
     engine
 }

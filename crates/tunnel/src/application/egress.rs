@@ -138,7 +138,7 @@ impl Opening {
         let lease = lease
             .ok_or_else(|| (Refusal::Limit, "no memory is left for another session (limits.memory)".to_owned()))?;
         let session = Session::opener(shared.now(), id, service.as_str(), shared.settings(&lease));
-        let kept = shared.survival.as_ref().and_then(|survival| survival.note(peer.name.as_str(), &session, None, 0));
+        let kept = shared.survival.as_ref().and_then(|survival| survival.note(&registration, &session, 0));
         if let Some(kept) = &kept {
             kept.hold(local);
         }

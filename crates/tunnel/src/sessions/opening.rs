@@ -103,13 +103,12 @@ async fn serve(shared: &Arc<Shared>, admitted: Admitted, hello: Hello<'static>, 
     let (peer, forward) = (&admitted.peer, &ingress.forward);
     // Noted before anything is connected to: a process that comes after this one must not connect to it a second time.
     let session = Session::acceptor(shared.now(), &hello, shared.settings(&admitted.lease));
-    let instance = admitted.registration.peer_instance();
     let preamble = match ingress.proxy_protocol {
         Some(ProxyProtocol::V2) => proxy_protocol::header(&admitted.registration),
         None => Vec::new(),
     };
     let survival = shared.survival.as_ref();
-    let kept = survival.and_then(|survival| survival.note(peer.name.as_str(), &session, instance, preamble.len()));
+    let kept = survival.and_then(|survival| survival.note(&admitted.registration, &session, preamble.len()));
     let turn = peer.arrivals.turn(hello.session).await;
     let connected = connect_local(shared, forward, &preamble);
     tokio::pin!(connected);

@@ -99,7 +99,7 @@ impl Adoption {
         };
         let name = SessionName { peer: peer.name.clone(), side: found.identity.side, id: found.identity.id };
         let handle = SessionHandle::adopted(name, &found.identity.service, found.state.peer);
-        let handle = handle.from(origin(&found, &socket));
+        let handle = handle.from(found.identity.origin.or_else(|| origin(&found, &socket)));
         let Ok(registration) = shared.sessions.register(handle) else {
             return Err((found, Some(socket), "there are more sessions than may be now".to_owned()));
         };
@@ -148,7 +148,7 @@ fn admit(shared: &Arc<Shared>, found: &Found) -> Result<(Arc<Peer>, Lease), &'st
     Ok((peer, lease))
 }
 
-/// Where the application of an opener connected from and to.
+/// Where the application of an opener connected from and to, which the first format of an arena does not tell.
 fn origin(found: &Found, socket: &OwnedFd) -> Option<Origin> {
     if found.identity.side == Side::Acceptor {
         return None;

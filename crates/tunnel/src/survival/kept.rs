@@ -5,6 +5,7 @@ use ferry_session::{Block, Epoch, Instance, Session};
 
 use super::{Survival, tag};
 use crate::net::Stream;
+use crate::sessions::handle::SessionHandle;
 
 /// One session's part of what outlives the process, until dropped.
 pub(crate) struct Kept {
@@ -24,17 +25,18 @@ impl Survival {
     ///
     /// `preamble`: bytes that the application gets before those of the session. It has them all by the time that its
     /// connection is held.
-    pub(crate) fn note(
-        self: &Arc<Self>,
-        peer: &str,
-        session: &Session,
-        instance: Option<Instance>,
-        preamble: usize,
-    ) -> Option<Kept> {
-        let (id, side, service) = (session.id(), session.side(), session.service().into());
-        let state = State { snapshot: session.snapshot(), peer: instance, last_open: Epoch::NONE, shut_down: false };
-        let preamble = preamble.try_into().ok()?;
-        let record = self.arena.note(&Identity { id, side, peer: peer.into(), service, preamble }, &state)?;
+    pub(crate) fn note(self: &Arc<Self>, handle: &SessionHandle, session: &Session, preamble: usize) -> Option<Kept> {
+        let identity = Identity {
+            id: session.id(),
+            side: session.side(),
+            peer: handle.name.peer.as_str().into(),
+            service: session.service().into(),
+            preamble: preamble.try_into().ok()?,
+            origin: handle.origin(),
+        };
+        let (snapshot, peer) = (session.snapshot(), handle.peer_instance());
+        let state = State { snapshot, peer, last_open: Epoch::NONE, shut_down: false };
+        let record = self.arena.note(&identity, &state)?;
         Some(Kept { survival: self.clone(), record, read: 0, written: 0, shut_down: false, adopting: false })
     }
 }
