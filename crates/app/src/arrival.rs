@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ferry_trace::Kind;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 
 use crate::app::{App, End};
+use crate::far_end::FarEnd;
 use crate::headers::TraceHeaders;
 use crate::hooks::{HookError, RECEIVE_HOOK_TIMEOUT, Received, catch_panics};
 use crate::message::{Arrival, DeadMessage, Hop, Location, MAX_HOPS};
@@ -16,17 +18,18 @@ use crate::output::{BeginRetryError, Change, Outcome, Source};
 use crate::payload::{Payload, PayloadError};
 use crate::peer::PeerName;
 use crate::sites::Site;
+use crate::spans::{Sending, Step};
 use crate::wire::{MessageFrame, WireError};
 
 const RECEIVE_HOOK_RETRY_DELAYS: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2)];
 
-/// Processes a message that has arrived from `from`. When this returns, the message has its position in the order, and is
+/// Processes a message that has arrived. When this returns, the message has its position in the order, and is
 /// stored soon. One that cannot be processed is dead at once: its sender would send it again for ever, and nothing behind
 /// it would arrive.
 pub(crate) async fn process(
     app: &App,
     site: &Arc<Site>,
-    from: &Location,
+    far: &FarEnd,
     source: Source,
     message: MessageFrame,
 ) -> Result<(), WireError> {
@@ -48,10 +51,28 @@ pub(crate) async fn process(
         Vec::new()
     });
     let trail = with_hop(trail, app.location.hop());
-    let headers = headers.and_then(|headers| TraceHeaders::parse(headers.get())).map(Box::new);
+    let came_with = headers.and_then(|headers| TraceHeaders::parse(headers.get()));
+    let step = Step::after(came_with.as_ref());
+    let headers = step.as_ref().map(|step| step.headers.clone()).or(came_with).map(Box::new);
+    let (from, is_reply, received) = (&far.location, in_reply_to.is_some(), id.clone());
+    let end_step = |dead: Option<&str>| {
+        let Some(step) = step else { return };
+        step.end(Kind::Consumer, if is_reply { "receive reply" } else { "receive message" }, |span| {
+            span.set("ferry.message.id", received.to_string()).set("ferry.from", from.to_string());
+            if let Some(session) = far.session {
+                span.set("ferry.session", session.to_string());
+                ferry_trace::tracer().into_iter().for_each(|tracer| _ = span.link(tracer.first_of(session.0)));
+            }
+            if let Some(error) = dead {
+                span.fail(error.to_owned());
+            }
+        });
+    };
     let arrival = Arrival { id, payload, trail, in_reply_to, site: site.name().cloned(), headers };
     if !reasons.is_empty() {
-        add_dead(app, site, from, source, DeadMessage::new(arrival, raw, reasons.join("; ")));
+        let error = reasons.join("; ");
+        end_step(Some(&error));
+        add_dead(app, site, from, source, DeadMessage::new(arrival, raw, error));
         return Ok(());
     }
     match run_receive_hook(app, site.name(), &arrival).await {
@@ -62,8 +83,13 @@ pub(crate) async fn process(
             app.log_limits.received.log(log);
             app.metrics.received(site.name());
             add_result(app, Some(site), source, arrival, reply).await;
+            end_step(None);
         }
-        Err(error) => add_dead(app, site, from, source, DeadMessage::new(arrival, None, error.to_string())),
+        Err(error) => {
+            let error = error.to_string();
+            end_step(Some(&error));
+            add_dead(app, site, from, source, DeadMessage::new(arrival, None, error));
+        }
     }
     Ok(())
 }
@@ -71,20 +97,37 @@ pub(crate) async fn process(
 /// Runs the receiving hook until it succeeds or its attempts are used up. Returns the payload of the reply.
 async fn run_receive_hook(app: &App, site: Option<&PeerName>, arrival: &Arrival) -> Result<Option<Payload>, HookError> {
     let Arrival { id, payload, headers, .. } = arrival;
-    let headers = headers.as_ref().map(|headers| headers.to_map()).unwrap_or_default();
     // Where there is no other, nobody needs to be kept from being held up.
     let site = site.filter(|_| app.sites.are_several()).map(PeerName::as_str);
     let deadline = Instant::now() + RECEIVE_HOOK_TIMEOUT;
     let mut delays = RECEIVE_HOOK_RETRY_DELAYS.into_iter();
     loop {
         let is_initiator = app.end == End::Initiator;
-        let received = Received { is_initiator, site, payload: payload.clone(), headers: &headers };
+        let step = Step::after(headers.as_deref());
+        let led = step.as_ref().map(|step| &step.headers).or(headers.as_deref());
+        let map = led.map(TraceHeaders::to_map).unwrap_or_default();
+        let received = Received { is_initiator, site, payload: payload.clone(), headers: &map };
         let hook = catch_panics(async { app.hooks.on_receive(received).await });
         let result = if app.hooks.keeps_time() { Ok(hook.await) } else { timeout_at(deadline, hook).await };
+        let result = match result {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(error)) => Err(error.truncate()),
+            Err(_) => Err(HookError::Failed(format!("the hook took longer than {RECEIVE_HOOK_TIMEOUT:?}"))),
+        };
+        if let Some(step) = step {
+            step.end(
+                Kind::Internal,
+                if is_initiator { "on_receive_initiator" } else { "on_receive_terminator" },
+                |span| {
+                    if let Err(error) = &result {
+                        span.fail(error.to_string());
+                    }
+                },
+            );
+        }
         let error = match result {
-            Ok(Ok(reply)) => return Ok(reply),
-            Ok(Err(error)) => error.truncate(),
-            Err(_) => HookError::Failed(format!("the hook took longer than {RECEIVE_HOOK_TIMEOUT:?}")),
+            Ok(reply) => return Ok(reply),
+            Err(error) => error,
         };
         app.metrics.hook_failure(HookName::OnReceive);
         match delays.next() {
@@ -106,8 +149,8 @@ async fn add_result(app: &App, site: Option<&Arc<Site>>, source: Source, arrival
         (Some(payload), Some(site)) => {
             site.outbox.reply_room().await;
             let (in_reply_to, hop) = (Some(arrival.id.clone()), app.location.hop());
-            let headers = arrival.headers.as_ref().map(|headers| headers.to_text());
-            let reply = NewMessage { payload, hop, in_reply_to, headers };
+            let (span, headers) = Sending::begin(arrival.headers.as_deref(), true);
+            let reply = NewMessage { payload, hop, in_reply_to, headers, span };
             Some((site.clone(), reply))
         }
         (Some(_), None) => {
@@ -181,9 +224,22 @@ pub(crate) async fn retry(app: &App, id: &str) -> Result<(), RetryError> {
     // What was not a payload when it came, or was taken by an earlier version, may be one by today's bounds.
     let text = message.raw.as_deref().unwrap_or(message.arrival.payload.as_str());
     let payload = Payload::parse(text).map_err(|error| refused(error.into()))?;
-    let arrival = Arrival { payload, ..message.arrival.clone() };
+    let mut arrival = Arrival { payload, ..message.arrival.clone() };
+    let step = Step::after(arrival.headers.as_deref());
+    if let Some(step) = &step {
+        arrival.headers = Some(Box::new(step.headers.clone()));
+    }
     let peer = arrival.site.clone().or_else(|| app.output.peer_of_message(&arrival.id));
-    let reply = run_receive_hook(app, peer.as_ref(), &arrival).await.map_err(refused)?;
+    let reply = run_receive_hook(app, peer.as_ref(), &arrival).await;
+    if let Some(step) = step {
+        step.end(Kind::Internal, "retry message", |span| {
+            span.set("ferry.message.id", id.to_owned());
+            if let Err(error) = &reply {
+                span.fail(error.to_string());
+            }
+        });
+    }
+    let reply = reply.map_err(refused)?;
     info!(%id, at = %app.location, "dead message delivered on retry");
     let site = app.sites.of(peer.as_ref());
     add_result(app, site.as_ref(), Source::DeadLetter(number), arrival, reply).await;

@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ferry_trace::Place;
 use serde::{Deserialize, Serialize};
 
-pub(crate) const TRACEPARENT: &str = "traceparent";
+const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
 const BAGGAGE: &str = "baggage";
 
@@ -39,6 +40,16 @@ impl TraceHeaders {
     /// Those that came with a message, or that are stored with one.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         serde_json::from_str::<Self>(text).ok()?.checked()
+    }
+
+    /// Where in its trace it comes from.
+    pub(crate) fn place(&self) -> Option<Place> {
+        Place::parse(self.traceparent.as_deref()?)
+    }
+
+    /// Those of what a span leads to that has these.
+    pub(crate) fn at(place: Place, headers: Option<&Self>) -> Self {
+        Self { traceparent: Some(place.traceparent()), ..headers.cloned().unwrap_or_default() }
     }
 
     /// As JSON.

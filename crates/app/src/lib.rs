@@ -41,6 +41,7 @@ mod committer;
 mod connection_slot;
 mod delivery;
 mod error;
+mod far_end;
 #[doc(hidden)]
 pub mod fuzzing;
 mod headers;
@@ -59,6 +60,7 @@ mod python;
 mod sites;
 mod socket;
 mod socket_owner;
+mod spans;
 mod store;
 #[cfg(test)]
 mod testing;

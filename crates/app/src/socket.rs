@@ -10,6 +10,7 @@ use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite;
 
+use crate::peer::SessionId;
 use crate::wire::MAX_FRAME_BYTES;
 
 /// An idle WebSocket sends a ping this often.
@@ -70,6 +71,8 @@ pub(crate) struct Socket {
     pub(crate) writer: Writer,
     /// The other end reads the headers of messages.
     pub(crate) takes_headers: bool,
+    /// The session of the tunnels that it lies in, where that is known.
+    pub(crate) session: Option<SessionId>,
 }
 
 impl Socket {
@@ -168,6 +171,7 @@ where
         reader: reader.map(move |result| Ok(incoming(result?))).boxed(),
         writer: Box::pin(writer.with(move |item| ready(Ok::<_, SocketError>(outgoing(item))))),
         takes_headers: false,
+        session: None,
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use ferry_trace::Kind;
 use tokio::time::timeout;
 use tracing::warn;
 
@@ -15,6 +16,7 @@ use crate::metrics::{HookName, TriggerResult};
 use crate::outbox::{IdempotencyKey, MessageHandle, NewMessage, OutboxError};
 use crate::payload::Payload;
 use crate::sites::{Site, TargetError};
+use crate::spans::{self, Sending, Step};
 use crate::store::StoreError;
 
 /// How long `on_trigger` may take.
@@ -24,13 +26,14 @@ const TRIGGER_HOOK_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct PreparedTrigger {
     payload: Payload,
-    /// The headers that travel with it, as JSON.
-    headers: Option<Arc<str>>,
+    /// Those that the headers of its message follow, and how long these are.
+    headers: Option<TraceHeaders>,
+    headers_bytes: usize,
 }
 
 impl PreparedTrigger {
     pub(crate) fn bytes(&self) -> usize {
-        self.payload.len() + self.headers.as_ref().map_or(0, |headers| headers.len())
+        self.payload.len() + self.headers_bytes
     }
 }
 
@@ -200,9 +203,9 @@ pub(crate) fn enqueue(
     if app.disk_full.load(Ordering::Relaxed) {
         return Err(count_error(app, StoreError::Full.into()));
     }
-    let PreparedTrigger { payload, headers } = prepared;
-    let (payload, headers) = (payload.clone(), headers.clone());
-    let message = NewMessage { payload, hop: app.location.hop(), in_reply_to: None, headers };
+    let (span, headers) = Sending::begin(prepared.headers.as_ref(), false);
+    let (payload, hop) = (prepared.payload.clone(), app.location.hop());
+    let message = NewMessage { payload, hop, in_reply_to: None, headers, span };
     let handle = site.outbox.enqueue(message, key).map_err(|error| count_error(app, error.into()))?;
     app.metrics.trigger(TriggerResult::Accepted);
     Ok(handle)
@@ -216,19 +219,33 @@ async fn run_trigger_hook(
     if app.phases.draining.is_cancelled() {
         return Err(TriggerError::Draining);
     }
+    let mut travelling = TraceHeaders::of_request(headers);
+    let step = Step::after(travelling.as_ref());
+    let led = step.as_ref().map(|step| step.lead(headers));
+    let headers = led.as_ref().unwrap_or(headers);
     let hook = catch_panics(async { app.hooks.on_trigger(payload, headers).await });
     let result = if app.hooks.keeps_time() { Ok(hook.await) } else { timeout(TRIGGER_HOOK_TIMEOUT, hook).await };
-    let payload = match result {
+    let result = match result {
         Ok(result) => result.map_err(HookError::truncate),
         Err(_) => Err(HookError::Failed(format!("the hook took longer than {TRIGGER_HOOK_TIMEOUT:?}"))),
+    };
+    if let Some(step) = step {
+        // Without a request, as on `/stream`, a trace begins here.
+        travelling.get_or_insert_with(|| step.headers.clone());
+        step.end(Kind::Internal, "on_trigger", |span| {
+            if let Err(error) = &result {
+                span.fail(error.to_string());
+            }
+        });
     }
-    .inspect_err(|error| {
+    let payload = result.inspect_err(|error| {
         app.metrics.hook_failure(HookName::OnTrigger);
         app.log_limits
             .hook_failed
             .log(|suppressed| warn!(%error, suppressed, "on_trigger failed: the trigger was refused"));
     })?;
-    Ok(PreparedTrigger { payload, headers: TraceHeaders::of_request(headers).map(|headers| headers.to_text()) })
+    let headers_bytes = spans::bytes_after(travelling.as_ref());
+    Ok(PreparedTrigger { payload, headers: travelling, headers_bytes })
 }
 
 fn count_error(app: &App, error: TriggerError) -> TriggerError {

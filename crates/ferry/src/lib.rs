@@ -12,6 +12,7 @@ mod exit;
 pub mod logging;
 pub mod process;
 mod rate;
+mod spans;
 
 use std::process::ExitCode;
 

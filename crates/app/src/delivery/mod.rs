@@ -15,8 +15,9 @@ use tracing::{debug, info, warn};
 
 use crate::app::App;
 use crate::arrival;
+use crate::far_end::FarEnd;
 use crate::limits::WINDOW_MESSAGES;
-use crate::message::{Location, SenderId};
+use crate::message::Location;
 use crate::outbox::{AckedMessage, NumberedMessage};
 use crate::output::Source;
 use crate::sites::{Site, SiteError};
@@ -79,15 +80,6 @@ impl Disconnect {
     }
 }
 
-/// The far web-app, from its hello.
-struct FarEnd {
-    sender: SenderId,
-    location: Location,
-    acked: u64,
-    /// It reads the headers of messages.
-    takes_headers: bool,
-}
-
 /// Converses until the WebSocket ends, a newer one replaces it, or the web-app shuts down.
 pub(crate) async fn run(
     app: &App,
@@ -128,6 +120,7 @@ async fn hello(app: &App, site: &Site, socket: &mut Socket) -> Result<FarEnd, Di
             sender: hello.sender,
             acked: hello.acked,
             takes_headers: socket.takes_headers,
+            session: socket.session,
         }),
         other => Err(WireError::Unexpected { frame: other.name(), expected: "hello" }.into()),
     }
@@ -201,8 +194,11 @@ async fn read(
 }
 
 fn apply_ack(app: &App, site: &Site, ack: Ack) -> Result<(), WireError> {
-    for AckedMessage { id, dead, age } in site.outbox.ack(ack)? {
+    for AckedMessage { id, dead, age, span } in site.outbox.ack(ack)? {
         app.metrics.delivery(age);
+        if let Some(span) = span {
+            span.end(&id, dead.as_deref());
+        }
         match dead {
             None => {
                 app.metrics.delivered_messages.inc();
@@ -318,7 +314,7 @@ async fn process_arrivals(
             else => return std::future::pending().await,
         };
         app.output.room().await;
-        arrival::process(app, site, &far.location, Source::Message(far.sender.clone(), message.seq), message).await?;
+        arrival::process(app, site, far, Source::Message(far.sender.clone(), message.seq), message).await?;
     }
 }
 

@@ -33,7 +33,6 @@ impl ApiError {
         Self::new(rejection.status(), format!("{}; connect with a WebSocket client", rejection.body_text()))
     }
 
-    #[cfg(test)]
     pub(super) fn status(&self) -> StatusCode {
         self.status
     }

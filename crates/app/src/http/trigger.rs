@@ -11,6 +11,7 @@ use axum::extract::{Extension, Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use ferry_trace::Kind;
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -23,6 +24,7 @@ use crate::message::MessageId;
 use crate::outbox::{IdempotencyKey, MessageHandle, OutboxError, Verdict};
 use crate::payload::{MAX_PAYLOAD_BYTES, Payload, PayloadError};
 use crate::sites::{Site, Target};
+use crate::spans::Step;
 use crate::trigger::{Submitted, TriggerError, submit_once, submit_to_all};
 
 /// How long a client may pause within a body: it may hold a share that others wait for.
@@ -48,28 +50,56 @@ pub(super) async fn trigger(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let body = timeout(BODY_TIMEOUT, read_body(body, &client)).await.map_err(|_| too_slow(&client))??;
+    let mut shown = hook_headers(&headers);
+    let step = Step::of_request(&shown);
+    if let Some(step) = &step {
+        shown = step.lead(&shown);
+    }
+    let answer = respond(app, query, &client, &headers, shown, body).await;
+    if let Some(step) = step {
+        let status = answer.as_ref().map_or_else(ApiError::status, Response::status);
+        step.end(Kind::Server, "POST /trigger", |span| {
+            span.set("http.request.method", "POST").set("http.route", "/trigger");
+            span.set("http.response.status_code", i64::from(status.as_u16()));
+            if status.is_server_error() {
+                span.fail(status.to_string());
+            }
+        });
+    }
+    answer
+}
+
+/// Takes a trigger. `shown` are the headers as its hook sees them.
+async fn respond(
+    app: Arc<App>,
+    query: Result<Query<TriggerQuery>, QueryRejection>,
+    client: &Client,
+    headers: &HeaderMap,
+    shown: BTreeMap<String, String>,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let body = timeout(BODY_TIMEOUT, read_body(body, client)).await.map_err(|_| too_slow(client))??;
     let Query(query) = query.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
     let wait = query.wait.as_deref().map(parse_wait).transpose()?;
-    if !is_json(&headers) {
+    if !is_json(headers) {
         return Err(ApiError::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "a trigger is JSON; send it with the header content-type: application/json".into(),
         ));
     }
-    let key = idempotency_key(&headers)?.map(|text| IdempotencyKey { text, digest: digest(&body) });
+    let key = idempotency_key(headers)?.map(|text| IdempotencyKey { text, digest: digest(&body) });
     let target = Target::parse(query.to.as_deref()).map_err(TriggerError::from)?;
     let payload = parse_payload(body)?;
     let sites = app.sites.resolve(&target).map_err(TriggerError::from)?;
     let submitted = match key {
-        None => submit_to_all(&app, sites, payload, &hook_headers(&headers)).await?,
-        Some(key) => submit_detached(&app, sites, payload, hook_headers(&headers), key).await?,
+        None => submit_to_all(&app, sites, payload, &shown).await?,
+        Some(key) => submit_detached(&app, sites, payload, shown, key).await?,
     };
     if !target.is_one() {
-        return answer_several(&app, &client, submitted, wait).await;
+        return answer_several(&app, client, submitted, wait).await;
     }
     match submitted.into_iter().next() {
-        Some((_, message)) => answer_one(&app, &client, message?, wait).await,
+        Some((_, message)) => answer_one(&app, client, message?, wait).await,
         None => Err(TriggerError::from(OutboxError::Forgotten).into()),
     }
 }

@@ -41,7 +41,7 @@ pub(super) async fn ws(
     let (token, client) = (app.tasks.token(), client.clone());
     let takes_headers = wire::takes_headers(&headers);
     let mut response = socket::limited(upgrade).on_upgrade(async move |socket| {
-        serve(&app, Socket { takes_headers, ..socket.into() }, &client).await;
+        serve(&app, Socket { takes_headers, session: client.session, ..socket.into() }, &client).await;
         drop((token, client));
     });
     response.headers_mut().insert(ADDITIONS, HeaderValue::from_static(HEADERS_ADDITION));

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::{Depth, Limits, NumberedMessage, Verdict};
 use crate::message::MessageId;
 use crate::payload::Payload;
+use crate::spans::Sending;
 use crate::wire::WireError;
 
 #[derive(Debug, Default)]
@@ -29,6 +30,7 @@ pub(super) struct Entry {
     pub(super) id: MessageId,
     text: Arc<str>,
     headers: Option<Arc<str>>,
+    pub(super) span: Option<Box<Sending>>,
     bytes: usize,
     /// `Entries::bytes_in` with this entry counted.
     bytes_end: usize,
@@ -59,10 +61,10 @@ impl Entries {
         accepted: Instant,
         waiters: Vec<oneshot::Sender<Verdict>>,
     ) {
-        let NumberedMessage { seq, id, text, headers, bytes, .. } = numbered;
+        let NumberedMessage { seq, id, text, headers, span, bytes, .. } = numbered;
         self.bytes_in += bytes;
         let bytes_end = self.bytes_in;
-        self.queue.push_back(Entry { seq, id, text, headers, bytes, bytes_end, accepted, waiters, reply: None });
+        self.queue.push_back(Entry { seq, id, text, headers, span, bytes, bytes_end, accepted, waiters, reply: None });
     }
 
     pub(super) fn entry_mut(&mut self, seq: u64) -> Option<&mut Entry> {
@@ -86,7 +88,8 @@ impl Entries {
     pub(super) fn hand_out(&mut self, sent: u64, limits: &Limits) -> Option<(NumberedMessage, bool)> {
         let Entry { seq, id, text, headers, bytes, .. } = self.sendable(sent, limits)?;
         let (seq, bytes, headers) = (*seq, *bytes, headers.clone());
-        let numbered = NumberedMessage { seq, id: id.clone(), text: text.clone(), headers, bytes, key: None };
+        let numbered =
+            NumberedMessage { seq, id: id.clone(), text: text.clone(), headers, span: None, bytes, key: None };
         let again = seq <= self.sent;
         self.sent = self.sent.max(seq);
         Some((numbered, again))

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::message::{Hop, KEPT_OVERHEAD, MessageId};
 use crate::payload::Payload;
+use crate::spans::Sending;
 use crate::store::KeyRecord;
 
 /// A message before it has a number.
@@ -14,6 +15,8 @@ pub(crate) struct NewMessage {
     pub(crate) in_reply_to: Option<MessageId>,
     /// Its headers as JSON.
     pub(crate) headers: Option<Arc<str>>,
+    /// Where spans are exported.
+    pub(crate) span: Option<Box<Sending>>,
 }
 
 impl NewMessage {
@@ -37,6 +40,7 @@ pub(crate) struct NumberedMessage {
     pub(crate) text: Arc<str>,
     /// Its headers as JSON, which not every far side reads.
     pub(crate) headers: Option<Arc<str>>,
+    pub(super) span: Option<Box<Sending>>,
     /// What it counts.
     pub(super) bytes: usize,
     pub(crate) key: Option<(String, KeyRecord)>,

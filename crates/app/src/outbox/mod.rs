@@ -20,6 +20,7 @@ use tokio::sync::{oneshot, watch};
 use crate::limits::take_bounded;
 use crate::message::{Message, MessageId, SenderId};
 use crate::payload::Payload;
+use crate::spans::Sending;
 use crate::store::{Fate, KeyRecord, StoreError};
 use crate::wire::{Ack, WireError};
 use entries::Entries;
@@ -68,6 +69,7 @@ pub(crate) struct AckedMessage {
     pub(crate) dead: Option<String>,
     /// From acceptance, or the web-app's start, to acknowledgement.
     pub(crate) age: Duration,
+    pub(crate) span: Option<Box<Sending>>,
 }
 
 /// What the outbox holds.
@@ -103,7 +105,7 @@ impl Outbox {
             let Message { seq, id, payload, .. } = message;
             let headers = headers.remove(&seq);
             let bytes = payload.len() + headers.as_ref().map_or(0, |headers| headers.len()) + limits.overhead;
-            let numbered = NumberedMessage { seq, id, text: text.into(), headers, bytes, key: None };
+            let numbered = NumberedMessage { seq, id, text: text.into(), headers, span: None, bytes, key: None };
             state.entries.push(numbered, Instant::now(), Vec::new());
         }
         state.entries.mark_sent();
@@ -211,14 +213,14 @@ impl Outbox {
 
     fn numbered(&self, seq: u64, message: &NewMessage, key: Option<&IdempotencyKey>) -> NumberedMessage {
         let id = self.sender.message(seq);
-        let NewMessage { payload, hop, in_reply_to, headers } = message;
+        let NewMessage { payload, hop, in_reply_to, headers, span } = message;
         let (bytes, trail) = (message.content_bytes() + self.limits.overhead, vec![hop.clone()]);
         let message =
             Message { seq, id: id.clone(), payload: payload.clone(), trail, in_reply_to: in_reply_to.clone() };
         // Nothing in a message can fail to be JSON: its payload is already, and its maps have text for keys.
         let text = serde_json::to_string(&message).unwrap_or_default().into();
         let key = key.map(|key| (key.text.clone(), KeyRecord { seq, digest: key.digest, fate: Fate::Plain }));
-        NumberedMessage { seq, id, text, headers: headers.clone(), bytes, key }
+        NumberedMessage { seq, id, text, headers: headers.clone(), span: span.clone(), bytes, key }
     }
 
     /// Call when these are stored; the first `replies` of them are replies.

@@ -58,7 +58,7 @@ impl State {
         self.replies.retain(|_, waiters| waiters.iter().any(|waiter| !waiter.is_closed()));
         let Ack { mut dead, replied, .. } = ack;
         let mut acked = Vec::new();
-        for Entry { seq, id, accepted, waiters, reply, .. } in self.entries.ack(ack.seq)? {
+        for Entry { seq, id, accepted, waiters, reply, span, .. } in self.entries.ack(ack.seq)? {
             let error = dead.iter().position(|row| row.seq == seq).map(|row| dead.swap_remove(row).error);
             match &error {
                 Some(_) => self.keys.mark(seq, Fate::Dead),
@@ -69,7 +69,7 @@ impl State {
                 Some(error) => Verdict::Dead(error.clone()),
                 None if reply.is_none() && replied.contains(&seq) => {
                     self.replies.entry(seq).or_default().extend(waiters);
-                    acked.push(AckedMessage { id, dead: None, age: accepted.elapsed() });
+                    acked.push(AckedMessage { id, dead: None, age: accepted.elapsed(), span });
                     continue;
                 }
                 None => Verdict::Delivered(reply),
@@ -77,7 +77,7 @@ impl State {
             for waiter in waiters {
                 let _ = waiter.send(verdict.clone());
             }
-            acked.push(AckedMessage { id, dead: error, age: accepted.elapsed() });
+            acked.push(AckedMessage { id, dead: error, age: accepted.elapsed(), span });
         }
         Ok(acked)
     }

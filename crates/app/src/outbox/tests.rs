@@ -19,6 +19,7 @@ fn message(payload: &str) -> NewMessage {
         hop: location.hop(),
         in_reply_to: None,
         headers: None,
+        span: None,
     }
 }
 

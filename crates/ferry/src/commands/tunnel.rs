@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use crate::logging;
 use crate::process::{self, Stop};
+use crate::spans::Spans;
 use ferry_config::{Keeper, Loaded};
 use ferry_tunnel::Tunnel;
 
@@ -109,6 +110,7 @@ async fn serve(
             by.filter(|by| !by.is_empty() && by != Keeper::OFF).map(PathBuf::from)
         }
     };
+    let spans = Spans::start("ferry-tunnel", &[("ferry.name", name.as_str())]);
     let mut tunnel = Tunnel::start_kept(config, keeper).await?;
     let addresses = tunnel.addresses();
     // `demo::log::Ready` reads these fields.
@@ -135,10 +137,13 @@ async fn serve(
     #[cfg(target_os = "linux")]
     if leave_sessions && tunnel.is_kept() {
         stop.drained(tunnel.leave()).await?;
+        spans.finish().await;
         drop(last_lines);
         ferry_keeper::exit_at_once(0);
     }
-    stop.drained(tunnel.drain()).await
+    let drained = stop.drained(tunnel.drain()).await;
+    spans.finish().await;
+    drained
 }
 
 fn joined(addresses: &[SocketAddr]) -> String {

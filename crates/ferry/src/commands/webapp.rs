@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use crate::exit::{BadConfiguration, Usage};
 use crate::logging;
 use crate::process::{self, READY, Stop};
+use crate::spans::Spans;
 use ferry_app::{
     Access, Config, Hooks, Hosts, PassThrough, PythonConfig, PythonError, PythonHooks, Role, StartError, Token, Webapp,
 };
@@ -112,6 +113,7 @@ pub(super) async fn run(
              --no-token if something else keeps others out",
         );
     }
+    let is_initiator = matches!(role, Role::Initiator { .. });
     let config = Config {
         role,
         listen: shared.listen,
@@ -130,6 +132,8 @@ pub(super) async fn run(
         }
         None => Arc::new(PassThrough),
     };
+    let service = if is_initiator { "ferry-initiator" } else { "ferry-terminator" };
+    let spans = Spans::start(service, &[("ferry.pod", &pod), ("ferry.cluster", &cluster)]);
     let mut webapp = Webapp::start(config, hooks).map_err(explained)?;
     // `demo::log::Ready` reads these fields.
     info!(%pod, %cluster, listen = %webapp.local_addr(), version = env!("CARGO_PKG_VERSION"), "{READY}");
@@ -137,7 +141,9 @@ pub(super) async fn run(
         () = stop.asked() => {}
         stopped = webapp.stopped() => return stopped.context("the web-app stopped by itself"),
     }
-    stop.drained(webapp.drain(DRAIN)).await
+    let drained = stop.drained(webapp.drain(DRAIN)).await;
+    spans.finish().await;
+    drained
 }
 
 /// Loads the hooks as a web-app would, and does no more.

@@ -28,6 +28,7 @@ mod roles;
 mod streaming;
 mod support;
 mod top;
+mod traces;
 mod tunnels;
 mod unread_log;
 mod upgrade;

@@ -14,7 +14,7 @@ use std::process::Command;
 const MAX_LINES: usize = 500;
 const MAX_ARCHITECTURE_LINES: usize = 300;
 /// Our crates, and which of ours each may depend on; tests may use more.
-const MAY_DEPEND_ON: [(&str, &[&str]); 16] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 17] = [
     ("session", &[]),
     ("arena", &["session"]),
     ("units", &[]),
@@ -26,11 +26,12 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 16] = [
     ("host", &[]),
     ("text", &[]),
     ("keeper", &[]),
-    ("app", &["log", "host", "text", "units"]),
+    ("trace", &[]),
+    ("app", &["log", "host", "text", "trace", "units"]),
     ("bundle", &["config"]),
     ("tunnel", &["session", "config", "log", "host", "text", "units", "keeper", "arena"]),
     // What is shipped: no fault relay, nothing that only the demo needs.
-    ("ferry", &["session", "config", "app", "bundle", "tunnel", "log", "host", "text", "units", "keeper"]),
+    ("ferry", &["session", "config", "app", "bundle", "tunnel", "log", "host", "text", "trace", "units", "keeper"]),
     ("demo", &["ferry", "config", "relay"]),
 ];
 

@@ -9,7 +9,7 @@ use axum::body::Bytes;
 use proxy_header::{Error, ParseConfig, ProxyHeader, Tlv};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-use crate::peer::PeerName;
+use crate::peer::{PeerName, SessionId};
 
 /// How every header begins (section 2.2 of the specification).
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -17,21 +17,30 @@ const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const MAX_HEADER_BYTES: usize = 4096;
 /// The type of the field with the peer's name.
 const PEER: u8 = 0xe0;
+/// That of the field with the session's id.
+const SESSION: u8 = 0xe2;
 
-/// Reads the header, if there is one. Returns the peer that it names, and the stream with what follows the header.
-pub(super) async fn read_announced<S>(mut stream: S) -> io::Result<(Option<PeerName>, Unread<S>)>
+/// What a header says.
+#[derive(Debug, Default)]
+pub(super) struct Announced {
+    pub(super) peer: Option<PeerName>,
+    pub(super) session: Option<SessionId>,
+}
+
+/// Reads the header, if there is one. Returns what it says, and the stream with what follows it.
+pub(super) async fn read_announced<S>(mut stream: S) -> io::Result<(Announced, Unread<S>)>
 where
     S: AsyncRead + Unpin,
 {
     let mut read = Vec::with_capacity(512);
     loop {
         if stream.read_buf(&mut read).await? == 0 || !may_be_header(&read) {
-            return Ok((None, Unread { bytes: read.into(), stream }));
+            return Ok((Announced::default(), Unread { bytes: read.into(), stream }));
         }
         match ProxyHeader::parse(&read, ParseConfig { allow_v1: false, ..ParseConfig::default() }) {
             Ok((header, length)) => {
-                let peer = peer(&header)?;
-                return Ok((peer, Unread { bytes: Bytes::from(read).slice(length..), stream }));
+                let announced = announced(&header)?;
+                return Ok((announced, Unread { bytes: Bytes::from(read).slice(length..), stream }));
             }
             Err(Error::BufferTooShort) if read.len() < MAX_HEADER_BYTES => {}
             Err(Error::BufferTooShort) => return Err(invalid(format!("it is longer than {MAX_HEADER_BYTES} bytes"))),
@@ -44,14 +53,20 @@ fn may_be_header(read: &[u8]) -> bool {
     read.iter().zip(SIGNATURE).all(|(read, expected)| read == expected)
 }
 
-fn peer(header: &ProxyHeader<'_>) -> io::Result<Option<PeerName>> {
+fn announced(header: &ProxyHeader<'_>) -> io::Result<Announced> {
+    let mut announced = Announced::default();
     for tlv in header.tlvs() {
-        if let Tlv::Custom(PEER, name) = tlv.map_err(invalid)? {
-            let name = String::from_utf8(name.into_owned()).map_err(invalid)?;
-            return PeerName::try_from(name).map(Some).map_err(invalid);
+        match tlv.map_err(invalid)? {
+            Tlv::Custom(PEER, name) => {
+                let name = String::from_utf8(name.into_owned()).map_err(invalid)?;
+                announced.peer = Some(PeerName::try_from(name).map_err(invalid)?);
+            }
+            // For spans alone: nothing depends on it.
+            Tlv::Custom(SESSION, id) => announced.session = SessionId::parse(&id),
+            _ => {}
         }
     }
-    Ok(None)
+    Ok(announced)
 }
 
 fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
@@ -130,10 +145,10 @@ mod tests {
         let pieces = pieces.concat();
         let writing = async move { near.write_all(&pieces).await };
         let reading = async {
-            let (peer, mut stream) = read_announced(far).await?;
+            let (announced, mut stream) = read_announced(far).await?;
             let mut rest = Vec::new();
             stream.read_to_end(&mut rest).await?;
-            Ok((peer.map(|peer| peer.as_str().to_owned()), rest))
+            Ok((announced.peer.map(|peer| peer.as_str().to_owned()), rest))
         };
         tokio::join!(writing, reading).1
     }

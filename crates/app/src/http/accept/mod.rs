@@ -21,13 +21,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use announced::{Unread, read_announced};
+use announced::{Announced, Unread, read_announced};
 
 use super::meter::{Meter, MeteredStream};
 use super::router;
 use crate::app::App;
 use crate::error::StopError;
-use crate::peer::PeerName;
+use crate::peer::{PeerName, SessionId};
 
 /// Connections open at once from outside this pod, and as many from within it: outsiders cannot crowd out the tunnel and
 /// probes.
@@ -49,6 +49,8 @@ pub(crate) struct Client {
     pub(crate) local: SocketAddr,
     /// The peer whose tunnel it comes through, if this end's tunnel says so.
     pub(crate) peer: Option<PeerName>,
+    /// The session that it lies in, if it says that.
+    pub(crate) session: Option<SessionId>,
     pub(crate) meter: Arc<Meter>,
     /// The connection's permit under [`MAX_CONNECTIONS`]; a WebSocket keeps it.
     _permit: Arc<OwnedSemaphorePermit>,
@@ -59,7 +61,7 @@ impl Client {
     pub(crate) fn at(address: SocketAddr, local: SocketAddr) -> Self {
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("it is free");
         let meter = Arc::new(Meter::new(Arc::new(Semaphore::new(1))));
-        Self { address, local, peer: None, meter, _permit: Arc::new(permit) }
+        Self { address, local, peer: None, session: None, meter, _permit: Arc::new(permit) }
     }
 }
 
@@ -90,7 +92,7 @@ pub(crate) async fn serve_connections(app: Arc<App>, listener: TcpListener) -> R
                 // Closed already if it has no address.
                 let Ok(local) = stream.local_addr() else { continue };
                 let meter = Arc::new(Meter::new(app.large_messages.clone()));
-                let client = Client { address, local, peer: None, meter, _permit: Arc::new(permit) };
+                let client = Client { address, local, peer: None, session: None, meter, _permit: Arc::new(permit) };
                 app.tasks.spawn(serve(app.clone(), router.clone(), stream, client));
             }
             Err(_) => {
@@ -131,8 +133,8 @@ async fn announced<S: AsyncRead + Unpin>(app: &App, stream: S, client: &mut Clie
         () = app.phases.draining.cancelled() => return None,
     };
     match read {
-        Ok((peer, stream)) => {
-            client.peer = peer;
+        Ok((Announced { peer, session }, stream)) => {
+            (client.peer, client.session) = (peer, session);
             Some(stream)
         }
         Err(error) => {

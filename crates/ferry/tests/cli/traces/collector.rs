@@ -1,0 +1,161 @@
+//! A stand-in for a collector: it takes OTLP over HTTP, checks what it gets by the specification, and keeps the spans.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+use prost::Message as _;
+
+use crate::support::eventually;
+
+/// A span as it was exported.
+#[derive(Clone, Debug)]
+pub(super) struct Span {
+    pub(super) service: String,
+    pub(super) name: String,
+    pub(super) trace: String,
+    pub(super) id: String,
+    pub(super) parent: String,
+    pub(super) start: u64,
+    pub(super) end: u64,
+    pub(super) failed: bool,
+    pub(super) attributes: BTreeMap<String, String>,
+    /// Of the process.
+    pub(super) resource: BTreeMap<String, String>,
+    /// Traces and spans.
+    pub(super) links: Vec<(String, String)>,
+}
+
+pub(super) struct Collector {
+    pub(super) address: SocketAddr,
+    spans: Arc<Mutex<Vec<Span>>>,
+}
+
+impl Collector {
+    pub(super) fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, spans) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<Span>>>::default());
+        let kept = spans.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let kept = kept.clone();
+                thread::spawn(move || serve(&stream, &kept));
+            }
+        });
+        Self { address, spans }
+    }
+
+    pub(super) fn spans(&self) -> Vec<Span> {
+        self.spans.lock().unwrap().clone()
+    }
+
+    /// The spans of a trace, once it has this many.
+    pub(super) fn trace(&self, trace: &str, spans: usize) -> Vec<Span> {
+        eventually(&format!("{spans} spans of {trace}"), || {
+            let found: Vec<_> = self.spans().into_iter().filter(|span| span.trace == trace).collect();
+            (found.len() >= spans).then_some(found)
+        })
+    }
+}
+
+fn serve(stream: &TcpStream, kept: &Mutex<Vec<Span>>) {
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut head = Vec::new();
+        loop {
+            let mut line = String::new();
+            match reader.read_line(&mut line) {
+                Ok(1..) if line.trim().is_empty() => break,
+                Ok(1..) => head.push(line.trim().to_ascii_lowercase()),
+                _ => return,
+            }
+        }
+        let header = |name: &str| head.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        assert_eq!(head[0], "post /v1/traces http/1.1");
+        assert_eq!((header("content-type"), header("x-key")), (Some("application/x-protobuf"), Some("a secret")));
+        let mut body = vec![0; header("content-length").unwrap().parse().unwrap()];
+        reader.read_exact(&mut body).unwrap();
+        let spans = read(&body);
+        kept.lock().unwrap().extend(spans);
+        let mut writer = stream;
+        writer
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n")
+            .unwrap();
+    }
+}
+
+/// The spans of a request. Panics at what a collector would refuse, which its test then waits for in vain.
+fn read(body: &[u8]) -> Vec<Span> {
+    let request = ExportTraceServiceRequest::decode(body).unwrap();
+    let (mut spans, mut ids) = (Vec::new(), BTreeSet::new());
+    for resource in request.resource_spans {
+        let of = attributes(&resource.resource.unwrap().attributes);
+        assert!(of.contains_key("service.version") && of.contains_key("telemetry.sdk.name"), "{of:?}");
+        for span in resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
+            assert!(span.trace_id.len() == 16 && span.span_id.len() == 8 && span.trace_id != [0; 16], "{span:?}");
+            assert!(matches!(span.parent_span_id.len(), 0 | 8) && span.kind > 0 && !span.name.is_empty(), "{span:?}");
+            assert!(0 < span.start_time_unix_nano && span.start_time_unix_nano <= span.end_time_unix_nano, "{span:?}");
+            assert!(ids.insert(span.span_id.clone()), "twice: {span:?}");
+            let links = span.links.iter().map(|link| (hex(&link.trace_id), hex(&link.span_id)));
+            spans.push(Span {
+                service: of["service.name"].clone(),
+                name: span.name,
+                trace: hex(&span.trace_id),
+                id: hex(&span.span_id),
+                parent: hex(&span.parent_span_id),
+                start: span.start_time_unix_nano,
+                end: span.end_time_unix_nano,
+                failed: span.status.is_some_and(|status| status.code == StatusCode::Error as i32),
+                attributes: attributes(&span.attributes),
+                resource: of.clone(),
+                links: links.collect(),
+            });
+        }
+    }
+    spans
+}
+
+fn attributes(of: &[KeyValue]) -> BTreeMap<String, String> {
+    let text = |value: &KeyValue| match value.value.as_ref()?.value.as_ref()? {
+        Value::StringValue(text) => Some(text.clone()),
+        Value::IntValue(number) => Some(number.to_string()),
+        Value::BoolValue(yes) => Some(yes.to_string()),
+        Value::DoubleValue(number) => Some(number.to_string()),
+        other => panic!("{other:?}"),
+    };
+    of.iter().map(|value| (value.key.clone(), text(value).unwrap())).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Spans as a tree, children in the order in which they began, each with its service.
+pub(super) fn tree(spans: &[Span]) -> String {
+    let mut ids: Vec<&str> = spans.iter().map(|span| span.id.as_str()).collect();
+    ids.sort_unstable();
+    let is_here = |id: &str| ids.binary_search(&id).is_ok();
+    let mut text = String::new();
+    let mut roots: Vec<_> = spans.iter().filter(|span| !is_here(&span.parent)).collect();
+    roots.sort_by_key(|span| span.start);
+    roots.into_iter().for_each(|root| draw(&mut text, spans, root, "", ""));
+    text
+}
+
+fn draw(text: &mut String, spans: &[Span], span: &Span, before: &str, below: &str) {
+    let line = format!("{before}{}", span.name);
+    *text += &format!("{line:<40}{}\n", span.service);
+    let mut children: Vec<_> = spans.iter().filter(|child| child.parent == span.id).collect();
+    children.sort_by_key(|child| child.start);
+    let last = children.len().saturating_sub(1);
+    for (at, child) in children.into_iter().enumerate() {
+        let (branch, stem) = if at == last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+        draw(text, spans, child, &format!("{below}{branch}"), &format!("{below}{stem}"));
+    }
+}
