@@ -8,6 +8,8 @@
 //!
 //! `cargo run --release -p ferry-app --example throughput -- --trigger`
 //!
+//! Spans are exported where the environment names a collector, which shows what that costs.
+//!
 //! The stores are in the current directory: one in memory keeps the disk's own syncs out of it.
 
 use std::num::NonZeroUsize;
@@ -38,11 +40,17 @@ fn main() -> Result<(), Error> {
     if trigger && std::env::var_os("SYNC_MIN_US").is_none() {
         return with_slow_syncs(dir.path());
     }
-    let runtime = tokio::runtime::Runtime::new()?;
-    match argument {
-        _ if trigger => runtime.block_on(triggers(dir.path())),
-        file => runtime.block_on(stream(dir.path(), file.as_deref())),
-    }
+    tokio::runtime::Runtime::new()?.block_on(async {
+        let exporting = ferry_trace::start("throughput", &[])?;
+        match argument {
+            _ if trigger => triggers(dir.path()).await?,
+            file => stream(dir.path(), file.as_deref()).await?,
+        }
+        if let Some(exporting) = exporting {
+            exporting.finish().await;
+        }
+        Ok(())
+    })
 }
 
 /// Runs this program again with its syncs slowed down.

@@ -29,7 +29,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 17] = [
     ("trace", &[]),
     ("app", &["log", "host", "text", "trace", "units"]),
     ("bundle", &["config"]),
-    ("tunnel", &["session", "config", "log", "host", "text", "units", "keeper", "arena"]),
+    ("tunnel", &["session", "config", "log", "host", "text", "trace", "units", "keeper", "arena"]),
     // What is shipped: no fault relay, nothing that only the demo needs.
     ("ferry", &["session", "config", "app", "bundle", "tunnel", "log", "host", "text", "trace", "units", "keeper"]),
     ("demo", &["ferry", "config", "relay"]),

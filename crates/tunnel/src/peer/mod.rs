@@ -23,7 +23,7 @@ use crate::supply::OFFER_TRUSTED_AGE;
 use crate::supply::choice::Kind;
 use crate::supply::dials::Dialled;
 use crate::supply::pool::{Need, Pool};
-use crate::telemetry::events::Event;
+use crate::telemetry::events::{Dial, Event};
 use crate::telemetry::metrics::Role;
 use crate::telemetry::presence::Presence;
 use crate::transport;
@@ -244,6 +244,7 @@ impl Peer {
             shared.metrics.handshake_done(Role::Dialler, established.round_trip);
             establish(established).await
         };
+        let traced = Dial::begin();
         let span = error_span!("dial", peer = %self.name);
         let preferred = first.map(Kind::carrier);
         let dial = self.dialler.dial(&shared.network, &config.destination, preferred, progress, establish);
@@ -251,6 +252,7 @@ impl Peer {
         if dialled.as_ref().err().is_some_and(DialError::is_silence) {
             progress.take_unanswered().into_iter().for_each(|size| self.on_unanswered(size));
         }
+        traced.end(&self.name, dialled.as_ref().err().map(ToString::to_string));
         match &dialled {
             Ok(_) => {
                 shared.metrics.link_made(Role::Dialler);

@@ -136,26 +136,39 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Spans as a tree, children in the order in which they began, each with its service.
+/// Spans as a tree, children in the order in which they began: each with its service, when it began behind the first, and how
+/// long it took.
 pub(super) fn tree(spans: &[Span]) -> String {
-    let mut ids: Vec<&str> = spans.iter().map(|span| span.id.as_str()).collect();
-    ids.sort_unstable();
-    let is_here = |id: &str| ids.binary_search(&id).is_ok();
-    let mut text = String::new();
-    let mut roots: Vec<_> = spans.iter().filter(|span| !is_here(&span.parent)).collect();
+    let mut roots: Vec<_> = spans.iter().filter(|span| !spans.iter().any(|other| other.id == span.parent)).collect();
     roots.sort_by_key(|span| span.start);
-    roots.into_iter().for_each(|root| draw(&mut text, spans, root, "", ""));
+    let mut text = String::new();
+    let first = roots.first().map_or(0, |root| root.start);
+    roots.into_iter().for_each(|root| draw(&mut text, spans, root, first, ("", "")));
     text
 }
 
-fn draw(text: &mut String, spans: &[Span], span: &Span, before: &str, below: &str) {
-    let line = format!("{before}{}", span.name);
-    *text += &format!("{line:<40}{}\n", span.service);
+fn draw(text: &mut String, spans: &[Span], span: &Span, first: u64, (before, below): (&str, &str)) {
+    let millis = |nanos: u64| nanos as f64 / 1e6;
+    let (name, begun, took) =
+        (format!("{before}{}", span.name), span.start.saturating_sub(first), span.end - span.start);
+    let service = span.resource.get("ferry.name").map_or(String::new(), |tunnel| format!(" {tunnel}"));
+    let service = format!("{}{service}", span.service);
+    *text += &format!("{name:<40}{service:<20}{:>10.1} ms{:>10.1} ms\n", millis(begun), millis(took));
     let mut children: Vec<_> = spans.iter().filter(|child| child.parent == span.id).collect();
     children.sort_by_key(|child| child.start);
     let last = children.len().saturating_sub(1);
     for (at, child) in children.into_iter().enumerate() {
         let (branch, stem) = if at == last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
-        draw(text, spans, child, &format!("{below}{branch}"), &format!("{below}{stem}"));
+        draw(text, spans, child, first, (&format!("{below}{branch}"), &format!("{below}{stem}")));
     }
+}
+
+/// A tree without its times.
+pub(super) fn shape(tree: &str) -> String {
+    tree.lines()
+        .map(|line| {
+            line.split("  ").filter(|part| !part.is_empty() && !part.ends_with("ms")).collect::<Vec<_>>().join("  ")
+                + "\n"
+        })
+        .collect()
 }

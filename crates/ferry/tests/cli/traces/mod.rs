@@ -8,10 +8,12 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
+use ferry_relay::{Cut, Relay};
 use rustix::process::Signal;
+use tokio::runtime::Runtime;
 
 use crate::support::{Running, address, command, eventually, keygen, nobody, role};
-use collector::{Collector, Span, tree};
+use collector::{Collector, Span, shape, tree};
 
 const MANUAL: &str = include_str!("../../../../../docs/observability.md");
 
@@ -31,23 +33,25 @@ def on_receive_initiator(payload, headers):
 ";
 
 /// Exports to this address, each span within a tenth of a second.
-fn exporting<'a>(command: &'a mut Command, collector: SocketAddr) -> &'a mut Command {
+fn exporting(command: &mut Command, collector: SocketAddr) -> &mut Command {
     command
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{collector}"))
         .env("OTEL_EXPORTER_OTLP_HEADERS", "x-key=a%20secret")
         .env("OTEL_BSP_SCHEDULE_DELAY", "100")
 }
 
-/// Two web-apps with a tunnel next to each.
+/// Two web-apps with a tunnel next to each, and what is between the tunnels.
 struct Pair {
     initiator: (Running, SocketAddr),
-    _tunnels: [Running; 2],
+    near: Running,
+    relay: Relay,
+    _far: Running,
     _terminator: Running,
     _dir: tempfile::TempDir,
 }
 
 impl Pair {
-    fn start(collector: SocketAddr) -> Self {
+    fn start(runtime: &Runtime, collector: SocketAddr) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let keys = ["near", "far"].map(|name| keygen(&at(&format!("{name}.key"))));
@@ -62,11 +66,13 @@ impl Pair {
         );
         fs::write(at("far.yaml"), text).unwrap();
         let (far, ready) = started(&["tunnel", "--config"], &at("far.yaml"));
+        let link = address(&ready, "listen");
+        let relay = runtime.block_on(async { Relay::start("127.0.0.1:0".parse().unwrap(), link).unwrap() });
         let text = format!(
             "name: near\nidentity: near.key\npeers: [{{name: far, keys: [\"{}\"], addresses: [\"{}\"]}}]\n\
              egress: [{{listen: \"127.0.0.1:0\", peer: far, service: app}}]\n",
             keys[1],
-            address(&ready, "listen"),
+            relay.addr(),
         );
         fs::write(at("near.yaml"), text).unwrap();
         let (near, ready) = started(&["tunnel", "--config"], &at("near.yaml"));
@@ -74,7 +80,7 @@ impl Pair {
         let args = ["initiator", "--listen", "127.0.0.1:0", "--auto-trigger", "0", "--peer", &peer, "--hooks"];
         let (initiator, ready) = started(&args, &at("app.py"));
         let initiator = (initiator, address(&ready, "listen"));
-        Self { initiator, _tunnels: [near, far], _terminator: terminator, _dir: dir }
+        Self { initiator, near, relay, _far: far, _terminator: terminator, _dir: dir }
     }
 }
 
@@ -113,13 +119,14 @@ fn one_trace_follows_a_message_to_the_far_hook_and_back_with_its_reply() {
         return;
     }
     let collector = Collector::start();
-    let pair = Pair::start(collector.address);
+    let runtime = Runtime::new().unwrap();
+    let pair = Pair::start(&runtime, collector.address);
     let headers = format!("traceparent: 00-{TRACE}-{CALLER}-01\r\ntracestate: a=1\r\nbaggage: user=7\r\n");
     let answer = trigger(pair.initiator.1, &headers);
     let spans = collector.trace(TRACE, 8);
     let drawn = tree(&spans);
     println!("{drawn}");
-    assert!(MANUAL.contains(&drawn), "docs/observability.md does not have this tree:\n{drawn}");
+    assert!(shape(MANUAL).contains(&shape(&drawn)), "docs/observability.md does not have this tree:\n{drawn}");
 
     let request = named(&spans, "POST /trigger");
     assert_eq!((request.parent.as_str(), &*request.attributes["http.response.status_code"]), (CALLER, "200"));
@@ -138,6 +145,46 @@ fn one_trace_follows_a_message_to_the_far_hook_and_back_with_its_reply() {
     assert!(answer.contains(&format!("00-{TRACE}-{}-01", hook.id)), "{answer}");
     assert!(answer.contains(&format!("00-{TRACE}-{}-01", named(&spans, "on_trigger").id)), "{answer}");
     assert!(answer.contains(r#""tracestate":"a=1""#) && answer.contains(r#""baggage":"user=7""#), "{answer}");
+}
+
+#[test]
+fn the_trace_of_a_session_has_its_id_and_is_one_for_both_tunnels() {
+    if !has_python() {
+        return;
+    }
+    let collector = Collector::start();
+    let runtime = Runtime::new().unwrap();
+    let pair = Pair::start(&runtime, collector.address);
+    trigger(pair.initiator.1, "");
+    let received =
+        eventually("a message", || collector.spans().into_iter().find(|span| span.name == "receive message"));
+    let (session, first) = &received.links[0];
+    // What the message's span is linked to is where both tunnels are.
+    let spans = collector.trace(session, 2);
+    let (open, accept) = (named(&spans, "open session"), named(&spans, "accept session"));
+    assert_eq!((&open.id, open.parent.as_str(), &accept.parent), (first, "", first));
+    assert_eq!((&open.attributes["ferry.session"], &*open.attributes["ferry.service"]), (session, "app"));
+
+    pair.near.signal(Signal::USR1);
+    collector.trace(session, 4);
+    pair.relay.cut(Cut::Rst);
+    collector.trace(session, 6);
+    drop(pair.initiator);
+    let spans = collector.trace(session, 8);
+    println!("{}", tree(&spans));
+    assert!(spans.iter().all(|span| span.parent == *first || span.id == *first), "{spans:#?}");
+    for tunnel in ["near", "far"] {
+        let own = spans.iter().filter(|span| span.resource["ferry.name"] == tunnel);
+        let mut names: Vec<_> = own.map(|span| span.name.as_str()).collect();
+        names.sort_unstable();
+        let begins = if tunnel == "near" { "open session" } else { "accept session" };
+        let mut expected = [begins, "end session", "resume session", "rotate session"];
+        expected.sort_unstable();
+        assert_eq!(names, expected, "{tunnel}");
+    }
+    let dials: Vec<_> = collector.spans().into_iter().filter(|span| span.name == "dial" && !span.failed).collect();
+    assert!(dials.iter().all(|dial| dial.parent.is_empty() && dial.attributes["ferry.peer"] == "far"), "{dials:#?}");
+    assert!(!dials.is_empty());
 }
 
 #[test]

@@ -114,14 +114,15 @@ impl Driver {
         // Accepted by it: no other process has the session.
         self.registration.set_peer_instance(link.facts().instance);
         self.look_first(self.shared.now(), epoch);
-        self.reasons = None;
+        let reasons = self.reasons.take();
         self.count_detached(false);
         self.tries = 0;
         self.share_pings();
         match intent {
             Intent::Open => {
                 debug!("session open");
-                self.shared.events.tell(events::Event::SessionOpened { session: self.facts() });
+                let took = self.registration.opened.elapsed();
+                self.shared.events.tell(events::Event::SessionOpened { session: self.facts(), took });
             }
             Intent::Resume => {
                 self.peer.round_trip.restart(round_trip);
@@ -135,7 +136,11 @@ impl Driver {
                 self.lease.shrink_idle(&mut self.session);
                 self.shared.metrics.rotations.get_or_create(&ByRotated { result: Rotated::Done }).inc();
                 debug!(%epoch, "session rotated");
-                self.shared.events.tell(events::Event::SessionRotated { session: self.facts(), epoch: epoch.0 });
+                // The acceptor waits for none.
+                let since = reasons.and_then(|reasons| reasons.rotating_since);
+                let took = since.map_or(Duration::ZERO, |since| self.shared.now().since(since));
+                let (session, epoch) = (self.facts(), epoch.0);
+                self.shared.events.tell(events::Event::SessionRotated { session, epoch, took });
             }
         }
     }

@@ -98,6 +98,8 @@ struct Reasons {
     refusal: Option<String>,
     /// Why the last link was lost.
     loss: Option<String>,
+    /// Since when a rotation is under way, where spans are exported.
+    rotating_since: Option<Time>,
 }
 
 /// A link that is being waited for.

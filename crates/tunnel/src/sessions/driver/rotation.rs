@@ -28,6 +28,9 @@ impl Driver {
     pub(super) fn replace_keys(&mut self) {
         self.rotate_at = None;
         if self.session.may_rotate() {
+            if ferry_trace::tracer().is_some() {
+                self.reasons.get_or_insert_default().rotating_since = Some(self.shared.now());
+            }
             self.request_link(Need::Rotate);
         } else if self.session.is_attached() {
             // A link would be made for nothing; whoever loses this one has fresh keys with the next.

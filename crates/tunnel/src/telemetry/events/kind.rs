@@ -118,9 +118,9 @@ events! {
         /// A link's Prefaces are exchanged.
         LinkMade { peer: String, role: &'static str }
         /// A session's first link is there.
-        SessionOpened { #[serde(flatten)] session: SessionFacts }
+        SessionOpened { #[serde(flatten)] session: SessionFacts, #[serde(skip)] took: Duration }
         /// A session has fresh keys.
-        SessionRotated { #[serde(flatten)] session: SessionFacts, epoch: u32 }
+        SessionRotated { #[serde(flatten)] session: SessionFacts, epoch: u32, #[serde(skip)] took: Duration }
         /// A session ended by its applications.
         SessionEnded { #[serde(flatten)] session: SessionFacts, #[serde(flatten)] end: EndFacts }
     }

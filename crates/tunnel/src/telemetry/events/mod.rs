@@ -5,6 +5,7 @@
 
 mod audit;
 mod kind;
+mod spans;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 
 use audit::Audit;
 pub(crate) use kind::{EndFacts, Event, SessionFacts};
+pub(crate) use spans::Dial;
 
 /// Of the form of `/status` and `/events`: raised when a field changes its meaning or goes, not when one is added.
 pub(crate) const FORM_VERSION: u32 = 1;
@@ -71,6 +73,7 @@ impl Events {
     /// Something happened.
     pub(crate) fn tell(&self, event: Event) {
         self.audit.record(&event);
+        spans::record(&event);
         let class = event.class();
         let number = {
             let mut tail = self.tail.lock();
