@@ -64,6 +64,10 @@ args:
   {{- if not (include "ferry.is-gateway" .) }}
   - --leave-sessions
   {{- end }}
+{{- with .Values.traces.endpoint }}
+env:
+  - {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ . | quote }}}
+{{- end }}
 ports:
   {{- if .Values.listen.tcp }}
   - {name: tunnel, containerPort: 18000}
@@ -121,6 +125,9 @@ env:
   {{- if eq .Values.template "ws-initiator" }}
   - {name: FERRY_PEER, value: "ws://127.0.0.1:18001/ws"}
   - {name: FERRY_AUTO_TRIGGER, value: {{ .Values.web_app.auto_trigger | int64 | quote }}}
+  {{- end }}
+  {{- with .Values.traces.endpoint }}
+  - {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ . | quote }}}
   {{- end }}
 ports:
   - {name: http, containerPort: 8000}

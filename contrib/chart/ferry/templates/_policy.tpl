@@ -82,6 +82,9 @@
 {{ . }}
 {{- end }}
 {{- end }}
+{{- with .Values.traces.endpoint }}
+{{ include "ferry.policy-to-target" (trimPrefix "http://" .) }}
+{{- end }}
 # To anywhere: a cache on the node has an address of its own.
 - ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]
 {{- end -}}

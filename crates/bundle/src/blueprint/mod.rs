@@ -47,6 +47,8 @@ pub struct Blueprint {
     pub storage: Storage,
     /// The namespace that may read metrics; nobody may if there is none.
     pub metrics: Option<Label>,
+    /// The collector that spans are exported to, if there is one.
+    pub traces: Option<HostPort>,
 }
 
 /// Where the pods are.

@@ -6,7 +6,7 @@ use super::{Blueprint, Cidr, Cloud, Cluster, Connection, Host, ImageName, Label,
 use ferry_config::fields::{Field, Fields, Located, Position, Problems};
 use ferry_config::settings::{RawSettings, size};
 use ferry_config::yaml::Value;
-use ferry_config::{Settings, ValueError, quoted};
+use ferry_config::{HostPort, Settings, ValueError, quoted};
 
 const MIB: u64 = 1 << 20;
 
@@ -24,6 +24,7 @@ pub(super) struct RawBlueprint {
     pub(super) tunnel: RawSettings,
     storage: Storage,
     metrics: Option<Label>,
+    traces: Option<HostPort>,
 }
 
 pub(super) struct RawNetwork {
@@ -103,6 +104,7 @@ impl RawBlueprint {
             tunnel: top.optional("tunnel").and_then(|field| read_tunnel(&field)).unwrap_or_default(),
             storage: top.optional("storage").and_then(|field| read_storage(&field)).unwrap_or_default(),
             metrics: top.optional("metrics").and_then(|field| read_namespace(&field)),
+            traces: top.optional("traces").and_then(|field| read_traces(&field)),
         };
         fields.finish();
         Some(raw)
@@ -126,6 +128,7 @@ impl RawBlueprint {
             services: self.services.into_iter().map(RawService::build).collect::<Option<_>>()?,
             storage: self.storage,
             metrics: self.metrics,
+            traces: self.traces,
         };
         blueprint.with_gateways()
     }
@@ -308,6 +311,20 @@ fn read_namespace(field: &Field<'_>) -> Option<Label> {
     let namespace = namespace.and_then(label).map(|located| located.value);
     fields.finish();
     namespace
+}
+
+/// `{endpoint: http://HOST:PORT}`
+fn read_traces(field: &Field<'_>) -> Option<HostPort> {
+    let mut fields = field.fields()?;
+    let hint = "write where the collector takes OTLP over HTTP, such as `http://collector.monitoring.svc:4318`";
+    let endpoint = fields.required("endpoint", hint).and_then(|field| {
+        field.text(|text| {
+            let address = text.strip_prefix("http://").and_then(|rest| rest.trim_end_matches('/').parse().ok());
+            address.ok_or_else(|| ValueError::new(format!("{} is not `http://HOST:PORT`", quoted(text)), hint))
+        })
+    });
+    fields.finish();
+    endpoint.map(|located| located.value)
 }
 
 fn list<'d, T>(

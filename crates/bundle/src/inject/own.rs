@@ -112,6 +112,7 @@ impl Parts {
             addresses: None,
             // The state does not outlive the pod, so nothing would tell peers of sessions that the pod leaves.
             leaves_sessions: false,
+            env: Vec::new(),
         }
     }
 

@@ -103,7 +103,7 @@ pub(super) fn egress_rules(site: &Site<'_>) -> Vec<NetworkPolicyEgressRule> {
     rules
 }
 
-fn to_target(target: &HostPort) -> NetworkPolicyEgressRule {
+pub(super) fn to_target(target: &HostPort) -> NetworkPolicyEgressRule {
     let at_port = Some(vec![tcp(target.port)]);
     if let Ok(address) = target.host.parse::<IpAddr>() {
         let bits = if address.is_ipv4() { 32 } else { 128 };

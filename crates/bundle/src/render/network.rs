@@ -150,6 +150,7 @@ pub(super) fn policy(site: &Site<'_>) -> NetworkPolicy {
         ingress.extend(gateway::ingress_rules(site));
         egress.extend(gateway::egress_rules(site));
     }
+    egress.extend(site.blueprint.traces.as_ref().map(gateway::to_target));
     egress.push(dns);
     NetworkPolicy {
         metadata: site.metadata(site.pod.id.as_str()),

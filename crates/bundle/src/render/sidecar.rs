@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, HTTPGetAction,
+    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, HTTPGetAction,
     PodSecurityContext, Probe, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Volume,
     VolumeMount,
 };
@@ -45,6 +45,7 @@ pub(crate) struct Sidecar<'s> {
     pub(crate) addresses: Option<&'static str>,
     /// On SIGTERM it leaves sessions to the keeper and the next process.
     pub(crate) leaves_sessions: bool,
+    pub(crate) env: Vec<EnvVar>,
 }
 
 /// What the volumes are called that a tunnel has in any pod.
@@ -106,6 +107,7 @@ impl Sidecar<'_> {
         let accepts = self.accepts.iter().cloned();
         Container {
             args: Some(args),
+            env: (!self.env.is_empty()).then(|| self.env.clone()),
             ports: Some(accepts.chain([port("admin", self.admin_port)]).collect()),
             volume_mounts: Some(mounts.into_iter().chain(dials).collect()),
             resources: Some(resources(("50m", 64), ("2", limit))),

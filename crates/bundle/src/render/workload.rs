@@ -137,6 +137,7 @@ fn sidecar<'s>(site: &'s Site<'_>) -> Sidecar<'s> {
         // The kubelet says SIGTERM whatever it ends a container for. What is left when the pod ends, the state on its volume
         // has the next pod tell of; a gateway has none.
         leaves_sessions: !is_gateway(site),
+        env: traces(site).into_iter().collect(),
     }
 }
 
@@ -176,7 +177,7 @@ fn web_app(site: &Site<'_>) -> Container {
     }
     Container {
         args: Some(args),
-        env: Some(common.into_iter().chain(open).chain(own).collect()),
+        env: Some(common.into_iter().chain(open).chain(own).chain(traces(site)).collect()),
         ports: Some(vec![port("http", WEB_APP_PORT)]),
         volume_mounts: Some(mounts),
         resources: Some(resources(("50m", 64), ("1", 256))),
@@ -221,6 +222,12 @@ pub(super) fn dials_by_file(site: &Site<'_>) -> bool {
 fn sysctls() -> Vec<Sysctl> {
     let sysctl = |name: &str, value: &str| Sysctl { name: name.into(), value: value.into() };
     vec![sysctl("net.ipv4.tcp_rmem", "4096 131072 33554432"), sysctl("net.ipv4.tcp_wmem", "4096 65536 33554432")]
+}
+
+/// Where spans are exported to.
+fn traces(site: &Site<'_>) -> Option<EnvVar> {
+    let collector = site.blueprint.traces.as_ref()?;
+    Some(variable("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{collector}")))
 }
 
 fn variable(name: &str, value: impl Into<String>) -> EnvVar {

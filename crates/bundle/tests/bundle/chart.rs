@@ -32,7 +32,8 @@ fn blueprints() -> [String; 7] {
     let exposed = with(
         "cluster: cluster-b}\n",
         "cluster: cluster-b, expose: {namespace: in}}\ntunnel: {drain: 1m, congestion: bbr}\n\
-         storage: {size: 2GiB, class: fast}\nmetrics: {namespace: monitoring}\n",
+         storage: {size: 2GiB, class: fast}\nmetrics: {namespace: monitoring}\n\
+         traces: {endpoint: \"http://otel.monitoring.svc:4318\"}\n",
     );
     let cloud = "cloud: azure, static_address: ferry-b, source_ranges: [192.0.2.0/24], tcp_sysctls: true";
     let exposed = exposed.replace("address: host.k3d.internal", cloud);

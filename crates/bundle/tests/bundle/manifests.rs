@@ -368,6 +368,24 @@ fn a_pod_talks_to_its_peer_and_to_dns_alone() {
 }
 
 #[test]
+fn spans_go_from_web_app_and_tunnel_to_the_collector_alone() {
+    for (endpoint, way) in
+        [("http://otel.monitoring.svc:4318", "any/TCP monitoring"), ("http://192.0.2.7:4318/", "4318/TCP 192.0.2.7/32")]
+    {
+        let bundle = rendered(&format!("{FINE}traces: {{endpoint: \"{endpoint}\"}}\n"));
+        assert_eq!(allowed(&policy(&bundle, "terminator"), false), [way, "53/UDP,53/TCP anywhere"]);
+        let spec = pod_spec(&bundle, "terminator");
+        let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+        let told = containers.filter(|container| {
+            let variables = container.env.iter().flatten();
+            let mut found = variables.filter(|variable| variable.name == "OTEL_EXPORTER_OTLP_ENDPOINT");
+            found.next().is_some_and(|variable| variable.value.as_deref() == Some(endpoint.trim_end_matches('/')))
+        });
+        assert_eq!(told.map(|container| container.name.as_str()).collect::<Vec<_>>(), ["tunnel", "web-app"]);
+    }
+}
+
+#[test]
 fn a_web_app_is_exposed_to_one_namespace_and_with_a_token() {
     let exposed = with("cluster: cluster-a}\n", "cluster: cluster-a, expose: {namespace: ingress}}\n");
     let bundle = rendered(&exposed);

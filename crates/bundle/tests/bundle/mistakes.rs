@@ -153,6 +153,15 @@ fn there_is_one_terminator_and_each_initiator_dials_it_once() {
 }
 
 #[test]
+fn spans_go_to_a_collector_over_http() {
+    let from = "connections:\n  - {from: initiator, to: terminator}\n";
+    for wrong in ["https://otel:4318", "otel:4318", "http://otel", "http://otel:4318/v1/traces"] {
+        let to = format!("{from}traces: {{endpoint: \"{wrong}\"}}\n");
+        mistake(from, &to, "traces.endpoint", "is not `http://HOST:PORT`", "`http://collector.monitoring.svc:4318`");
+    }
+}
+
+#[test]
 fn the_tunnel_is_checked_like_a_tunnel_yaml() {
     let tunnel = |text: &str| format!("connections:\n  - {{from: initiator, to: terminator}}\ntunnel: {text}\n");
     let from = "connections:\n  - {from: initiator, to: terminator}\n";

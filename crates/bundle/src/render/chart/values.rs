@@ -39,6 +39,8 @@ pub(super) struct Values<'s> {
     web_app: Option<WebApp<'s>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     metrics: Option<Metrics<'s>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traces: Option<Traces>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     tcp_sysctls: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -164,6 +166,11 @@ struct Storage<'s> {
 }
 
 #[derive(Serialize)]
+struct Traces {
+    endpoint: String,
+}
+
+#[derive(Serialize)]
 struct Metrics<'s> {
     namespace: &'s str,
 }
@@ -227,6 +234,7 @@ impl<'s> Values<'s> {
                 },
             }),
             metrics: blueprint.metrics.as_ref().map(|namespace| Metrics { namespace: namespace.as_str() }),
+            traces: blueprint.traces.as_ref().map(|collector| Traces { endpoint: format!("http://{collector}") }),
             tcp_sysctls: site.cluster.tcp_sysctls,
             ipv6: site.cluster.ipv6,
         })
