@@ -45,7 +45,7 @@ pub use proxy::Proxy;
 pub use report::{Problem, Report, ValueError, quoted};
 pub use secret::Secret;
 pub use settings::{Limits, Resume, Rotation, Settings, WarmLinks};
-pub use tunnel::{Egress, Ingress, Keeper, Peer, Prefer, ProxyProtocol, Route, Tunnel};
+pub use tunnel::{Egress, EntryLimits, Ingress, Keeper, Peer, Prefer, ProxyProtocol, Route, Tunnel};
 pub use watch::Watch;
 
 /// The largest `tunnel.yaml`, in bytes: 1 MiB.

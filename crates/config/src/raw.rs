@@ -9,9 +9,12 @@ use crate::fields::{Field, Fields, Located, Position, Problems};
 use crate::key::PublicKey;
 use crate::name::{Name, ServiceName};
 use crate::report::{ValueError, quoted};
-use crate::settings::{RawSettings, Settings, duration};
-use crate::tunnel::{Egress, Ingress, Keeper, Peer, Prefer, ProxyProtocol, Route, Tunnel};
+use crate::settings::{RawSettings, Settings, duration, size};
+use crate::tunnel::{Egress, EntryLimits, Ingress, Keeper, Peer, Prefer, ProxyProtocol, Route, Tunnel};
 use crate::yaml::Value;
+
+/// The slowest that the sessions of an entry may be made.
+const MIN_BYTES_PER_SECOND: u64 = 1 << 10;
 
 /// What was read. A value that must be there is `None` if it is not, and then there is a problem.
 pub(crate) struct RawTunnel {
@@ -37,12 +40,14 @@ pub(crate) struct RawPeer {
     pub(crate) keys: Vec<Located<PublicKey>>,
     pub(crate) addresses: Vec<Address>,
     route: Route,
+    limits: EntryLimits,
 }
 
 pub(crate) struct RawEgress {
     pub(crate) listen: Option<Located<SocketAddr>>,
     pub(crate) peer: Option<Located<Name>>,
     pub(crate) service: Option<ServiceName>,
+    pub(crate) limits: EntryLimits,
 }
 
 pub(crate) struct RawIngress {
@@ -50,6 +55,7 @@ pub(crate) struct RawIngress {
     pub(crate) forward: Option<HostPort>,
     pub(crate) allow: Vec<Located<Name>>,
     pub(crate) proxy_protocol: Option<ProxyProtocol>,
+    pub(crate) limits: EntryLimits,
 }
 
 impl RawTunnel {
@@ -116,6 +122,7 @@ impl RawPeer {
                 .collect(),
             addresses: list(&mut fields, "addresses", |field| address(&field, dir)),
             route: route(&mut fields, dir),
+            limits: limits(&mut fields),
         };
         fields.finish();
         Some(peer)
@@ -127,6 +134,7 @@ impl RawPeer {
             keys: self.keys.into_iter().map(|located| located.value).collect(),
             addresses: self.addresses,
             route: self.route,
+            limits: self.limits,
         })
     }
 }
@@ -143,13 +151,15 @@ impl RawEgress {
                 .required("service", "write the name of a service in the peer's `ingress`")
                 .and_then(service)
                 .map(|located| located.value),
+            limits: limits(&mut fields),
         };
         fields.finish();
         Some(egress)
     }
 
     fn build(self) -> Option<Egress> {
-        Some(Egress { listen: self.listen?.value, peer: self.peer?.value, service: self.service? })
+        let Self { listen, peer, service, limits } = self;
+        Some(Egress { listen: listen?.value, peer: peer?.value, service: service?, limits })
     }
 }
 
@@ -170,6 +180,7 @@ impl RawIngress {
                 .filter_map(name)
                 .collect(),
             proxy_protocol: fields.optional("proxy_protocol").and_then(proxy_protocol),
+            limits: limits(&mut fields),
         };
         fields.finish();
         Some(ingress)
@@ -181,6 +192,7 @@ impl RawIngress {
             forward: self.forward?,
             allow: self.allow.into_iter().map(|located| located.value).collect(),
             proxy_protocol: self.proxy_protocol,
+            limits: self.limits,
         })
     }
 }
@@ -257,6 +269,19 @@ fn route(fields: &mut Fields<'_>, dir: &Path) -> Route {
         ca_file: fields.optional("ca_file").and_then(|field| path(&field, dir)).map(|located| located.value),
         prefer: fields.optional("prefer").and_then(prefer).unwrap_or_default(),
     }
+}
+
+/// What the sessions of an entry may take.
+fn limits(fields: &mut Fields<'_>) -> EntryLimits {
+    let Some(mut fields) = fields.optional("limits").and_then(|field| field.fields()) else {
+        return EntryLimits::default();
+    };
+    let limits = EntryLimits {
+        sessions: fields.optional("sessions").and_then(|field| field.number(1..=u32::MAX)),
+        bytes_per_second: fields.optional("bytes_per_second").and_then(size(MIN_BYTES_PER_SECOND)),
+    };
+    fields.finish();
+    limits
 }
 
 fn prefer(field: Field<'_>) -> Option<Prefer> {

@@ -15,7 +15,7 @@ use crate::key::PublicKey;
 use crate::name::{DnsName, Name, ServiceName};
 use crate::proxy::Proxy;
 use crate::settings::Settings;
-use crate::values::as_duration_if_any;
+use crate::values::{as_duration_if_any, as_size_if_any};
 
 /// A tunnel: everything that `tunnel.yaml` says.
 ///
@@ -127,6 +127,26 @@ pub struct Peer {
     /// How its addresses are reached.
     #[serde(flatten)]
     pub route: Route,
+    /// What its sessions may take.
+    #[serde(skip_serializing_if = "EntryLimits::is_none")]
+    pub limits: EntryLimits,
+}
+
+/// What the sessions of a peer, an egress or an ingress may take, all together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct EntryLimits {
+    /// Sessions at a time; at least 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<u32>,
+    /// Bytes of applications in a second, in each direction; at least 1 KiB.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_size_if_any")]
+    pub bytes_per_second: Option<u64>,
+}
+
+impl EntryLimits {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What stands between this end and the addresses of a peer.
@@ -179,6 +199,16 @@ pub struct Egress {
     pub peer: Name,
     /// The service there.
     pub service: ServiceName,
+    /// What its sessions may take.
+    #[serde(skip_serializing_if = "EntryLimits::is_none")]
+    pub limits: EntryLimits,
+}
+
+impl Egress {
+    /// Applications that connect here get to the same place.
+    pub fn leads_as(&self, other: &Self) -> bool {
+        (self.listen, &self.peer, &self.service) == (other.listen, &other.peer, &other.service)
+    }
 }
 
 /// A way in: sessions for a service become connections to the app behind it.
@@ -193,6 +223,9 @@ pub struct Ingress {
     /// What the app is told of each connection before its first byte.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// What its sessions may take.
+    #[serde(skip_serializing_if = "EntryLimits::is_none")]
+    pub limits: EntryLimits,
 }
 
 /// A header in front of a connection's bytes that says where it comes from.

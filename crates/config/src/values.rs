@@ -40,6 +40,14 @@ pub(crate) fn as_size<S: Serializer>(bytes: &u64, serializer: S) -> Result<S::Ok
     serializer.serialize_str(&ferry_units::render_size(*bytes))
 }
 
+#[allow(clippy::ref_option, reason = "serde passes fields by reference")]
+pub(crate) fn as_size_if_any<S: Serializer>(bytes: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match bytes {
+        Some(bytes) => as_size(bytes, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
 /// Serialises types as the text that they parse from.
 macro_rules! serialize_as_text {
     ($($type:ty),*) => {$(

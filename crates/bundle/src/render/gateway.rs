@@ -14,7 +14,7 @@ use super::network::{namespaced, service, tcp};
 use super::site::{EGRESS_PORT, Site};
 use super::tunnel::tunnel_name;
 use crate::{Label, Service};
-use ferry_config::{Egress, HostPort, Ingress, Name, ServiceName, ValueError};
+use ferry_config::{Egress, EntryLimits, HostPort, Ingress, Name, ServiceName, ValueError};
 
 /// The services that this cluster reaches, each with the port that the tunnel listens at for it.
 pub(super) fn reached<'s>(site: &'s Site<'_>) -> impl Iterator<Item = (&'s Service, u16)> {
@@ -31,7 +31,8 @@ pub(super) fn egress(site: &Site<'_>) -> Result<Vec<Egress>, RenderError> {
     let egress = |(service, port): (&Service, u16)| {
         // From outside the pod: the Kubernetes Service leads here.
         let listen = site.everywhere(port);
-        Ok(Egress { listen, peer: gateway_name(site, &service.cluster)?, service: service_name(service)? })
+        let (peer, service) = (gateway_name(site, &service.cluster)?, service_name(service)?);
+        Ok(Egress { listen, peer, service, limits: EntryLimits::default() })
     };
     reached(site).map(egress).collect()
 }
@@ -41,7 +42,8 @@ pub(super) fn ingress(site: &Site<'_>) -> Result<Vec<Ingress>, RenderError> {
         let allow = service.reach_from.iter().map(|cluster| gateway_name(site, cluster));
         let forward = service.target.clone();
         let allow = allow.collect::<Result<_, _>>()?;
-        Ok(Ingress { service: service_name(service)?, forward, allow, proxy_protocol: None })
+        let limits = EntryLimits::default();
+        Ok(Ingress { service: service_name(service)?, forward, allow, proxy_protocol: None, limits })
     };
     running(site).map(ingress).collect()
 }

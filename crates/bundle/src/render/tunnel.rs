@@ -9,8 +9,8 @@ use super::site::{
 use super::{RenderError, gateway};
 use crate::{Carrier, Label, Scope, Template};
 use ferry_config::{
-    Address, Egress, HostPort, Ingress, Keeper, Name, Peer, ProxyProtocol, Route, ServiceName, Tunnel, ValueError,
-    WebSocketUrl,
+    Address, Egress, EntryLimits, HostPort, Ingress, Keeper, Name, Peer, ProxyProtocol, Route, ServiceName, Tunnel,
+    ValueError, WebSocketUrl,
 };
 
 /// The name of the configuration, in its ConfigMap and its directory.
@@ -64,7 +64,8 @@ pub(super) fn config(site: &Site<'_>) -> Result<Tunnel<PathBuf>, RenderError> {
 fn to_web_apps(site: &Site<'_>) -> Result<Vec<Egress>, ValueError> {
     let egress = site.outgoing.iter().zip(EGRESS_PORT..).map(|(far, port)| {
         let listen = (Ipv4Addr::LOCALHOST, port).into();
-        Ok(Egress { listen, peer: far.remote.tunnel_name()?, service: service(&far.remote.pod.id)? })
+        let (peer, service) = (far.remote.tunnel_name()?, service(&far.remote.pod.id)?);
+        Ok(Egress { listen, peer, service, limits: EntryLimits::default() })
     });
     egress.collect()
 }
@@ -75,7 +76,9 @@ fn to_own_web_app(site: &Site<'_>) -> Result<Option<Ingress>, ValueError> {
     }
     let forward = HostPort { host: Ipv4Addr::LOCALHOST.to_string(), port: WEB_APP_PORT };
     let allow = site.incoming.iter().map(RemotePod::tunnel_name).collect::<Result<_, _>>()?;
-    Ok(Some(Ingress { service: service(&site.pod.id)?, forward, allow, proxy_protocol: Some(ProxyProtocol::V2) }))
+    let proxy_protocol = Some(ProxyProtocol::V2);
+    let limits = EntryLimits::default();
+    Ok(Some(Ingress { service: service(&site.pod.id)?, forward, allow, proxy_protocol, limits }))
 }
 
 /// The name of the tunnel of a pod.
@@ -110,6 +113,7 @@ fn addresses(site: &Site<'_>, far: &DialledPod<'_>) -> Vec<Address> {
 impl RemotePod<'_> {
     fn peer(&self, addresses: Vec<Address>) -> Result<Peer, ValueError> {
         let keys = [self.keys.identity.public_key()].into();
-        Ok(Peer { name: self.tunnel_name()?, keys, addresses, route: Route::default() })
+        let (route, limits) = (Route::default(), EntryLimits::default());
+        Ok(Peer { name: self.tunnel_name()?, keys, addresses, route, limits })
     }
 }

@@ -18,7 +18,7 @@ use crate::address::HostPort;
 use crate::key::PublicKey;
 use crate::name::{Name, ServiceName};
 use crate::report::ValueError;
-use crate::tunnel::{Peer, Route};
+use crate::tunnel::{EntryLimits, Peer, Route};
 
 /// The largest file of an invitation, in bytes.
 const MAX_FILE_LEN: u64 = 64 * 1024;
@@ -271,6 +271,7 @@ impl Invitation {
             keys: BTreeSet::from([claim.key]),
             addresses: Vec::new(),
             route: Route::default(),
+            limits: EntryLimits::default(),
         };
         Joined { peer, services: self.offers.clone(), egress: Vec::new() }
     }

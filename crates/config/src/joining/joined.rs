@@ -13,7 +13,7 @@ use crate::fields::{Field, Located, Position, Problems};
 use crate::name::{Name, ServiceName};
 use crate::raw::{RawEgress, RawIngress, RawPeer, RawTunnel, forward, listen, service};
 use crate::report::ValueError;
-use crate::tunnel::Peer;
+use crate::tunnel::{EntryLimits, Peer};
 use crate::{read_file, yaml};
 
 /// Below the state directory.
@@ -178,7 +178,8 @@ fn read(
         let listen = fields.required("listen", "write where apps connect to").and_then(listen);
         let service = fields.required("service", "name a service of the peer").and_then(service)?;
         fields.finish();
-        raw.egress.push(RawEgress { listen, peer: Some(name.clone()), service: Some(service.value) });
+        let limits = EntryLimits::default();
+        raw.egress.push(RawEgress { listen, peer: Some(name.clone()), service: Some(service.value), limits });
     }
     fields.finish();
     raw.peers.push(peer);
@@ -195,6 +196,7 @@ fn offer(raw: &mut RawTunnel, service: Located<ServiceName>, forward: crate::Hos
             forward: Some(forward),
             allow: vec![peer],
             proxy_protocol: None,
+            limits: EntryLimits::default(),
         }),
     }
 }

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use ferry_config::{
-    Claim, Identity, Invitation, InvitationId, Invitations, Joined, JoinedEgress, Offer, OfferedService, Peer,
-    RedeemError, Route, Secret, Token, Watch, load, load_with, unix_time,
+    Claim, EntryLimits, Identity, Invitation, InvitationId, Invitations, Joined, JoinedEgress, Offer, OfferedService,
+    Peer, RedeemError, Route, Secret, Token, Watch, load, load_with, unix_time,
 };
 
 use crate::support::{KEY_1, KEY_2, KEY_3, fine};
@@ -173,6 +173,7 @@ pub(crate) fn joined(name: &str, key: &str, listen: Option<&str>) -> Joined {
             keys: BTreeSet::from([key.parse().unwrap()]),
             addresses: vec!["far.example.com:1".parse().unwrap()],
             route: Route::default(),
+            limits: EntryLimits::default(),
         },
         services: vec![offer("web"), offer("new")],
         egress: egress.into_iter().collect(),

@@ -111,6 +111,10 @@ fn the_way_to_a_peer_is_checked_word_by_word() {
     added_to_peer("proxy: 'http://me:pw@proxy:3128'", "proxy", "not a proxy", "`proxy_credentials`");
     added_to_peer("proxy: proxy", "proxy", "not a proxy", "or `off`");
     added_to_peer("server_name: 10.0.0.1", "server_name", "not a server name", "a DNS name");
+    added_to_peer("limits: {sessions: 0}", "limits.sessions", "`0`", "from 1 to");
+    added_to_peer("limits: {bytes_per_second: 1023}", "limits.bytes_per_second", "too small", "at least 1KiB");
+    added_to_peer("limits: {bytes_per_second: 1Mbit}", "limits.bytes_per_second", "not a size", "`GB` (1000s)");
+    added_to_peer("limits: {memory: 1MiB}", "limits.memory", "unknown key", "");
     added_to_peer("prefer: quic", "prefer", "no way to choose", "`auto`");
     added("congestion: BBR", "congestion", "not a congestion control", "tcp_available_congestion_control");
     added("ws_path: ferry", "ws_path", "not the path of a URL", "from the slash on");

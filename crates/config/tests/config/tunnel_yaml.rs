@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::support::{KEY_1, KEY_2, accepted, fine, refused, with};
-use ferry_config::{Address, Keeper, Limits, Parsed, Prefer, Resume, Rotation, Route, WarmLinks};
+use ferry_config::{Address, EntryLimits, Keeper, Limits, Parsed, Prefer, Resume, Rotation, Route, WarmLinks};
 
 #[test]
 fn every_key_is_read() {
@@ -173,4 +173,21 @@ fn a_keeper_is_a_socket_or_off() {
     assert_eq!(keeper("keeper: off\n"), Some(Keeper::Off));
     assert_eq!(keeper("keeper: run/keeper\n"), Some(Keeper::At("/etc/ferry/run/keeper".into())));
     assert_eq!(keeper(""), None);
+}
+
+#[test]
+fn an_entry_may_have_limits_has_none_by_default_and_reads_back_as_it_was_written() {
+    let text = with("name: west", "name: west\n    limits: {sessions: 9}")
+        .replacen("service: orders}", "service: orders, limits: {bytes_per_second: 5MB}}", 1)
+        .replacen("[east]}", "[east], limits: {sessions: 2, bytes_per_second: 1KiB}}", 1);
+    let tunnel = accepted(&text).tunnel;
+    let limits = |sessions, bytes_per_second| EntryLimits { sessions, bytes_per_second };
+    let none = EntryLimits::default();
+    let entries = (&tunnel.peers, &tunnel.egress, &tunnel.ingress);
+    assert_eq!([&entries.0[0].limits, &entries.0[1].limits], [&none, &limits(Some(9), None)]);
+    assert_eq!([&entries.1[0].limits, &entries.1[1].limits], [&limits(None, Some(5_000_000)), &none]);
+    assert_eq!([&entries.2[0].limits, &entries.2[1].limits], [&none, &limits(Some(2), Some(1024))]);
+    let written = serde_saphyr::to_string(&tunnel).unwrap();
+    assert_eq!(written.matches("limits:").count(), 4, "those of the tunnel and of three entries: {written}");
+    assert_eq!(accepted(&written).tunnel, tunnel);
 }

@@ -11,7 +11,7 @@ use anyhow::{Context as _, anyhow};
 
 use super::own_config::{New, OwnConfig, unwritable};
 use crate::exit::Usage;
-use ferry_config::{Joined, JoinedEgress, Name, Peer, Route, ServiceName, Token, Tunnel, unix_time};
+use ferry_config::{EntryLimits, Joined, JoinedEgress, Name, Peer, Route, ServiceName, Token, Tunnel, unix_time};
 use ferry_text::Foreign;
 use ferry_tunnel::{JoinError, JoinRefusal, ProbeError, join};
 
@@ -176,6 +176,7 @@ fn prepare(args: &Args, own: &OwnConfig, token: &Token) -> anyhow::Result<Joined
             keys: [token.key].into(),
             addresses: token.addresses.clone(),
             route: Route::default(),
+            limits: EntryLimits::default(),
         },
         services: Vec::new(),
         egress: egress(args, own, token)?,

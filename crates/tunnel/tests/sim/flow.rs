@@ -201,6 +201,7 @@ fn one_peer_cannot_take_the_others_share() {
                     keys: [key].into(),
                     addresses: Vec::new(),
                     route: ferry_config::Route::default(),
+                    limits: ferry_config::EntryLimits::default(),
                 };
                 config.peers.push(peer);
                 config.ingress[0].allow.insert(name.clone());

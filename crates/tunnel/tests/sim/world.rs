@@ -145,13 +145,20 @@ fn template(end: usize, identity: &Identity, keys: &[PublicKey], dialled: [bool;
             keys: keys.iter().copied().collect(),
             addresses: dialled[1 - end].then_some(address).into_iter().collect(),
             route: config::Route::default(),
+            limits: config::EntryLimits::default(),
         }],
-        egress: vec![config::Egress { listen: loopback(EGRESS), peer: peer.clone(), service: service.clone() }],
+        egress: vec![config::Egress {
+            listen: loopback(EGRESS),
+            peer: peer.clone(),
+            service: service.clone(),
+            limits: config::EntryLimits::default(),
+        }],
         ingress: vec![config::Ingress {
             service,
             forward: format!("127.0.0.1:{APP}").parse().unwrap(),
             allow: [peer].into(),
             proxy_protocol: None,
+            limits: config::EntryLimits::default(),
         }],
         settings: config::Settings {
             drain: Duration::ZERO,

@@ -79,6 +79,7 @@ async fn joiners_with_wrong_secrets_are_strangers_and_the_invited_one_still_gets
         keys: [invited.key].into(),
         addresses: invited.addresses.clone(),
         route: ferry_config::Route::default(),
+        limits: ferry_config::EntryLimits::default(),
     };
     probe(&identity, &peer, invited.addresses[0].clone()).await.unwrap();
     tunnel.drain().await;

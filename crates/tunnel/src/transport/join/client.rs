@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ferry_config::{Identity, Name, Peer, Route, Token};
+use ferry_config::{EntryLimits, Identity, Name, Peer, Route, Token};
 use tokio::time::timeout;
 
 use super::{Channel, JoinRefusal, Request, Response};
@@ -46,6 +46,7 @@ pub async fn join(identity: &Identity, token: &Token, name: &Name) -> Result<Nam
         keys: [token.key].into(),
         addresses: token.addresses.clone(),
         route: Route::default(),
+        limits: EntryLimits::default(),
     };
     let destination = Destination::new(identity, &peer).map_err(probe::judge_tls)?.for_joining();
     let network: Arc<dyn Network> = Arc::new(Tcp);
