@@ -13,6 +13,7 @@ use tracing::{debug, info, warn};
 use crate::config::ConfigSnapshot;
 use crate::config::reload;
 use crate::instance::InstanceFile;
+use crate::limits::entries::Entries;
 use crate::limits::files::Budget;
 use crate::memory::kernel_buffers;
 use crate::net::{Listener, Network, Tcp};
@@ -137,7 +138,7 @@ impl Tunnel {
         });
         let peers: BTreeMap<_, _> = peers.collect::<Result<_, _>>()?;
         let budget = Budget::of(&config);
-        let config = ConfigSnapshot::new(config, peers)?;
+        let config = ConfigSnapshot::new(config, peers, &Entries::default())?;
         let shared = Arc::new(Shared::new((network, quic), survival, workers, instance_file, config, budget));
         shared.tasks.spawn(shared.repeats.clone().run(shared.stop.clone()));
         if let (Some(survival), Some(estate)) = (&shared.survival, estate) {

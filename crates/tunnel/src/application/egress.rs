@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use ferry_config::{Name, ServiceName};
+use ferry_config::Egress;
 use ferry_session::{Origin, Session, SessionId, Side};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::limits::entries::Service;
 use crate::net::{Listener, Stream};
 use crate::peer::arrivals::Series;
 use crate::sessions::driver::{Admitted, Driver};
@@ -30,8 +31,7 @@ const ACCEPT_RETRY_DELAY: std::time::Duration = std::time::Duration::from_millis
 pub(crate) async fn listen(
     shared: Arc<Shared>,
     listener: Box<dyn Listener>,
-    peer: Name,
-    service: ServiceName,
+    entry: Egress,
     withdrawn: CancellationToken,
 ) {
     // At a worker, so that a session which stays there wakes nobody else.
@@ -50,8 +50,7 @@ pub(crate) async fn listen(
                 let origin = origin(source, local.local_addr().unwrap_or(source));
                 let (slot, id) = (shared.workers.slot(), next_id(&mut series));
                 let worker = slot.runtime().clone();
-                let (peer, service) = (peer.clone(), service.clone());
-                let opening = Opening { shared: shared.clone(), slot, id, peer, service, origin };
+                let opening = Opening { shared: shared.clone(), slot, id, entry: entry.clone(), origin };
                 shared.spawn_session_at(&worker, async move { opening.open(local.register_here()).await });
             }
             Err(error) => {
@@ -88,8 +87,7 @@ struct Opening {
     shared: Arc<Shared>,
     slot: WorkerSlot,
     id: Result<SessionId, getrandom::Error>,
-    peer: Name,
-    service: ServiceName,
+    entry: Egress,
     /// Where the application connected from and to.
     origin: Origin,
 }
@@ -97,7 +95,7 @@ struct Opening {
 impl Opening {
     /// Carries the application's connection, or resets it and says why.
     async fn open(self, mut local: Box<dyn Stream>) {
-        let (shared, peer, service) = (self.shared.clone(), self.peer.clone(), self.service.clone());
+        let (shared, Egress { peer, service, .. }) = (self.shared.clone(), self.entry.clone());
         let source = Some(self.origin.source);
         match self.admit(&mut *local).await {
             Ok((admitted, session, kept, link)) => {
@@ -123,7 +121,7 @@ impl Opening {
 
     /// What the session needs from before it begins, and its first link.
     async fn admit(self, local: &mut dyn Stream) -> Result<(Admitted, Session, Option<Kept>, Link), (Refusal, String)> {
-        let Self { shared, slot, id, peer, service, origin } = self;
+        let Self { shared, slot, id, entry: Egress { listen, peer, service, .. }, origin } = self;
         let config = shared.config();
         let wait = config.tunnel.settings.open_timeout;
         let peer = config.peers.get(&peer).cloned();
@@ -134,6 +132,8 @@ impl Opening {
             .sessions
             .register(SessionHandle::new(name, service.as_str(), None).from(Some(origin)))
             .map_err(|_| (Refusal::Limit, shared.sessions.full(peer.sessions.load(Ordering::Relaxed))))?;
+        let permits = config.limits.admit(&peer.name, &Service::Egress(listen, service.as_str()));
+        let permits = permits.map_err(|exceeded| (Refusal::of(&exceeded), exceeded.to_string()))?;
         let lease = shared.memory.reserve(&peer.name);
         let lease = lease
             .ok_or_else(|| (Refusal::Limit, "no memory is left for another session (limits.memory)".to_owned()))?;
@@ -155,7 +155,7 @@ impl Opening {
             let problem = peer.problem().unwrap_or_else(|| "it has not connected yet".to_owned());
             (Refusal::NoLink, format!("no link within {wait:?}: {problem}"))
         })?;
-        Ok((Admitted { slot, peer, registration, lease }, session, kept, link))
+        Ok((Admitted { slot, peer, registration, lease, permits }, session, kept, link))
     }
 }
 

@@ -48,7 +48,10 @@ impl AppListeners {
 
     /// Stops what the configuration no longer has and starts what is new. Sessions are not touched.
     pub(crate) async fn update(&self, shared: &Arc<Shared>, wanted: &[Egress]) {
-        let gone: Vec<_> = self.serving().extract_if(.., |serving| !wanted.contains(&serving.entry)).collect();
+        let gone: Vec<_> = self
+            .serving()
+            .extract_if(.., |serving| !wanted.iter().any(|entry| serving.entry.leads_as(entry)))
+            .collect();
         for gone in gone {
             gone.withdrawn.cancel();
             // The address is free once the listener is dropped. A task that panicked has dropped it too.
@@ -58,7 +61,7 @@ impl AppListeners {
             }
         }
         for entry in wanted {
-            if self.serving().iter().any(|serving| serving.entry == *entry) {
+            if self.serving().iter().any(|serving| serving.entry.leads_as(entry)) {
                 continue;
             }
             let bound = shared.bind(entry.listen).await;
@@ -113,5 +116,5 @@ async fn serve(
         info!("egress {} is served now", entry.listen);
         shared.events.tell(Event::ListenerUp { listen: entry.listen.to_string() });
     }
-    egress::listen(shared, listener, entry.peer, entry.service, withdrawn).await;
+    egress::listen(shared, listener, entry, withdrawn).await;
 }

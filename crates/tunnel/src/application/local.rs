@@ -124,18 +124,19 @@ impl Local {
     }
 
     /// Bytes from the application into the session; returns how many, or nothing to do. An error comes after the last
-    /// byte. What is to outlive this process goes straight to memory that does.
+    /// byte. What is to outlive this process goes straight to memory that does. It reads `most` bytes at most.
     pub(crate) fn poll_collect(
         &mut self,
         cx: &mut Context<'_>,
         session: &mut Session,
         kept: Option<&Kept>,
+        most: usize,
     ) -> Poll<io::Result<usize>> {
         if !self.readable {
             return self.failed.take().map_or(Poll::Pending, |error| Poll::Ready(Err(error)));
         }
         let Some(stream) = self.stream.as_mut().filter(|_| self.pending_reset.is_none()) else { return Poll::Pending };
-        let want = self.want.min(session.writable());
+        let want = self.want.min(session.writable()).min(most);
         if want == 0 {
             return Poll::Pending;
         }
@@ -172,14 +173,35 @@ impl Local {
         self.emptied
     }
 
-    /// Bytes from the session to the application, and the end behind them.
-    pub(crate) fn poll_deliver(&mut self, cx: &mut Context<'_>, session: &mut Session) -> Poll<io::Result<usize>> {
+    /// The application has sent something that can be taken.
+    pub(crate) fn wants_to_read(&mut self, cx: &mut Context<'_>, session: &Session) -> bool {
+        let may_read = self.readable && self.pending_reset.is_none() && session.writable() > 0;
+        may_read && self.stream.as_mut().is_some_and(|stream| stream.poll_readable(cx))
+    }
+
+    /// It has something for the application.
+    pub(crate) fn wants_to_write(&self, session: &Session) -> bool {
+        self.stream.is_some() && !self.ended && self.failed.is_none() && session.receive_buffered() > 0
+    }
+
+    /// Bytes from the session to the application, `most` at most, and the end behind them.
+    pub(crate) fn poll_deliver(
+        &mut self,
+        cx: &mut Context<'_>,
+        session: &mut Session,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
         let Some(stream) = self.stream.as_mut().filter(|_| !self.ended && self.failed.is_none()) else {
             return Poll::Pending;
         };
         let mut bufs = [IoSlice::new(&[]); MAX_PIECES];
-        let mut count = 0;
+        let (mut count, mut left) = (0, most);
         for (buf, piece) in bufs.iter_mut().zip(session.readable()) {
+            if left == 0 {
+                break;
+            }
+            let piece = &piece[..piece.len().min(left)];
+            left -= piece.len();
             *buf = IoSlice::new(piece);
             count += 1;
         }

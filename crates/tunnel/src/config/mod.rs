@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use ferry_config::{Ingress, Name, PublicKey, ServiceName, Tunnel};
 
+use crate::limits::entries::Entries;
 use crate::peer::Peer;
 use crate::transport::tls::{ServerHandshake, TlsError};
 
@@ -20,17 +21,21 @@ pub(crate) struct ConfigSnapshot {
     pub(crate) joiners: ServerHandshake,
     keys: HashMap<PublicKey, Name>,
     ingress: HashMap<ServiceName, Ingress>,
+    /// What the sessions of each entry may take.
+    pub(crate) limits: Entries,
 }
 
 impl ConfigSnapshot {
-    /// `peers` already know their configuration.
-    pub(crate) fn new(tunnel: Tunnel, peers: BTreeMap<Name, Arc<Peer>>) -> Result<Self, TlsError> {
+    /// `peers` already know their configuration. `before` are the limits of the one before it.
+    pub(crate) fn new(tunnel: Tunnel, peers: BTreeMap<Name, Arc<Peer>>, before: &Entries) -> Result<Self, TlsError> {
         let keys: HashMap<PublicKey, Name> =
             tunnel.peers.iter().flat_map(|peer| peer.keys.iter().map(|key| (*key, peer.name.clone()))).collect();
         let handshake = ServerHandshake::new(&tunnel.identity, keys.keys().copied().collect::<Vec<_>>())?;
         let joiners = ServerHandshake::for_joiners(&tunnel.identity)?;
         let ingress = tunnel.ingress.iter().map(|entry| (entry.service.clone(), entry.clone())).collect();
-        Ok(Self { tunnel, peers, handshake, joiners, keys, ingress })
+        // Last: it changes those that are in force.
+        let limits = Entries::new(&tunnel, before);
+        Ok(Self { tunnel, peers, handshake, joiners, keys, ingress, limits })
     }
 
     /// Whose key this is.

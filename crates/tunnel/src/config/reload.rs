@@ -71,7 +71,7 @@ pub(crate) async fn apply(shared: &Arc<Shared>, config: ferry_config::Tunnel) ->
         peer.pool.distrust();
     });
     let egress = config.egress.clone();
-    shared.set_config(ConfigSnapshot::new(config, peers)?);
+    shared.set_config(ConfigSnapshot::new(config, peers, &before.limits)?);
     for peer in new {
         shared.tasks.spawn(supply::keep_warm(shared.clone(), peer));
     }

@@ -65,6 +65,12 @@ pub trait Stream: Send + Sync + 'static {
     /// Reads into `bufs`, in order; 0 is the end of the stream.
     fn poll_read(&mut self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>>;
 
+    /// Whether there is something to read, as far as is known. If not, the task is woken once there is.
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> bool {
+        let _ = cx;
+        true
+    }
+
     /// Writes from `bufs`, in order.
     fn poll_write(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>>;
 

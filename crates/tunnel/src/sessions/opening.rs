@@ -9,6 +9,7 @@ use ferry_text::Foreign;
 use tokio::time::timeout;
 
 use crate::application::proxy_protocol;
+use crate::limits::entries::{Entries, Service};
 use crate::net::Stream;
 use crate::peer::Peer;
 use crate::sessions::driver::{Admitted, Driver, FIRST};
@@ -42,8 +43,9 @@ pub(super) fn open(
     link: Link,
 ) {
     let config = shared.config();
-    let admitted = allowed(shared, config.service(&hello.service, &peer.name))
-        .and_then(|ingress| Ok((ingress.clone(), admit(shared, peer, name, ingress, origin, &link)?)));
+    let admitted = allowed(shared, config.service(&hello.service, &peer.name)).and_then(|ingress| {
+        Ok((ingress.clone(), admit(shared, peer, name, (ingress, &config.limits), origin, &link)?))
+    });
     match admitted {
         // Another link has just brought its Hello.
         Ok((_, None)) => intake::on_hello(shared, peer, hello, origin, link),
@@ -83,7 +85,7 @@ fn admit(
     shared: &Arc<Shared>,
     peer: &Arc<Peer>,
     name: SessionName,
-    ingress: &Ingress,
+    (ingress, limits): (&Ingress, &Entries),
     origin: Option<Origin>,
     link: &Link,
 ) -> Result<Option<Admitted>, (Refusal, Refused)> {
@@ -92,7 +94,13 @@ fn admit(
     // Only a service that is configured is kept by its name.
     let handle = SessionHandle::new(name, ingress.service.as_str(), Some(link.facts().instance));
     match shared.sessions.register(handle.from(origin)) {
-        Ok(registration) => Ok(Some(Admitted { slot: shared.workers.slot(), peer: peer.clone(), registration, lease })),
+        Ok(registration) => {
+            // After that: a Hello that comes twice is not a session more.
+            let permits = limits.admit(&peer.name, &Service::Ingress(ingress.service.as_str()));
+            let permits = permits
+                .map_err(|exceeded| (Refusal::of(&exceeded), Refused::new(RejectCode::Limit, exceeded.to_string())))?;
+            Ok(Some(Admitted { slot: shared.workers.slot(), peer: peer.clone(), registration, lease, permits }))
+        }
         Err(NotRegistered::Taken) => Ok(None),
         Err(NotRegistered::Full) => Err(limit("the session limit is reached")),
     }

@@ -103,7 +103,8 @@ impl Adoption {
         let Ok(registration) = shared.sessions.register(handle) else {
             return Err((found, Some(socket), "there are more sessions than may be now".to_owned()));
         };
-        let admitted = Admitted { slot: shared.workers.slot(), peer, registration, lease };
+        let permits = shared.config().limits.adopt(&peer.name, found.identity.side, &found.identity.service);
+        let admitted = Admitted { slot: shared.workers.slot(), peer, registration, lease, permits };
         let written = if progress.was_reset { found.written } else { progress.written };
         let kept = Kept::adopted(survival.clone(), found.record, progress.read, written, progress.shut_down);
         Ok(Some(Self { admitted, session, state: found.state, kept, socket, progress }))
@@ -271,7 +272,8 @@ fn reset_at_peer(shared: &Arc<Shared>, found: &Found) -> Option<()> {
     let name = SessionName { peer: peer.name.clone(), side: identity.side, id: identity.id };
     let handle = SessionHandle::adopted(name, &identity.service, found.state.peer);
     let registration = shared.sessions.register(handle).ok()?;
-    let admitted = Admitted { slot: shared.workers.slot(), peer, registration, lease };
+    let permits = shared.config().limits.adopt(&peer.name, identity.side, &identity.service);
+    let admitted = Admitted { slot: shared.workers.slot(), peer, registration, lease, permits };
     let (opening, worker) = (shared.clone(), admitted.slot.runtime().clone());
     let state = found.state;
     shared.spawn_session_at(&worker, async move {

@@ -14,6 +14,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::limits::entries::{Exceeded, Scope};
+
 /// Enums whose values are labels: what they are in metrics stands beside each.
 macro_rules! values {
     ($($(#[$about:meta])* $name:ident { $($(#[$of:meta])* $value:ident = $text:literal),+ $(,)? })+) => {$(
@@ -86,8 +88,12 @@ values! {
     Refusal {
         /// No link within the open time-out.
         NoLink = "no_link",
-        /// The session limit is reached.
+        /// The tunnel's session limit is reached.
         Limit = "limit",
+        /// The limit of the peer's entry is reached.
+        PeerLimit = "peer_limit",
+        /// The limit of the egress or the ingress is reached.
+        ServiceLimit = "service_limit",
         /// The tunnel is shutting down.
         Draining = "draining",
         /// The service is not known, or not for this peer.
@@ -148,6 +154,12 @@ impl Ending {
             Outcome::PeerGone { .. } => Self::PeerGone,
             Outcome::Refused { .. } => Self::Refused,
         }
+    }
+}
+
+impl Refusal {
+    pub(crate) fn of(exceeded: &Exceeded) -> Self {
+        if exceeded.scope == Scope::Peer { Self::PeerLimit } else { Self::ServiceLimit }
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod events;
+pub(crate) mod limits;
 pub(crate) mod metrics;
 pub(crate) mod peers;
 pub(crate) mod presence;

@@ -68,6 +68,9 @@ impl Life {
         let memory = rng.pick(&[4 << 20, 512 << 20]);
         let liveness = rng.pick(&[5, 15]);
         let over_websockets = rng.chance(30);
+        // By a generator of its own: it changes nothing else of what a seed does.
+        let mut limit = Rng::new(!seed);
+        let paced = limit.chance(20).then(|| limit.pick(&[20_000, 1_000_000]));
         let world = World::start(line, dialled, |config| {
             config.settings.rotation.every = Duration::from_secs(every);
             config.settings.rotation.bytes = bytes;
@@ -76,6 +79,7 @@ impl Life {
             config.settings.liveness = Duration::from_secs(liveness);
             // The path may be gone for minutes before the first link: no session is to be given up for that.
             config.settings.open_timeout = LONGEST;
+            config.peers[0].limits.bytes_per_second = paced;
             if over_websockets {
                 carry_in_websockets(config);
             }

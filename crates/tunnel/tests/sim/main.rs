@@ -10,6 +10,7 @@ mod hearsay;
 mod lives;
 mod names;
 mod net;
+mod paced;
 mod path;
 mod pipe;
 mod restart;

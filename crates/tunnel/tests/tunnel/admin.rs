@@ -112,13 +112,19 @@ async fn other_paths_and_queries_are_refused() {
 // --- metrics ---------------------------------------------------------------------------------------------------------
 
 /// Name and type of every metric: one that is added is added here, and to the operator's documentation.
-const METRICS: [(&str, &str); 28] = [
+const METRICS: [(&str, &str); 34] = [
     ("ferry_application_bytes", "counter"),
     ("ferry_attaches_refused", "counter"),
     ("ferry_connections_refused", "counter"),
     ("ferry_engine_starts", "counter"),
     ("ferry_handshake_seconds", "histogram"),
     ("ferry_key_bytes", "gauge"),
+    ("ferry_limit_bytes_per_second", "gauge"),
+    ("ferry_limit_bytes_per_second_max", "gauge"),
+    ("ferry_limit_refused", "counter"),
+    ("ferry_limit_sessions", "gauge"),
+    ("ferry_limit_sessions_max", "gauge"),
+    ("ferry_limit_sessions_waiting", "gauge"),
     ("ferry_link_failures", "counter"),
     ("ferry_links", "counter"),
     ("ferry_links_open", "gauge"),

@@ -16,13 +16,13 @@ use crate::scene::exchange;
 use crate::watch::{PATIENCE, reaches, shows};
 
 /// A reader of a tunnel's events.
-struct Events {
+pub struct Events {
     stream: BufReader<TcpStream>,
     id: Option<String>,
 }
 
 impl Events {
-    async fn of(tunnel: &Tunnel, query: &str, last: Option<&str>) -> Self {
+    pub async fn of(tunnel: &Tunnel, query: &str, last: Option<&str>) -> Self {
         let mut stream = TcpStream::connect(admin(tunnel)).await.unwrap();
         let last = last.map(|id| format!("last-event-id: {id}\r\n")).unwrap_or_default();
         let request = format!("GET /events{query} HTTP/1.1\r\nhost: localhost\r\n{last}\r\n");
@@ -61,7 +61,7 @@ impl Events {
     }
 
     /// The next event of this kind.
-    async fn until(&mut self, kind: &str) -> Value {
+    pub async fn until(&mut self, kind: &str) -> Value {
         loop {
             let event = self.next().await;
             if event["kind"] == kind {

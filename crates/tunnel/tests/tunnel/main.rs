@@ -6,6 +6,7 @@ mod carry;
 mod datagrams;
 mod dialled;
 mod documented;
+mod entry_limits;
 mod events;
 mod hostile;
 mod joining;

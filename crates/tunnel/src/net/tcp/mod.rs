@@ -222,6 +222,10 @@ impl Stream for Connection {
         }
     }
 
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> bool {
+        self.stream.poll_read_ready(cx).is_ready()
+    }
+
     fn poll_write(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         // The kernel is quicker with one buffer that is not in a list.
         if let [buf] = bufs {

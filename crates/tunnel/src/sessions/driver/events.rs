@@ -46,6 +46,7 @@ impl Driver {
     pub(super) fn recheck(&mut self) {
         let config = self.shared.config();
         self.key_bytes = config.tunnel.settings.rotation.bytes;
+        self.limits.update();
         if let (Some(at), Some(link)) = (self.rotate_at, self.newest_link()) {
             self.rotate_at = Some(at.min(self.keys_due(link)));
         }

@@ -20,6 +20,7 @@ use alarm::Alarm;
 use measure::Look;
 
 use crate::application::local::Local;
+use crate::limits::entries::{Limited, Permits};
 use crate::memory::Lease;
 use crate::memory::scratch;
 use crate::net::{BoxFuture, Stream};
@@ -52,6 +53,7 @@ pub(crate) struct Admitted {
     pub(crate) peer: Arc<Peer>,
     pub(crate) registration: Registration,
     pub(crate) lease: Lease,
+    pub(crate) permits: Permits,
 }
 
 /// Drives one session to its end.
@@ -61,6 +63,7 @@ pub(crate) struct Driver {
     peer: Arc<Peer>,
     registration: Registration,
     lease: Lease,
+    limits: Box<Limited>,
     session: Session,
     local: Local,
     /// What of it outlives this process.
@@ -138,7 +141,7 @@ impl Driver {
     }
 
     fn with_local(shared: Arc<Shared>, admitted: Admitted, session: Session, local: Local, kept: Option<Kept>) -> Self {
-        let Admitted { slot, peer, registration, lease } = admitted;
+        let Admitted { slot, peer, registration, lease, permits } = admitted;
         let counters = shared.metrics.counters();
         let span = error_span!(
             "session",
@@ -155,6 +158,7 @@ impl Driver {
             peer,
             registration,
             lease,
+            limits: Limited::new(permits),
             session,
             local,
             kept: kept.map(Box::new),
@@ -373,7 +377,9 @@ impl Driver {
 
     /// Has the task woken when the session or its rotation is due. Says whether that is now.
     fn arm(&mut self, cx: &mut Context<'_>) -> bool {
-        let due = self.session.poll_timeout().into_iter().chain(self.rotate_at).chain(self.local.poll_timeout()).min();
+        let paced = self.limits.pacer.as_ref().and_then(|pacer| pacer.poll_timeout());
+        let due = self.session.poll_timeout().into_iter().chain(self.rotate_at).chain(self.local.poll_timeout());
+        let due = due.chain(paced).min();
         self.alarm.poll(cx, due, |at| self.shared.instant(at))
     }
 

@@ -102,7 +102,13 @@ impl Driver {
     /// Bytes from the application into the session.
     pub(super) fn collect(&mut self, now: Time, cx: &mut Context<'_>) -> bool {
         loop {
-            match self.local.poll_collect(cx, &mut self.session, self.kept.as_deref()) {
+            let (pacer, local, session) = (&mut self.limits.pacer, &mut self.local, &self.session);
+            let allowed = pacer.as_mut().map_or(Some(usize::MAX), |pacer| {
+                let wants = local.wants_to_read(cx, session);
+                pacer.sent.ask(now, wants)
+            });
+            let Some(most) = allowed else { return false };
+            match self.local.poll_collect(cx, &mut self.session, self.kept.as_deref(), most) {
                 Poll::Pending => return false,
                 Poll::Ready(Ok(count)) => {
                     if let Some(kept) = &mut self.kept {
@@ -110,6 +116,9 @@ impl Driver {
                     }
                     self.registration.sent.fetch_add(count as u64, Ordering::Relaxed);
                     self.counters.sent.inc_by(count as u64);
+                    if let Some(pacer) = &mut self.limits.pacer {
+                        pacer.sent.take(now, count);
+                    }
                 }
                 Poll::Ready(Err(error)) => return self.on_local_lost(now, &error),
             }
@@ -133,7 +142,12 @@ impl Driver {
         if self.session.is_drained() && self.kept.as_mut().is_some_and(|kept| kept.on_shutting_down()) {
             self.store();
         }
-        let again = match self.local.poll_deliver(cx, &mut self.session) {
+        let allowed = self.limits.pacer.as_mut().map_or(Some(usize::MAX), |pacer| {
+            let wants = self.local.wants_to_write(&self.session);
+            pacer.received.ask(now, wants)
+        });
+        let delivered = allowed.map_or(Poll::Pending, |most| self.local.poll_deliver(cx, &mut self.session, most));
+        let again = match delivered {
             Poll::Pending => false,
             Poll::Ready(Ok(count)) => {
                 if let Some(kept) = &mut self.kept {
@@ -141,6 +155,9 @@ impl Driver {
                 }
                 self.registration.received.fetch_add(count as u64, Ordering::Relaxed);
                 self.counters.received.inc_by(count as u64);
+                if let Some(pacer) = &mut self.limits.pacer {
+                    pacer.received.take(now, count);
+                }
                 self.session.receive_buffered() > 0 || self.session.is_drained()
             }
             Poll::Ready(Err(error)) => self.on_local_lost(now, &error),

@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 
 use crate::application::listeners::Unbound;
 use crate::shared::Shared;
+use crate::telemetry::limits::Limits;
 use crate::telemetry::peers::Peers;
 
 /// How long a worker may take to get to a task. Probes of the bundle wait for 2 s.
@@ -47,6 +48,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener) {
     let mut registry = Registry::default();
     shared.metrics.register(&mut registry);
     registry.register_collector(Box::new(Peers(shared.clone())));
+    registry.register_collector(Box::new(Limits(shared.clone())));
     let readers = Arc::new(Semaphore::new((shared.admin_places / 2).min(MAX_READERS)));
     let app = Router::new()
         .route("/", get(page::page))

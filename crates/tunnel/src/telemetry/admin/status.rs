@@ -16,6 +16,7 @@ use crate::sessions::handle::SessionHandle;
 use crate::shared::Shared;
 use crate::supply::choice::{Chosen, Kind};
 use crate::telemetry::events::FORM_VERSION;
+use crate::telemetry::limits::{LimitStatus, limits};
 use crate::telemetry::metrics::{ByDirection, ByRotated, Direction, End, Rotated};
 use crate::transport::tls::key_exchange;
 
@@ -42,6 +43,9 @@ pub(super) struct Status {
     settings: Settings,
     totals: Totals,
     peers: Vec<PeerStatus>,
+    /// Of the entries that have any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    limits: Vec<LimitStatus>,
     sessions: Vec<SessionStatus>,
 }
 
@@ -194,6 +198,7 @@ pub(super) async fn status(State(admin): State<Admin>, Query(wanted): Query<Want
             max_sessions_listed: MAX_SESSIONS,
         },
         peers: config.peers.values().map(|peer| PeerStatus::of(peer, detached(peer))).collect(),
+        limits: limits(shared),
         sessions: sessions.iter().take(most).map(|entry| SessionStatus::of(entry)).collect(),
         totals,
     })
