@@ -1,9 +1,10 @@
 //! What the host gives a tunnel: files, buffers, time, a directory.
 
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use ferry_config::Tunnel;
+use ferry_config::{Keeper, Tunnel};
 use rustix::process::{Resource, getrlimit};
 
 use super::Check;
@@ -23,6 +24,9 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(120);
 pub(super) fn check(file: &Path, tunnel: &Tunnel) -> Vec<Check> {
     let mut checks = vec![clock(file, SystemTime::now()), files(tunnel), buffers()];
     checks.extend(tunnel.state.as_deref().map(state));
+    if let Some(Keeper::At(socket)) = &tunnel.keeper {
+        checks.push(keeper(socket));
+    }
     checks
 }
 
@@ -79,7 +83,19 @@ fn state(dir: &Path) -> Check {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Check::ok("state", subject, "it is not there yet: the tunnel makes it")
         }
-        Err(error) => Check::failed("state", subject, error, advice),
+        Err(error) => Check::failed("state", subject, format!("it cannot be looked at: {error}"), advice),
+    }
+}
+
+/// It is not connected to: a keeper would take that for the next engine.
+fn keeper(socket: &Path) -> Check {
+    let subject = socket.display();
+    let advice = "start one there (`ferry keeper --socket PATH`, or its unit), or leave `keeper` out: then the tunnel's \
+                  own first process is it";
+    match std::fs::metadata(socket) {
+        Ok(facts) if facts.file_type().is_socket() => Check::ok("keeper", subject, "there is a socket"),
+        Ok(_) => Check::failed("keeper", subject, "it is no socket", advice),
+        Err(error) => Check::failed("keeper", subject, format!("there is no socket there: {error}"), advice),
     }
 }
 

@@ -4,6 +4,7 @@ mod archive;
 mod host;
 mod peers;
 mod places;
+mod refusals;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -67,7 +68,7 @@ struct Check {
 
 impl Check {
     fn new(check: &'static str, subject: impl ToString, state: State, found: impl ToString) -> Self {
-        let (subject, found) = (subject.to_string(), found.to_string());
+        let (subject, found) = (subject.to_string(), without_code(&found.to_string()));
         Self { check, subject, state, found, advice: String::new() }
     }
 
@@ -86,6 +87,17 @@ impl Check {
     fn failed(check: &'static str, subject: impl ToString, found: impl ToString, advice: impl Into<String>) -> Self {
         Self { advice: advice.into(), ..Self::new(check, subject, State::Failed, found) }
     }
+}
+
+/// What the system says, without its number for it: that helps no one who is to do something about it.
+fn without_code(text: &str) -> String {
+    let mut left = text.to_owned();
+    while let Some(at) = left.find(" (os error ")
+        && let Some(end) = left[at..].find(')')
+    {
+        left.replace_range(at..=at + end, "");
+    }
+    left
 }
 
 /// Where checks are printed as they are made, or kept.
@@ -175,6 +187,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     findings.add_all(host::check(&args.config, tunnel))?;
     let running = places::running(tunnel).await;
     findings.add_all(places::check(tunnel, running.as_ref()).await)?;
+    if running.is_some() {
+        findings.add_all(refusals::check(tunnel).await)?;
+    }
     for peer in &tunnel.peers {
         findings.add_all(peers::check(&tunnel.identity, peer, running.as_ref()).await)?;
     }
@@ -191,5 +206,17 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         0 => Ok(()),
         1 => bail!("one check failed"),
         many => bail!("{many} checks failed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_errors_are_left_out_and_nothing_else() {
+        let said = "a: Connection refused (os error 111); b (os x): No such file (os error 2)";
+        assert_eq!(without_code(said), "a: Connection refused; b (os x): No such file");
+        assert_eq!(without_code("(os error"), "(os error");
     }
 }

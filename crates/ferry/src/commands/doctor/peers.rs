@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use ferry_config::{Address, HostPort, Identity, Peer};
+use ferry_config::{Address, HostPort, Identity, Peer, Proxy};
 use ferry_text::Foreign;
 use ferry_tunnel::{ProbeError, probe};
 
@@ -15,6 +15,7 @@ pub(super) async fn check(identity: &Identity, peer: &Peer, running: Option<&Run
     if peer.addresses.is_empty() {
         checks.push(dials_us(peer, running));
     }
+    checks.extend(peer.route.proxy_credentials.as_deref().and_then(|path| credentials(peer, path)));
     for address in &peer.addresses {
         let Address::File(path) = address else {
             address_checks(&mut checks, identity, peer, address).await;
@@ -52,6 +53,17 @@ fn dials_us(peer: &Peer, running: Option<&Running>) -> Check {
     }
 }
 
+/// What is wrong with the credentials for a proxy; they are shown nowhere.
+fn credentials(peer: &Peer, path: &Path) -> Option<Check> {
+    let subject = format!("{} ({})", path.display(), peer.name);
+    let advice = "write `user:password` into it, readable by this user alone: the tunnel reads it at each dial";
+    match std::fs::read_to_string(path) {
+        Ok(text) if text.trim().contains(':') => None,
+        Ok(_) => Some(Check::failed("credentials", subject, "no `user:password` is in it", advice)),
+        Err(error) => Some(Check::failed("credentials", subject, format!("it cannot be read: {error}"), advice)),
+    }
+}
+
 /// The lines of an address file.
 fn lines(checks: &mut Vec<Check>, peer: &Peer, path: &Path) -> Vec<String> {
     let subject = format!("{} ({})", path.display(), peer.name);
@@ -62,7 +74,7 @@ fn lines(checks: &mut Vec<Check>, peer: &Peer, path: &Path) -> Vec<String> {
         }
         Err(error) => {
             let advice = "write the peer's address into it, one host:port a line; the tunnel reads it at each dial";
-            checks.push(Check::failed("address", subject, error, advice));
+            checks.push(Check::failed("address", subject, format!("it cannot be read: {error}"), advice));
             return Vec::new();
         }
     };
@@ -93,7 +105,7 @@ async fn address_checks(checks: &mut Vec<Check>, identity: &Identity, peer: &Pee
 
 async fn link(identity: &Identity, peer: &Peer, address: Address) -> Check {
     let subject = format!("{address} ({})", peer.name);
-    let error = match probe(identity, peer, address).await {
+    let error = match probe(identity, peer, address.clone()).await {
         Ok(probed) => {
             let trip = probed.round_trip.map(|trip| format!(", round trip {:.1} ms", trip.as_secs_f64() * 1e3));
             let found = format!("it proved the key {}, and accepts ours{}", probed.key, trip.unwrap_or_default());
@@ -101,7 +113,15 @@ async fn link(identity: &Identity, peer: &Peer, address: Address) -> Check {
         }
         Err(error) => error,
     };
-    let (found, ours) = (error.to_string(), identity.public_key());
+    let (mut found, ours) = (error.to_string(), identity.public_key());
+    let is_quic = matches!(address, Address::Quic(_));
+    if let (Some(Proxy::Http(proxy)), false) = (&peer.route.proxy, is_quic)
+        && matches!(error, ProbeError::Connect(_) | ProbeError::ConnectTimedOut | ProbeError::Name(..))
+    {
+        found = format!("the proxy {proxy} is not reached, or does not answer: {found}");
+        let advice = "does the proxy run, and is `proxy` right? `proxy: off` dials without one";
+        return Check::failed("link", subject, found, advice);
+    }
     let check = if matches!(error, ProbeError::Name(..)) { "name" } else { "link" };
     let advice = match error {
         ProbeError::NoAddress => "give it an address".to_owned(),
@@ -120,10 +140,13 @@ async fn link(identity: &Identity, peer: &Peer, address: Address) -> Check {
             _ => "look at the network between: routes, firewalls, load balancers",
         }
         .to_owned(),
-        ProbeError::ConnectTimedOut => {
-            "a firewall or network policy drops it, the address is another host's, or nothing answers over QUIC there: allow TCP \
-             to that port, and UDP for a `quic://` address"
+        ProbeError::ConnectTimedOut if is_quic => {
+            "nothing answers over QUIC: does the peer have `listen_quic`, and does every firewall on the way pass UDP to \
+             that port?"
                 .to_owned()
+        }
+        ProbeError::ConnectTimedOut => {
+            "a firewall or network policy drops it, or the address is another host's: allow TCP to that port".to_owned()
         }
         ProbeError::Silent => {
             "something accepts connections and says nothing: a load balancer without a backend, another \

@@ -92,7 +92,7 @@ fn judge(key: &str, address: SocketAddr, running: bool, bound: std::io::Result<(
         ErrorKind::PermissionDenied => "ports below 1024 need a privilege: choose a higher one",
         _ => "choose another address",
     };
-    Check::failed("listens", subject, error, advice)
+    Check::failed("listens", subject, format!("it cannot be listened on: {error}"), advice)
 }
 
 /// The application behind a service of this end.
@@ -106,7 +106,7 @@ async fn forward(service: &str, target: &HostPort) -> Check {
     for address in addresses {
         match timeout(WAIT_TIMEOUT, TcpStream::connect(address)).await {
             Ok(Ok(_)) => return Check::ok("application", subject, "it accepts connections"),
-            Ok(Err(error)) => last = Some(error.to_string()),
+            Ok(Err(error)) => last = Some(format!("no connection: {error}")),
             Err(_) => last = Some(format!("no answer to a connection within {WAIT_TIMEOUT:?}")),
         }
     }

@@ -2,7 +2,7 @@
 //! TLS inside does that.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
@@ -37,7 +37,7 @@ impl OuterTls {
         let config = match &self.ca_file {
             None => PUBLIC.get_or_init(|| client(public_roots())).clone(),
             // As small and as near as tunnel.yaml; read each time, so that it can be replaced.
-            Some(path) => client(roots_in(&std::fs::read(path)?)?),
+            Some(path) => client(roots_in(&std::fs::read(path).map_err(|error| unreadable(path, &error))?)?),
         };
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
         let socket = TlsConnector::from(config).connect(name, Io::new(stream)).await.map_err(explain)?;
@@ -48,12 +48,19 @@ impl OuterTls {
 /// What to do about an endpoint that nobody vouches for.
 fn explain(error: io::Error) -> io::Error {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    if matches!(inner, Some(rustls::Error::InvalidMessage(_))) {
+        return io::Error::new(error.kind(), "what answers there speaks no TLS: is it an endpoint for `ws://`?");
+    }
     if !matches!(inner, Some(rustls::Error::InvalidCertificate(_))) {
         return error;
     }
     let hint = "its certificate has to be one of a public authority, or of `ca_file`, for the name in the URL (one that \
                 signs itself needs CA:FALSE)";
     io::Error::new(error.kind(), format!("{error}; {hint}"))
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("`ca_file` {} cannot be read: {error}", path.display()))
 }
 
 fn public_roots() -> RootCertStore {
