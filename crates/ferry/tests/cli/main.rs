@@ -9,6 +9,7 @@ mod configuration;
 mod doctor;
 #[cfg(target_os = "linux")]
 mod failing_disk;
+mod faults;
 mod hook_log;
 mod inject;
 mod join;
