@@ -18,7 +18,7 @@ use crate::output::{BeginRetryError, Change, Outcome, Source};
 use crate::payload::{Payload, PayloadError};
 use crate::peer::PeerName;
 use crate::sites::Site;
-use crate::spans::{Sending, Step};
+use crate::spans::{Receiving, Sending, Step};
 use crate::wire::{MessageFrame, WireError};
 
 const RECEIVE_HOOK_RETRY_DELAYS: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2)];
@@ -54,24 +54,12 @@ pub(crate) async fn process(
     let came_with = headers.and_then(|headers| TraceHeaders::parse(headers.get()));
     let step = Step::after(came_with.as_ref());
     let headers = step.as_ref().map(|step| step.headers.clone()).or(came_with).map(Box::new);
-    let (from, is_reply, received) = (&far.location, in_reply_to.is_some(), id.clone());
-    let end_step = |dead: Option<&str>| {
-        let Some(step) = step else { return };
-        step.end(Kind::Consumer, if is_reply { "receive reply" } else { "receive message" }, |span| {
-            span.set("ferry.message.id", received.to_string()).set("ferry.from", from.to_string());
-            if let Some(session) = far.session {
-                span.set("ferry.session", session.to_string());
-                ferry_trace::tracer().into_iter().for_each(|tracer| _ = span.link(tracer.first_of(session.0)));
-            }
-            if let Some(error) = dead {
-                span.fail(error.to_owned());
-            }
-        });
-    };
+    let receiving = step.map(|step| Receiving::new(step, far, &id, in_reply_to.is_some()));
+    let from = &far.location;
     let arrival = Arrival { id, payload, trail, in_reply_to, site: site.name().cloned(), headers };
     if !reasons.is_empty() {
         let error = reasons.join("; ");
-        end_step(Some(&error));
+        receiving.into_iter().for_each(|receiving| receiving.end(Some(&error)));
         add_dead(app, site, from, source, DeadMessage::new(arrival, raw, error));
         return Ok(());
     }
@@ -83,11 +71,11 @@ pub(crate) async fn process(
             app.log_limits.received.log(log);
             app.metrics.received(site.name());
             add_result(app, Some(site), source, arrival, reply).await;
-            end_step(None);
+            receiving.into_iter().for_each(|receiving| receiving.end(None));
         }
         Err(error) => {
             let error = error.to_string();
-            end_step(Some(&error));
+            receiving.into_iter().for_each(|receiving| receiving.end(Some(&error)));
             add_dead(app, site, from, source, DeadMessage::new(arrival, None, error));
         }
     }

@@ -1,11 +1,14 @@
 //! The spans of a message, if this process exports any: its request, its hooks, its way to the far side, its arrival.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ferry_trace::{Begun, Kind, Record};
 
+use crate::far_end::FarEnd;
 use crate::headers::TraceHeaders;
 use crate::message::MessageId;
+use crate::peer::SessionId;
 
 /// A span that has begun, with the headers for what it leads to.
 #[derive(Debug)]
@@ -50,10 +53,7 @@ pub(crate) struct Sending {
 
 impl Sending {
     /// Begins it, where spans are exported. Returns the headers of the message in any case.
-    pub(crate) fn begin(
-        headers: Option<&TraceHeaders>,
-        is_reply: bool,
-    ) -> (Option<Box<Self>>, Option<std::sync::Arc<str>>) {
+    pub(crate) fn begin(headers: Option<&TraceHeaders>, is_reply: bool) -> (Option<Box<Self>>, Option<Arc<str>>) {
         match Step::after(headers) {
             Some(Step { begun, headers }) => (Some(Box::new(Self { begun, is_reply })), Some(headers.to_text())),
             None => (None, headers.map(TraceHeaders::to_text)),
@@ -65,6 +65,36 @@ impl Sending {
         let name = if self.is_reply { "send reply" } else { "send message" };
         self.begun.end(Kind::Producer, name, |span| {
             span.set("ferry.message.id", id.to_string());
+            if let Some(error) = dead {
+                span.fail(error.to_owned());
+            }
+        });
+    }
+}
+
+/// A message that has arrived, until it has its place here.
+#[derive(Debug)]
+pub(crate) struct Receiving {
+    step: Step,
+    id: MessageId,
+    from: String,
+    session: Option<SessionId>,
+    is_reply: bool,
+}
+
+impl Receiving {
+    pub(crate) fn new(step: Step, far: &FarEnd, id: &MessageId, is_reply: bool) -> Self {
+        Self { step, id: id.clone(), from: far.location.to_string(), session: far.session, is_reply }
+    }
+
+    /// It is in the output, or dead.
+    pub(crate) fn end(self, dead: Option<&str>) {
+        let Self { step, id, from, session, is_reply } = self;
+        step.end(Kind::Consumer, if is_reply { "receive reply" } else { "receive message" }, |span| {
+            span.set("ferry.message.id", id.to_string()).set("ferry.from", from);
+            if let (Some(session), Some(tracer)) = (session, ferry_trace::tracer()) {
+                span.set("ferry.session", session.to_string()).link(tracer.first_of(session.0));
+            }
             if let Some(error) = dead {
                 span.fail(error.to_owned());
             }

@@ -53,6 +53,8 @@ pub(crate) fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Option<S
         Some("none") => return Ok(None),
         Some(other) => return Err(wrong("OTEL_TRACES_EXPORTER", other, "give `otlp` or `none`")),
     }
+    // A password may be in front of the host.
+    let shown = shown.rsplit_once('@').map_or(shown.clone(), |(_, rest)| format!("…@{rest}"));
     let uri: Uri = endpoint.parse().map_err(|_| wrong(from, &shown, "give a URL such as http://127.0.0.1:4318"))?;
     match uri.scheme_str() {
         Some("http") if uri.host().is_some_and(|host| !host.is_empty()) => {}
@@ -212,5 +214,7 @@ mod tests {
         assert!(of(&share).unwrap_err().starts_with("OTEL_TRACES_SAMPLER_ARG=2"));
         let secret = of(&[("OTEL_EXPORTER_OTLP_HEADERS", "ok=1,a secret"), BASE]).unwrap_err();
         assert!(secret.contains("entry 2") && !secret.contains("a secret"), "{secret}");
+        let secret = of(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://me:secret@c:4318")]).unwrap_err();
+        assert!(secret.contains("=…@c:4318 cannot") && !secret.contains("secret@"), "{secret}");
     }
 }

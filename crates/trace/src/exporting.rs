@@ -42,7 +42,9 @@ pub fn start(
     if crate::TRACER.set(Tracer { sampling, ids, scope, queue }).is_err() {
         return Ok(None);
     }
-    info!(endpoint, "spans are exported over OTLP");
+    // A password may be in front of the host.
+    let collector = endpoint.rsplit_once('@').map_or(endpoint.as_str(), |(_, rest)| rest);
+    info!(collector, "spans are exported over OTLP");
     Ok(Some(Exporting(())))
 }
 

@@ -178,3 +178,45 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::InstrumentationScope;
+    use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
+    use opentelemetry_sdk::trace::{SpanEvents, SpanLinks};
+
+    use super::*;
+
+    fn span() -> SpanData {
+        let (trace, id) = (TraceId::from_bytes([1; 16]), SpanId::from_bytes([1; 8]));
+        let now = std::time::SystemTime::now();
+        SpanData {
+            span_context: SpanContext::new(trace, id, TraceFlags::SAMPLED, false, TraceState::NONE),
+            parent_span_id: SpanId::INVALID,
+            parent_span_is_remote: false,
+            span_kind: SpanKind::Internal,
+            name: "span".into(),
+            start_time: now,
+            end_time: now,
+            attributes: Vec::new(),
+            dropped_attributes_count: 0,
+            events: SpanEvents::default(),
+            links: SpanLinks::default(),
+            status: Status::Unset,
+            instrumentation_scope: InstrumentationScope::default(),
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_a_collector_does_not_take_is_bounded_and_the_rest_is_counted() {
+        // It takes a connection and never answers.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}/v1/traces", silent.local_addr().unwrap());
+        let resource = Resource::builder_empty().build();
+        let queue = Queue::start(&endpoint, Duration::from_secs(60), &resource).unwrap();
+        (0..10_000).for_each(|_| queue.push(span()));
+        assert!(queue.health.waiting.load(Ordering::Relaxed) <= MAX_WAITING);
+        // One batch may be on its way.
+        assert!(queue.health.lost.load(Ordering::Relaxed) >= (10_000 - MAX_WAITING - 512) as u64);
+    }
+}
