@@ -16,6 +16,7 @@ impl RawTunnel {
         self.check_keys(own, problems);
         self.check_references(problems);
         self.check_sockets(problems);
+        self.check_replicas(problems);
         self.settings.check(problems);
     }
 
@@ -100,6 +101,14 @@ impl RawTunnel {
             } else {
                 taken.insert(socket(located.value), &located.position);
             }
+        }
+    }
+
+    /// Replicas reach each other where they accept plain links.
+    fn check_replicas(&self, problems: &Problems) {
+        if let (Some(first), None) = (self.replicas.first(), &self.listen) {
+            let hint = "write `listen`, such as `listen: 0.0.0.0:18000`, and that port behind each of `replicas`";
+            problems.add(&first.position, ValueError::new("`replicas` without `listen`", hint));
         }
     }
 

@@ -51,6 +51,10 @@ pub struct Tunnel<I = Identity> {
     /// What is in front of them ends each after this long.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_duration_if_any")]
     pub ws_max_life: Option<Duration>,
+    /// Where the replicas of this tunnel listen for links, itself among them or not: those that have its identity, behind
+    /// the same address. A name stands for all of its addresses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub replicas: Vec<HostPort>,
     /// The tunnels that we know; names and keys are unique, and none is ours.
     pub peers: Vec<Peer>,
     /// Where apps here reach services there.
@@ -101,6 +105,7 @@ impl<I> Tunnel<I> {
             listen_ws: self.listen_ws,
             ws_path: self.ws_path,
             ws_max_life: self.ws_max_life,
+            replicas: self.replicas,
             peers: self.peers,
             egress: self.egress,
             ingress: self.ingress,

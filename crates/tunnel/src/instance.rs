@@ -53,6 +53,11 @@ impl InstanceFile {
         Ok(instance_file)
     }
 
+    /// This process, and then the former ones, the newest first.
+    pub(crate) fn instances(&self) -> Vec<Instance> {
+        std::iter::once(self.instance).chain(self.record.lock().former.iter().copied()).collect()
+    }
+
     /// What a peer is told: that the former processes are no more.
     pub(crate) fn gone(&self) -> impl Iterator<Item = Frame<'static>> {
         self.record.lock().former.clone().into_iter().map(|instance| Frame::Gone { instance })

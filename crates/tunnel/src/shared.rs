@@ -30,6 +30,7 @@ use crate::telemetry::repeats::Repeats;
 use crate::transport::accept::Lobby;
 use crate::transport::lookup::Lookups;
 use crate::transport::quic::Quic;
+use crate::transport::replicas::Replicas;
 use crate::workers::Workers;
 
 /// One running tunnel.
@@ -53,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) sessions: Arc<Sessions>,
     /// Whose key is not proved yet.
     pub(crate) lobby: Arc<Lobby>,
+    pub(crate) replicas: Replicas,
     pub(crate) idle_links: Arc<IdleLinks>,
     /// Connections that the admin endpoint may have.
     pub(crate) admin_places: usize,
@@ -106,6 +108,7 @@ impl Shared {
             joining: Mutex::new(()),
             sessions: Sessions::new(budget.sessions, peers),
             lobby: Lobby::new(&budget, turns),
+            replicas: Replicas::new(budget.splices),
             idle_links: IdleLinks::new(budget.links, peers),
             admin_places: budget.admin,
             repeats: Arc::default(),

@@ -26,6 +26,7 @@ use crate::telemetry::events::Event;
 use crate::transport::accept::{self, Opening};
 use crate::transport::congestion;
 use crate::transport::quic::{Quic, QuicListener};
+use crate::transport::replicas;
 use crate::transport::tls::TlsError;
 use crate::workers::{Threads, Workers};
 use crate::{instance, supply};
@@ -319,6 +320,7 @@ impl Listeners {
             shared.app_listeners.serve(shared, entry, Ok(listener));
         }
         shared.tasks.spawn(instance::keep_claiming(shared.clone()));
+        shared.tasks.spawn(replicas::keep_asking(shared.clone()));
         if let Some(listener) = self.peers {
             shared.tasks.spawn(accept::listen(shared.clone(), listener, Opening::Tls));
         }

@@ -54,6 +54,7 @@ pub(super) fn config(site: &Site<'_>) -> Result<Tunnel<PathBuf>, RenderError> {
         listen_ws: websocket.map(|_| site.everywhere(WEBSOCKET_PORT)),
         ws_path: websocket.map_or(WebSocketUrl::PATH, |websocket| &websocket.url.path).to_owned(),
         ws_max_life: websocket.and_then(|websocket| websocket.url.max_life),
+        replicas: Vec::new(),
         peers: dialled.chain(dialling).collect::<Result<_, _>>()?,
         egress,
         ingress,

@@ -124,6 +124,21 @@ fn the_way_to_a_peer_is_checked_word_by_word() {
 }
 
 #[test]
+fn replicas_are_places_that_can_be_dialled_and_need_a_place_of_ones_own() {
+    added("replicas: [gateway]", "replicas[0]", "not an address", "host:port");
+    added("replicas: [':18000']", "replicas[0]", "not an address", "a DNS name or an IP address");
+    added("replicas: ['wss://gateway']", "replicas[0]", "not an address", "host:port");
+    let replicas = "replicas: ['gateway-replicas:18000']\nlisten_ws: 0.0.0.0:8080\n";
+    mistake(
+        "listen: 0.0.0.0:18000\n",
+        replicas,
+        "replicas[0]",
+        "`replicas` without `listen`",
+        "`listen: 0.0.0.0:18000`",
+    );
+}
+
+#[test]
 fn a_mistake_does_not_drag_others_along() {
     // Neither the service that is not there nor the buffer that cannot be read is held against anything else.
     let report = refused(&with("service: web", "service: WEB"));

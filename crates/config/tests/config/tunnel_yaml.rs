@@ -168,6 +168,15 @@ fn a_peer_may_be_reached_by_quic_by_websocket_and_through_a_proxy_and_reads_back
 }
 
 #[test]
+fn replicas_are_names_and_addresses_and_read_back_as_they_were_written() {
+    let tunnel = accepted(&(fine() + "replicas: [gateway-replicas.shop.svc:18000, '[2001:db8::1]:18000']\n")).tunnel;
+    let shown: Vec<_> = tunnel.replicas.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, ["gateway-replicas.shop.svc:18000", "[2001:db8::1]:18000"]);
+    let written = serde_saphyr::to_string(&tunnel).unwrap();
+    assert_eq!(accepted(&written).tunnel, tunnel, "{written}");
+}
+
+#[test]
 fn a_keeper_is_a_socket_or_off() {
     let keeper = |line: &str| accepted(&(fine() + line)).tunnel.keeper;
     assert_eq!(keeper("keeper: off\n"), Some(Keeper::Off));

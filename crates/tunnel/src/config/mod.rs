@@ -10,6 +10,7 @@ use ferry_config::{Ingress, Name, PublicKey, ServiceName, Tunnel};
 
 use crate::limits::entries::Entries;
 use crate::peer::Peer;
+use crate::transport::replicas::mark::MarkKey;
 use crate::transport::tls::{ServerHandshake, TlsError};
 
 /// One reading of the configuration. Replaced as a whole when it is read again.
@@ -19,6 +20,8 @@ pub(crate) struct ConfigSnapshot {
     pub(crate) handshake: ServerHandshake,
     /// For those who have an invitation.
     pub(crate) joiners: ServerHandshake,
+    /// What this replica and the others know each other by, if it is one of several.
+    pub(crate) marks: Option<MarkKey>,
     keys: HashMap<PublicKey, Name>,
     ingress: HashMap<ServiceName, Ingress>,
     /// What the sessions of each entry may take.
@@ -33,9 +36,10 @@ impl ConfigSnapshot {
         let handshake = ServerHandshake::new(&tunnel.identity, keys.keys().copied().collect::<Vec<_>>())?;
         let joiners = ServerHandshake::for_joiners(&tunnel.identity)?;
         let ingress = tunnel.ingress.iter().map(|entry| (entry.service.clone(), entry.clone())).collect();
+        let marks = (!tunnel.replicas.is_empty()).then(|| MarkKey::of(&tunnel.identity));
         // Last: it changes those that are in force.
         let limits = Entries::new(&tunnel, before);
-        Ok(Self { tunnel, peers, handshake, joiners, keys, ingress, limits })
+        Ok(Self { tunnel, peers, handshake, joiners, marks, keys, ingress, limits })
     }
 
     /// Whose key this is.

@@ -37,6 +37,7 @@ pub(crate) async fn apply(shared: &Arc<Shared>, config: ferry_config::Tunnel) ->
         (config.listen_ws != before.tunnel.listen_ws, "listen_ws"),
         (config.ws_path != before.tunnel.ws_path, "ws_path"),
         (config.ws_max_life != before.tunnel.ws_max_life, "ws_max_life"),
+        (config.replicas.is_empty() != before.tunnel.replicas.is_empty(), "replicas"),
         (config.admin != before.tunnel.admin, "admin"),
         (config.keeper != before.tunnel.keeper, "keeper"),
         (config.settings.limits != before.tunnel.settings.limits, "limits"),

@@ -23,6 +23,9 @@ const PER_LISTENER: usize = 2;
 /// A session's own: its link and its application's connection.
 const PER_SESSION: usize = 2;
 
+/// A connection that is led to another replica: that of the dialler, and the one to the replica.
+const PER_SPLICE: usize = 2;
+
 /// How many of each there may be at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Budget {
@@ -33,6 +36,8 @@ pub(crate) struct Budget {
     pub(crate) known: usize,
     /// Connections that have their answer and owe a proof: so many for either kind of source.
     pub(crate) answered: usize,
+    /// Connections that are led to other replicas: as many as there may be sessions, where there are replicas.
+    pub(crate) splices: usize,
     /// Links that carry no session.
     pub(crate) links: usize,
     /// Connections to the admin endpoint.
@@ -70,13 +75,17 @@ impl Budget {
             strangers: accepting(share(8, 16, 1024)),
             known: accepting(share(16, 8, 512)),
             answered: accepting((config.settings.limits.handshakes as usize / 2).clamp(1, share(32, 8, 4096))),
+            splices: 0,
             links: share(16, 16, 4096) + dialled.len() * warm + accepting(dialling.len() * PER_DIALLING_PEER),
             admin: if config.admin.is_some() { share(16, 8, 64) } else { 0 },
         };
         let fixed = FIXED + PER_WORKER * workers + KEPT + PER_LISTENER * config.egress.len();
         let unauthenticated = budget.strangers + budget.known + 2 * budget.answered;
         let left = files.saturating_sub(fixed + unauthenticated + budget.links + budget.admin);
-        budget.sessions = (left / PER_SESSION).clamp(1, config.settings.limits.sessions as usize);
+        let has_replicas = !config.replicas.is_empty();
+        let per_session = if has_replicas { PER_SESSION + PER_SPLICE } else { PER_SESSION };
+        budget.sessions = (left / per_session).clamp(1, config.settings.limits.sessions as usize);
+        budget.splices = if has_replicas { budget.sessions } else { 0 };
         budget
     }
 }
@@ -101,13 +110,23 @@ mod tests {
         let peers = format!("peers: [{{name: b, keys: [\"{key}\"], addresses: [\"127.0.0.1:1\"]}}]\n");
         let config = config(&peers);
         for files in [256, 1024, 4096, 20_000, 1_048_576] {
-            let Budget { sessions, strangers, known, answered, links, admin } = Budget::divide(files, 4, &config);
+            let Budget { sessions, strangers, known, answered, splices, links, admin } =
+                Budget::divide(files, 4, &config);
+            assert_eq!(splices, 0, "there are no replicas");
             let total = FIXED + 4 * PER_WORKER + 2 + 2 * sessions + strangers + known + 2 * answered + links + admin;
             assert!(total <= files, "{total} of {files}");
             assert!(strangers + answered <= files / 5 && admin >= 8, "of {files}");
             assert!(sessions == 20_000 || sessions * 2 >= files / 3, "{sessions} sessions of {files}");
         }
         assert_eq!(Budget::divide(1_048_576, 4, &config).sessions, 20_000);
+    }
+
+    #[test]
+    fn connections_that_are_led_to_other_replicas_are_in_the_sum() {
+        let alone = Budget::divide(4096, 2, &config(""));
+        let one_of_some = Budget::divide(4096, 2, &config("replicas: [\"others:18000\"]\n"));
+        assert_eq!(one_of_some.splices, one_of_some.sessions);
+        assert_eq!(one_of_some.sessions, alone.sessions / 2);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ferry_config::{Identity, Name, PublicKey};
-use ferry_session::LinkKind;
+use ferry_session::{Instance, LinkKind};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
@@ -21,14 +21,15 @@ use crate::peer::choosing::Choosing;
 use crate::shared::Shared;
 use crate::supply::OFFER_TRUSTED_AGE;
 use crate::supply::choice::Kind;
-use crate::supply::dials::Dialled;
-use crate::supply::pool::{Need, Pool};
+use crate::supply::dials::{Dialled, Goal};
+use crate::supply::pool::{Need, Pool, Want};
 use crate::telemetry::events::{Dial, Event};
 use crate::telemetry::metrics::Role;
 use crate::telemetry::presence::Presence;
 use crate::transport;
 use crate::transport::dial::DialError;
-use crate::transport::dialler::{Destination, Dialler, Progress};
+use crate::transport::dialler::{Aim, Destination, Dialler, Progress};
+use crate::transport::hint::Hint;
 use crate::transport::link::Link;
 use crate::transport::quic::Quic;
 use crate::transport::segments::Size;
@@ -62,6 +63,8 @@ pub(crate) struct Peer {
     /// Links that wait here for the peer's Hello, whichever end dialled them: each serves a session of the peer's.
     pub(crate) awaiting_hello: AtomicUsize,
     pub(crate) sessions: AtomicUsize,
+    /// Links that were offered to it.
+    offers: AtomicUsize,
     pub(crate) presence: Arc<Presence>,
     /// Sessions that the peer opened and that are without a link: it may be this end that has to dial.
     detached_sessions: AtomicUsize,
@@ -98,6 +101,7 @@ impl Peer {
             reachable: AtomicBool::new(false),
             awaiting_hello: AtomicUsize::new(0),
             sessions: AtomicUsize::new(0),
+            offers: AtomicUsize::new(0),
             presence: Arc::default(),
             detached_sessions: AtomicUsize::new(0),
             renewal: Notify::new(),
@@ -162,6 +166,11 @@ impl Peer {
         self.detached_sessions.load(Ordering::Relaxed)
     }
 
+    /// So many links more are offered. Says how many were before.
+    pub(crate) fn count_offers(&self, more: usize) -> usize {
+        self.offers.fetch_add(more, Ordering::Relaxed)
+    }
+
     /// Links that were offered some time ago are replaced.
     pub(crate) fn renew_offers(&self) {
         self.renewal.notify_waiters();
@@ -183,10 +192,11 @@ impl Peer {
         }
     }
 
-    /// A link with fresh keys: dialled now, or the newest that the peer has offered.
-    pub(crate) async fn fresh_link(&self, shared: &Arc<Shared>) -> Result<Link, DialError> {
+    /// A link with fresh keys to the peer's process `of` a session: dialled now, or the newest that it has offered.
+    pub(crate) async fn fresh_link(&self, shared: &Arc<Shared>, of: Option<Instance>) -> Result<Link, DialError> {
         if !self.is_dialled() {
-            return Ok(self.pool.take(Need::Rotate, false).await);
+            let want = Want { need: Need::Rotate, early: false, of, or_another: false };
+            return Ok(self.pool.take(want).await);
         }
         let _permit = self.rotations.acquire().await;
         let establish = async |established| {
@@ -194,7 +204,7 @@ impl Peer {
             link.hold_port(self.dialler.hold_port());
             Ok(link)
         };
-        self.attempt(shared, &Progress::default(), establish).await
+        self.attempt(shared, of, &Progress::default(), establish).await
     }
 
     /// Dials for rotations that are under way.
@@ -210,9 +220,10 @@ impl Peer {
     }
 
     /// Dials for the pool.
-    pub(crate) async fn dial(&self, shared: &Arc<Shared>, kind: LinkKind, progress: &Progress) -> Dialled {
+    pub(crate) async fn dial(&self, shared: &Arc<Shared>, goal: Goal, progress: &Progress) -> Dialled {
+        let Goal { kind, wanted } = goal;
         let establish = async |established| {
-            let early = if kind == LinkKind::Own { self.pool.claim_early() } else { None };
+            let early = if kind == LinkKind::Own { self.pool.claim_early(wanted) } else { None };
             let Some(session) = early else {
                 let mut link = transport::establish(shared, established, Some(kind)).await?;
                 link.hold_port(self.dialler.hold_port());
@@ -226,13 +237,14 @@ impl Peer {
             told.await.map_err(|_| DialError::GivenUp)??;
             Ok(None)
         };
-        self.attempt(shared, progress, establish).await
+        self.attempt(shared, wanted, progress, establish).await
     }
 
-    /// Dials once.
+    /// Dials once, to the process that is wanted if the peer has several.
     async fn attempt<T>(
         &self,
         shared: &Arc<Shared>,
+        wanted: Option<Instance>,
         progress: &Progress,
         establish: impl AsyncFnOnce(Established) -> Result<T, DialError>,
     ) -> Result<T, DialError> {
@@ -246,8 +258,8 @@ impl Peer {
         };
         let traced = Dial::begin();
         let span = error_span!("dial", peer = %self.name);
-        let preferred = first.map(Kind::carrier);
-        let dial = self.dialler.dial(&shared.network, &config.destination, preferred, progress, establish);
+        let aim = Aim { preferred: first.map(Kind::carrier), wanted: wanted.map(Hint::of) };
+        let dial = self.dialler.dial(&shared.network, &config.destination, aim, progress, establish);
         let dialled = dial.instrument(span).await;
         if dialled.as_ref().err().is_some_and(DialError::is_silence) {
             progress.take_unanswered().into_iter().for_each(|size| self.on_unanswered(size));

@@ -48,7 +48,7 @@ pub(crate) fn take_accepted(shared: &Arc<Shared>, peer: &Arc<Peer>, link: Link) 
     match link.facts().kind {
         LinkKind::Own => await_hello(shared, peer, link),
         LinkKind::Offered => {
-            if let Err(link) = peer.pool.give(link).map_err(|link| *link) {
+            if let Err(link) = peer.pool.give(link, None).map_err(|link| *link) {
                 refuse_unused(shared, peer, Role::Listener, link, &LinkError::TooMany);
             }
         }

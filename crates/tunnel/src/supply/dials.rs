@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ferry_session::LinkKind;
+use ferry_session::{Instance, LinkKind};
 use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::Instant;
 
@@ -24,14 +24,22 @@ const HANDSHAKE_LATE_DELAY: Duration = Duration::from_secs(3);
 /// What a dial brings; no link if a session has claimed it already.
 pub(crate) type Dialled = Result<Option<Link>, DialError>;
 
+/// What a dial is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Goal {
+    pub(crate) kind: LinkKind,
+    /// The peer's process that is wanted, where a session needs that one.
+    pub(crate) wanted: Option<Instance>,
+}
+
 #[derive(Default)]
 pub(crate) struct Dials {
-    tasks: JoinSet<(LinkKind, Dialled)>,
+    tasks: JoinSet<(Goal, Dialled)>,
     under_way: HashMap<Id, Dial>,
 }
 
 struct Dial {
-    kind: LinkKind,
+    goal: Goal,
     started: Instant,
     progress: Arc<Progress>,
     task: AbortHandle,
@@ -53,14 +61,14 @@ impl Dial {
 
 impl Dials {
     /// Starts one; it says how far it is.
-    pub(crate) fn start<F>(&mut self, kind: LinkKind, dial: impl FnOnce(Arc<Progress>) -> F)
+    pub(crate) fn start<F>(&mut self, goal: Goal, dial: impl FnOnce(Arc<Progress>) -> F)
     where
         F: Future<Output = Dialled> + Send + 'static,
     {
         let progress = Arc::new(Progress::default());
         let dialled = dial(progress.clone());
-        let task = self.tasks.spawn(async move { (kind, dialled.await) });
-        self.under_way.insert(task.id(), Dial { kind, started: Instant::now(), progress, task });
+        let task = self.tasks.spawn(async move { (goal, dialled.await) });
+        self.under_way.insert(task.id(), Dial { goal, started: Instant::now(), progress, task });
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -70,8 +78,15 @@ impl Dials {
     /// Those that may bring a link soon.
     pub(crate) fn on_time(&self, kind: LinkKind) -> usize {
         let on_time =
-            |dial: &&Dial| dial.kind == kind && !dial.is_late() && !dial.progress.claimed.load(Ordering::Relaxed);
+            |dial: &&Dial| dial.goal.kind == kind && !dial.is_late() && !dial.progress.claimed.load(Ordering::Relaxed);
         self.under_way.values().filter(on_time).count()
+    }
+
+    /// The processes that those are for which may bring a link soon, where they are for one.
+    pub(crate) fn wanted(&self, kind: LinkKind) -> impl Iterator<Item = Instance> {
+        let on_time = self.under_way.values().filter(move |dial| dial.goal.kind == kind && !dial.is_late());
+        let unclaimed = on_time.filter(|dial| !dial.progress.claimed.load(Ordering::Relaxed));
+        unclaimed.filter_map(|dial| dial.goal.wanted)
     }
 
     /// One that was started after `since` is late: the peer does not answer now.
@@ -110,12 +125,12 @@ impl Dials {
     }
 
     /// What the next one to end has brought, and how long it took; waits as long as there is none.
-    pub(crate) async fn next(&mut self) -> (LinkKind, Duration, Dialled) {
+    pub(crate) async fn next(&mut self) -> (Goal, Duration, Dialled) {
         loop {
             match self.tasks.join_next_with_id().await {
-                Some(Ok((id, (kind, dialled)))) => {
+                Some(Ok((id, (goal, dialled)))) => {
                     let took = self.under_way.remove(&id).map(|dial| dial.started.elapsed()).unwrap_or_default();
-                    return (kind, took, dialled);
+                    return (goal, took, dialled);
                 }
                 // Given up.
                 Some(Err(error)) => drop(self.under_way.remove(&error.id())),

@@ -7,18 +7,19 @@ mod policy;
 pub(crate) mod pool;
 pub(crate) mod rotation;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ferry_session::LinkKind;
+use ferry_session::{Instance, LinkKind, Side};
 use tokio::time::Instant;
 
 use crate::peer::{MAX_DIALS, Peer};
 use crate::sessions::intake;
 use crate::shared::Shared;
-use crate::supply::dials::{Dialled, Dials};
-use crate::supply::policy::{Policy, Seen};
+use crate::supply::dials::{Dialled, Dials, Goal};
+use crate::supply::policy::{Decision, Policy, Seen};
 
 pub(crate) use policy::OFFER_TRUSTED_AGE;
 
@@ -32,7 +33,7 @@ pub(crate) async fn keep_warm(shared: Arc<Shared>, peer: Arc<Peer>) {
             () = supply.peer.withdrawn.cancelled() => break,
             () = supply.peer.pool.changed() => {}
             () = tokio::time::sleep(pause) => {}
-            (kind, took, dialled) = supply.dials.next() => supply.on_dialled(kind, took, dialled),
+            (goal, took, dialled) = supply.dials.next() => supply.on_dialled(goal, took, dialled),
         }
     }
     supply.dials.shutdown().await;
@@ -55,12 +56,13 @@ impl Supply {
         if decision.renew_offers {
             self.peer.renew_offers();
         }
+        let mut wanted = Wanted::of(&self.shared, &self.peer, &self.dials, &decision);
         for kind in decision.kinds() {
             if self.dials.len() >= MAX_DIALS {
                 self.dials.give_up_oldest();
             }
-            let (shared, peer) = (self.shared.clone(), self.peer.clone());
-            self.dials.start(kind, |progress| async move { peer.dial(&shared, kind, &progress).await });
+            let (shared, peer, goal) = (self.shared.clone(), self.peer.clone(), wanted.next(kind));
+            self.dials.start(goal, |progress| async move { peer.dial(&shared, goal, &progress).await });
         }
         let next_late = self.dials.next_late().map(|at| at.saturating_duration_since(Instant::now()));
         next_too_old.into_iter().chain(next_late).fold(decision.look_again, Duration::min)
@@ -91,16 +93,16 @@ impl Supply {
         }
     }
 
-    fn on_dialled(&mut self, kind: LinkKind, took: Duration, dialled: Dialled) {
+    fn on_dialled(&mut self, goal: Goal, took: Duration, dialled: Dialled) {
         match dialled {
             Ok(link) => {
                 self.peer.on_dialled(&self.shared);
                 self.policy.on_dialled(Instant::now(), took);
                 self.dials.give_up_late_connects();
-                match (kind, link) {
+                match (goal.kind, link) {
                     (_, None) => {}
                     // Surplus links are dropped.
-                    (LinkKind::Own, Some(link)) => drop(self.peer.pool.give(link)),
+                    (LinkKind::Own, Some(link)) => drop(self.peer.pool.give(link, goal.wanted)),
                     (LinkKind::Offered, Some(link)) => intake::await_hello(&self.shared, &self.peer, link),
                 }
             }
@@ -110,4 +112,44 @@ impl Supply {
             }
         }
     }
+}
+
+/// Which of the peer's processes the next dials are to reach, if it is more than one.
+struct Wanted {
+    /// By sessions of this end that wait.
+    own: std::vec::IntoIter<Instance>,
+    /// By the peer's sessions here, which need links that are offered to their processes.
+    offered: Vec<Instance>,
+    next: usize,
+}
+
+impl Wanted {
+    fn of(shared: &Shared, peer: &Peer, dials: &Dials, decision: &Decision) -> Self {
+        let own = peer.pool.wanted(decision.own, dials.wanted(LinkKind::Own));
+        let offered = if decision.offered == 0 { Vec::new() } else { openers(shared, peer) };
+        let next = peer.count_offers(decision.offered);
+        Self { own: own.into_iter(), offered, next }
+    }
+
+    fn next(&mut self, kind: LinkKind) -> Goal {
+        let wanted = match kind {
+            LinkKind::Own => self.own.next(),
+            LinkKind::Offered => {
+                self.next += 1;
+                self.offered.get((self.next - 1) % self.offered.len().max(1)).copied()
+            }
+        };
+        Goal { kind, wanted }
+    }
+}
+
+/// The processes of the peer that have opened sessions here: those alone whose sessions have no link, if there are any.
+fn openers(shared: &Shared, peer: &Peer) -> Vec<Instance> {
+    let sessions = shared.sessions.list(usize::MAX).into_iter();
+    let opened: Vec<_> = sessions.filter(|it| it.name.peer == peer.name && it.name.side == Side::Acceptor).collect();
+    let detached: BTreeSet<_> =
+        opened.iter().filter(|it| it.link().is_none()).filter_map(|it| it.peer_instance().map(|it| it.0)).collect();
+    let all = || opened.iter().filter_map(|it| it.peer_instance().map(|it| it.0)).collect();
+    let wanted: BTreeSet<_> = if detached.is_empty() { all() } else { detached };
+    wanted.into_iter().map(Instance).collect()
 }

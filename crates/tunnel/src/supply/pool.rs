@@ -1,8 +1,9 @@
 //! Warm links of one peer: ready before a session needs them.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use ferry_session::Instance;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
@@ -59,11 +60,34 @@ pub(crate) struct Counts {
     pub(crate) reserved: usize,
 }
 
+/// What link a session takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Want {
+    pub(crate) need: Need,
+    /// It can begin before the peer's Preface.
+    pub(crate) early: bool,
+    /// The peer's process that has the other end of the session, if that is known.
+    pub(crate) of: Option<Instance>,
+    /// A link of another process will do as well, to be told by it what became of that one.
+    pub(crate) or_another: bool,
+}
+
+impl Want {
+    /// A link of any process.
+    pub(crate) fn any(need: Need) -> Self {
+        Self { need, early: false, of: None, or_another: true }
+    }
+
+    /// Whether it takes a link of the process `of`, if that is known yet, which was dialled for a session of the one that
+    /// is `wanted`. Where the latter has asked for, whoever answered is its best answer.
+    fn takes(&self, of: Option<Instance>, wanted: Option<Instance>) -> bool {
+        self.or_another || self.of.is_none() || self.of == of || self.of == wanted
+    }
+}
+
 /// A session that waits for a link.
 struct Waiting {
-    need: Need,
-    /// It can begin before the peer's Preface.
-    early: bool,
+    want: Want,
     give: oneshot::Sender<Link>,
 }
 
@@ -79,10 +103,13 @@ impl State {
         need != Need::Open || !self.pressed || self.ready.len() > MAX_RESERVED
     }
 
-    /// Gives the link to who is first, or back if nobody may have it.
-    fn hand_over(&mut self, mut link: Link) -> Option<Link> {
+    /// Gives the link, which was dialled for a session of the process that is `wanted`, to who is first and takes it, or
+    /// back if there is nobody.
+    fn hand_over(&mut self, mut link: Link, wanted: Option<Instance>) -> Option<Link> {
         let kept = self.pressed && self.ready.len() < MAX_RESERVED;
-        while let Some(waiting) = self.waiting.pop_front_if(|waiting| !kept || waiting.need != Need::Open) {
+        let of = Some(link.facts().instance);
+        let may = |waiting: &Waiting| (!kept || waiting.want.need != Need::Open) && waiting.want.takes(of, wanted);
+        while let Some(waiting) = self.waiting.iter().position(may).and_then(|first| self.waiting.remove(first)) {
             match waiting.give.send(link) {
                 Ok(()) => return None,
                 Err(back) => link = back,
@@ -96,18 +123,21 @@ impl Pool {
     /// A link for a new session, now or as soon as there is one.
     pub(crate) async fn take_first(&self) -> Link {
         self.state.lock().asked += 1;
-        self.take(Need::Open, false).await
+        self.take(Want::any(Need::Open)).await
     }
 
-    /// A link, now or as soon as there is one. `early`: it may be one whose Preface is still to come.
-    pub(crate) async fn take(&self, need: Need, early: bool) -> Link {
+    /// A link, now or as soon as there is one.
+    pub(crate) async fn take(&self, want: Want) -> Link {
+        let need = want.need;
         loop {
             let waiting = {
                 let mut state = self.state.lock();
                 // The newest has the youngest keys.
                 while state.may_have(need)
-                    && let Some(Warm { mut link, .. }) = state.ready.pop()
+                    && let Some(newest) =
+                        state.ready.iter().rposition(|warm| want.takes(Some(warm.link.facts().instance), None))
                 {
+                    let Warm { mut link, .. } = state.ready.remove(newest);
                     if !link.is_stale() {
                         drop(state);
                         self.changed.notify_one();
@@ -115,8 +145,8 @@ impl Pool {
                     }
                 }
                 let (give, waiting) = oneshot::channel();
-                let behind = state.waiting.partition_point(|waiting| waiting.need <= need);
-                state.waiting.insert(behind, Waiting { need, early, give });
+                let behind = state.waiting.partition_point(|waiting| waiting.want.need <= need);
+                state.waiting.insert(behind, Waiting { want, give });
                 waiting
             };
             self.changed.notify_one();
@@ -127,9 +157,10 @@ impl Pool {
     }
 
     /// A new link: for the session that has waited longest, or to be kept ready. Comes back if there are too many.
-    pub(crate) fn give(&self, mut link: Link) -> Result<(), Box<Link>> {
+    /// `wanted`: the peer's process that it was dialled for.
+    pub(crate) fn give(&self, mut link: Link, wanted: Option<Instance>) -> Result<(), Box<Link>> {
         let mut state = self.state.lock();
-        match state.hand_over(link) {
+        match state.hand_over(link, wanted) {
             None => return Ok(()),
             Some(back) => link = back,
         }
@@ -145,12 +176,30 @@ impl Pool {
         Ok(())
     }
 
-    /// Who gets the next link, if that can begin before the peer's Preface.
-    pub(crate) fn claim_early(&self) -> Option<oneshot::Sender<Link>> {
+    /// Who gets the next link, dialled for the process that is `wanted`, if that can begin before the peer's Preface.
+    pub(crate) fn claim_early(&self, wanted: Option<Instance>) -> Option<oneshot::Sender<Link>> {
         let mut state = self.state.lock();
         state.waiting.retain(|waiting| !waiting.give.is_closed());
-        let first = state.waiting.iter().position(|waiting| waiting.early)?;
+        let takes = |waiting: &Waiting| waiting.want.early && waiting.want.takes(None, wanted);
+        let first = state.waiting.iter().position(takes)?;
         state.waiting.remove(first).map(|waiting| waiting.give)
+    }
+
+    /// The processes that the next `count` dials are to reach, for the sessions that wait and for which none of those
+    /// `under_way` is. There are fewer if the rest may reach any.
+    pub(crate) fn wanted(&self, count: usize, under_way: impl Iterator<Item = Instance>) -> Vec<Instance> {
+        let mut served: HashMap<Instance, usize> = HashMap::new();
+        under_way.for_each(|wanted| *served.entry(wanted).or_default() += 1);
+        let state = self.state.lock();
+        let wanted = state.waiting.iter().filter(|waiting| !waiting.give.is_closed()).filter_map(|it| it.want.of);
+        let unserved = wanted.filter(|wanted| match served.get_mut(wanted) {
+            Some(dials @ 1..) => {
+                *dials -= 1;
+                false
+            }
+            _ => true,
+        });
+        unserved.take(count).collect()
     }
 
     /// The path has failed a session: what was made over it before is not to be relied on.
@@ -180,7 +229,7 @@ impl Pool {
         state.ready.retain_mut(|warm| !warm.link.is_stale());
         state.waiting.retain(|waiting| !waiting.give.is_closed());
         let pressed = state.pressed;
-        let waiting = state.waiting.iter().filter(|waiting| !pressed || waiting.need != Need::Open).count();
+        let waiting = state.waiting.iter().filter(|waiting| !pressed || waiting.want.need != Need::Open).count();
         Counts { ready: state.ready.len(), waiting, pressed, reserved: MAX_RESERVED }
     }
 
@@ -191,7 +240,7 @@ impl Pool {
             return;
         }
         while let Some(Warm { link, share }) = state.ready.pop() {
-            if let Some(link) = state.hand_over(link) {
+            if let Some(link) = state.hand_over(link, None) {
                 state.ready.push(Warm { link, share });
                 return;
             }

@@ -114,6 +114,17 @@ values! {
         Stale = "stale",
         NotAttached = "not_attached",
     }
+    /// What became of a connection that asked for another replica.
+    Splice {
+        /// It was led there.
+        Done = "done",
+        /// No replica says that it is the one.
+        Unknown = "unknown",
+        /// That replica takes no connection.
+        Unreachable = "unreachable",
+        /// As many are led elsewhere as may be.
+        Limit = "limit",
+    }
     /// What was before this process of the tunnel.
     Started {
         /// Nothing that could be adopted.
@@ -196,6 +207,7 @@ labels! {
     ByRejected { reason: Rejected }
     ByRotated { result: Rotated }
     ByStart { start: Started }
+    BySplice { result: Splice }
     ByDirection { direction: Direction }
 }
 
@@ -235,6 +247,9 @@ pub(crate) struct Metrics {
     pub(crate) resumes: Counter,
     pub(crate) resume_pause: Seconds<ByEnd>,
     pub(crate) handshake: Seconds<ByRole>,
+    pub(crate) replicas: Gauge,
+    pub(crate) splices: Family<BySplice, Counter>,
+    pub(crate) splices_open: Gauge,
     pub(crate) engine_starts: Family<ByStart, Counter>,
     pub(crate) sessions_adopted: Counter,
     pub(crate) sessions_dropped: Counter,
@@ -258,6 +273,23 @@ impl OpenLink {
 }
 
 impl Drop for OpenLink {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// One connection that is led to another replica, for as long as it is held.
+pub(crate) struct OpenSplice(Gauge);
+
+impl OpenSplice {
+    pub(crate) fn new(metrics: &Metrics) -> Self {
+        metrics.spliced(Splice::Done);
+        metrics.splices_open.inc();
+        Self(metrics.splices_open.clone())
+    }
+}
+
+impl Drop for OpenSplice {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -292,6 +324,11 @@ impl Metrics {
         self.link_failures.get_or_create(&ByLinkFailure { role, reason }).inc();
     }
 
+    /// A connection asked for another replica.
+    pub(crate) fn spliced(&self, result: Splice) {
+        self.splices.get_or_create(&BySplice { result }).inc();
+    }
+
     /// A Hello of a peer was refused.
     pub(crate) fn attach_refused(&self, code: RejectCode) {
         self.attaches_refused.get_or_create(&ByRejected { reason: code.into() }).inc();
@@ -312,6 +349,7 @@ impl Metrics {
         }
         fill(&self.refused, Refusal::ALL.iter().map(|&reason| ByRefusal { reason }));
         fill(&self.attaches_refused, Rejected::ALL.iter().map(|&reason| ByRejected { reason }));
+        fill(&self.splices, Splice::ALL.iter().map(|&result| BySplice { result }));
         fill(&self.engine_starts, Started::ALL.iter().map(|&start| ByStart { start }));
         fill(&self.rotations, Rotated::ALL.iter().map(|&result| ByRotated { result }));
         fill(&self.bytes, Direction::ALL.iter().map(|&direction| ByDirection { direction }));
@@ -351,6 +389,11 @@ impl Metrics {
         registry.register_with_unit("resume_pause", text, Unit::Seconds, self.resume_pause.0.clone());
         let text = "From an end's flight of a handshake to the answer: the round trip and what the peer computes";
         registry.register_with_unit("handshake", text, Unit::Seconds, self.handshake.0.clone());
+        registry.register("replicas", "Other replicas of this tunnel that answer", self.replicas.clone());
+        let text = "Connections that asked for another replica";
+        registry.register("splices", text, self.splices.clone());
+        let text = "Connections that are led to another replica now";
+        registry.register("splices_open", text, self.splices_open.clone());
         registry.register("engine_starts", "Starts of the tunnel's process", self.engine_starts.clone());
         let text = "Sessions taken over from the process before";
         registry.register("sessions_adopted", text, self.sessions_adopted.clone());

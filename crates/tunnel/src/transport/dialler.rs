@@ -11,11 +11,21 @@ use crate::net::{Carrier, Network};
 use crate::transport::carrier::Route;
 use crate::transport::carrier::proxy::{Environment, ProxyServer};
 use crate::transport::dial::{self, DialError, HANDSHAKE_TIMEOUT};
+use crate::transport::hint::Hint;
 use crate::transport::lookup::Lookups;
 use crate::transport::ports::{HeldPort, Ports};
 use crate::transport::quic::Quic;
 use crate::transport::segments::{Segments, Size};
 use crate::transport::tls::{ClientHandshake, Established, OuterTls, TlsError};
+
+/// What one dial is to reach.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Aim {
+    /// What is tried first, instead of the order in which addresses are listed.
+    pub(crate) preferred: Option<Carrier>,
+    /// The process of the peer that is wanted, where it is one of several.
+    pub(crate) wanted: Option<Hint>,
+}
 
 /// What a dial says of itself while it is under way.
 #[derive(Default)]
@@ -128,23 +138,22 @@ impl Dialler {
     }
 
     /// Dials once: the first address of `destination` that answers, the handshake, and then `establish`, which has what is left of
-    /// the handshake's time. `preferred`: what is tried first, instead of the order in which addresses are listed. `progress` says
-    /// meanwhile how far it is.
+    /// the handshake's time. `progress` says meanwhile how far it is.
     pub(crate) async fn dial<T>(
         &self,
         network: &Arc<dyn Network>,
         destination: &Destination,
-        preferred: Option<Carrier>,
+        aim: Aim,
         progress: &Progress,
         establish: impl AsyncFnOnce(Established) -> Result<T, DialError>,
     ) -> Result<T, DialError> {
         let size = self.segments.size(Instant::now());
         let dialled = async {
-            let routes = destination.routes(&self.quic, preferred);
+            let routes = destination.routes(&self.quic, aim.preferred);
             let stream = dial::connect(network, &self.lookups, routes, size.largest()).await?;
             progress.on_connected(size);
             let handshake = async {
-                let established = destination.handshake.handshake(stream).await?;
+                let established = destination.handshake.handshake(stream, aim.wanted).await?;
                 progress.on_answered();
                 self.segments.on_answered(size);
                 establish(established).await

@@ -8,6 +8,7 @@ pub(crate) mod carrier;
 pub(crate) mod congestion;
 pub(crate) mod dial;
 pub(crate) mod dialler;
+pub(crate) mod hint;
 pub(crate) mod join;
 mod layer;
 pub(crate) mod link;
@@ -15,6 +16,7 @@ pub(crate) mod lookup;
 pub(crate) mod ports;
 pub(crate) mod probe;
 pub(crate) mod quic;
+pub(crate) mod replicas;
 pub(crate) mod segments;
 pub(crate) mod tls;
 

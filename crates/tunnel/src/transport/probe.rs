@@ -8,7 +8,7 @@ use ferry_session::{Instance, LinkKind};
 
 use crate::net::{Network, Tcp};
 use crate::transport::dial::{CONNECT_TIMEOUT, DialError, HANDSHAKE_TIMEOUT};
-use crate::transport::dialler::{Destination, Dialler, Progress};
+use crate::transport::dialler::{Aim, Destination, Dialler, Progress};
 use crate::transport::link::{Link, LinkError};
 use crate::transport::tls::TlsError;
 
@@ -77,7 +77,8 @@ pub async fn probe(identity: &Identity, peer: &Peer, address: Address) -> Result
         link.exchange_prefaces(own, Some(LinkKind::Own)).await?;
         Ok(link)
     };
-    let dialled = Dialler::default().dial(&network, &destination, None, &Progress::default(), establish).await;
+    let dialled =
+        Dialler::default().dial(&network, &destination, Aim::default(), &Progress::default(), establish).await;
     let link = dialled.map_err(judge)?;
     let probed = Probed { key: link.facts().key, round_trip: link.facts().round_trip };
     link.close(CLOSE_TIMEOUT).await;

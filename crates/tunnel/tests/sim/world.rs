@@ -140,6 +140,7 @@ fn template(end: usize, identity: &Identity, keys: &[PublicKey], dialled: [bool;
         listen_ws: None,
         ws_path: config::WebSocketUrl::PATH.to_owned(),
         ws_max_life: None,
+        replicas: Vec::new(),
         peers: vec![config::Peer {
             name: peer.clone(),
             keys: keys.iter().copied().collect(),

@@ -112,7 +112,7 @@ async fn other_paths_and_queries_are_refused() {
 // --- metrics ---------------------------------------------------------------------------------------------------------
 
 /// Name and type of every metric: one that is added is added here, and to the operator's documentation.
-const METRICS: [(&str, &str); 34] = [
+const METRICS: [(&str, &str); 37] = [
     ("ferry_application_bytes", "counter"),
     ("ferry_attaches_refused", "counter"),
     ("ferry_connections_refused", "counter"),
@@ -136,6 +136,7 @@ const METRICS: [(&str, &str); 34] = [
     ("ferry_oldest_key_seconds", "gauge"),
     ("ferry_peer_reachable", "gauge"),
     ("ferry_peer_sessions", "gauge"),
+    ("ferry_replicas", "gauge"),
     ("ferry_resume_pause_seconds", "histogram"),
     ("ferry_resumes", "counter"),
     ("ferry_rotation_delay_seconds", "gauge"),
@@ -146,6 +147,8 @@ const METRICS: [(&str, &str); 34] = [
     ("ferry_sessions_dropped", "counter"),
     ("ferry_sessions_ended", "counter"),
     ("ferry_sessions_open", "gauge"),
+    ("ferry_splices", "counter"),
+    ("ferry_splices_open", "gauge"),
     ("ferry_tombstones_dropped", "counter"),
 ];
 

@@ -29,6 +29,13 @@ impl Site {
         Self { dir, name, key: identity.public_key() }
     }
 
+    /// Another one of the same name and identity.
+    pub fn with_identity_of(other: &Self) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        other.identity().write_new(&dir.path().join("identity.key")).unwrap();
+        Self { dir, name: other.name, key: other.key }
+    }
+
     pub fn path(&self) -> &Path {
         self.dir.path()
     }

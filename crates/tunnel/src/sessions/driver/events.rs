@@ -6,13 +6,14 @@ use std::time::Duration;
 use ferry_session::{Epoch, Event, Intent, Outcome, RejectCode, Release, ResetCode, Side};
 use ferry_text::Foreign;
 use ferry_units::render_duration;
+use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info};
 
 use super::{Driver, FIRST_RETRY_DELAY, MAX_RETRY_DELAY, PendingLink};
 use crate::application::local::LAST_BYTES_TIMEOUT;
 use crate::sessions::mailbox::Command;
-use crate::supply::pool::Need;
+use crate::supply::pool::{Need, Want};
 use crate::telemetry::events::{self, EndFacts, SessionFacts};
 use crate::telemetry::metrics::{ByEnd, ByRotated, Ending, Rotated};
 use crate::telemetry::repeats::{Kind, Line};
@@ -21,6 +22,9 @@ use crate::transport::dial::DialError;
 
 /// How long an application may take nothing of what its kernel was given, when this end is told to reset it.
 const COMMANDED_RESET_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// A session that resumes waits this long for a link of the process that has its other end, before it takes any.
+const OWN_LINK_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Driver {
     pub(super) fn on_command(&mut self, command: Command) {
@@ -294,6 +298,7 @@ impl Driver {
         let (shared, peer) = (self.shared.clone(), self.peer.clone());
         // An Open must know which process it goes to.
         let early = self.session.is_established();
+        let of = self.registration.peer_instance().or(self.opened_at);
         self.pending_link = Some(PendingLink {
             need,
             link: Box::pin(async move {
@@ -301,11 +306,17 @@ impl Driver {
                     shared.rotations.wait().await;
                     // A handshake takes too long to be made between two reads of other sessions.
                     let dialling = shared.clone();
-                    let dial = shared.workers.spawn_on_control(async move { peer.fresh_link(&dialling).await });
+                    let dial = shared.workers.spawn_on_control(async move { peer.fresh_link(&dialling, of).await });
                     AbortOnDropHandle::new(dial).await.unwrap_or(Err(DialError::GivenUp))
                 } else {
                     tokio::time::sleep(pause).await;
-                    Ok(peer.pool.take(Need::Resume, early).await)
+                    let want = Want { need, early, of, or_another: of.is_none() };
+                    // Whoever has the session may be gone: another one of its peer's processes may know.
+                    let own = timeout(OWN_LINK_TIMEOUT, peer.pool.take(want)).await;
+                    match own {
+                        Ok(link) => Ok(link),
+                        Err(_) => Ok(peer.pool.take(Want { or_another: true, ..want }).await),
+                    }
                 }
             }),
         });

@@ -3,6 +3,7 @@
 mod joining;
 mod known;
 mod lobby;
+mod replica;
 mod room;
 mod source;
 
@@ -32,6 +33,7 @@ use crate::transport::carrier::upgrade::{self, NotUpgraded};
 use crate::transport::dial::HANDSHAKE_TIMEOUT;
 use crate::transport::link::{Link, LinkError};
 use crate::transport::quic::{Arrival, QuicError, QuicListener};
+use crate::transport::replicas::mark::{Mark, Purpose};
 use crate::transport::tls::{ClientHello, Established, ServerHandshake, TlsError};
 use lobby::Seat;
 
@@ -116,10 +118,11 @@ pub(crate) fn on_accept_failed(shared: &Shared, whose: &str, error: &std::io::Er
 
 async fn accept(shared: &Arc<Shared>, arrived: Arrived, from: SocketAddr) {
     let (seat, mut evicted) = shared.lobby.enter(from.ip(), Instant::now());
+    let mut from = from;
     let proven = tokio::select! {
         biased;
         Ok(()) = &mut evicted => Err(Refused::MadeWay),
-        proven = prove(shared, seat, arrived, from) => proven,
+        proven = take(shared, seat, arrived, &mut from) => proven,
     };
     let made = match proven {
         Ok(Some((peer, mut established))) => {
@@ -140,14 +143,45 @@ async fn accept(shared: &Arc<Shared>, arrived: Arrived, from: SocketAddr) {
     }
 }
 
+/// What a listed peer proves. Nothing comes of it for another replica or its dialler, which have been seen to.
+type Proof = Option<(Arc<Peer>, Established)>;
+
+/// A connection, up to a proof of a listed key. `from` becomes where its dialler is, if a replica has led it here.
+async fn take(shared: &Arc<Shared>, seat: Seat, arrived: Arrived, from: &mut SocketAddr) -> Result<Proof, Refused> {
+    let config = shared.config();
+    let marks = config.marks.as_ref();
+    let tls = |error: TlsError| Refused::Link(error.into());
+    let (mark, begun) = beginning(&seat, arrived, marks.is_some()).await?;
+    let (Some(mark), Some(marks)) = (mark, marks) else {
+        let Begun::Hello(hello, stream) = begun else { return Ok(None) };
+        drop(config);
+        return match replica::splice(shared, seat, (*hello, stream), *from).await {
+            Ok(()) => Ok(None),
+            Err((seat, hello, stream)) => prove(shared, seat, (hello, stream), *from).await,
+        };
+    };
+    let (hello, stream) = match begun {
+        Begun::Hello(hello, stream) => (*hello, stream),
+        Begun::Asked(mut stream) => {
+            return replica::answer(shared, seat, marks, &mark, &mut *stream).await.map(|()| None).map_err(tls);
+        }
+    };
+    *from = replica::source(shared, seat, marks, &mark, &hello).map_err(tls)?;
+    let (seat, mut evicted) = shared.lobby.enter(from.ip(), Instant::now());
+    tokio::select! {
+        biased;
+        Ok(()) = &mut evicted => Err(Refused::MadeWay),
+        proven = prove(shared, seat, (hello, stream), *from) => proven,
+    }
+}
+
 /// The handshake, up to a proof of a listed key. Nothing comes of it for a joiner, which has been answered.
 async fn prove(
     shared: &Arc<Shared>,
     mut seat: Seat,
-    arrived: Arrived,
+    (hello, stream): (ClientHello, Box<dyn Stream>),
     from: SocketAddr,
-) -> Result<Option<(Arc<Peer>, Established)>, Refused> {
-    let (hello, stream) = client_hello(&seat, arrived).await?;
+) -> Result<Proof, Refused> {
     if hello.wants_to_join()
         && let Some(invitations) = joining::invitations(shared)
     {
@@ -189,10 +223,18 @@ async fn handshake(
     }
 }
 
-/// Waits for a whole ClientHello, for less long where many others wait.
-async fn client_hello(seat: &Seat, arrived: Arrived) -> Result<(ClientHello, Box<dyn Stream>), Refused> {
+/// What a connection begins with.
+enum Begun {
+    Hello(Box<ClientHello>, Box<dyn Stream>),
+    /// A replica's question.
+    Asked(Box<dyn Stream>),
+}
+
+/// Waits for a whole ClientHello, or for a replica's question; for less long where many others wait. Either may come
+/// behind a mark, if this is one of several replicas.
+async fn beginning(seat: &Seat, arrived: Arrived, has_marks: bool) -> Result<(Option<Mark>, Begun), Refused> {
     let begun = Instant::now();
-    let mut reading = Box::pin(read_hello(seat.turns(), arrived));
+    let mut reading = Box::pin(read_beginning(seat.turns(), arrived, has_marks));
     let mut read = timeout_at(begun + CROWDED_HELLO_TIMEOUT, &mut reading).await;
     if read.is_err() && !seat.is_crowded() {
         read = timeout_at(begun + HELLO_TIMEOUT, &mut reading).await;
@@ -200,9 +242,20 @@ async fn client_hello(seat: &Seat, arrived: Arrived) -> Result<(ClientHello, Box
     read.map_err(|_| Refused::NoHello)?
 }
 
-async fn read_hello(turns: Arc<Semaphore>, arrived: Arrived) -> Result<(ClientHello, Box<dyn Stream>), Refused> {
+async fn read_beginning(
+    turns: Arc<Semaphore>,
+    arrived: Arrived,
+    has_marks: bool,
+) -> Result<(Option<Mark>, Begun), Refused> {
+    let tls = |error: TlsError| Refused::Link(error.into());
+    let (mut mark, mut received) = (None, Vec::new());
     let mut stream = match arrived {
-        Arrived::Tcp(stream, Opening::Tls) => stream,
+        Arrived::Tcp(mut stream, Opening::Tls) => {
+            if has_marks {
+                mark = Mark::read(&mut *stream, &mut received).await.map_err(tls)?;
+            }
+            stream
+        }
         Arrived::Tcp(stream, Opening::WebSocket(path, max_life)) => {
             upgrade::answer(stream, &path, max_life).await.map_err(Refused::NotUpgraded)?
         }
@@ -211,8 +264,11 @@ async fn read_hello(turns: Arc<Semaphore>, arrived: Arrived) -> Result<(ClientHe
             false => Refused::NoQuic(error),
         })?,
     };
-    let hello = ClientHello::read(&mut *stream).await.map_err(|error| Refused::Link(error.into()))?;
-    Ok((hello, stream))
+    if mark.as_ref().is_some_and(|mark| mark.purpose == Purpose::Ask) {
+        return Ok((mark, Begun::Asked(stream)));
+    }
+    let hello = ClientHello::read_behind(&mut *stream, received).await.map_err(tls)?;
+    Ok((mark, Begun::Hello(Box::new(hello), stream)))
 }
 
 /// A peer's link with its Prefaces, among as many as it may have without a session.

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::{Channel, JoinRefusal, Request, Response};
 use crate::net::{Network, Tcp};
 use crate::transport::dial::DialError;
-use crate::transport::dialler::{Destination, Dialler, Progress};
+use crate::transport::dialler::{Aim, Destination, Dialler, Progress};
 use crate::transport::probe::{self, ProbeError};
 use crate::transport::tls::TlsError;
 
@@ -51,7 +51,8 @@ pub async fn join(identity: &Identity, token: &Token, name: &Name) -> Result<Nam
     let destination = Destination::new(identity, &peer).map_err(probe::judge_tls)?.for_joining();
     let network: Arc<dyn Network> = Arc::new(Tcp);
     let established = async |established| Ok(established);
-    let dialled = Dialler::default().dial(&network, &destination, None, &Progress::default(), established).await;
+    let dialled =
+        Dialler::default().dial(&network, &destination, Aim::default(), &Progress::default(), established).await;
     let mut channel = Channel::new(dialled.map_err(|error| match error {
         DialError::Tls(error) if error.is_protocol_refused() => JoinError::NoInvitations,
         error => probe::judge(error).into(),

@@ -29,7 +29,7 @@ use crate::transport::ports::HeldPort;
 use crate::transport::tls::{Established, MAX_RECORDS, TlsError};
 
 /// What the kernel takes ahead of what it has sent: control frames wait behind no more than this.
-const UNSENT_LIMIT: u32 = 256 * 1024;
+pub(crate) const UNSENT_LIMIT: u32 = 256 * 1024;
 
 /// What the kernel takes ahead of what is read, from a link's beginning on: after a rotation a stream goes on as fast as
 /// before it (`docs/decisions/0037`).

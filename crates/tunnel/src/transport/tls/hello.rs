@@ -7,6 +7,7 @@ use super::handshake::{receive, record_length, send};
 use super::policy::JOIN_ALPN;
 use super::record::HEADER;
 use crate::net::Stream;
+use crate::transport::hint::Hint;
 
 /// Most bytes of records that a ClientHello may take; an honest one takes 1,400.
 pub(super) const MAX_CLIENT_HELLO: usize = 16 * 1024;
@@ -19,14 +20,24 @@ const CLIENT_HELLO: u8 = 1;
 pub(crate) struct ClientHello {
     pub(super) accepted: Accepted,
     pub(super) rest: Vec<u8>,
-    /// Bytes of records that it took.
-    pub(super) length: usize,
+    /// The records that it took.
+    pub(super) records: Vec<u8>,
 }
 
 impl ClientHello {
     /// It asks for no link: it has an invitation.
     pub(crate) fn wants_to_join(&self) -> bool {
         self.accepted.client_hello().alpn().is_some_and(|mut offered| offered.any(|name| name == JOIN_ALPN))
+    }
+
+    /// Which process it asks for.
+    pub(crate) fn hint(&self) -> Option<Hint> {
+        self.accepted.client_hello().alpn()?.find_map(Hint::of_alpn)
+    }
+
+    /// As it came.
+    pub(crate) fn records(&self) -> &[u8] {
+        &self.records
     }
 
     /// What came behind it.
@@ -39,28 +50,32 @@ impl ClientHello {
     /// # Errors
     /// When what comes cannot become a ClientHello, as soon as that is seen.
     pub(crate) async fn read(stream: &mut dyn Stream) -> Result<Self, TlsError> {
+        Self::read_behind(stream, Vec::new()).await
+    }
+
+    /// As [`read`](Self::read), where its beginning has been `received`.
+    pub(crate) async fn read_behind(stream: &mut dyn Stream, mut received: Vec<u8>) -> Result<Self, TlsError> {
         let mut acceptor = Acceptor::default();
-        let (mut received, mut length) = (Vec::new(), 0);
+        let mut records = Vec::new();
         loop {
-            check_beginning(&received, length == 0)?;
+            check_beginning(&received, records.is_empty())?;
             let Some(record) = record_length(&received)? else {
-                if length + received.len() >= MAX_CLIENT_HELLO {
+                if records.len() + received.len() >= MAX_CLIENT_HELLO {
                     return Err(TlsError::Record("of a ClientHello without end"));
                 }
                 std::future::poll_fn(|cx| receive(stream, &mut received, cx)).await?;
                 continue;
             };
-            length += record;
-            if length > MAX_CLIENT_HELLO {
+            if records.len() + record > MAX_CLIENT_HELLO {
                 return Err(TlsError::Record("of a ClientHello without end"));
             }
             let mut bytes = &received[..record];
             while !bytes.is_empty() {
                 acceptor.read_tls(&mut bytes)?;
             }
-            received.drain(..record);
+            records.extend(received.drain(..record));
             match acceptor.accept() {
-                Ok(Some(accepted)) => return Ok(Self { accepted, rest: received, length }),
+                Ok(Some(accepted)) => return Ok(Self { accepted, rest: received, records }),
                 Ok(None) => {}
                 Err((error, alert)) => {
                     // Who is not there any more needs no alert.

@@ -13,8 +13,8 @@ mod verify;
 pub use error::TlsError;
 #[cfg(test)]
 pub(crate) use handshake::Proven;
-pub(crate) use handshake::send;
 pub(crate) use handshake::{ClientHandshake, Established, ServerHandshake};
+pub(crate) use handshake::{receive, send};
 pub(crate) use hello::ClientHello;
 pub(crate) use outer::OuterTls;
 pub(crate) use policy::key_exchange;

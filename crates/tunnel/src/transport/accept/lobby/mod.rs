@@ -5,6 +5,8 @@
 //!                for a turn: `arrivals`                           `answered`
 //! ```
 //!
+//! A connection that is spliced to another replica goes from `arrivals` to a room of its own, until it has settled.
+//!
 //! Each room is there twice: for the sources that a peer has proved a key from lately, and for all others.
 
 use std::collections::HashMap;
@@ -41,19 +43,36 @@ struct State {
 struct Rooms {
     arrivals: Room,
     answered: Room,
+    spliced: Room,
+}
+
+/// In which of the rooms a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Arrivals,
+    Answered,
+    Spliced,
+}
+
+impl Place {
+    const ALL: [Self; 3] = [Self::Arrivals, Self::Answered, Self::Spliced];
 }
 
 impl Rooms {
-    fn new(arrivals: usize, answered: usize) -> Self {
-        Self { arrivals: Room::new(arrivals), answered: Room::new(answered) }
+    fn new(arrivals: usize, answered: usize, spliced: usize) -> Self {
+        Self { arrivals: Room::new(arrivals), answered: Room::new(answered), spliced: Room::new(spliced) }
     }
 
-    fn room(&mut self, answered: bool) -> &mut Room {
-        if answered { &mut self.answered } else { &mut self.arrivals }
+    fn room(&mut self, place: Place) -> &mut Room {
+        match place {
+            Place::Arrivals => &mut self.arrivals,
+            Place::Answered => &mut self.answered,
+            Place::Spliced => &mut self.spliced,
+        }
     }
 
     fn taken(&self) -> usize {
-        self.arrivals.taken() + self.answered.taken()
+        self.arrivals.taken() + self.answered.taken() + self.spliced.taken()
     }
 }
 
@@ -75,8 +94,8 @@ impl Lobby {
     pub(crate) fn new(budget: &Budget, turns: usize) -> Arc<Self> {
         let state = State {
             known_sources: Known::default(),
-            strangers: Rooms::new(budget.strangers, budget.answered),
-            known: Rooms::new(budget.known, budget.answered),
+            strangers: Rooms::new(budget.strangers, budget.answered, budget.strangers.min(budget.splices)),
+            known: Rooms::new(budget.known, budget.answered, budget.splices),
             next: 0,
             tell: HashMap::new(),
         };
@@ -99,16 +118,16 @@ impl Lobby {
         let (tell, told) = oneshot::channel();
         state.tell.insert(guest, tell);
         drop(state);
-        (Seat { lobby: self.clone(), guest, source, known, answered: false }, told)
+        (Seat { lobby: self.clone(), guest, source, known, place: Place::Arrivals }, told)
     }
 
     /// The system is out of something that connections take: half of the strangers go.
     pub(crate) fn shed(&self) -> usize {
         let mut state = self.state.lock();
         let mut shed = 0;
-        for answered in [false, true] {
-            for _ in 0..state.strangers.room(answered).taken().div_ceil(2) {
-                let evicted = state.strangers.room(answered).evict();
+        for place in Place::ALL {
+            for _ in 0..state.strangers.room(place).taken().div_ceil(2) {
+                let evicted = state.strangers.room(place).evict();
                 shed += usize::from(evicted.is_some());
                 state.evict(evicted);
             }
@@ -134,7 +153,7 @@ pub(super) struct Seat {
     guest: Guest,
     source: Source,
     known: bool,
-    answered: bool,
+    place: Place,
 }
 
 impl Seat {
@@ -150,19 +169,28 @@ impl Seat {
 
     /// Its turn has come: it moves on to those whose proof is awaited.
     pub(super) fn on_answer(&mut self) {
+        self.move_to(Place::Answered);
+    }
+
+    /// It goes on to another replica, which asks for its proof.
+    pub(super) fn on_spliced(&mut self) {
+        self.move_to(Place::Spliced);
+    }
+
+    fn move_to(&mut self, place: Place) {
         let mut state = self.lobby.state.lock();
         if !state.tell.contains_key(&self.guest) {
             // It has to go anyway.
             return;
         }
         let rooms = state.rooms(self.known);
-        rooms.arrivals.leave(self.guest, self.source);
-        let evicted = rooms.answered.enter(self.guest, self.source);
+        rooms.room(self.place).leave(self.guest, self.source);
+        let evicted = rooms.room(place).enter(self.guest, self.source);
         state.evict(evicted);
-        self.answered = true;
+        self.place = place;
     }
 
-    /// It has proved a key of this peer.
+    /// It has proved a key of this peer, or of this tunnel: then it is another replica.
     pub(super) fn on_proof(self, peer: &Name, now: Instant) {
         self.lobby.state.lock().known_sources.note(peer, self.source, now);
     }
@@ -172,7 +200,7 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut state = self.lobby.state.lock();
         state.tell.remove(&self.guest);
-        state.rooms(self.known).room(self.answered).leave(self.guest, self.source);
+        state.rooms(self.known).room(self.place).leave(self.guest, self.source);
     }
 }
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::*;
 
-const BUDGET: Budget = Budget { sessions: 1, strangers: 8, known: 8, answered: 4, links: 1, admin: 1 };
+const BUDGET: Budget = Budget { sessions: 1, strangers: 8, known: 8, answered: 4, splices: 16, links: 1, admin: 1 };
 
 /// The `number`th address of a network of its own.
 fn apart(number: u32) -> IpAddr {

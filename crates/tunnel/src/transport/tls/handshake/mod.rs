@@ -15,6 +15,7 @@ use super::hello::{ClientHello, alert_bytes};
 use super::policy::{self, ALPN_WITH_ORIGIN, JOIN_PROTOCOLS, KEY_EXCHANGE, LINK_PROTOCOLS};
 use super::record::{HEADER, RecordDecryptor, RecordEncryptor};
 use crate::net::Stream;
+use crate::transport::hint::Hint;
 
 /// Longest record that a handshake may bring (RFC 8446 §5.1, §5.2).
 const MAX_RECORD: usize = HEADER + (1 << 14) + 256;
@@ -85,8 +86,15 @@ impl ClientHandshake {
         self
     }
 
-    pub(crate) async fn handshake(&self, stream: Box<dyn Stream>) -> Result<Established, TlsError> {
-        let connection = ClientConnection::new(self.config.clone(), self.name.clone())?;
+    /// `wanted`: the one process of the peer that is, for whoever can lead there.
+    pub(crate) async fn handshake(
+        &self,
+        stream: Box<dyn Stream>,
+        wanted: Option<Hint>,
+    ) -> Result<Established, TlsError> {
+        // What is agreed on is among `protocols`: nobody speaks the one that stands for a process.
+        let offered = policy::alpn(self.protocols).into_iter().chain(wanted.map(Hint::to_alpn)).collect();
+        let connection = ClientConnection::new_with_alpn(self.config.clone(), self.name.clone(), offered)?;
         Handshake::new(stream, connection.into(), self.protocols, None).finish().await
     }
 }
@@ -107,11 +115,11 @@ impl ServerHandshake {
     /// # Errors
     /// With the alert for the dialler, when the ClientHello does not follow the policy.
     pub(crate) fn answer(&self, hello: ClientHello) -> Result<Answer, (TlsError, Alert)> {
-        let ClientHello { accepted, rest, length } = hello;
+        let ClientHello { accepted, rest, records } = hello;
         let connection = accepted.into_connection(self.config.clone());
         wipe_stack();
         match connection {
-            Ok(connection) => Ok(Answer { connection, protocols: self.protocols, rest, length }),
+            Ok(connection) => Ok(Answer { connection, protocols: self.protocols, rest, length: records.len() }),
             Err((error, alert)) => Err((error.into(), Alert(alert_bytes(alert)))),
         }
     }
@@ -170,7 +178,7 @@ pub(super) fn record_length(bytes: &[u8]) -> Result<Option<usize>, TlsError> {
 }
 
 /// Receives more behind `received`.
-pub(super) fn receive(
+pub(crate) fn receive(
     stream: &mut dyn Stream,
     received: &mut Vec<u8>,
     cx: &mut Context<'_>,

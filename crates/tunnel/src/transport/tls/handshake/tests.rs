@@ -73,7 +73,7 @@ pub(super) async fn shake_as(
     let (mut dialler, acceptor) = ends();
     change(&mut dialler);
     let dialling = async {
-        let mut dialled = dialler.handshake(Box::new(near)).await?;
+        let mut dialled = dialler.handshake(Box::new(near), None).await?;
         let flight = std::mem::take(&mut dialled.flight);
         // What the link does, with its first frame behind it.
         std::future::poll_fn(|cx| dialled.stream.poll_write(cx, &[IoSlice::new(&flight)])).await?;
@@ -155,6 +155,28 @@ impl Stream for Busy {
 
     fn register_here(self: Box<Self>) -> Box<dyn Stream> {
         self
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_is_asked_for_is_read_by_who_looks_and_agreed_on_by_nobody() {
+    let (dialler, acceptor) = ends();
+    for wanted in [None, Some(Hint([7; Hint::LENGTH]))] {
+        let (near, mut far) = duplex(MAX_HANDSHAKE);
+        let accepting = async {
+            let hello = ClientHello::read(&mut far).await.unwrap();
+            assert_eq!(hello.hint(), wanted);
+            let answer = acceptor.answer(hello).map_err(|(error, _)| error).unwrap();
+            answer.finish(Box::new(far), &Semaphore::new(1)).await
+        };
+        let dialling = async {
+            let mut dialled = dialler.handshake(Box::new(near), wanted).await?;
+            let flight = std::mem::take(&mut dialled.flight);
+            std::future::poll_fn(|cx| dialled.stream.poll_write(cx, &[IoSlice::new(&flight)])).await?;
+            Ok::<_, TlsError>(dialled)
+        };
+        let (dialled, accepted) = tokio::join!(dialling, accepting);
+        assert!(dialled.unwrap().proven.tells_origin && accepted.unwrap().proven.tells_origin);
     }
 }
 
