@@ -1,33 +1,19 @@
 // Opens the page of a tunnel in a real browser, cuts the link, and looks whether the page tells. With a directory as its
 // argument it leaves screenshots there.
 
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { join } from "node:path";
+import { claim, launch, noFindings, open } from "./browser.mjs";
 import { Stage, until } from "./stage.mjs";
 
-const require = createRequire(join(process.env.PAGE_TOOLS, "package.json"));
-const { chromium } = require("playwright-core");
-const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 const shots = process.argv[2];
-const LOOKS = [["light", "light", 1180, 900], ["dark", "dark", 1180, 900], ["phone", "dark", 390, 844]];
-
 const stage = await new Stage().start();
-const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
+const browser = await launch();
 const complaints = [];
-const pages = [];
 try {
   await stage.open(2, 60_000);
   await stage.open(1, 4_000);
   await stage.open(1);
-  for (const [name, colorScheme, width, height] of LOOKS) {
-    const page = await browser.newPage({ colorScheme, viewport: { width, height } });
-    page.on("console", message => ["error", "warning"].includes(message.type()) && complaints.push(`${name}: ${message.text()}`));
-    page.on("pageerror", error => complaints.push(`${name}: ${error.message}`));
-    page.on("request", request => request.url().startsWith(stage.near) || request.url().startsWith("data:") || complaints.push(`${name} asks ${request.url()}`));
-    await page.goto(stage.near);
-    pages.push([name, page]);
-  }
+  const pages = await open(browser, stage.near, complaints);
   const page = pages[0][1];
   const text = selector => page.locator(selector).innerText();
   const shows = (selector, part) => until(`${part} in ${selector}`, async () => (await text(selector)).includes(part));
@@ -87,21 +73,3 @@ try {
   stage.stop();
 }
 process.exit(0);
-
-async function noFindings(pages, when) {
-  for (const [name, page] of pages) {
-    // The page's own policy lets nothing in: the browser does, for axe.
-    const context = await page.context().newCDPSession(page);
-    await context.send("Page.setBypassCSP", { enabled: true });
-    await page.evaluate(axe);
-    const { violations } = await page.evaluate(() => axe.run());
-    await context.send("Page.setBypassCSP", { enabled: false });
-    const found = violations.map(v => `${v.id} (${v.impact}): ${v.help}: ${v.nodes.map(n => n.target.join(" ")).join(", ")}`);
-    if (found.length) throw new Error(`axe, ${name}, ${when}:\n${found.join("\n")}`);
-  }
-  claim(`axe has nothing to say of it, ${when}`);
-}
-
-function claim(what) {
-  console.log(`ok: ${what}`);
-}

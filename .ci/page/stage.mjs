@@ -16,7 +16,7 @@ async function listen(handler) {
   return [server, server.address().port];
 }
 
-async function freePort() {
+export async function freePort() {
   const [server, port] = await listen(() => {});
   server.close();
   await once(server, "close");

@@ -4,6 +4,7 @@ mod accept;
 mod access;
 mod dead;
 mod error;
+mod home;
 mod meter;
 mod output;
 mod page;
@@ -38,6 +39,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/status", get(status::status))
         .route("/sites/{*name}", delete(status::forget))
         .route_layer(from_fn_with_state(app.clone(), access::require_token))
+        .route("/", get(home::home))
         .route("/openapi.json", get(probes::openapi))
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))
@@ -62,7 +64,7 @@ async fn not_found(uri: Uri) -> ApiError {
     ApiError::new(
         StatusCode::NOT_FOUND,
         format!(
-            "there is no {}; try /trigger, /output, /stream, /dead, /status, /openapi.json, /livez, /readyz or /metrics",
+            "there is no {}; try / in a browser, /trigger, /output, /stream, /dead, /status, /openapi.json, /livez, /readyz or /metrics",
             uri.path()
         ),
     )

@@ -96,6 +96,7 @@ async fn every_route_and_status_of_the_description_exists_and_the_page_has_the_s
         ("GET", "/stream", "", &[], ""),
         ("GET", "/status", "", &[], ""),
         ("DELETE", "/sites/{name}", "", &[], ""),
+        ("GET", "/", "", &[], ""),
         ("GET", "/openapi.json", "", &[], ""),
         ("GET", "/livez", "", &[], ""),
         ("GET", "/readyz", "", &[], ""),

@@ -32,6 +32,42 @@ fn assert_error((status, body): &(u16, Value), expected: u16, says: &str) {
 }
 
 #[tokio::test]
+async fn the_page_runs_only_what_it_brings_along_and_is_shown_in_no_other() {
+    let webapp = alone().await;
+    let mut nonces = Vec::new();
+    for _ in 0..2 {
+        let response = reqwest::get(url(&webapp, "/")).await.unwrap();
+        assert_eq!(response.status(), 200);
+        let headers = response.headers().clone();
+        let header = |name: &str| headers[name].to_str().unwrap().to_owned();
+        let body = response.text().await.unwrap();
+        let nonce = body.split("<script nonce=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+        assert_eq!(body.matches("<script").count(), 1, "one script, with the nonce");
+        assert!(body.contains(&format!("<style nonce=\"{nonce}\">")));
+        let policy = header("content-security-policy");
+        for part in ["default-src 'none'", &format!("script-src 'nonce-{nonce}'"), "frame-ancestors 'none'"] {
+            assert!(policy.contains(part), "{part} in {policy}");
+        }
+        for (name, value) in [
+            ("content-type", "text/html; charset=utf-8"),
+            ("x-frame-options", "DENY"),
+            ("x-content-type-options", "nosniff"),
+            ("referrer-policy", "no-referrer"),
+        ] {
+            assert_eq!(header(name), value);
+        }
+        let own = body.replace("http://www.w3.org/2000/svg", "");
+        for from_elsewhere in ["http://", "https://", "//cdn", "innerHTML", "insertAdjacentHTML", "eval("] {
+            assert!(!own.contains(from_elsewhere), "{from_elsewhere} in the page");
+        }
+        nonces.push(nonce);
+    }
+    assert_ne!(nonces[0], nonces[1]);
+    let rebound = reqwest::Client::new().get(url(&webapp, "/")).header("host", "rebound.example.com");
+    assert_eq!(rebound.send().await.unwrap().status(), 403);
+}
+
+#[tokio::test]
 async fn a_bad_trigger_is_refused_with_what_is_wrong_and_nothing_is_sent() {
     let webapp = alone().await;
     const JSON: Option<&str> = Some("application/json");
