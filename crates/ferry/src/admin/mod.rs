@@ -12,4 +12,4 @@ pub(crate) use events::{Event, Follower, Mood};
 pub(crate) use port_forward::Place;
 pub(crate) use problems::{Problem, problems};
 pub(crate) use quantity::{plural, size, time};
-pub(crate) use status::{Peer, Session, Status};
+pub(crate) use status::{Limit, MostBytes, Pace, Peer, Session, Status};

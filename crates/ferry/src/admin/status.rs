@@ -21,6 +21,8 @@ pub(crate) struct Status {
     pub(crate) settings: Settings,
     pub(crate) totals: Totals,
     pub(crate) peers: Vec<Peer>,
+    #[serde(default)]
+    pub(crate) limits: Vec<Limit>,
     pub(crate) sessions: Vec<Session>,
 }
 
@@ -70,6 +72,36 @@ pub(crate) struct Peer {
 pub(crate) struct Choice {
     pub(crate) carrier: String,
     pub(crate) reason: String,
+}
+
+/// What the sessions of one entry of the configuration have, and what they may have.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Limit {
+    pub(crate) scope: String,
+    pub(crate) name: String,
+    pub(crate) sessions: Option<MostSessions>,
+    pub(crate) bytes_per_second: Option<MostBytes>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct MostSessions {
+    pub(crate) used: u32,
+    pub(crate) limit: u32,
+    pub(crate) refused: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct MostBytes {
+    pub(crate) limit: u64,
+    pub(crate) sent: Pace,
+    pub(crate) received: Pace,
+}
+
+/// Bytes in the last second, and sessions that are held back.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Pace {
+    pub(crate) used: u64,
+    pub(crate) waiting: u64,
 }
 
 /// Links ready for sessions of this end, and for the peer's.

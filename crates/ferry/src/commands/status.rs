@@ -8,7 +8,7 @@ use anyhow::bail;
 use ferry_text::Foreign;
 use owo_colors::OwoColorize as _;
 
-use crate::admin::{Endpoint, Problem, Status, Which, examples, problems, size, time};
+use crate::admin::{Endpoint, Limit, MostBytes, Pace, Problem, Status, Which, examples, problems, size, time};
 use crate::process;
 
 /// How long a tunnel may take for its answer.
@@ -119,6 +119,7 @@ fn page(status: &Status, problems: &[Problem]) -> String {
         let told = format!("{}: links are carried by {}: {}", peer.name, choice.carrier.to_uppercase(), choice.reason);
         let _ = writeln!(page, "{}", Foreign(&told));
     }
+    page += &limits(&status.limits);
     let mut sessions =
         Table::new(&["SESSION", "SERVICE", "PEER", "SIDE", "KEY", "SENT", "RECEIVED", "UNACKED", "PAUSES", "AGE"]);
     for session in status.sessions.iter().take(MAX_LISTED) {
@@ -155,6 +156,33 @@ fn page(status: &Status, problems: &[Problem]) -> String {
     page
 }
 
+/// What is used of the limits of single entries.
+fn limits(limits: &[Limit]) -> String {
+    let mut table = Table::new(&["LIMIT OF", "SESSIONS", "REFUSED", "SENT A SECOND", "RECEIVED A SECOND"]);
+    for limit in limits {
+        let of = |used: String, most: String| format!("{used} of {most}");
+        let sessions = limit.sessions.as_ref();
+        let pace = |way: fn(&MostBytes) -> &Pace| {
+            limit.bytes_per_second.as_ref().map_or_else(
+                || "-".to_owned(),
+                |rate| {
+                    let Pace { used, waiting } = way(rate);
+                    let held = if *waiting > 0 { format!(", {waiting} held back") } else { String::new() };
+                    of(size(*used), size(rate.limit)) + &held
+                },
+            )
+        };
+        table.row([
+            format!("{} {}", Foreign(&limit.scope), Foreign(&limit.name)),
+            sessions.map_or_else(|| "-".to_owned(), |most| of(most.used.to_string(), most.limit.to_string())),
+            sessions.map_or_else(|| "-".to_owned(), |most| most.refused.to_string()),
+            pace(|rate| &rate.sent),
+            pace(|rate| &rate.received),
+        ]);
+    }
+    table.to_text()
+}
+
 /// Columns that are as wide as what is in them.
 struct Table<const N: usize>(Vec<[String; N]>);
 
@@ -188,6 +216,19 @@ impl<const N: usize> Table<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn limits_are_shown_with_what_is_used_of_them() {
+        let told = r#"[{"scope": "peer", "name": "b", "sessions": {"used": 2, "limit": 9, "refused": 4}},
+            {"scope": "ingress", "name": "db", "bytes_per_second": {"limit": 5000000,
+             "sent": {"used": 0, "waiting": 0}, "received": {"used": 4900000, "waiting": 3}}}]"#;
+        let shown = limits(&serde_json::from_str::<Vec<Limit>>(told).unwrap());
+        let lines: Vec<_> = shown.lines().skip(1).collect();
+        assert_eq!(lines[1].split_whitespace().collect::<Vec<_>>().join(" "), "peer b 2 of 9 4 - -");
+        let second = lines[2].split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(second, "ingress db - - 0 B of 5.0 MB 4.9 MB of 5.0 MB, 3 held back");
+        assert_eq!(limits(&[]), "");
+    }
 
     #[test]
     fn columns_are_aligned_and_an_empty_table_is_none() {
