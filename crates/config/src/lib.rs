@@ -17,6 +17,7 @@ mod proxy;
 mod published;
 mod raw;
 mod report;
+mod rolling;
 mod secret;
 pub mod settings;
 mod tunnel;
@@ -43,6 +44,7 @@ pub use key::PublicKey;
 pub use name::{DnsName, MAX_NAME_LEN, Name, ServiceName};
 pub use proxy::Proxy;
 pub use report::{Problem, Report, ValueError, quoted};
+pub use rolling::{Roll, RollNotes, RollStage, RolledPeer};
 pub use secret::Secret;
 pub use settings::{Limits, Resume, Rotation, Settings, WarmLinks};
 pub use tunnel::{Egress, EntryLimits, Ingress, Keeper, Peer, Prefer, ProxyProtocol, Route, Tunnel};
@@ -99,15 +101,17 @@ fn load_seen(path: &Path, another: Option<&Joined>) -> Result<(Loaded, Seen), Re
         Identity::of_pem(&seen.pem, path).map_err(refused)
     };
     let own = |identity: &Identity| Some(identity.public_key());
-    let (mut state, mut files) = (None, Vec::new());
+    let (mut state, mut files, mut rolled) = (None, Vec::new(), Vec::new());
     let join = |raw: &mut RawTunnel, problems: &Problems| {
         state.clone_from(&raw.state);
         files = state.as_deref().map(joining::read_all).unwrap_or_default();
         files.extend(state.as_deref().zip(another).map(|(state, joined)| joined.to_file(state)));
         joining::merge(raw, &files, dir, problems);
+        rolled = raw.state.as_deref().map(rolling::read_all).unwrap_or_default();
+        rolling::merge(raw, &rolled, problems);
     };
     let (tunnel, warnings) = read(&source, &text, dir, identify, own, join)?;
-    Ok((Loaded { tunnel, warnings }, Seen { text, state, joined: files, ..seen }))
+    Ok((Loaded { tunnel, warnings }, Seen { text, state, joined: files, rolled, ..seen }))
 }
 
 /// Reads the text of a `tunnel.yaml`. Relative paths in it are joined to `dir`; no file is touched, so neither the

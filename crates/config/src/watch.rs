@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use crate::joining::{self, JoinedFile};
+use crate::rolling::{self, RolledFile};
 use crate::{Loaded, Report, identity, load_seen, read_file};
 
 /// Reads a `tunnel.yaml` and the identity that it names, whenever one of them is not as it was.
@@ -26,6 +27,8 @@ pub(crate) struct Seen {
     /// The state directory, and the peers that have joined by it.
     pub(crate) state: Option<PathBuf>,
     pub(crate) joined: Vec<JoinedFile>,
+    /// Peers whose keys were replaced.
+    pub(crate) rolled: Vec<RolledFile>,
 }
 
 impl Watch {
@@ -62,5 +65,6 @@ impl Seen {
         read_file(path).is_ok_and(|text| text == self.text)
             && identity::read(&self.identity).is_ok_and(|pem| pem == self.pem)
             && self.state.as_deref().map(joining::read_all).unwrap_or_default() == self.joined
+            && self.state.as_deref().map(rolling::read_all).unwrap_or_default() == self.rolled
     }
 }

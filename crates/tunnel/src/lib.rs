@@ -27,6 +27,7 @@ pub use memory::kernel_buffers::note as kernel_buffers_note;
 pub use survival::can_outlive_a_process;
 pub use transport::join::{JoinError, JoinRefusal, join};
 pub use transport::probe::{ProbeError, Probed, probe};
+pub use transport::roll::{RollError, RollRequest, RollResponse, ask_to_roll};
 pub use transport::tls::TlsError;
 pub use tunnel::{Addresses, StartError, Tunnel, TunnelError};
 

@@ -36,7 +36,7 @@ pub fn make_private_dir(path: &Path) -> io::Result<()> {
 }
 
 /// Writes a file that must not exist, for its owner alone.
-fn write_new(path: &Path, text: &str) -> io::Result<()> {
+pub(crate) fn write_new(path: &Path, text: &str) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]

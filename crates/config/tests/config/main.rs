@@ -9,6 +9,7 @@ mod misfits;
 mod mistakes;
 mod props;
 mod ranges;
+mod rolling;
 mod support;
 mod tunnel_yaml;
 mod values;

@@ -16,6 +16,7 @@ pub(crate) mod man;
 pub(crate) mod output;
 mod own_config;
 pub(crate) mod pubkey;
+pub(crate) mod roll;
 pub(crate) mod send;
 pub(crate) mod status;
 pub(crate) mod terminator;

@@ -26,6 +26,7 @@ mod memory;
 mod modes;
 mod readme;
 mod roles;
+mod roll;
 mod streaming;
 mod support;
 mod top;

@@ -12,11 +12,17 @@ use crate::support::{DEADLINE, Running, address, command, keygen, role};
 
 /// A tunnel `near` whose applications reach the service `app` behind a tunnel `far`, which listens at an address of its own.
 pub(crate) fn pair(dir: &Path, app: &TcpListener) -> [(Running, Value); 2] {
+    pair_with(dir, app, ["", ""])
+}
+
+/// The same, with more lines in each one's tunnel.yaml.
+pub(crate) fn pair_with(dir: &Path, app: &TcpListener, more: [&str; 2]) -> [(Running, Value); 2] {
     let [near_key, far_key] = ["near", "far"].map(|name| keygen(&dir.join(format!("{name}.key"))));
     let app = app.local_addr().unwrap();
     let far = format!(
         "name: far\nidentity: far.key\nlisten: 127.0.0.1:0\npeers: [{{name: near, keys: [\"{near_key}\"]}}]\n\
-         ingress: [{{service: app, forward: \"{app}\", allow: [near]}}]\n"
+         ingress: [{{service: app, forward: \"{app}\", allow: [near]}}]\n{}",
+        more[1]
     );
     let start = |name: &str, text: &str| {
         let file = dir.join(format!("{name}.yaml"));
@@ -28,7 +34,8 @@ pub(crate) fn pair(dir: &Path, app: &TcpListener) -> [(Running, Value); 2] {
     let near = format!(
         "name: near\nidentity: near.key\nresume: {{window: 7m}}\n\
          peers: [{{name: far, keys: [\"{far_key}\"], addresses: [\"{listen}\"]}}]\n\
-         egress: [{{listen: \"127.0.0.1:0\", peer: far, service: app}}]\n"
+         egress: [{{listen: \"127.0.0.1:0\", peer: far, service: app}}]\n{}",
+        more[0]
     );
     [start("near", &near), far]
 }

@@ -22,6 +22,8 @@ pub(crate) struct ConfigSnapshot {
     pub(crate) joiners: ServerHandshake,
     /// What this replica and the others know each other by, if it is one of several.
     pub(crate) marks: Option<MarkKey>,
+    /// For peers that replace a key.
+    pub(crate) rolls: ServerHandshake,
     keys: HashMap<PublicKey, Name>,
     ingress: HashMap<ServiceName, Ingress>,
     /// What the sessions of each entry may take.
@@ -34,12 +36,13 @@ impl ConfigSnapshot {
         let keys: HashMap<PublicKey, Name> =
             tunnel.peers.iter().flat_map(|peer| peer.keys.iter().map(|key| (*key, peer.name.clone()))).collect();
         let handshake = ServerHandshake::new(&tunnel.identity, keys.keys().copied().collect::<Vec<_>>())?;
+        let rolls = ServerHandshake::for_rolls(&tunnel.identity, keys.keys().copied().collect::<Vec<_>>())?;
         let joiners = ServerHandshake::for_joiners(&tunnel.identity)?;
         let ingress = tunnel.ingress.iter().map(|entry| (entry.service.clone(), entry.clone())).collect();
         let marks = (!tunnel.replicas.is_empty()).then(|| MarkKey::of(&tunnel.identity));
         // Last: it changes those that are in force.
         let limits = Entries::new(&tunnel, before);
-        Ok(Self { tunnel, peers, handshake, joiners, marks, keys, ingress, limits })
+        Ok(Self { tunnel, peers, handshake, joiners, rolls, marks, keys, ingress, limits })
     }
 
     /// Whose key this is.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferry_config::{Loaded, Report, Watch};
+use ferry_config::{Loaded, Report, RollNotes, Watch};
 use tracing::{error, info, warn};
 
 use crate::config::{ConfigSnapshot, changes};
@@ -125,8 +125,13 @@ pub(crate) async fn follow(shared: Arc<Shared>, path: PathBuf) {
                 reported = None;
             }
         }
-        let Some(first) = watch.look() else { continue };
+        let looked = watch.look();
         let current = shared.config();
+        if let Some(state) = &current.tunnel.state {
+            // Whoever rolls this end's key waits for it, also where a new process is the first with the next one.
+            RollNotes::of(state).note_proved(current.tunnel.identity.public_key());
+        }
+        let Some(first) = looked else { continue };
         let settled = tokio::select! {
             () = shared.draining.cancelled() => return,
             settled = settled(&mut watch, first, &current.tunnel) => settled,

@@ -76,6 +76,11 @@ impl Destination {
         Self { handshake: self.handshake.for_joining(), ..self }
     }
 
+    /// The same, to have a key replaced there.
+    pub(crate) fn for_rolling(self) -> Self {
+        Self { handshake: self.handshake.for_rolling(), ..self }
+    }
+
     /// It has addresses of TCP and of QUIC.
     pub(crate) fn has_both_kinds(&self) -> bool {
         let listed = dial::listed(&self.addresses);

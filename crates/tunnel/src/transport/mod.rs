@@ -17,6 +17,7 @@ pub(crate) mod ports;
 pub(crate) mod probe;
 pub(crate) mod quic;
 pub(crate) mod replicas;
+pub(crate) mod roll;
 pub(crate) mod segments;
 pub(crate) mod tls;
 

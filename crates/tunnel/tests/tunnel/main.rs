@@ -22,6 +22,7 @@ mod reload;
 mod replicas;
 mod resets;
 mod rogue;
+mod rolling;
 mod scene;
 mod spread;
 mod stranger;

@@ -4,6 +4,7 @@ mod joining;
 mod known;
 mod lobby;
 mod replica;
+mod rolling;
 mod room;
 mod source;
 
@@ -175,7 +176,8 @@ async fn take(shared: &Arc<Shared>, seat: Seat, arrived: Arrived, from: &mut Soc
     }
 }
 
-/// The handshake, up to a proof of a listed key. Nothing comes of it for a joiner, which has been answered.
+/// The handshake, up to a proof of a listed key. Nothing comes of it for a joiner or for a peer that replaces
+/// a key, which have been answered.
 async fn prove(
     shared: &Arc<Shared>,
     mut seat: Seat,
@@ -187,18 +189,25 @@ async fn prove(
     {
         return joining::answer(shared, seat, (hello, stream), invitations, from).await.map(|()| None);
     }
+    let is_roll = hello.wants_to_roll();
     let proving = async {
         let config = shared.config();
-        let established = handshake(&mut seat, &config.handshake, hello, stream).await?;
+        let accepting = if is_roll { &config.rolls } else { &config.handshake };
+        let established = handshake(&mut seat, accepting, hello, stream).await?;
         let key = established.proven.key;
         // The config that accepted the key: another may be in force by now.
         let peer = config.peer_of(&key).ok_or(TlsError::Unlisted(key))?;
         peer.round_trip.note(established.round_trip);
         shared.metrics.handshake_done(Role::Listener, established.round_trip);
         seat.on_proof(&peer.name, Instant::now());
-        Ok::<_, LinkError>(Some((peer.clone(), established)))
+        Ok::<_, LinkError>((peer.clone(), established))
     };
-    timeout(HANDSHAKE_TIMEOUT, proving).await.unwrap_or(Err(LinkError::TimedOut)).map_err(Refused::Link)
+    let proved = timeout(HANDSHAKE_TIMEOUT, proving).await.unwrap_or(Err(LinkError::TimedOut));
+    let (peer, established) = proved.map_err(Refused::Link)?;
+    if is_roll {
+        return rolling::answer(shared, &peer, established).await.map(|()| None).map_err(Refused::Link);
+    }
+    Ok(Some((peer, established)))
 }
 
 /// Answers a ClientHello, when its turn has come.

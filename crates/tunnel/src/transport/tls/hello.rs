@@ -4,7 +4,7 @@ use rustls::server::{Accepted, AcceptedAlert, Acceptor};
 
 use super::TlsError;
 use super::handshake::{receive, record_length, send};
-use super::policy::JOIN_ALPN;
+use super::policy::{JOIN_ALPN, ROLL_ALPN};
 use super::record::HEADER;
 use crate::net::Stream;
 use crate::transport::hint::Hint;
@@ -27,7 +27,16 @@ pub(crate) struct ClientHello {
 impl ClientHello {
     /// It asks for no link: it has an invitation.
     pub(crate) fn wants_to_join(&self) -> bool {
-        self.accepted.client_hello().alpn().is_some_and(|mut offered| offered.any(|name| name == JOIN_ALPN))
+        self.offers(JOIN_ALPN)
+    }
+
+    /// It asks for no link: a key is to be replaced.
+    pub(crate) fn wants_to_roll(&self) -> bool {
+        self.offers(ROLL_ALPN)
+    }
+
+    fn offers(&self, protocol: &[u8]) -> bool {
+        self.accepted.client_hello().alpn().is_some_and(|mut offered| offered.any(|name| name == protocol))
     }
 
     /// Which process it asks for.

@@ -22,9 +22,13 @@ pub(super) const ALPN_WITH_ORIGIN: &[u8] = b"ferry/1.1";
 /// The name of what an invitation is redeemed by: a connection that becomes no link.
 pub(super) const JOIN_ALPN: &[u8] = b"ferry-join/1";
 
-/// What the two ends of a link may agree on, and those of what redeems an invitation.
+/// The name of what a peer's key is replaced by: the same.
+pub(super) const ROLL_ALPN: &[u8] = b"ferry-roll/1";
+
+/// What the two ends of a link may agree on, those of what redeems an invitation, and those of what replaces a key.
 pub(super) const LINK_PROTOCOLS: &[&[u8]] = &[ALPN_WITH_ORIGIN, ALPN];
 pub(super) const JOIN_PROTOCOLS: &[&[u8]] = &[JOIN_ALPN];
+pub(super) const ROLL_PROTOCOLS: &[&[u8]] = &[ROLL_ALPN];
 
 /// The names as rustls takes them.
 pub(super) fn alpn(protocols: &[&[u8]]) -> Vec<Vec<u8>> {
@@ -77,6 +81,14 @@ pub(super) fn dialling(identity: &Identity, keys: impl Into<Arc<[PublicKey]>>) -
 /// For accepting: only a holder of one of `keys` gets in.
 pub(super) fn accepting(identity: &Identity, keys: impl Into<Arc<[PublicKey]>>) -> Result<ServerConfig, TlsError> {
     accepting_any_of(identity, Trusted::new(&provider(), Some(keys.into())), LINK_PROTOCOLS)
+}
+
+/// For accepting a holder of one of `keys` that asks for no link: one of the keys is to be replaced.
+pub(super) fn accepting_rolls(
+    identity: &Identity,
+    keys: impl Into<Arc<[PublicKey]>>,
+) -> Result<ServerConfig, TlsError> {
+    accepting_any_of(identity, Trusted::new(&provider(), Some(keys.into())), ROLL_PROTOCOLS)
 }
 
 /// For accepting whoever proves a key, whichever it is: to be asked for an invitation, and for nothing else.
@@ -144,6 +156,8 @@ mod tests {
         let identity = Identity::generate().unwrap();
         let (links, joiners) = (configs().1, accepting_joiners(&identity).unwrap());
         assert_eq!(joiners.alpn_protocols, [b"ferry-join/1".to_vec()]);
+        let rolls = accepting_rolls(&identity, [Identity::generate().unwrap().public_key()]).unwrap();
+        assert_eq!(rolls.alpn_protocols, [b"ferry-roll/1".to_vec()]);
         assert_eq!((joiners.send_tls13_tickets, joiners.max_early_data_size), (0, 0));
         let groups =
             |config: &ServerConfig| config.crypto_provider().kx_groups.iter().map(|group| group.name()).collect();

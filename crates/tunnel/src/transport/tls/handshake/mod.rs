@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::TlsError;
 use super::hello::{ClientHello, alert_bytes};
-use super::policy::{self, ALPN_WITH_ORIGIN, JOIN_PROTOCOLS, KEY_EXCHANGE, LINK_PROTOCOLS};
+use super::policy::{self, ALPN_WITH_ORIGIN, JOIN_PROTOCOLS, KEY_EXCHANGE, LINK_PROTOCOLS, ROLL_PROTOCOLS};
 use super::record::{HEADER, RecordDecryptor, RecordEncryptor};
 use crate::net::Stream;
 use crate::transport::hint::Hint;
@@ -80,9 +80,18 @@ impl ClientHandshake {
     }
 
     /// The same, to redeem an invitation.
-    pub(crate) fn for_joining(mut self) -> Self {
-        self.protocols = JOIN_PROTOCOLS;
-        Arc::make_mut(&mut self.config).alpn_protocols = policy::alpn(JOIN_PROTOCOLS);
+    pub(crate) fn for_joining(self) -> Self {
+        self.speaking(JOIN_PROTOCOLS)
+    }
+
+    /// The same, to replace a key.
+    pub(crate) fn for_rolling(self) -> Self {
+        self.speaking(ROLL_PROTOCOLS)
+    }
+
+    fn speaking(mut self, protocols: &'static [&'static [u8]]) -> Self {
+        self.protocols = protocols;
+        Arc::make_mut(&mut self.config).alpn_protocols = policy::alpn(protocols);
         self
     }
 
@@ -103,6 +112,11 @@ impl ServerHandshake {
     /// `keys`: those of all peers.
     pub(crate) fn new(identity: &Identity, keys: impl Into<Arc<[PublicKey]>>) -> Result<Self, TlsError> {
         Ok(Self { config: Arc::new(policy::accepting(identity, keys)?), protocols: LINK_PROTOCOLS })
+    }
+
+    /// Accepts peers as [`new`](Self::new) does, for requests about their keys or this end's.
+    pub(crate) fn for_rolls(identity: &Identity, keys: impl Into<Arc<[PublicKey]>>) -> Result<Self, TlsError> {
+        Ok(Self { config: Arc::new(policy::accepting_rolls(identity, keys)?), protocols: ROLL_PROTOCOLS })
     }
 
     /// Accepts whoever has an invitation, which is looked at afterwards.
