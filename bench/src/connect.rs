@@ -25,6 +25,8 @@ const SETTLING: u32 = 10;
 
 /// The median until the first byte is back.
 pub(crate) const FIRST_BYTE: Figure = Figure { name: "first byte p50 ms", better: Better::Less, digits: 2 };
+/// What one in a hundred exceeds, divided by the median.
+pub(crate) const SPREAD: Figure = Figure { name: "p99 ÷ p50", better: Better::Less, digits: 2 };
 const FIRST_BYTE_P99: Figure = Figure { name: "p99 ms", better: Better::Less, digits: 2 };
 /// Sessions opened, used once and closed.
 pub(crate) const SESSIONS: Figure = Figure { name: "sessions/s", better: Better::More, digits: 0 };
@@ -65,7 +67,7 @@ pub(crate) async fn run(options: &Options) -> Result<[Section; 2]> {
          round trip of {} ms of it.",
         options.round_trip
     );
-    let paced = Section::new(PACED, method, &[FIRST_BYTE, FIRST_BYTE_P99, FAILED, OTHERS]);
+    let paced = Section::new(PACED, method, &[FIRST_BYTE, FIRST_BYTE_P99, SPREAD, FAILED, OTHERS]);
     let paced = paced.contest(&options.common, async |tunnel| {
         let mut samples = Vec::new();
         for path in options.paths() {
@@ -132,12 +134,15 @@ impl Path {
             let spent = window.close();
             let failed = outcomes.iter().filter(|outcome| outcome.is_err()).count();
             let mut times: Vec<_> = outcomes.into_iter().flatten().map(|time| time * 1e3).collect();
-            for (figure, share) in [(FIRST_BYTE, 0.5), (FIRST_BYTE_P99, 0.99)] {
-                let time = percentile(&mut times, share).with_context(|| pair.log_tails())?;
-                samples.push(Sample::new(&case, figure, time));
-            }
-            samples.push(Sample::new(&case, FAILED, failed as f64));
-            samples.push(Sample::new(&case, OTHERS, spent.others));
+            let median = percentile(&mut times, 0.5).with_context(|| pair.log_tails())?;
+            let p99 = percentile(&mut times, 0.99).unwrap_or(median);
+            samples.extend([
+                Sample::new(&case, FIRST_BYTE, median),
+                Sample::new(&case, FIRST_BYTE_P99, p99),
+                Sample::new(&case, SPREAD, p99 / median),
+                Sample::new(&case, FAILED, failed as f64),
+                Sample::new(&case, OTHERS, spent.others),
+            ]);
         }
         Ok(samples)
     }
@@ -175,7 +180,7 @@ impl Path {
 }
 
 /// Seconds until a new session's first bytes are back.
-async fn first_byte(near: SocketAddr) -> Result<f64> {
+pub(crate) async fn first_byte(near: SocketAddr) -> Result<f64> {
     let start = Instant::now();
     let session = async {
         let mut stream = TcpStream::connect(near).await?;

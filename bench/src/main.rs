@@ -1,6 +1,7 @@
 //! Ferry beside its peers: which faults an application's connection survives, and what it costs.
 
 mod all;
+mod beside;
 mod bulk;
 mod cgroup;
 mod chart;
@@ -45,6 +46,8 @@ enum Mode {
     Bulk(bulk::Options),
     /// How long a message takes there and back.
     Latency(latency::Options),
+    /// How long messages take beside streams and beside new sessions.
+    Beside(beside::Options),
     /// How soon a new session's first byte is there, and how many sessions a second.
     Connect(connect::Options),
     /// What thousands of idle sessions cost in memory and processor time.
@@ -73,6 +76,7 @@ async fn main() -> Result<()> {
         Mode::Survival(options) => survival::run(options).await?,
         Mode::Bulk(options) => show(&[bulk::run(&options).await?]),
         Mode::Latency(options) => show(&[latency::run(&options).await?]),
+        Mode::Beside(options) => show(&[beside::run(&options).await?]),
         Mode::Connect(options) => show(&connect::run(&options).await?),
         Mode::Idle(options) => show(&[idle::run(&options).await?]),
         Mode::Keeper(options) => show(&keeper::run(options).await?),

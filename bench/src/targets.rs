@@ -1,7 +1,8 @@
 //! What ferry is to reach, as ratios within one run, and what it reached.
 
+use crate::beside::{self, ALONE, KEPT, TIMES_ALONE};
 use crate::bulk::{self, CEILING, COST, SPEED};
-use crate::connect::{self, FIRST_BYTE, SESSIONS};
+use crate::connect::{self, FIRST_BYTE, SESSIONS, SPREAD};
 use crate::idle;
 use crate::latency::{self, P50, P99, P999};
 use crate::long;
@@ -43,6 +44,7 @@ fn targets(tunnels: &[Arc<dyn Tunnel>]) -> Vec<Target> {
         others.filter(|tunnel| keep(tunnel.as_ref())).map(|tunnel| tunnel.name()).collect()
     };
     let encrypted = || Against::Best("best encrypted peer", names(&|tunnel| tunnel.encrypted()));
+    let plaintext = || Against::Best("best plaintext peer", names(&|tunnel| !tunnel.encrypted()));
     let any = || Against::Best("best of all peers", names(&|_| true));
     let one = |name| Against::Best(name, vec![name]);
     let of = |section, case, figure, against, ratio| Target { section, case, figure, ours: "ferry", against, ratio };
@@ -51,24 +53,40 @@ fn targets(tunnels: &[Arc<dyn Tunnel>]) -> Vec<Target> {
         ..of(rotation::TITLE, case, figure, Against::Best("no rotation", vec![NEVER]), ratio)
     };
     vec![
-        of(bulk::TITLE, "1 stream ", SPEED, encrypted(), 1.2),
-        of(bulk::TITLE, "8 streams ", SPEED, encrypted(), 1.0),
+        of(bulk::TITLE, "", SPEED, encrypted(), 1.2),
         of(bulk::TITLE, "", SPEED, one("socat"), 1.0),
         of(bulk::TITLE, "", SPEED, one(CEILING), 0.9),
-        of(bulk::TITLE, "", COST, one("socat"), 1.0),
-        of(latency::TITLE, "", P50, any(), 1.0),
+        of(bulk::TITLE, "", COST, one("socat"), 1.1),
+        of(bulk::TITLE, "", COST, encrypted(), 0.75),
+        of(latency::TITLE, "", P50, encrypted(), 1.0),
+        of(latency::TITLE, "", P50, plaintext(), 1.1),
         of(latency::TITLE, "", P99, any(), 1.2),
-        of(connect::PACED, "loopback, 100/s", FIRST_BYTE, one("haproxy-plain"), 1.2),
+        of(beside::TITLE, ALONE, P50, encrypted(), 1.0),
+        of(beside::TITLE, ALONE, P50, plaintext(), 1.1),
+        of(beside::TITLE, ALONE, P99, any(), 1.2),
+        of(beside::TITLE, "stream", P50, one("stunnel"), 1.0),
+        of(beside::TITLE, "stream", P99, any(), 1.0),
+        of(beside::TITLE, "stream", KEPT, Against::Absolute(1.0), 0.9),
+        of(beside::TITLE, "new sessions", TIMES_ALONE, Against::Absolute(1.0), 2.0),
+        of(connect::PACED, "loopback", FIRST_BYTE, one("haproxy-plain"), 1.1),
+        of(connect::PACED, "loopback", SPREAD, Against::Absolute(1.0), 2.0),
         of(connect::PACED, "80 ms", FIRST_BYTE, Against::Absolute(80.0), 1.1),
         of(
-            "New sessions",
+            connect::SUSTAINED,
             "",
             SESSIONS,
             Against::Best("best with a TLS handshake each", TLS_PER_SESSION.to_vec()),
             1.0,
         ),
-        of("New sessions", "", SESSIONS, Against::Best("with a Noise handshake each", NOISE_PER_SESSION.to_vec()), 1.0),
-        of(idle::TITLE, idle::CASE, idle::MEMORY, Against::Absolute(24.0), 1.0),
+        of(connect::SUSTAINED, "loopback", SESSIONS, any(), 1.0),
+        of(
+            connect::SUSTAINED,
+            "",
+            SESSIONS,
+            Against::Best("with a Noise handshake each", NOISE_PER_SESSION.to_vec()),
+            1.0,
+        ),
+        of(idle::TITLE, idle::CASE, idle::MEMORY, Against::Absolute(10.0), 1.0),
         of(long::TITLE, long::LARGE, long::SPEED, Against::Absolute(1000.0), 1.0),
         rotation("stream", SPEED, 0.99),
         rotation("1 kB", P999, 1.1),
