@@ -6,14 +6,16 @@
 use std::future::Future;
 use std::io;
 use std::iter::once;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Context;
 use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, timeout_at};
 
 /// A worker looks after its sockets and its mail each time that it has run as many tasks: so long a session of many
@@ -109,11 +111,7 @@ impl Workers {
 
 impl Worker {
     fn start(index: usize) -> io::Result<(Arc<Self>, oneshot::Sender<()>)> {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .event_interval(TASKS_BETWEEN_LOOKS)
-            .global_queue_interval(TASKS_BETWEEN_LOOKS)
-            .build()?;
+        let runtime = runtime()?;
         let (end, ended) = oneshot::channel();
         let worker = Self::new(runtime.handle().clone());
         thread::Builder::new().name(format!("worker-{index}")).spawn(move || carry(&runtime, ended))?;
@@ -137,6 +135,20 @@ impl Drop for WorkerSlot {
     }
 }
 
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread()
+        .enable_all()
+        .event_interval(TASKS_BETWEEN_LOOKS)
+        .global_queue_interval(TASKS_BETWEEN_LOOKS)
+        .build()
+}
+
+/// Has the task that is polled run again after its worker's next look at the sockets, behind whoever has something by then.
+/// At the end of the queue it would run before that look.
+pub(crate) fn yield_to_ready(cx: &mut Context<'_>) {
+    let _ = pin!(yield_now()).poll(cx);
+}
+
 fn carry(runtime: &Runtime, ended: oneshot::Receiver<()>) {
     // Nothing is ever sent.
     let _ = runtime.block_on(ended);
@@ -144,7 +156,35 @@ fn carry(runtime: &Runtime, ended: oneshot::Receiver<()>) {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::UnixStream;
+
     use super::*;
+
+    #[test]
+    fn a_task_that_yields_lets_those_go_first_whose_sockets_have_become_ready() {
+        let runtime = runtime().unwrap();
+        let polls = Arc::new(AtomicUsize::new(0));
+        let seen = runtime.block_on(async {
+            let (mut waiting, knocking) = UnixStream::pair().unwrap();
+            let (counted, seen) = (polls.clone(), polls.clone());
+            let waiting = tokio::spawn(async move { waiting.read_u8().await.map(|_| seen.load(Ordering::Relaxed)) });
+            // It waits for its socket by then.
+            yield_now().await;
+            tokio::spawn(poll_fn(move |cx| {
+                if counted.fetch_add(1, Ordering::Relaxed) == 0 {
+                    knocking.try_write(&[1]).unwrap();
+                }
+                yield_to_ready(cx);
+                Poll::<()>::Pending
+            }));
+            waiting.await.unwrap()
+        });
+        assert_eq!(seen.unwrap(), 1);
+    }
 
     fn two() -> Workers {
         let runtime = |_| Builder::new_current_thread().build().expect("a runtime");

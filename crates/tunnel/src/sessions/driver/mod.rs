@@ -33,10 +33,12 @@ use crate::telemetry::metrics::{ByEnd, ByEnding, Counters, End, Ending};
 use crate::transport;
 use crate::transport::dial::DialError;
 use crate::transport::link::Link;
-use crate::workers::WorkerSlot;
+use crate::workers::{self, WorkerSlot};
 
-/// Rounds before the task lets others at this worker run.
+/// Rounds before the task lets others at this worker run, and bytes of the application after which it does so sooner: a
+/// message of another session waits for no more of them at a time.
 const MAX_ROUNDS_PER_POLL: usize = 4;
+const MAX_BYTES_PER_POLL: u64 = 128 * 1024;
 
 /// A resume that failed is tried again at once, then after this long, then after twice as long each, up to [`MAX_RETRY_DELAY`].
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(50);
@@ -375,6 +377,11 @@ impl Driver {
         self.outcome.is_some() && self.links.is_empty() && self.local.is_over()
     }
 
+    fn bytes_moved(&self) -> u64 {
+        let (sent, received) = self.registration.bytes();
+        sent + received
+    }
+
     /// Has the task woken when the session or its rotation is due. Says whether that is now.
     fn arm(&mut self, cx: &mut Context<'_>) -> bool {
         let paced = self.limits.pacer.as_ref().and_then(|pacer| pacer.poll_timeout());
@@ -412,6 +419,7 @@ impl Future for Driver {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let driver = self.get_mut();
+        let before = driver.bytes_moved();
         for _ in 0..MAX_ROUNDS_PER_POLL {
             let again = driver.round(cx);
             if driver.is_over() {
@@ -422,10 +430,13 @@ impl Future for Driver {
                 debug_assert!(driver.is_at_rest(), "a round has left something, and nothing will wake the task for it");
                 return Poll::Pending;
             }
+            if driver.bytes_moved() - before >= MAX_BYTES_PER_POLL {
+                break;
+            }
         }
         // However much there is to do, what is due is looked after.
         driver.arm(cx);
-        cx.waker().wake_by_ref();
+        workers::yield_to_ready(cx);
         Poll::Pending
     }
 }
