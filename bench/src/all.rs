@@ -4,7 +4,7 @@ use crate::contest::{Contest, Contestant, select};
 use crate::machine::Machine;
 use crate::section::{Common, Figure, Section};
 use crate::tunnels::{install_rathole, priced};
-use crate::{beside, bulk, chart, connect, idle, latency, rotation, targets};
+use crate::{bulk, chart, connect, idle, latency, mixed, rotation, targets};
 use anyhow::{Context, Result};
 use clap::Args;
 use std::fmt::Write;
@@ -66,13 +66,13 @@ async fn measure(options: &Options) -> Result<Vec<Section>> {
     let rounds = options.latency_rounds;
     let patient = Common { rounds, ..common.clone() };
     let latency = latency::run(&latency::Options { common: patient.clone(), rate: 2000, size: 64 }).await?;
-    let beside = beside::Options { common: common.clone(), connections: 16, rate: 100, sessions: 200 };
-    let beside = beside::run(&beside).await?;
+    let mixed = mixed::Options { common: common.clone(), connections: 16, rate: 100, sessions: 200 };
+    let mixed = mixed::run(&mixed).await?;
     let connect = connect::Options { common: common.clone(), rates: vec![10, 100], concurrent: 32, round_trip: 80 };
     let [first_byte, sessions] = connect::run(&connect).await?;
     let rotation = rotation::run(&rotation::Options { common: patient, rate: 2000 }).await;
     let idle = idle::Options { sessions: options.sessions, tunnels: common.tunnels, idle: 35 };
-    Ok(vec![bulk, latency, beside, first_byte, sessions, idle::run(&idle).await?, rotation])
+    Ok(vec![bulk, latency, mixed, first_byte, sessions, idle::run(&idle).await?, rotation])
 }
 
 /// The figures that are drawn.

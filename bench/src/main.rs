@@ -1,7 +1,6 @@
 //! Ferry beside its peers: which faults an application's connection survives, and what it costs.
 
 mod all;
-mod beside;
 mod bulk;
 mod cgroup;
 mod chart;
@@ -15,6 +14,7 @@ mod limit;
 mod load;
 mod long;
 mod machine;
+mod mixed;
 mod pair;
 mod process;
 mod rotation;
@@ -46,8 +46,8 @@ enum Mode {
     Bulk(bulk::Options),
     /// How long a message takes there and back.
     Latency(latency::Options),
-    /// How long messages take beside streams and beside new sessions.
-    Beside(beside::Options),
+    /// How long messages take next to streams and next to new sessions.
+    Mixed(mixed::Options),
     /// How soon a new session's first byte is there, and how many sessions a second.
     Connect(connect::Options),
     /// What thousands of idle sessions cost in memory and processor time.
@@ -76,7 +76,7 @@ async fn main() -> Result<()> {
         Mode::Survival(options) => survival::run(options).await?,
         Mode::Bulk(options) => show(&[bulk::run(&options).await?]),
         Mode::Latency(options) => show(&[latency::run(&options).await?]),
-        Mode::Beside(options) => show(&[beside::run(&options).await?]),
+        Mode::Mixed(options) => show(&[mixed::run(&options).await?]),
         Mode::Connect(options) => show(&connect::run(&options).await?),
         Mode::Idle(options) => show(&[idle::run(&options).await?]),
         Mode::Keeper(options) => show(&keeper::run(options).await?),

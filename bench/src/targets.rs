@@ -1,11 +1,11 @@
 //! What ferry is to reach, as ratios within one run, and what it reached.
 
-use crate::beside::{self, ALONE, KEPT, TIMES_ALONE};
 use crate::bulk::{self, CEILING, COST, SPEED};
 use crate::connect::{self, FIRST_BYTE, SESSIONS, SPREAD};
 use crate::idle;
 use crate::latency::{self, P50, P99, P999};
 use crate::long;
+use crate::mixed::{self, ALONE, KEPT, TIMES_ALONE};
 use crate::rotation::{self, EVERY_SECOND, NEVER};
 use crate::section::{Better, Figure, Section};
 use crate::tunnels::Tunnel;
@@ -61,13 +61,13 @@ fn targets(tunnels: &[Arc<dyn Tunnel>]) -> Vec<Target> {
         of(latency::TITLE, "", P50, encrypted(), 1.0),
         of(latency::TITLE, "", P50, plaintext(), 1.1),
         of(latency::TITLE, "", P99, any(), 1.2),
-        of(beside::TITLE, ALONE, P50, encrypted(), 1.0),
-        of(beside::TITLE, ALONE, P50, plaintext(), 1.1),
-        of(beside::TITLE, ALONE, P99, any(), 1.2),
-        of(beside::TITLE, "stream", P50, one("stunnel"), 1.0),
-        of(beside::TITLE, "stream", P99, any(), 1.0),
-        of(beside::TITLE, "stream", KEPT, Against::Absolute(1.0), 0.9),
-        of(beside::TITLE, "new sessions", TIMES_ALONE, Against::Absolute(1.0), 2.0),
+        of(mixed::TITLE, ALONE, P50, encrypted(), 1.0),
+        of(mixed::TITLE, ALONE, P50, plaintext(), 1.1),
+        of(mixed::TITLE, ALONE, P99, any(), 1.2),
+        of(mixed::TITLE, "stream", P50, one("stunnel"), 1.0),
+        of(mixed::TITLE, "stream", P99, any(), 1.0),
+        of(mixed::TITLE, "stream", KEPT, Against::Absolute(1.0), 0.9),
+        of(mixed::TITLE, "new sessions", TIMES_ALONE, Against::Absolute(1.0), 2.0),
         of(connect::PACED, "loopback", FIRST_BYTE, one("haproxy-plain"), 1.1),
         of(connect::PACED, "loopback", SPREAD, Against::Absolute(1.0), 2.0),
         of(connect::PACED, "80 ms", FIRST_BYTE, Against::Absolute(80.0), 1.1),

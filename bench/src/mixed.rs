@@ -1,4 +1,4 @@
-//! Messages on several connections, alone and beside load: whether a session with little to say waits for one with much,
+//! Messages on several connections, alone and next to load: whether a session with little to say waits for one with much,
 //! and whether new sessions disturb old ones.
 
 use crate::bulk::{self, transfer};
@@ -21,14 +21,14 @@ use tokio::task::{JoinSet, block_in_place};
 use tokio::time::{MissedTickBehavior, interval};
 
 /// The section's heading.
-pub(crate) const TITLE: &str = "Messages beside load";
+pub(crate) const TITLE: &str = "Messages next to load";
 
 /// The case without load.
 pub(crate) const ALONE: &str = "alone";
 
 /// What one in a hundred exceeds, divided by that without load.
 pub(crate) const TIMES_ALONE: Figure = Figure { name: "p99 ÷ alone", better: Better::Less, digits: 2 };
-/// How fast the streams are beside the messages.
+/// How fast the streams are next to the messages.
 const SPEED: Figure = Figure { name: "streams GiB/s", better: Better::More, digits: 2 };
 /// That, divided by how fast they are without messages.
 pub(crate) const KEPT: Figure = Figure { name: "÷ without messages", better: Better::More, digits: 2 };
@@ -61,7 +61,7 @@ pub(crate) async fn run(options: &Options) -> Result<Section> {
     );
     let method = format!(
         "64 B there and back on {} connections, {} times a second on each for {} s, counted from when each was due: alone, \
-         beside streams as under *{}*, one way, and beside {} new sessions a second, each of which exchanges 64 B.",
+         next to streams as under *{}*, one way, and next to {} new sessions a second, each of which exchanges 64 B.",
         options.connections,
         options.rate,
         options.common.seconds,
@@ -79,14 +79,14 @@ async fn measure(tunnel: &dyn Tunnel, options: &Options) -> Result<Vec<Sample>> 
     let mut alone =
         block_in_place(|| messages(&pair, options, ALONE, &mut samples)).with_context(|| pair.log_tails())?;
     let mut compare = |case: &str, mut times: Vec<f64>, samples: &mut Vec<Sample>| {
-        if let (Some(beside), Some(alone)) = (percentile(&mut times, 0.99), percentile(&mut alone, 0.99)) {
-            samples.push(Sample::new(case, TIMES_ALONE, beside / alone));
+        if let (Some(loaded), Some(alone)) = (percentile(&mut times, 0.99), percentile(&mut alone, 0.99)) {
+            samples.push(Sample::new(case, TIMES_ALONE, loaded / alone));
         }
     };
     for streams in [1, 8] {
         let case = format!("{streams} {} up", if streams == 1 { "stream" } else { "streams" });
-        let beside = || beside_streams(&app, &pair, options, (streams, &case), &mut samples);
-        let times = block_in_place(beside).with_context(|| format!("{case}: {}", pair.log_tails()))?;
+        let measured = || next_to_streams(&app, &pair, options, (streams, &case), &mut samples);
+        let times = block_in_place(measured).with_context(|| format!("{case}: {}", pair.log_tails()))?;
         compare(&case, times, &mut samples);
     }
     let case = format!("{} new sessions a second", options.sessions);
@@ -99,7 +99,7 @@ async fn measure(tunnel: &dyn Tunnel, options: &Options) -> Result<Vec<Sample>> 
     Ok(samples)
 }
 
-fn beside_streams(
+fn next_to_streams(
     app: &App,
     pair: &Pair,
     options: &Options,
