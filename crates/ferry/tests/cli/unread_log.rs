@@ -107,9 +107,15 @@ fn a_log_that_nobody_reads_does_not_hold_up_a_web_app_whose_hook_prints_much() {
     let url = format!("http://{}", address(&near.ready, "listen"));
     let input = dir.path().join("input");
     fs::write(&input, (0..400).map(|n| format!("{{\"n\": {n}}}\n")).collect::<String>()).unwrap();
-    let mut send = Running::start(command(&["send", &url]).stdin(fs::File::open(&input).unwrap()));
-    assert_eq!(send.end().code(), Some(0));
-    assert!(near.lost("listen") > 0, "the log was not full");
+    // What a hook prints in a second is bounded, and how much of it is in the log by now a matter of chance.
+    for sent in 1.. {
+        let mut send = Running::start(command(&["send", &url]).stdin(fs::File::open(&input).unwrap()));
+        assert_eq!(send.end().code(), Some(0));
+        if near.lost("listen") > 0 {
+            break;
+        }
+        assert!(sent < 20, "the log is never full");
+    }
     near.ends_with_success();
     far.ends_with_success();
 }
