@@ -72,5 +72,6 @@ fn implied_gateway(cluster: &Label) -> Option<Pod> {
         auto_trigger: 0,
         namespace: None,
         port: None,
+        replicas: 1,
     })
 }

@@ -158,6 +158,8 @@ pub struct Pod {
     pub namespace: Option<Label>,
     /// Where a gateway is reached from outside, if that is not the port of its cluster.
     pub port: Option<u16>,
+    /// How many tunnels a gateway is; 1 for every other pod.
+    pub replicas: u16,
 }
 
 /// What a pod does.

@@ -57,6 +57,7 @@ pub(super) struct RawPod {
     pub(super) auto_trigger: Option<Located<u32>>,
     pub(super) namespace: Option<Located<Label>>,
     pub(super) port: Option<Located<u16>>,
+    pub(super) replicas: Option<Located<u16>>,
 }
 
 pub(super) struct RawConnection {
@@ -237,6 +238,7 @@ impl RawPod {
             expose: fields.optional("expose").and_then(|field| located(&field, read_namespace)),
             namespace: fields.optional("namespace").and_then(label),
             port: fields.optional("port").and_then(|field| located(&field, port)),
+            replicas: fields.optional("replicas").and_then(|field| located(&field, replicas)),
             auto_trigger: fields.optional("auto_trigger").and_then(|field| {
                 field.number(0..=1_000_000).map(|value| Located { value, position: field.position.clone() })
             }),
@@ -254,6 +256,7 @@ impl RawPod {
             auto_trigger: self.auto_trigger.map_or(5, |located| located.value),
             namespace: self.namespace.map(|located| located.value),
             port: self.port.map(|located| located.value),
+            replicas: self.replicas.map_or(1, |located| located.value),
         })
     }
 }
@@ -366,6 +369,11 @@ fn one_line(field: &Field<'_>) -> Option<Located<String>> {
         false => Ok(text.to_owned()),
         true => Err(ValueError::new(format!("{} does not fit", quoted(text)), "write one line of up to 253 bytes")),
     })
+}
+
+/// Each replica asks all others who they are, so there is a bound.
+fn replicas(field: &Field<'_>) -> Option<u16> {
+    field.number(1..=32).and_then(|count| u16::try_from(count).ok())
 }
 
 fn port(field: &Field<'_>) -> Option<u16> {

@@ -188,12 +188,11 @@ impl RawBlueprint {
         for pod in &self.pods {
             let Some((cluster, template)) = pod.cluster.as_ref().zip(pod.template.as_ref()) else { continue };
             if template.value != Template::Gateway {
-                let namespace = pod.namespace.as_ref().map(|located| (&located.position, "namespace"));
-                for (position, key) in
-                    namespace.into_iter().chain(pod.port.as_ref().map(|port| (&port.position, "port")))
-                {
-                    let message = format!("only a gateway has a `{key}` of its own");
-                    problems.add(position, ValueError::new(message, "remove it"));
+                let namespace = pod.namespace.as_ref().map(|located| (&located.position, "a `namespace` of its own"));
+                let port = pod.port.as_ref().map(|located| (&located.position, "a `port` of its own"));
+                let replicas = pod.replicas.as_ref().map(|located| (&located.position, "`replicas`"));
+                for (position, what) in [namespace, port, replicas].into_iter().flatten() {
+                    problems.add(position, ValueError::new(format!("only a gateway has {what}"), "remove it"));
                 }
                 continue;
             }

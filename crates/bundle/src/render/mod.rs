@@ -7,6 +7,7 @@ mod gateway;
 mod links;
 mod network;
 mod readme;
+mod replicas;
 mod scripts;
 mod secrets;
 pub(crate) mod sidecar;
@@ -78,6 +79,7 @@ fn manifests(bundle: &mut Bundle, site: &Site<'_>) -> Result<(), RenderError> {
         Some(yaml::document(&workload::config_map(site, config))),
         (!is_gateway).then(|| yaml::document(&workload::volume_claim(site))),
         Some(yaml::document(&workload::deployment(site))),
+        replicas::disruption_budget(site).as_ref().map(yaml::document),
     ];
     bundle.add(path(DEPLOYMENT_FILE), yaml::documents(RENDERED, workload));
 
@@ -87,6 +89,7 @@ fn manifests(bundle: &mut Bundle, site: &Site<'_>) -> Result<(), RenderError> {
     };
     services.extend(network::tunnel_service_of(site));
     services.extend(front::service_of(site));
+    services.extend(replicas::service_of(site));
     // A gateway that nothing dials may lead to no service of others.
     let service_file = (!services.is_empty()).then_some(SERVICE_FILE);
     if let Some(file) = service_file {
@@ -174,6 +177,9 @@ pub enum RenderError {
     /// The pod has no keys, or too few.
     #[error("pod `{0}` lacks keys")]
     Keys(Label),
+    /// The chart cannot say it.
+    #[error("`replicas` of `{0}` is not possible in the chart yet; use the bundle for it, or leave out --chart")]
+    Chart(Label),
     /// Something cannot be said in a `tunnel.yaml`.
     #[error("not possible in a tunnel.yaml: {0}")]
     Tunnel(#[from] ValueError),

@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::gateway;
 use super::links::{self, LinkPort};
+use super::replicas;
 use super::site::{ADMIN_PORT, DialledPod, Site, TUNNEL_PORT, WEB_APP_PORT, selector, tunnel_service};
 use crate::{Carrier, Cloud, Cluster, Label, Scope, Template};
 
@@ -150,6 +151,8 @@ pub(super) fn policy(site: &Site<'_>) -> NetworkPolicy {
         ingress.extend(gateway::ingress_rules(site));
         egress.extend(gateway::egress_rules(site));
     }
+    ingress.extend(replicas::ingress_rule(site));
+    egress.extend(replicas::egress_rule(site));
     egress.extend(site.blueprint.traces.as_ref().map(gateway::to_target));
     egress.push(dns);
     NetworkPolicy {

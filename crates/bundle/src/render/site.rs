@@ -105,6 +105,11 @@ impl<'b> Site<'b> {
         self.blueprint.scope == Scope::MultiCluster && self.tunnel_service_port.is_some()
     }
 
+    /// Whether links come to any of several tunnels, which lead them to the right one.
+    pub(super) fn is_led(&self) -> bool {
+        self.pod.replicas > 1 && !self.incoming.is_empty()
+    }
+
     /// Where links come in as WebSockets.
     pub(super) fn websocket(&self) -> Option<&'b WebSocket> {
         self.cluster.websocket().filter(|_| !self.incoming.is_empty())

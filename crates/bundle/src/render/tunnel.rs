@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::site::{
     ADMIN_PORT, DialledPod, EGRESS_PORT, RemotePod, Site, TUNNEL_PORT, WEB_APP_PORT, WEBSOCKET_PORT, tunnel_service,
 };
-use super::{RenderError, gateway};
+use super::{RenderError, gateway, replicas};
 use crate::{Carrier, Label, Scope, Template};
 use ferry_config::{
     Address, Egress, EntryLimits, HostPort, Ingress, Keeper, Name, Peer, ProxyProtocol, Route, ServiceName, Tunnel,
@@ -49,12 +49,12 @@ pub(super) fn config(site: &Site<'_>) -> Result<Tunnel<PathBuf>, RenderError> {
         keeper: Some(Keeper::At(KEEPER_SOCKET.into())),
         // The kubelet's probes come from outside the pod.
         admin: Some(site.everywhere(ADMIN_PORT)),
-        listen: accepts(Carrier::Tcp).then(|| site.everywhere(TUNNEL_PORT)),
+        listen: (accepts(Carrier::Tcp) || site.is_led()).then(|| site.everywhere(TUNNEL_PORT)),
         listen_quic: accepts(Carrier::Quic).then(|| site.everywhere(TUNNEL_PORT)),
         listen_ws: websocket.map(|_| site.everywhere(WEBSOCKET_PORT)),
         ws_path: websocket.map_or(WebSocketUrl::PATH, |websocket| &websocket.url.path).to_owned(),
         ws_max_life: websocket.and_then(|websocket| websocket.url.max_life),
-        replicas: Vec::new(),
+        replicas: replicas::addresses(site),
         peers: dialled.chain(dialling).collect::<Result<_, _>>()?,
         egress,
         ingress,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use aws_lc_rs::digest;
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
 use k8s_openapi::api::core::v1::{
     ConfigMap, Container, EnvVar, EnvVarSource, ObjectFieldSelector, PersistentVolumeClaim, PersistentVolumeClaimSpec,
     PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec, Sysctl, Volume,
@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::links::{self, LinkPort};
+use super::replicas;
 use super::sidecar::{
     self, MIB, Sidecar, USER, VolumeNames, config_map_volume, container, mebibytes, mount, port, resources,
     secret_volume, whole_seconds, writable,
@@ -81,9 +82,8 @@ pub(super) fn deployment(site: &Site<'_>) -> Deployment {
     Deployment {
         metadata: site.metadata(site.pod.id.as_str()),
         spec: Some(DeploymentSpec {
-            // A session lives in one tunnel, and a volume in one pod.
-            replicas: Some(1),
-            strategy: Some(DeploymentStrategy { type_: Some("Recreate".into()), rolling_update: None }),
+            replicas: Some(site.pod.replicas.into()),
+            strategy: Some(replicas::strategy(site)),
             selector: site.label_selector(),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
@@ -106,6 +106,7 @@ fn pod(site: &Site<'_>) -> PodSpec {
         false => (sidecar(site).containers(), vec![web_app(site)], WEB_APP_STOP + drain),
     };
     PodSpec {
+        affinity: replicas::affinity(site),
         init_containers: Some(init_containers),
         containers,
         automount_service_account_token: Some(false),

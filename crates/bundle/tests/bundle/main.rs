@@ -16,6 +16,7 @@ mod manifests;
 mod many;
 mod mistakes;
 mod props;
+mod replicas;
 #[cfg(unix)]
 mod scripts;
 mod stage;

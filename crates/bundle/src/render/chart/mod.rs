@@ -48,13 +48,16 @@ of your own, named by one more --values.
 ///
 /// # Errors
 ///
-/// As [`render`](super::render).
+/// As [`render`](super::render), and if a gateway has several replicas.
 pub fn add_chart(bundle: &mut Bundle, blueprint: &Blueprint, keys: &Keys) -> Result<(), RenderError> {
     for (path, text) in CHART {
         bundle.add(format!("chart/ferry/{path}"), text);
     }
     bundle.add("chart/.gitignore", "# Keys.\nsecrets-*.yaml\n");
     for site in Site::all(blueprint, keys)? {
+        if site.pod.replicas > 1 {
+            return Err(RenderError::Chart(site.pod.id.clone()));
+        }
         let pod = site.pod.id.as_str();
         let hooks = format!(" \\\n    --set-file web_app.hooks=../{pod}/app/app.py");
         let hooks = if site.pod.template == Template::Gateway { "" } else { &hooks };
