@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import signal
 import subprocess
 import time
 
@@ -109,7 +108,7 @@ def restarts(lab):
     read = lambda: (lab.path / "followed").read_text().splitlines()  # noqa: E731
     until("all lines", lambda: len(read()) >= count, 30)
     numbers = [json.loads(line)["payload"]["n"] for line in read()]
-    follower.send_signal(signal.SIGINT)
+    follower.terminate()
     follower.wait()
     expect(numbers == list(range(count)), f"{len(numbers)} lines, {len(set(numbers))} of them different")
     summary = said.strip().splitlines()[-1]
