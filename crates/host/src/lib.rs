@@ -4,9 +4,10 @@
 //! responses, but after DNS rebinding (the page's name now resolves to 127.0.0.1) page and service share an origin. The
 //! `Host` header still carries the page's name, so an endpoint accepts only names that an attacker cannot own: loopback
 //! names, the address that the client connected to, and names that the operator allows. Web-apps and the tunnel's admin
-//! endpoint share this rule.
+//! endpoint share this rule, and how they serve a page of their own ([`page`]).
 
 mod authority;
+mod page;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -15,6 +16,8 @@ use http::header::{HOST, ORIGIN};
 use http::{HeaderMap, HeaderName, Uri};
 
 use authority::Authority;
+
+pub use page::{page, protect};
 
 /// Most characters of a request's text that an error quotes.
 const MAX_QUOTED: usize = 80;
