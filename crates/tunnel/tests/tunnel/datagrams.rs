@@ -14,8 +14,8 @@ pub struct Path {
     state: Arc<State>,
 }
 
-#[derive(Default)]
 struct State {
+    to: Mutex<SocketAddr>,
     /// Nothing gets through to the listener, or back.
     up_is_cut: AtomicBool,
     down_is_cut: AtomicBool,
@@ -31,8 +31,16 @@ type Source = (Arc<UdpSocket>, JoinHandle<()>);
 impl Path {
     pub async fn start(to: SocketAddr) -> Self {
         let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
-        let (addr, state) = (socket.local_addr().unwrap(), Arc::new(State::default()));
-        tokio::spawn(carry(socket, to, state.clone()));
+        let addr = socket.local_addr().unwrap();
+        let state = Arc::new(State {
+            to: Mutex::new(to),
+            up_is_cut: AtomicBool::new(false),
+            down_is_cut: AtomicBool::new(false),
+            passed_up: AtomicUsize::new(0),
+            sources: Mutex::default(),
+            seen: AtomicUsize::new(0),
+        });
+        tokio::spawn(carry(socket, state.clone()));
         Self { addr, state }
     }
 
@@ -56,6 +64,12 @@ impl Path {
         }
     }
 
+    /// Everything goes to another listener from now on, also what belongs to a connection with the one before.
+    pub fn lead_to(&self, to: SocketAddr) {
+        *self.state.to.lock() = to;
+        self.rebind();
+    }
+
     /// Ports that diallers have used, each counted again after a [`rebind`](Self::rebind).
     pub fn seen(&self) -> usize {
         self.state.seen.load(Ordering::Relaxed)
@@ -66,7 +80,7 @@ impl Path {
     }
 }
 
-async fn carry(socket: Arc<UdpSocket>, to: SocketAddr, state: Arc<State>) {
+async fn carry(socket: Arc<UdpSocket>, state: Arc<State>) {
     let mut datagram = [0; 2048];
     while let Ok((length, from)) = socket.recv_from(&mut datagram).await {
         if state.up_is_cut.load(Ordering::Relaxed) {
@@ -78,6 +92,7 @@ async fn carry(socket: Arc<UdpSocket>, to: SocketAddr, state: Arc<State>) {
             None => {
                 state.seen.fetch_add(1, Ordering::Relaxed);
                 let towards = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+                let to = *state.to.lock();
                 towards.connect(to).await.unwrap();
                 let reading = tokio::spawn(carry_back(towards.clone(), socket.clone(), from, state.clone()));
                 state.sources.lock().insert(from, (towards.clone(), reading));

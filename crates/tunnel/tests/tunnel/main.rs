@@ -19,6 +19,7 @@ mod proxy_protocol;
 mod quic;
 mod reach;
 mod reload;
+mod replica_set;
 mod replicas;
 mod resets;
 mod rogue;

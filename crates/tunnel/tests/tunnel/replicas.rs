@@ -5,74 +5,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use aws_lc_rs::digest::{SHA256, digest};
 use ferry_config::Identity;
-use ferry_golden::hex;
-use ferry_session::{Frame, Intent, LinkKind, RejectCode, VERSION};
+use ferry_session::{Intent, LinkKind, RejectCode};
 use ferry_tunnel::Tunnel;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
 
+use crate::datagrams::Path;
 use crate::manners::Manners;
-use crate::pair::{Pair, Site, echo, far_config, near_config, status};
-use crate::rogue::{End, Rogue, preface};
+use crate::pair::{Pair, Site, echo};
+use crate::replica_set::{Replica, Set, Streams, sample};
+use crate::rogue::{End, Rogue};
 use crate::scene::{ID, exchange, hello, is_reset};
 use crate::spread::Spread;
-use crate::stream::{check, write_until};
 use crate::watch::{PATIENCE, assert_logged, failures, log, reaches, samples, shows};
-
-/// One of the replicas, and the application beside it.
-struct Replica {
-    tunnel: Tunnel,
-    site: Site,
-    app: TcpListener,
-}
-
-impl Replica {
-    async fn start(near: &Site, identity: &Site, extra: &str) -> Self {
-        let site = Site::with_identity_of(identity);
-        let app = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let tunnel = site.start(&Self::config(near, &app, &[], extra)).await;
-        Self { tunnel, site, app }
-    }
-
-    fn config(near: &Site, app: &TcpListener, others: &[SocketAddr], extra: &str) -> String {
-        // Which they are is known once all of them listen: nobody is at the first of these.
-        let others = others.iter().map(|other| format!(", \"{other}\"")).collect::<String>();
-        let replicas = format!("replicas: [\"127.0.0.1:1\"{others}]\n{extra}");
-        far_config(near, app.local_addr().unwrap(), &replicas)
-    }
-
-    async fn tell(&self, near: &Site, others: &[SocketAddr], extra: &str) {
-        let config = self.site.configure(&Self::config(near, &self.app, others, extra));
-        self.tunnel.reload(config).await.unwrap();
-    }
-
-    fn listen(&self) -> SocketAddr {
-        self.tunnel.addresses().listen.unwrap()
-    }
-
-    fn admin(&self) -> SocketAddr {
-        self.tunnel.addresses().admin.unwrap()
-    }
-
-    async fn spliced(&self) -> i64 {
-        sample(self.admin(), "ferry_splices{result=\"done\"}").await
-    }
-
-    /// What a dialler offers that wants this process: the first eight bytes of a hash of it, which it tells a listed peer.
-    async fn hint(&self, near: &Site) -> Vec<u8> {
-        let mut link = Rogue::dial(self.listen(), &Manners::honest(&near.identity())).await.unwrap();
-        link.say(&preface(VERSION, LinkKind::Own)).await;
-        let told = link.until(|frame| match frame {
-            Frame::Preface(preface) => Some(preface.instance),
-            _ => None,
-        });
-        let hash = digest(&SHA256, &[&b"ferry-to/"[..], &told.await.0].concat());
-        format!("ferry-to/{}", hex(&hash.as_ref()[..8])).into_bytes()
-    }
-}
 
 /// A few bytes each way.
 async fn exchange_through(app: &mut TcpStream, mut service: TcpStream) {
@@ -81,130 +27,6 @@ async fn exchange_through(app: &mut TcpStream, mut service: TcpStream) {
         let _ = tokio::io::copy(&mut read, &mut write).await;
     });
     exchange(app).await;
-}
-
-async fn sample(admin: SocketAddr, name: &str) -> i64 {
-    samples(admin, name).await.get("").copied().unwrap_or_default()
-}
-
-/// A near tunnel, and some replicas of the far one.
-struct Set {
-    near: Tunnel,
-    near_site: Site,
-    spread: Spread,
-    replicas: Vec<Replica>,
-}
-
-impl Set {
-    async fn start(count: usize, near_extra: &str, far_extra: &str) -> Self {
-        let set = Self::of_strangers(count, near_extra, far_extra).await;
-        set.introduce(far_extra).await;
-        set
-    }
-
-    /// None of the replicas knows where the others are.
-    async fn of_strangers(count: usize, near_extra: &str, far_extra: &str) -> Self {
-        let (near_site, far_site) = (Site::new("a/near"), Site::new("b/far"));
-        let mut replicas = Vec::new();
-        for _ in 0..count {
-            replicas.push(Replica::start(&near_site, &far_site, far_extra).await);
-        }
-        let spread = Spread::start(replicas.iter().map(Replica::listen).collect()).await;
-        let near = near_site.start(&near_config(&far_site, spread.addr(), near_extra)).await;
-        Self { near, near_site, spread, replicas }
-    }
-
-    /// Tells all of them where all of them are, and waits until each has asked the others.
-    async fn introduce(&self, extra: &str) {
-        let all: Vec<_> = self.replicas.iter().map(Replica::listen).collect();
-        for replica in &self.replicas {
-            replica.tell(&self.near_site, &all, extra).await;
-        }
-        for replica in &self.replicas {
-            reaches(replica.admin(), "ferry_replicas", all.len() as i64 - 1).await;
-        }
-    }
-
-    fn admin(&self) -> SocketAddr {
-        self.near.addresses().admin.unwrap()
-    }
-
-    /// A session at this replica: both ends of it. Those that came to another one are closed.
-    async fn session_at(&self, index: usize) -> (TcpStream, TcpStream) {
-        loop {
-            let mut app = TcpStream::connect(self.near.addresses().egress[0]).await.unwrap();
-            let mut accepts = Vec::new();
-            for (at, replica) in self.replicas.iter().enumerate() {
-                accepts.push(Box::pin(async move { (at, replica.app.accept().await.unwrap().0) }));
-            }
-            let ((at, mut service), ..) = futures_util::future::select_all(accepts).await;
-            if at == index {
-                // Only what is open can rotate.
-                service.write_all(b"x").await.unwrap();
-                app.read_exact(&mut [0; 1]).await.unwrap();
-                return (app, service);
-            }
-        }
-    }
-
-    /// Epochs of the sessions by their ids, and whether all of them have links.
-    async fn epochs(&self) -> (BTreeMap<String, u64>, bool) {
-        let status = status(self.admin()).await;
-        let sessions = status["sessions"].as_array().unwrap();
-        let epochs = sessions
-            .iter()
-            .map(|session| (session["id"].as_str().unwrap().to_owned(), session["epoch"].as_u64().unwrap()));
-        (epochs.collect(), sessions.iter().all(|session| session["attached"] == true))
-    }
-
-    /// Waits until each of the sessions is attached, with a later epoch than `before`.
-    async fn all_move_on(&self, before: &BTreeMap<String, u64>) {
-        loop {
-            let (now, attached) = self.epochs().await;
-            let is_later = |(id, epoch): (&String, &u64)| now.get(id).expect("the session is alive") > epoch;
-            if attached && before.iter().all(is_later) {
-                return;
-            }
-            tokio::task::yield_now().await;
-        }
-    }
-}
-
-/// Checked streams both ways over some sessions, until they are told to stop.
-struct Streams {
-    stop: Arc<AtomicBool>,
-    streams: Vec<JoinHandle<u64>>,
-}
-
-impl Streams {
-    fn start(sessions: impl IntoIterator<Item = (TcpStream, TcpStream)>) -> Self {
-        let (stop, mut streams) = (Arc::new(AtomicBool::new(false)), Vec::new());
-        for (key, (app, service)) in sessions.into_iter().enumerate() {
-            let (up, down) = (2 * key as u64, 2 * key as u64 + 1);
-            for (socket, writes, reads) in [(app, up, down), (service, down, up)] {
-                let ((read, write), stop) = (socket.into_split(), stop.clone());
-                streams.push(tokio::spawn(async move {
-                    write_until(write, writes, |_| stop.load(Ordering::Relaxed)).await
-                }));
-                streams.push(tokio::spawn(check(read, reads)));
-            }
-        }
-        Self { stop, streams }
-    }
-
-    /// Ends them; every byte of each must have arrived. How many there were.
-    async fn finish(self) -> u64 {
-        self.stop.store(true, Ordering::Relaxed);
-        let mut counts = Vec::new();
-        for stream in self.streams {
-            counts.push(stream.await.unwrap());
-        }
-        for session in counts.chunks(4) {
-            let [up, down_checked, down, up_checked] = session else { panic!("four streams") };
-            assert_eq!((up, down), (up_checked, down_checked), "bytes written and bytes checked");
-        }
-        counts.iter().sum::<u64>() / 2
-    }
 }
 
 /// `FERRY_MOVES=1000` for many.
@@ -241,6 +63,50 @@ async fn every_rotation_and_every_resume_comes_back_to_the_replica_that_has_the_
     assert!(spliced.iter().all(|spliced| *spliced > 0), "each has led some to the others: {spliced:?}");
 }
 
+#[tokio::test]
+async fn websockets_are_led_to_the_replica_that_has_the_session() {
+    let (near, far) = (Site::new("a/near"), Site::new("b/far"));
+    let replicas = Set::replicas(2, &near, &far, "listen_ws: 127.0.0.1:0\n").await;
+    let spread = Spread::start(vec![replicas[0].tunnel.addresses().listen_ws.unwrap()]).await;
+    let address = format!("ws://{}", spread.addr());
+    let set = Set::dialled_at(address, near, &far, spread, replicas, FREQUENT).await;
+    set.introduce("listen_ws: 127.0.0.1:0\n").await;
+    comes_back_to_the_first(&set, |index| {
+        set.spread.set_targets(vec![set.replicas[index].tunnel.addresses().listen_ws.unwrap()]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn links_over_quic_are_led_to_the_replica_that_has_the_session() {
+    let (near, far) = (Site::new("a/near"), Site::new("b/far"));
+    let replicas = Set::replicas(2, &near, &far, "listen_quic: 127.0.0.1:0\n").await;
+    let path = Path::start(replicas[0].tunnel.addresses().listen_quic.unwrap()).await;
+    let spread = Spread::start(Vec::new()).await;
+    let set = Set::dialled_at(format!("quic://{}", path.addr()), near, &far, spread, replicas, FREQUENT).await;
+    set.introduce("listen_quic: 127.0.0.1:0\n").await;
+    comes_back_to_the_first(&set, |index| {
+        path.lead_to(set.replicas[index].tunnel.addresses().listen_quic.unwrap());
+    })
+    .await;
+}
+
+/// A near tunnel that may rotate as often as a test asks for, and soon notices that a path is another one.
+const FREQUENT: &str = "rotation: {max_per_second: 1000}\nliveness: 1s\n";
+
+/// Rotates the session of the first of two replicas, while links land at either of them by turns.
+async fn comes_back_to_the_first(set: &Set, lead_to: impl Fn(usize)) {
+    let streams = Streams::start([set.session_at(0).await]);
+    for round in 0..6 {
+        lead_to((round + 1) % 2);
+        let (before, _) = set.epochs().await;
+        set.near.rotate_all();
+        set.all_move_on(&before).await;
+    }
+    assert!(streams.finish().await > 0);
+    assert!(set.replicas[1].spliced().await > 0);
+}
+
 /// One listed peer's manners, with a process that it wants.
 fn wanting(identity: &Identity, hint: &[u8]) -> Manners {
     let mut manners = Manners::honest(identity);
@@ -266,13 +132,10 @@ async fn sessions_that_are_opened_at_a_replica_come_back_to_it_over_links_that_a
         app.local_addr().unwrap()
     );
     let egress = "egress: [{listen: \"127.0.0.1:0\", peer: a/near, service: back}]\nrotation: {max_per_second: 1000}\n";
-    let mut replicas = Vec::new();
-    for _ in 0..2 {
-        replicas.push(Replica::start(&near_site, &far_site, egress).await);
-    }
+    let replicas = Set::replicas(2, &near_site, &far_site, egress).await;
     let spread = Spread::start(replicas.iter().map(Replica::listen).collect()).await;
-    let near = near_site.start(&near_config(&far_site, spread.addr(), &ingress)).await;
-    let set = Set { near, near_site, spread, replicas };
+    let address = spread.addr().to_string();
+    let set = Set::dialled_at(address, near_site, &far_site, spread, replicas, &ingress).await;
     set.introduce(egress).await;
     let mut sessions = Vec::new();
     for replica in &set.replicas {
