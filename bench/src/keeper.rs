@@ -108,15 +108,26 @@ async fn cost(common: Common) -> Result<Vec<Section>> {
     let method = "As in `bench bulk`.".to_owned();
     let section = compared(Section::new(bulk::TITLE, method, &[bulk::SPEED, bulk::COST]));
     sections.push(section.rounds(&common, &tunnels, async |tunnel| bulk::measure(tunnel, &bulk).await).await?);
-    let latency = latency::Options { common: common.clone(), rate: 2000, size: 64 };
-    let method = "As in `bench latency`.".to_owned();
+    // It scatters most.
+    let patient = Common { rounds: 3 * common.rounds, ..common.clone() };
+    let latency = latency::Options { common: patient.clone(), rate: 2000, size: 64 };
+    let method = format!("As in `bench latency`, {} rounds.", patient.rounds);
     let section = compared(Section::new(latency::TITLE, method, &[latency::P50, latency::P99]));
-    sections.push(section.rounds(&common, &tunnels, async |tunnel| latency::measure(tunnel, &latency).await).await?);
-    let idle = idle::Options { sessions: 1000, tunnels: Vec::new(), idle: 5 };
+    sections.push(section.rounds(&patient, &tunnels, async |tunnel| latency::measure(tunnel, &latency).await).await?);
     let once = Common { rounds: 1, ..common };
-    let method = "As in `bench idle`, with 1,000 sessions for 5 s; the keepers' memory is counted.".to_owned();
-    let section = compared(Section::new(idle::TITLE, method, &[idle::MEMORY]));
-    sections.push(section.rounds(&once, &tunnels, async |tunnel| idle::measure(tunnel, &idle).await).await?);
+    let method =
+        "As in `bench idle`, for 5 s; the keepers' memory is counted, most of which is there without sessions."
+            .to_owned();
+    let mut section = compared(Section::new(idle::TITLE, method, &[idle::MEMORY]));
+    for sessions in [1000, 8000] {
+        let idle = idle::Options { sessions, tunnels: Vec::new(), idle: 5 };
+        let measure = async |tunnel: &dyn Tunnel| {
+            let samples = idle::measure(tunnel, &idle).await?;
+            Ok(samples.into_iter().map(|sample| sample.of(format!("{sessions} sessions"))).collect())
+        };
+        section = section.rounds(&once, &tunnels, measure).await?;
+    }
+    sections.push(section);
     Ok(sections)
 }
 

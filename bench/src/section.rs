@@ -76,6 +76,11 @@ impl Sample {
     pub(crate) fn new(case: impl Into<String>, figure: Figure, value: f64) -> Self {
         Self { case: case.into(), figure: figure.name, value }
     }
+
+    /// The same of another case.
+    pub(crate) fn of(self, case: impl Into<String>) -> Self {
+        Self { case: case.into(), ..self }
+    }
 }
 
 /// A mode's results.
