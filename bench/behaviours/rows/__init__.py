@@ -23,11 +23,16 @@ class Row:
     # What is done to the lab before the tunnel starts.
     prepare: typing.Callable | None
     only: str | None
+    # Waits for minutes and needs no processor meanwhile.
+    waits: bool
 
 
-def row(name, title, rule, tries=1, settings=None, network=False, processes=False, prepare=None, only=None):
+def row(
+    name, title, rule, tries=1, settings=None, network=False, processes=False, prepare=None, only=None, waits=False
+):
     def add(attempt):
-        ROWS.append(Row(name, title, rule, attempt, tries, settings or Settings(), network, processes, prepare, only))
+        settled = settings or Settings()
+        ROWS.append(Row(name, title, rule, attempt, tries, settled, network, processes, prepare, only, waits))
         return attempt
 
     return add

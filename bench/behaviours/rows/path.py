@@ -23,7 +23,7 @@ def told_of_lost_host(client, within):
 
 
 @row("host-lost", "The application's host is lost while it has not acknowledged bytes", "the client is told within 150 s",
-     network=True)
+     network=True, waits=True)
 def host_lost(stage):
     client, server = stage.pair()
     client.sendall(b"!")
@@ -34,7 +34,7 @@ def host_lost(stage):
 
 
 @row("host-lost-quiet", "The application's host is lost while nothing is under way", "the client is told within 150 s",
-     network=True)
+     network=True, waits=True)
 def host_lost_quiet(stage):
     client, server = stage.pair()
     client.sendall(b"!")
