@@ -13,6 +13,8 @@
 //! A single task does all of it and waits for the client's socket before anything else, so a client that does not read
 //! is not read from either, and takes no memory but for what it has sent.
 
+mod series;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,11 +26,11 @@ use axum::extract::{Extension, Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use serde::Deserialize;
 use serde_json::json;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
+use self::series::{Series, StreamQuery};
 use super::row::ArrivalRow;
 use super::trigger::{Notice, digest, parse_payload};
 use super::{ApiError, Client, same_origin};
@@ -42,20 +44,10 @@ use crate::trigger::{KeyGuard, PreparedTrigger, TriggerError, enqueue, find_acce
 
 /// Triggers that have not been answered yet.
 const MAX_UNANSWERED: usize = 1024;
-/// The name of a series, in characters.
-const MAX_SERIES_NAME: usize = 200;
 /// How long a client may take for a large frame, its wait for a share included.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(60);
 /// Results written at a time.
 const MAX_BATCH: usize = 64;
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct StreamQuery {
-    key: Option<String>,
-    from: Option<u64>,
-    to: Option<String>,
-}
 
 pub(super) async fn stream(
     State(app): State<Arc<App>>,
@@ -109,36 +101,6 @@ async fn serve(
         () = app.phases.ended.cancelled() => {}
     }
     stream.wait_until_stored().await;
-}
-
-/// A numbered series of triggers that can continue on another connection.
-struct Series {
-    key: String,
-    /// The number of the next trigger.
-    next: u64,
-}
-
-impl Series {
-    fn from_query(StreamQuery { key, from, to: _ }: StreamQuery) -> Result<Option<Self>, ApiError> {
-        let is_fit = |key: &String| {
-            (1..=MAX_SERIES_NAME).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
-        };
-        match (key, from) {
-            (Some(key), from) if is_fit(&key) => Ok(Some(Self { key, next: from.unwrap_or(1) })),
-            (None, None) => Ok(None),
-            _ => Err(ApiError::bad_request(format!(
-                "?key= is the name of a series of triggers, 1 to {MAX_SERIES_NAME} characters of visible ASCII, and ?from= the \
-                 number in it of the first one"
-            ))),
-        }
-    }
-
-    /// The idempotency key of the next trigger.
-    fn next_key(&mut self) -> String {
-        let key = format!("{}-{}", self.key, self.next);
-        self.next += 1;
-        key
-    }
 }
 
 /// The answer that a trigger has yet to get.

@@ -1,9 +1,9 @@
 //! A link: frames over one authenticated connection.
 
+mod error;
 mod incoming;
 mod outgoing;
 
-use std::borrow::Cow;
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::ops::ControlFlow;
@@ -11,22 +11,22 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use ferry_config::PublicKey;
-use ferry_session::{DecodeError, Frame, Instance, LinkKind, Preface, Reject, RejectCode, VERSION, Violation};
+use ferry_session::{Frame, Instance, LinkKind, Preface, VERSION};
 use ferry_text::Foreign;
-use thiserror::Error;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+pub(crate) use error::LinkError;
 use incoming::Incoming;
 use outgoing::Outgoing;
 
 use crate::limits::idle::IdleLink;
 use crate::memory::scratch;
 use crate::net::{Carrier, PathCounts, Stream};
-use crate::telemetry::metrics::{LinkFailure, Metrics, OpenLink};
+use crate::telemetry::metrics::{Metrics, OpenLink};
 use crate::telemetry::presence::Present;
 use crate::transport::ports::HeldPort;
-use crate::transport::tls::{Established, MAX_RECORDS, TlsError};
+use crate::transport::tls::{Established, MAX_RECORDS};
 
 /// What the kernel takes ahead of what it has sent: control frames wait behind no more than this.
 pub(crate) const UNSENT_LIMIT: u32 = 256 * 1024;
@@ -38,86 +38,6 @@ const RECEIVE_BUFFER: u32 = 1024 * 1024;
 /// The part of a carrier's known life after which a link is left for another: the rest is for its handshake, which came
 /// before, and for what is still on its way.
 const MAX_AGE_SHARE: f64 = 0.75;
-
-/// Why a link is no more.
-#[derive(Debug, Error)]
-pub(crate) enum LinkError {
-    /// The peer ended it.
-    #[error("closed by the peer")]
-    Closed,
-    /// The connection under it failed.
-    #[error("lost: {0}")]
-    Lost(#[from] io::Error),
-    /// It is no secure connection any more.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The peer sent what is no frame.
-    #[error("protocol violated: {0}")]
-    Decode(#[source] DecodeError),
-    /// A frame did not end with its record.
-    #[error("protocol violated: a frame that its record cuts off")]
-    Cut,
-    /// The peer sent a frame that has no place here.
-    #[error("protocol violated: {0} frame out of place")]
-    OutOfPlace(&'static str),
-    /// This end holds as many unused links of the peer as it may.
-    #[error("too many links that carry no session")]
-    TooMany,
-    /// The peer took too long for its part of the handshake.
-    #[error("no handshake in time")]
-    TimedOut,
-    /// The peer refused the link.
-    #[error("refused by the peer: {1}")]
-    Refused(RejectCode, String),
-    /// The peer speaks another version.
-    #[error(transparent)]
-    Version(DecodeError),
-}
-
-impl From<DecodeError> for LinkError {
-    fn from(error: DecodeError) -> Self {
-        match error {
-            DecodeError::Version(_) => Self::Version(error),
-            error => Self::Decode(error),
-        }
-    }
-}
-
-impl LinkError {
-    /// How a link that failed with this is counted.
-    pub(crate) fn failure(&self) -> LinkFailure {
-        match self {
-            Self::Closed | Self::Lost(_) => LinkFailure::Closed,
-            Self::Tls(error) => error.failure(),
-            Self::Decode(_) | Self::Cut | Self::OutOfPlace(_) => LinkFailure::Protocol,
-            Self::Version(_) | Self::Refused(RejectCode::Version, _) => LinkFailure::Version,
-            Self::TooMany | Self::Refused(RejectCode::Limit, _) => LinkFailure::Limit,
-            Self::TimedOut => LinkFailure::Timeout,
-            Self::Refused(..) => LinkFailure::Protocol,
-        }
-    }
-
-    /// How the peer broke the protocol, if that is what happened.
-    pub(crate) fn violation(&self) -> Option<Violation> {
-        match self {
-            Self::Decode(error) => Some(Violation::Malformed(*error)),
-            Self::Cut => Some(Violation::Cut),
-            Self::OutOfPlace(name) => Some(Violation::OutOfPlace(name)),
-            _ => None,
-        }
-    }
-
-    /// What a peer that broke the protocol is told. Nothing, if there is nobody to tell or nothing to be told.
-    pub(crate) fn to_reject(&self) -> Option<Reject<'static>> {
-        let code = match self {
-            Self::Version(_) => RejectCode::Version,
-            Self::TooMany => RejectCode::Limit,
-            Self::Decode(_) | Self::Cut | Self::OutOfPlace(_) => RejectCode::Protocol,
-            Self::Closed | Self::Lost(_) | Self::Tls(_) | Self::TimedOut | Self::Refused(..) => return None,
-        };
-        Some(Reject { code, received: 0, reason: Cow::Owned(self.to_string()) })
-    }
-}
 
 /// What is known of a link for as long as it lives.
 #[derive(Clone, Debug)]
