@@ -6,7 +6,7 @@ use std::sync::Arc;
 use socket2::SockRef;
 use tracing::warn;
 
-use super::{Estate, Kept, Survival, tag};
+use super::{Estate, Kept, Step, Survival, tag};
 use crate::application::egress;
 use crate::application::local::{Local, MAX_READ};
 use crate::memory::Lease;
@@ -34,6 +34,7 @@ pub(crate) fn adopt_all(shared: &Arc<Shared>, survival: &Arc<Survival>, estate: 
     for found in found.into_iter().map(Box::new) {
         let socket = sockets.remove(&found.record.key());
         let attempts = found.record.begin_adoption();
+        Step::Adopting.pass();
         let lost = if crash_loop && attempts >= MAX_ATTEMPTS {
             Err((found, socket, format!("{attempts} processes crashed while they adopted it")))
         } else {
@@ -79,11 +80,11 @@ impl Adoption {
         mut found: Box<Found>,
         socket: Option<OwnedFd>,
     ) -> Result<Option<Self>, Lost> {
-        let Some(socket) = socket else { return Err((found, None, "its connection is not in the keeper".to_owned())) };
         if found.state.snapshot.ended {
             end(shared, survival, &found, socket);
             return Ok(None);
         }
+        let Some(socket) = socket else { return Err((found, None, "its connection is not in the keeper".to_owned())) };
         let admitted = admit(shared, &found);
         let (peer, lease) = match admitted {
             Ok(admitted) => admitted,
@@ -199,8 +200,9 @@ fn take_over(shared: &Shared, lease: &Lease, found: &mut Found, progress: Progre
 }
 
 /// It had ended, and only its record was left. What its application was given it may still be taking.
-fn end(shared: &Shared, survival: &Survival, found: &Found, socket: OwnedFd) {
+fn end(shared: &Shared, survival: &Survival, found: &Found, socket: Option<OwnedFd>) {
     bury(shared, found);
+    let Some(socket) = socket else { return };
     if found.state.shut_down {
         survival.remove(&tag::session(found.record.key()));
     } else {

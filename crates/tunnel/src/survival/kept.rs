@@ -3,7 +3,7 @@ use std::sync::Arc;
 use ferry_arena::{Identity, Record, State};
 use ferry_session::{Block, Epoch, Instance, Session};
 
-use super::{Survival, tag};
+use super::{Step, Survival, tag};
 use crate::net::Stream;
 use crate::sessions::handle::SessionHandle;
 
@@ -37,6 +37,7 @@ impl Survival {
         let (snapshot, peer) = (session.snapshot(), handle.peer_instance());
         let state = State { snapshot, peer, last_open: Epoch::NONE, shut_down: false };
         let record = self.arena.note(&identity, &state)?;
+        Step::Noted.pass();
         Some(Kept { survival: self.clone(), record, read: 0, written: 0, shut_down: false, adopting: false })
     }
 }
@@ -51,19 +52,24 @@ impl Kept {
     /// Has the keeper hold the application's connection, too.
     pub(crate) fn hold(&self, stream: &mut dyn Stream) {
         let tag = tag::session(self.record.key());
+        Step::Holding.pass();
         if let Some(descriptor) = stream.descriptor() {
             self.survival.store(&tag, &descriptor);
         }
         stream.share();
+        Step::Held.pass();
     }
 
     /// Stores what the session is about to tell.
     pub(crate) fn store(&mut self, session: &Session, peer: Option<Instance>, last_open: Epoch) {
         if std::mem::take(&mut self.adopting) {
             self.record.end_adoption();
+            Step::Adopted.pass();
         }
         let snapshot = session.snapshot();
+        Step::Storing.pass();
         self.record.save(&State { snapshot, peer, last_open, shut_down: self.shut_down });
+        Step::Stored.pass();
     }
 
     /// Memory for bytes of the application. Without any left for it they end with this process, and the session with them.
@@ -72,13 +78,17 @@ impl Kept {
     }
 
     pub(crate) fn on_read(&mut self, count: usize) {
+        Step::Read.pass();
         self.read += count as u64;
         self.record.set_read(self.read);
+        Step::CountedRead.pass();
     }
 
     pub(crate) fn on_written(&mut self, count: usize) {
+        Step::Written.pass();
         self.written += count as u64;
         self.record.set_written(self.written);
+        Step::CountedWritten.pass();
     }
 
     /// The end is passed on to the application next.
@@ -89,6 +99,8 @@ impl Kept {
 
 impl Drop for Kept {
     fn drop(&mut self) {
+        Step::Over.pass();
         self.survival.remove(&tag::session(self.record.key()));
+        Step::LetGo.pass();
     }
 }

@@ -7,6 +7,7 @@ mod adopt;
 mod estate;
 mod kept;
 mod service;
+mod step;
 
 use std::collections::HashMap;
 use std::io;
@@ -25,6 +26,7 @@ pub use estate::can_outlive_a_process;
 pub(crate) use estate::{Estate, connect};
 pub(crate) use kept::Kept;
 pub(crate) use service::attend;
+pub(crate) use step::Step;
 
 use crate::net::{BoxFuture, Listener, Network};
 

@@ -9,6 +9,7 @@ use tracing::debug;
 
 use super::Driver;
 use crate::application::local::LAST_BYTES_TIMEOUT;
+use crate::survival::Step;
 use crate::transport::link::LinkError;
 
 impl Driver {
@@ -78,6 +79,11 @@ impl Driver {
                 Ok(left) => again |= left,
                 Err(error) => lost = Some((epoch, error)),
             }
+        }
+        Step::Told.pass();
+        if self.session.is_closed() {
+            // What ended it was told just now: who comes next has nothing to adopt.
+            self.store();
         }
         if let Some((epoch, error)) = lost {
             self.span.in_scope(|| debug!(%epoch, "link lost: {error}"));
