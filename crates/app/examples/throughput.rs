@@ -41,7 +41,7 @@ fn main() -> Result<(), Error> {
         return with_slow_syncs(dir.path());
     }
     tokio::runtime::Runtime::new()?.block_on(async {
-        let exporting = ferry_trace::start("throughput", &[])?;
+        let exporting = ferry_trace::start(&ferry_trace::resource("throughput", &[]))?;
         match argument {
             _ if trigger => triggers(dir.path()).await?,
             file => stream(dir.path(), file.as_deref()).await?,

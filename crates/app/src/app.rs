@@ -1,6 +1,7 @@
 //! The state that the parts of a running web-app share.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -98,6 +99,22 @@ impl App {
             busy_keys: watch::Sender::default(),
         }
     }
+
+    /// The text of `/metrics`, in the format of OpenMetrics.
+    pub(crate) fn metrics_text(&self) -> Result<String, fmt::Error> {
+        let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+        let depth = self.sites.depth();
+        for site in self.sites.known() {
+            if let Some(name) = site.name() {
+                self.metrics.show_site(name, site.is_connected(), site.outbox.depth().messages);
+            }
+        }
+        self.metrics.outbox_messages.set(gauge(depth.messages));
+        self.metrics.outbox_bytes.set(gauge(depth.bytes));
+        self.metrics.output_messages.set(gauge(self.output.kept()));
+        self.metrics.render()
+    }
+
     /// How a log line names this site: not at all where there is no other.
     pub(crate) fn shown<'a>(&self, site: &'a Site) -> Option<&'a str> {
         site.name().filter(|_| self.sites.are_several()).map(PeerName::as_str)

@@ -1,5 +1,6 @@
 //! Starting, watching and ending a web-app.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -115,6 +116,12 @@ impl Webapp {
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Writes what `/metrics` shows, at any time; also once the web-app has ended.
+    pub fn metrics(&self) -> impl Fn() -> Result<String, fmt::Error> + Send + Sync + use<> {
+        let app = self.app.clone();
+        move || app.metrics_text()
     }
 
     /// Waits until the web-app has stopped by itself, which it only does when something is wrong. Cancel-safe, so it

@@ -9,10 +9,10 @@ pub mod client;
 mod commands;
 pub mod console;
 mod exit;
+mod exports;
 pub mod logging;
 pub mod process;
 mod rate;
-mod spans;
 
 use std::process::ExitCode;
 

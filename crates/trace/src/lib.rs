@@ -12,8 +12,8 @@ mod span;
 
 use std::sync::OnceLock;
 
-pub use environment::EnvironmentError;
 pub use exporting::{Exporting, start};
+pub use ferry_otlp::resource;
 pub use place::Place;
 pub use span::{Begun, Kind, Record, Tracer};
 

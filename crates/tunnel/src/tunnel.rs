@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::{fmt, io};
 
 use ferry_session::ResetCode;
 use thiserror::Error;
@@ -23,6 +23,7 @@ use crate::shared::Shared;
 use crate::survival::{self, Estate, Survival};
 use crate::telemetry::admin;
 use crate::telemetry::events::Event;
+use crate::telemetry::scrape::Scrape;
 use crate::transport::accept::{self, Opening};
 use crate::transport::congestion;
 use crate::transport::quic::{Quic, QuicListener};
@@ -164,6 +165,12 @@ impl Tunnel {
     /// Where it listens.
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
+    }
+
+    /// Writes what `/metrics` shows, at any time; also once the tunnel is down.
+    pub fn metrics(&self) -> impl Fn() -> Result<String, fmt::Error> + Send + Sync + use<> {
+        let scrape = Scrape::new(self.shared.clone());
+        move || scrape.text()
     }
 
     /// Resolves only if a part of the tunnel fails.
@@ -346,8 +353,8 @@ impl Listeners {
     }
 }
 
-impl std::fmt::Display for Addresses {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let or_none = |address: Option<SocketAddr>| address.map_or_else(|| "none".to_owned(), |at| at.to_string());
         write!(f, "listen={} admin={} ", or_none(self.listen), or_none(self.admin))?;
         for (key, address) in [("listen_quic", self.listen_quic), ("listen_ws", self.listen_ws)] {

@@ -66,7 +66,7 @@ args:
   {{- end }}
 {{- with .Values.traces.endpoint }}
 env:
-  - {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ . | quote }}}
+  - {name: OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, value: {{ printf "%s/v1/traces" (trimSuffix "/" .) | quote }}}
 {{- end }}
 ports:
   {{- if .Values.listen.tcp }}
@@ -127,7 +127,7 @@ env:
   - {name: FERRY_AUTO_TRIGGER, value: {{ .Values.web_app.auto_trigger | int64 | quote }}}
   {{- end }}
   {{- with .Values.traces.endpoint }}
-  - {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ . | quote }}}
+  - {name: OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, value: {{ printf "%s/v1/traces" (trimSuffix "/" .) | quote }}}
   {{- end }}
 ports:
   - {name: http, containerPort: 8000}

@@ -42,17 +42,7 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, 
 }
 
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<impl IntoResponse, ApiError> {
-    let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
-    let depth = app.sites.depth();
-    for site in app.sites.known() {
-        if let Some(name) = site.name() {
-            app.metrics.show_site(name, site.is_connected(), site.outbox.depth().messages);
-        }
-    }
-    app.metrics.outbox_messages.set(gauge(depth.messages));
-    app.metrics.outbox_bytes.set(gauge(depth.bytes));
-    app.metrics.output_messages.set(gauge(app.output.kept()));
     let text =
-        app.metrics.render().map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+        app.metrics_text().map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     Ok(([(CONTENT_TYPE, OPENMETRICS)], text))
 }

@@ -228,7 +228,7 @@ fn sysctls() -> Vec<Sysctl> {
 /// Where spans are exported to.
 fn traces(site: &Site<'_>) -> Option<EnvVar> {
     let collector = site.blueprint.traces.as_ref()?;
-    Some(variable("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{collector}")))
+    Some(variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", format!("http://{collector}/v1/traces")))
 }
 
 fn variable(name: &str, value: impl Into<String>) -> EnvVar {

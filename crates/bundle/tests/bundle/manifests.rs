@@ -378,8 +378,9 @@ fn spans_go_from_web_app_and_tunnel_to_the_collector_alone() {
         let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
         let told = containers.filter(|container| {
             let variables = container.env.iter().flatten();
-            let mut found = variables.filter(|variable| variable.name == "OTEL_EXPORTER_OTLP_ENDPOINT");
-            found.next().is_some_and(|variable| variable.value.as_deref() == Some(endpoint.trim_end_matches('/')))
+            let mut found = variables.filter(|variable| variable.name == "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
+            let traces = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
+            found.next().is_some_and(|variable| variable.value.as_ref() == Some(&traces))
         });
         assert_eq!(told.map(|container| container.name.as_str()).collect::<Vec<_>>(), ["tunnel", "web-app"]);
     }

@@ -11,9 +11,9 @@ use owo_colors::OwoColorize as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
+use crate::exports::Exports;
 use crate::logging;
 use crate::process::{self, Stop};
-use crate::spans::Spans;
 use ferry_config::{Keeper, Loaded};
 use ferry_tunnel::Tunnel;
 
@@ -110,8 +110,9 @@ async fn serve(
             by.filter(|by| !by.is_empty() && by != Keeper::OFF).map(PathBuf::from)
         }
     };
-    let spans = Spans::start("ferry-tunnel", &[("ferry.name", name.as_str())]);
+    let mut exports = Exports::start("ferry-tunnel", &[("ferry.name", name.as_str())]);
     let mut tunnel = Tunnel::start_kept(config, keeper).await?;
+    exports.add_metrics(tunnel.metrics());
     let addresses = tunnel.addresses();
     // `demo::log::Ready` reads these fields.
     info!(
@@ -137,12 +138,12 @@ async fn serve(
     #[cfg(target_os = "linux")]
     if leave_sessions && tunnel.is_kept() {
         stop.drained(tunnel.leave()).await?;
-        spans.finish().await;
+        exports.finish().await;
         drop(last_lines);
         ferry_keeper::exit_at_once(0);
     }
     let drained = stop.drained(tunnel.drain()).await;
-    spans.finish().await;
+    exports.finish().await;
     drained
 }
 

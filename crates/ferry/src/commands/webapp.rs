@@ -11,9 +11,9 @@ use anyhow::Context as _;
 use tracing::{info, warn};
 
 use crate::exit::{BadConfiguration, Usage};
+use crate::exports::Exports;
 use crate::logging;
 use crate::process::{self, READY, Stop};
-use crate::spans::Spans;
 use ferry_app::{
     Access, Config, Hooks, Hosts, PassThrough, PythonConfig, PythonError, PythonHooks, Role, StartError, Token, Webapp,
 };
@@ -133,8 +133,9 @@ pub(super) async fn run(
         None => Arc::new(PassThrough),
     };
     let service = if is_initiator { "ferry-initiator" } else { "ferry-terminator" };
-    let spans = Spans::start(service, &[("ferry.pod", &pod), ("ferry.cluster", &cluster)]);
+    let mut exports = Exports::start(service, &[("ferry.pod", &pod), ("ferry.cluster", &cluster)]);
     let mut webapp = Webapp::start(config, hooks).map_err(explained)?;
+    exports.add_metrics(webapp.metrics());
     // `demo::log::Ready` reads these fields.
     info!(%pod, %cluster, listen = %webapp.local_addr(), version = env!("CARGO_PKG_VERSION"), "{READY}");
     tokio::select! {
@@ -142,7 +143,7 @@ pub(super) async fn run(
         stopped = webapp.stopped() => return stopped.context("the web-app stopped by itself"),
     }
     let drained = stop.drained(webapp.drain(DRAIN)).await;
-    spans.finish().await;
+    exports.finish().await;
     drained
 }
 

@@ -23,6 +23,7 @@ mod kubectl;
 mod manual;
 #[cfg(target_os = "linux")]
 mod memory;
+mod metrics;
 mod modes;
 mod readme;
 mod roles;

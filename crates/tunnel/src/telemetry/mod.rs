@@ -7,3 +7,4 @@ pub(crate) mod metrics;
 pub(crate) mod peers;
 pub(crate) mod presence;
 pub(crate) mod repeats;
+pub(crate) mod scrape;

@@ -1,16 +1,24 @@
-//! A stand-in for a collector: it takes OTLP over HTTP, checks what it gets by the specification, and keeps the spans.
+//! A stand-in for a collector: it takes OTLP over HTTP, also with TLS, checks what it gets by the specification, and keeps it.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use flate2::read::GzDecoder;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::metrics::v1::ResourceMetrics;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use prost::Message as _;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::support::eventually;
 
@@ -32,27 +40,57 @@ pub(super) struct Span {
     pub(super) links: Vec<(String, String)>,
 }
 
-pub(super) struct Collector {
-    pub(super) address: SocketAddr,
-    spans: Arc<Mutex<Vec<Span>>>,
+/// What a collector has got.
+#[derive(Default)]
+struct Kept {
+    spans: Vec<Span>,
+    metrics: Vec<ResourceMetrics>,
+}
+
+pub(crate) struct Collector {
+    pub(crate) address: SocketAddr,
+    kept: Arc<Mutex<Kept>>,
 }
 
 impl Collector {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
+        Self::serve(|stream, kept| serve(&stream, &stream, kept))
+    }
+
+    /// Over TLS, with a certificate and its key in PEM.
+    pub(crate) fn start_secure(certificate: &Path, key: &Path) -> Self {
+        let chain = CertificateDer::pem_file_iter(certificate).unwrap().collect::<Result<Vec<_>, _>>().unwrap();
+        let key = PrivateKeyDer::from_pem_file(key).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config = Arc::new(config.with_no_client_auth().with_single_cert(chain, key).unwrap());
+        Self::serve(move |stream, kept| {
+            let secure = StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), stream);
+            let secure = RefCell::new(secure);
+            serve(Half(&secure), Half(&secure), kept);
+        })
+    }
+
+    fn serve(connection: impl Fn(TcpStream, &Mutex<Kept>) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (address, spans) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<Span>>>::default());
-        let kept = spans.clone();
+        let (address, kept) = (listener.local_addr().unwrap(), Arc::<Mutex<Kept>>::default());
+        let (keeps, connection) = (kept.clone(), Arc::new(connection));
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let kept = kept.clone();
-                thread::spawn(move || serve(&stream, &kept));
+                let (kept, connection) = (keeps.clone(), connection.clone());
+                thread::spawn(move || connection(stream, &kept));
             }
         });
-        Self { address, spans }
+        Self { address, kept }
     }
 
     pub(super) fn spans(&self) -> Vec<Span> {
-        self.spans.lock().unwrap().clone()
+        self.kept.lock().unwrap().spans.clone()
+    }
+
+    /// What each process exported, in the order in which it came.
+    pub(crate) fn metrics(&self) -> Vec<ResourceMetrics> {
+        self.kept.lock().unwrap().metrics.clone()
     }
 
     /// The spans of a trace, once it has this many.
@@ -64,8 +102,27 @@ impl Collector {
     }
 }
 
-fn serve(stream: &TcpStream, kept: &Mutex<Vec<Span>>) {
-    let mut reader = BufReader::new(stream);
+/// One of the two halves of a connection: requests and answers take turns.
+struct Half<'a>(&'a RefCell<StreamOwned<ServerConnection, TcpStream>>);
+
+impl io::Read for Half<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.borrow_mut().read(into)
+    }
+}
+
+impl io::Write for Half<'_> {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().write(from)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.borrow_mut().flush()
+    }
+}
+
+fn serve(reader: impl io::Read, mut writer: impl io::Write, kept: &Mutex<Kept>) {
+    let mut reader = BufReader::new(reader);
     loop {
         let mut head = Vec::new();
         loop {
@@ -77,13 +134,22 @@ fn serve(stream: &TcpStream, kept: &Mutex<Vec<Span>>) {
             }
         }
         let header = |name: &str| head.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-        assert_eq!(head[0], "post /v1/traces http/1.1");
         assert_eq!((header("content-type"), header("x-key")), (Some("application/x-protobuf"), Some("a secret")));
         let mut body = vec![0; header("content-length").unwrap().parse().unwrap()];
         reader.read_exact(&mut body).unwrap();
-        let spans = read(&body);
-        kept.lock().unwrap().extend(spans);
-        let mut writer = stream;
+        if header("content-encoding") == Some("gzip") {
+            let mut plain = Vec::new();
+            GzDecoder::new(&*body).read_to_end(&mut plain).unwrap();
+            body = plain;
+        }
+        match head[0].as_str() {
+            "post /v1/traces http/1.1" => kept.lock().unwrap().spans.extend(read(&body)),
+            "post /v1/metrics http/1.1" => {
+                let request = ExportMetricsServiceRequest::decode(&*body).unwrap();
+                kept.lock().unwrap().metrics.extend(request.resource_metrics);
+            }
+            other => panic!("{other}"),
+        }
         writer
             .write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n")
             .unwrap();
@@ -121,7 +187,7 @@ fn read(body: &[u8]) -> Vec<Span> {
     spans
 }
 
-fn attributes(of: &[KeyValue]) -> BTreeMap<String, String> {
+pub(crate) fn attributes(of: &[KeyValue]) -> BTreeMap<String, String> {
     let text = |value: &KeyValue| match value.value.as_ref()?.value.as_ref()? {
         Value::StringValue(text) => Some(text.clone()),
         Value::IntValue(number) => Some(number.to_string()),

@@ -1,6 +1,6 @@
 //! Traces of messages and sessions, exported by real processes to a stand-in for a collector.
 
-mod collector;
+pub(crate) mod collector;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -33,7 +33,7 @@ def on_receive_initiator(payload, headers):
 ";
 
 /// Exports to this address, each span within a tenth of a second.
-fn exporting(command: &mut Command, collector: SocketAddr) -> &mut Command {
+pub(crate) fn exporting(command: &mut Command, collector: SocketAddr) -> &mut Command {
     command
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{collector}"))
         .env("OTEL_EXPORTER_OTLP_HEADERS", "x-key=a%20secret")
@@ -85,7 +85,7 @@ impl Pair {
 }
 
 /// `POST /trigger` with these headers, and the answer.
-fn trigger(web_app: SocketAddr, headers: &str) -> String {
+pub(crate) fn trigger(web_app: SocketAddr, headers: &str) -> String {
     let mut socket = TcpStream::connect(web_app).unwrap();
     let body = r#"{"n":1}"#;
     write!(
@@ -216,23 +216,31 @@ fn a_collector_that_is_slow_or_away_costs_one_warning_and_no_message() {
         let mut initiator = command(&["initiator", "--listen", "127.0.0.1:0", "--auto-trigger", "0", "--peer"]);
         let peer = format!("ws://{}/ws", address(&ready, "listen"));
         let initiator = exporting(initiator.arg(peer), collector).env("OTEL_EXPORTER_OTLP_TIMEOUT", "50");
+        let initiator = initiator.env("OTEL_METRIC_EXPORT_INTERVAL", "50");
         let (mut initiator, ready) = role(initiator);
         let listen = address(&ready, "listen");
         trigger(listen, "");
-        initiator.line(|line| line.contains("spans are lost on their way to the collector"));
+        let is_warning = |line: &str| line.contains("do not reach the collector");
+        let warnings = [(); 2].map(|()| initiator.line(is_warning));
+        assert!(
+            ["spans", "metrics"].iter().all(|what| warnings.iter().any(|line| line.contains(what))),
+            "{warnings:?}"
+        );
         (0..20).for_each(|_| _ = trigger(listen, ""));
         initiator.signal(Signal::TERM);
         let rest = initiator.rest();
-        assert!(!rest.iter().any(|line| line.contains("spans are lost")), "{rest:#?}");
+        assert!(!rest.iter().any(|line| is_warning(line)), "{rest:#?}");
         assert_eq!(initiator.end().code(), Some(0));
     }
 }
 
 #[test]
-fn a_variable_that_cannot_be_used_is_named_and_costs_the_spans_alone() {
+fn a_variable_that_cannot_be_used_is_named_and_costs_what_is_exported_alone() {
     let mut terminator = command(&["terminator", "--listen", "127.0.0.1:0"]);
     let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4317"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")];
     let mut running = Running::start(terminator.envs(variables));
-    running.line(|line| line.contains("spans are not exported: OTEL_EXPORTER_OTLP_PROTOCOL=grpc cannot be used"));
+    running.line(|line| {
+        line.contains("spans and metrics are not exported: OTEL_EXPORTER_OTLP_PROTOCOL=grpc cannot be used")
+    });
     running.line(|line| line.contains("ready"));
 }

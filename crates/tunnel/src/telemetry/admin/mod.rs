@@ -13,16 +13,13 @@ use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use prometheus_client::encoding::text::encode;
-use prometheus_client::registry::Registry;
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::application::listeners::Unbound;
 use crate::shared::Shared;
-use crate::telemetry::limits::Limits;
-use crate::telemetry::peers::Peers;
+use crate::telemetry::scrape::Scrape;
 
 /// How long a worker may take to get to a task. Probes of the bundle wait for 2 s.
 const LIVEZ_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -33,7 +30,7 @@ const MAX_READERS: usize = 16;
 #[derive(Clone)]
 struct Admin {
     shared: Arc<Shared>,
-    registry: Arc<Registry>,
+    scrape: Arc<Scrape>,
     /// Of `/events`.
     readers: Arc<Semaphore>,
 }
@@ -45,10 +42,7 @@ struct Ready {
 
 /// Serves until the tunnel stops.
 pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener) {
-    let mut registry = Registry::default();
-    shared.metrics.register(&mut registry);
-    registry.register_collector(Box::new(Peers(shared.clone())));
-    registry.register_collector(Box::new(Limits(shared.clone())));
+    let scrape = Arc::new(Scrape::new(shared.clone()));
     let readers = Arc::new(Semaphore::new((shared.admin_places / 2).min(MAX_READERS)));
     let app = Router::new()
         .route("/", get(page::page))
@@ -58,7 +52,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener) {
         .route("/status", get(status::status))
         .route("/events", get(events::events))
         .layer(axum::middleware::map_response(page::protect))
-        .with_state(Admin { shared: shared.clone(), registry: Arc::new(registry), readers });
+        .with_state(Admin { shared: shared.clone(), scrape, readers });
     server::serve(&shared, listener, app, shared.admin_places).await;
 }
 
@@ -96,21 +90,8 @@ async fn readyz(State(admin): State<Admin>, Query(query): Query<Ready>) -> Respo
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
-    let warm: usize = admin.shared.config().peers.values().map(|peer| peer.pool.counts().ready).sum();
-    let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-    let metrics = &admin.shared.metrics;
-    metrics.links_warm.set(gauge(warm as u64));
-    metrics.unauthenticated.set(gauge(admin.shared.lobby.taken() as u64));
-    metrics.listeners_down.set(gauge(admin.shared.app_listeners.unbound().len() as u64));
-    let sessions = admin.shared.sessions.list(usize::MAX);
-    let ages = sessions.iter().filter_map(|entry| Some(entry.link()?.1.established.elapsed().as_secs_f64()));
-    metrics.oldest_key.set(ages.fold(0.0, f64::max));
-    metrics.key_bytes.set(gauge(sessions.iter().map(|entry| entry.key_bytes()).max().unwrap_or(0)));
-    metrics.rotation_delay.set(admin.shared.rotations.delay().as_secs_f64());
-    metrics.memory_lent.set(gauge(admin.shared.memory.used()));
-    let mut text = String::new();
-    match encode(&mut text, &admin.registry) {
-        Ok(()) => {
+    match admin.scrape.text() {
+        Ok(text) => {
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             ([(header::CONTENT_TYPE, kind)], text).into_response()
         }
