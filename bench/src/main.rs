@@ -24,6 +24,7 @@ mod survival;
 mod targets;
 mod tunnels;
 mod usage;
+mod watched;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -56,7 +57,9 @@ enum Mode {
     Rotation(rotation::Options),
     /// What a keeper costs, and how soon sessions are back after a kill or an upgrade.
     Keeper(keeper::Options),
-    /// All of these but survival and the keeper, as a page of the documentation.
+    /// What a page, `ferry top`, scrapes and spans cost the tunnel that they are about.
+    Watched(watched::Options),
+    /// All of these but survival, the keeper and watching, as a page of the documentation.
     All(all::Options),
     /// How fast one stream is over a long path, by the kernel's buffers; or a table of many paths.
     Long(long::Options),
@@ -80,6 +83,7 @@ async fn main() -> Result<()> {
         Mode::Connect(options) => show(&connect::run(&options).await?),
         Mode::Idle(options) => show(&[idle::run(&options).await?]),
         Mode::Keeper(options) => show(&keeper::run(options).await?),
+        Mode::Watched(options) => watched::run(&options).await?,
         Mode::All(options) => all::run(options).await?,
         Mode::Long(options) => long::run(options).await?,
         Mode::Scale(options) => scale::run(options).await?,

@@ -76,9 +76,9 @@ impl Pair {
         far_space: Option<u32>,
     ) -> Result<Self> {
         let dir = TempDir::new()?;
-        let (near, admin) = (Reserved::on(ip)?, Reserved::on(ip)?);
+        let (near, admin, far_admin) = (Reserved::on(ip)?, Reserved::on(ip)?, Reserved::on(ip)?);
         let between = relay.as_ref().map_or(link.addr(), Relay::addr);
-        let site = Site { near, link, relay: between, app, admin, dir: dir.path().to_owned(), far_space };
+        let site = Site { near, link, relay: between, app, admin, far_admin, dir: dir.path().to_owned(), far_space };
         let started = block_in_place(|| tunnel.start(&site))?;
         let addr = match &relay {
             Some(relay) => {

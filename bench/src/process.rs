@@ -17,13 +17,14 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(crate) struct Program {
     path: PathBuf,
     arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
     log: PathBuf,
 }
 
 impl Program {
     /// Runs `path` with its output, both streams, appended to the file `log`.
     pub(crate) fn new(path: impl Into<PathBuf>, log: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), arguments: Vec::new(), log: log.into() }
+        Self { path: path.into(), arguments: Vec::new(), environment: Vec::new(), log: log.into() }
     }
 
     /// Adds one argument.
@@ -37,17 +38,24 @@ impl Program {
         arguments.into_iter().fold(self, Self::arg)
     }
 
+    /// Adds a variable to its environment.
+    pub(crate) fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
     /// The same in the network namespace of the process `pid`.
     pub(crate) fn within(self, pid: u32) -> Self {
         let mut arguments: Vec<OsString> = vec![format!("--net=/proc/{pid}/ns/net").into(), self.path.into()];
         arguments.extend(self.arguments);
-        Self { path: "nsenter".into(), arguments, log: self.log }
+        Self { path: "nsenter".into(), arguments, ..self }
     }
 
     fn spawn(&self) -> Result<Child> {
         let log = File::options().create(true).append(true).open(&self.log)?;
         Command::new(&self.path)
             .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

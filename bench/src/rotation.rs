@@ -199,7 +199,7 @@ impl Turns<'_> {
 }
 
 /// The standard error of the mean, as a share of it; 0 of a single value.
-fn relative_error(values: &[f64]) -> f64 {
+pub(crate) fn relative_error(values: &[f64]) -> f64 {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;
     let squares: f64 = values.iter().map(|value| (value / mean - 1.0).powi(2)).sum();

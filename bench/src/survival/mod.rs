@@ -197,9 +197,9 @@ impl Path {
         let relay = Relay::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), link.addr())?;
         relay.delay(self.delay);
         let (near, addr) = (Reserved::new()?, app.addr()?);
-        let admin = Reserved::new()?;
+        let (admin, far_admin, dir_path) = (Reserved::new()?, Reserved::new()?, dir.path().to_owned());
         let site =
-            Site { near, link, relay: relay.addr(), app: addr, admin, dir: dir.path().to_owned(), far_space: None };
+            Site { near, link, relay: relay.addr(), app: addr, admin, far_admin, dir: dir_path, far_space: None };
         let mut started = block_in_place(|| tunnel.start(&site))?;
         relay.set_target(started.target);
         let met = app.meet(started.near_addr, START).await;

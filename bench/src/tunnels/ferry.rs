@@ -21,6 +21,15 @@ pub(super) struct Ferry {
     congestion: Option<String>,
     /// What carries its links.
     carrier: Carrier,
+    /// How it is watched, if that is what is measured.
+    watched: Option<Watched>,
+}
+
+/// The far end has an admin endpoint, too.
+#[derive(Debug, Clone, Copy)]
+struct Watched {
+    /// Where spans are exported to.
+    collector: Option<SocketAddr>,
 }
 
 /// What carries the links of a ferry.
@@ -57,7 +66,7 @@ impl Carrier {
 impl Ferry {
     /// With the defaults.
     pub(super) const DEFAULT: Self =
-        Self { name: "ferry", every: None, kept: true, congestion: None, carrier: Carrier::Tcp };
+        Self { name: "ferry", every: None, kept: true, congestion: None, carrier: Carrier::Tcp, watched: None };
 
     /// Without a keeper.
     pub(super) const BARE: Self = Self { name: "ferry-bare", kept: false, ..Self::DEFAULT };
@@ -92,6 +101,11 @@ impl Ferry {
         Self { name, carrier: Carrier::Auto, ..Self::DEFAULT }
     }
 
+    /// Both ends may be asked about themselves, and export spans to a collector, if there is one.
+    pub(super) fn watched(name: &'static str, collector: Option<SocketAddr>) -> Self {
+        Self { name, watched: Some(Watched { collector }), ..Self::DEFAULT }
+    }
+
     /// The keys that are not the defaults.
     fn keys(&self) -> String {
         let rotation = self.every.map(|every| format!("rotation: {{every: {every}}}\n"));
@@ -106,7 +120,10 @@ const RELOADED: Duration = Duration::from_secs(3);
 const ROTATIONS: u32 = 10;
 
 /// `FERRY_BIN`, or the binary that was built beside the bench.
-fn program() -> Result<PathBuf> {
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn program() -> Result<PathBuf> {
     let built = || Ok::<_, std::io::Error>(std::env::current_exe()?.with_file_name("ferry"));
     let ferry = std::env::var_os("FERRY_BIN").map_or_else(built, |path| Ok(path.into()))?;
     ferry
@@ -151,7 +168,11 @@ impl Tunnel for Ferry {
         site.write("addresses", &self.carrier.addresses(site.relay))?;
         let program = if self.kept { install(site, program()?)? } else { program()? };
         let end = |name: &str, config: PathBuf| -> Result<_> {
-            Ok(site.program(&program, name).args(["tunnel", "--config"]).arg(config))
+            let program = site.program(&program, name).args(["tunnel", "--config"]).arg(config);
+            Ok(match self.watched.and_then(|watched| watched.collector) {
+                Some(collector) => program.env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{collector}")),
+                None => program,
+            })
         };
         site.start(
             end("near", self.write_near(site, "near", &[&far])?)?,
@@ -256,12 +277,13 @@ impl Ferry {
     }
 
     fn write_far(&self, site: &Site, keys: &[&str], services: &[&str]) -> Result<PathBuf> {
+        let admin = self.watched.map_or(String::new(), |_| format!("admin: {}\n", site.far_admin.addr()));
         let ingress: String = services
             .iter()
             .map(|service| format!("  - {{service: {service}, forward: \"{}\", allow: [bench/near]}}\n", site.app))
             .collect();
         let text = format!(
-            "name: bench/far\nidentity: far.key\n{0}{1}peers:\n  - name: bench/near\n    keys: {keys:?}\n\
+            "name: bench/far\nidentity: far.key\n{0}{1}{admin}peers:\n  - name: bench/near\n    keys: {keys:?}\n\
          ingress:\n{ingress}{2}",
             self.carrier.listens(site.link.addr()),
             self.keeper(),

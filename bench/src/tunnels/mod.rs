@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpSocket;
 
+pub(crate) use ferry::program as ferry_program;
 pub(crate) use rathole::install as install_rathole;
 
 /// Where one run of a tunnel takes place: app, near end, relay, far end, app.
@@ -35,6 +36,8 @@ pub(crate) struct Site {
     pub(crate) app: SocketAddr,
     /// Where the near end answers questions about itself, if it can.
     pub(crate) admin: Reserved,
+    /// Where the far end does, where it is asked to.
+    pub(crate) far_admin: Reserved,
     /// An empty directory for configuration, keys and logs.
     pub(crate) dir: PathBuf,
     /// A process in whose network namespace the far end runs, if that is not this one.
@@ -320,6 +323,11 @@ pub(crate) fn far_apart() -> Vec<Arc<dyn Tunnel>> {
         Arc::new(haproxy::Haproxy { tls: false }),
         Arc::new(direct::Direct),
     ]
+}
+
+/// Ferry with an admin endpoint at both ends, which exports spans to a collector, if there is one.
+pub(crate) fn watched(collector: Option<SocketAddr>) -> Arc<dyn Tunnel> {
+    Arc::new(ferry::Ferry::watched("ferry", collector))
 }
 
 /// Ferry with another interval of rotation, under a name of its own.
