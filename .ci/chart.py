@@ -216,6 +216,12 @@ REFUSED = [
     (GATEWAY, "tunnel: {limits: {sessions: 0}}", "tunnel.limits.sessions: Must be greater than or equal to 1"),
     (GATEWAY, "template: sidecar", "template must be one of the following"),
     (GATEWAY, "service: {type: Ingress}", "service.type must be one of the following"),
+    (GATEWAY, "replicas: 0", "replicas: Must be greater than or equal to 1"),
+    (GATEWAY, "replicas: 33", "replicas: Must be less than or equal to 32"),
+    (GATEWAY, "replicas: many", "replicas: Invalid type. Expected: integer, given: string"),
+    (GATEWAY, f"{{replicas: 2, name: {'g' * 55}}}", "would have a name of more than 63 characters"),
+    (GATEWAY, "{replicas: 2, identity: {secret: ''}}", "identity: give `secret`"),
+    (WEB_APP, "replicas: 2", "replicas: only a gateway has several"),
     (GATEWAY, "service: {port: 70000}", "service.port: Must be less than or equal to 65535"),
     (GATEWAY, "{service: {type: LoadBalancer}, listen: {tcp: false}}", "it leads to a tunnel that does not listen"),
     (GATEWAY, "websocket: {host: ferry.example.com}", "websocket.host: it leads to a tunnel that does not listen"),
@@ -257,6 +263,23 @@ def check_refusals(scratch):
         if outcome.returncode == 0 or expected not in outcome.stderr:
             findings.append(f"{over}: should be refused with {expected!r}: {outcome.stderr or 'accepted'}")
     print(f"refused: {len(REFUSED)} kinds of wrong values")
+
+
+def check_affinity(scratch):
+    """What somebody says of nodes stands next to what keeps replicas apart, or in its place."""
+    (scratch / "replicated.yaml").write_text(GATEWAY + "replicas: 2\n")
+
+    def affinity(of_pod):
+        (scratch / "affinity.yaml").write_text(yaml.safe_dump({"pod": {"affinity": of_pod}}))
+        files = [scratch / "replicated.yaml", scratch / "affinity.yaml"]
+        objects = by_name(yaml.safe_load_all(helm("template", "contrib/chart/ferry", files).stdout))
+        return objects["Deployment", "default", "release"]["spec"]["template"]["spec"]["affinity"]
+
+    own = {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1}]}}
+    for given in ({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}}, own):
+        if affinity(given) != affinity({}) | given:
+            findings.append(f"the affinity {given} becomes {affinity(given)}")
+    print("affinity: one's own, and apart")
 
 
 def check_monitoring(scratch):
@@ -307,6 +330,7 @@ def main():
         validate(files)
         print(f"valid: {len(files)} pods for Kubernetes {VERSIONS[0]} to {VERSIONS[-1]}")
         check_refusals(scratch)
+        check_affinity(scratch)
         check_monitoring(scratch)
         check_package(bundles, scratch)
     for found in findings:

@@ -30,6 +30,14 @@
 {{- if and .Values.metrics.pod_monitor .Values.network_policy (not .Values.metrics.namespace) -}}
 {{- $problems = append $problems "metrics.pod_monitor: give `metrics.namespace`, that of Prometheus; the network policy keeps others out" -}}
 {{- end -}}
+{{- if include "ferry.is-replicated" . -}}
+{{- if not $gateway -}}
+{{- $problems = append $problems "replicas: only a gateway has several; a web-app keeps its messages on a volume of one pod" -}}
+{{- end -}}
+{{- if gt (len (include "ferry.replicas-service" .)) 63 -}}
+{{- $problems = append $problems (printf "replicas: the Service %s would have a name of more than 63 characters; give a `name` of 54 at most" (include "ferry.replicas-service" .)) -}}
+{{- end -}}
+{{- end -}}
 {{- $names := list -}}
 {{- range $n, $peer := .Values.peers -}}
 {{- if has .name $names -}}

@@ -65,3 +65,8 @@ labels:
 {{- ternary "http_route" "ingress" (ne .Values.websocket.http_route.gateway "") -}}
 {{- end -}}
 {{- end -}}
+
+{{/* "yes" if links come to this pod: through its Service, or what is in front of its WebSockets. */}}
+{{- define "ferry.is-dialled" -}}
+{{- if or (ne .Values.service.type "none") (include "ferry.front" .) }}yes{{ end -}}
+{{- end -}}

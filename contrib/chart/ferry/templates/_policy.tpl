@@ -6,7 +6,7 @@
 {{- define "ferry.policy-in" -}}
 {{- $root := . -}}
 {{- $gateway := include "ferry.is-gateway" . -}}
-{{- if or (ne .Values.service.type "none") (include "ferry.front" .) }}
+{{- if include "ferry.is-dialled" . }}
 # From anywhere: behind a load balancer, the caller's address need not be the caller's.
 - ports:
     {{- if .Values.listen.tcp }}
@@ -42,6 +42,11 @@
     {{- end }}
   ports: [{port: {{ include "ferry.egress-port" (list $root $n) }}, protocol: TCP}]
 {{- end }}
+{{- end }}
+{{- if include "ferry.is-led" . }}
+- from:
+    {{- include "ferry.each-other" . | nindent 4 }}
+  ports: [{port: 18000, protocol: TCP}]
 {{- end }}
 {{- end -}}
 
@@ -81,6 +86,11 @@
 {{- range $rules | uniq }}
 {{ . }}
 {{- end }}
+{{- end }}
+{{- if include "ferry.is-led" . }}
+- to:
+    {{- include "ferry.each-other" . | nindent 4 }}
+  ports: [{port: 18000, protocol: TCP}]
 {{- end }}
 {{- with .Values.traces.endpoint }}
 {{ include "ferry.policy-to-target" (trimPrefix "http://" .) }}

@@ -25,7 +25,8 @@ identity: /etc/ferry/identity/identity.key
 state: /data/tunnel
 keeper: /run/ferry/keeper/socket
 admin: {{ include "ferry.listen" (list . 9900) }}
-{{- if .Values.listen.tcp }}
+{{- /* Replicas lead links to each other over TCP, whatever these came by. */ -}}
+{{- if or .Values.listen.tcp (include "ferry.is-led" .) }}
 listen: {{ include "ferry.listen" (list . 18000) }}
 {{- end }}
 {{- if .Values.listen.quic }}
@@ -39,6 +40,10 @@ ws_path: {{ .Values.websocket.path }}
 {{- with .Values.websocket.max_life }}
 ws_max_life: {{ . }}
 {{- end }}
+{{- end }}
+{{- if include "ferry.is-led" . }}
+replicas:
+- {{ include "ferry.replicas-service" . }}.{{ include "ferry.namespace" . }}.svc:18000
 {{- end }}
 {{- if .Values.peers }}
 peers:

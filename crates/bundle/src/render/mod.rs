@@ -177,9 +177,6 @@ pub enum RenderError {
     /// The pod has no keys, or too few.
     #[error("pod `{0}` lacks keys")]
     Keys(Label),
-    /// The chart cannot say it.
-    #[error("`replicas` of `{0}` is not possible in the chart yet; use the bundle for it, or leave out --chart")]
-    Chart(Label),
     /// Something cannot be said in a `tunnel.yaml`.
     #[error("not possible in a tunnel.yaml: {0}")]
     Tunnel(#[from] ValueError),

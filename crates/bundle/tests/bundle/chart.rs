@@ -28,7 +28,7 @@ fn parsed(bundle: &Bundle, path: &str) -> Value {
 }
 
 /// Blueprints that have every key between them.
-fn blueprints() -> [String; 7] {
+fn blueprints() -> [String; 8] {
     let exposed = with(
         "cluster: cluster-b}\n",
         "cluster: cluster-b, expose: {namespace: in}}\ntunnel: {drain: 1m, congestion: bbr}\n\
@@ -41,7 +41,9 @@ fn blueprints() -> [String; 7] {
     let ingress = with("port: 30200", &format!("port: 30200, links: [tcp, quic, {websocket}]"));
     let route = "links: [{websocket: \"wss://f.example.com\", http_route: {gateway: g, namespace: n, listener: l}}]";
     let route = POSTGRESQL.replace("port: 30200, address: host.k3d.internal", route);
-    [FINE.to_owned(), SINGLE.to_owned(), POSTGRESQL.to_owned(), mesh(), exposed, ingress, route]
+    let replicas =
+        format!("{POSTGRESQL}pods:\n  - {{id: b, template: gateway, cluster: cluster-b, namespace: n, replicas: 3}}\n");
+    [FINE.to_owned(), SINGLE.to_owned(), POSTGRESQL.to_owned(), mesh(), exposed, ingress, route, replicas]
 }
 
 fn values(bundle: &Bundle) -> Vec<(&str, Value)> {

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::manifests::{deployment, pod_spec, policy, service, services, tunnel};
 use crate::support::{FINE, POSTGRESQL, accepted, fake_keys, objects, refused, rendered};
-use ferry_bundle::{Bundle, RenderError, add_chart};
+use ferry_bundle::{Bundle, add_chart};
 
 const DIALLED: &str = "gateway-cluster-b";
 const DIALS: &str = "gateway-cluster-a";
@@ -90,8 +90,18 @@ fn what_cannot_be_replicated_is_refused() {
 }
 
 #[test]
-fn the_chart_says_that_it_has_no_replicas() {
-    let blueprint = accepted(&replicated());
-    let refused = add_chart(&mut Bundle::default(), &blueprint, &fake_keys(&blueprint)).unwrap_err();
-    assert!(matches!(refused, RenderError::Chart(_)), "{refused}");
+fn the_values_of_the_chart_say_how_many_and_open_no_port_that_the_bundle_does_not() {
+    let quic = replicated().replace("port: 30200,", "port: 30200, links: [quic],");
+    for (text, tcp) in [(replicated(), true), (quic, false)] {
+        let (bundle, blueprint) = (rendered(&text), accepted(&text));
+        let mut charted = bundle.clone();
+        add_chart(&mut charted, &blueprint, &fake_keys(&blueprint)).unwrap();
+        let values = |pod: &str| -> serde_json::Value {
+            serde_saphyr::from_str(charted.text(&format!("chart/values-{pod}.yaml")).unwrap()).unwrap()
+        };
+        assert_eq!((&values(DIALLED)["replicas"], &values(DIALS)["replicas"]), (&3.into(), &3.into()));
+        // To each other they listen in any case.
+        assert!(tunnel(&bundle, DIALLED).listen.is_some());
+        assert_eq!(values(DIALLED)["listen"]["tcp"], tcp);
+    }
 }

@@ -13,7 +13,7 @@ macro_rules! chart {
 }
 
 /// The files of the chart, which is the same for every pod.
-const CHART: [(&str, &str); 21] = chart![
+const CHART: [(&str, &str); 23] = chart![
     ".helmignore",
     "Chart.yaml",
     "files/ferry-dashboard.json",
@@ -23,6 +23,7 @@ const CHART: [(&str, &str); 21] = chart![
     "templates/_containers.tpl",
     "templates/_names.tpl",
     "templates/_policy.tpl",
+    "templates/_replicas.tpl",
     "templates/_tunnel.tpl",
     "templates/_units.tpl",
     "templates/configuration.yaml",
@@ -31,6 +32,7 @@ const CHART: [(&str, &str); 21] = chart![
     "templates/monitoring.yaml",
     "templates/namespace.yaml",
     "templates/network-policy.yaml",
+    "templates/replicas.yaml",
     "templates/secrets.yaml",
     "templates/services.yaml",
     "values.schema.json",
@@ -48,16 +50,13 @@ of your own, named by one more --values.
 ///
 /// # Errors
 ///
-/// As [`render`](super::render), and if a gateway has several replicas.
+/// As [`render`](super::render).
 pub fn add_chart(bundle: &mut Bundle, blueprint: &Blueprint, keys: &Keys) -> Result<(), RenderError> {
     for (path, text) in CHART {
         bundle.add(format!("chart/ferry/{path}"), text);
     }
     bundle.add("chart/.gitignore", "# Keys.\nsecrets-*.yaml\n");
     for site in Site::all(blueprint, keys)? {
-        if site.pod.replicas > 1 {
-            return Err(RenderError::Chart(site.pod.id.clone()));
-        }
         let pod = site.pod.id.as_str();
         let hooks = format!(" \\\n    --set-file web_app.hooks=../{pod}/app/app.py");
         let hooks = if site.pod.template == Template::Gateway { "" } else { &hooks };

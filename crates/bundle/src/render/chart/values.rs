@@ -21,6 +21,8 @@ pub(super) struct Values<'s> {
     network: &'s str,
     cluster: &'s str,
     image: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replicas: Option<u16>,
     namespace: Namespace,
     listen: Listen,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -203,6 +205,7 @@ impl<'s> Values<'s> {
             network: blueprint.id.as_str(),
             cluster: site.cluster.id.as_str(),
             image: blueprint.image_of(pod),
+            replicas: (pod.replicas > 1).then_some(pod.replicas),
             namespace: Namespace {
                 name: site.namespace(),
                 create: true,
@@ -211,7 +214,8 @@ impl<'s> Values<'s> {
             },
             websocket: config.listen_ws.is_some().then(|| WebSockets::of(site, config.ws_path, max_life)),
             listen: Listen {
-                tcp: config.listen.is_some(),
+                // Replicas listen for each other, too, where no link comes over TCP.
+                tcp: config.listen.is_some() && site.cluster.takes(&Carrier::Tcp),
                 quic: config.listen_quic.is_some(),
                 websocket: config.listen_ws.is_some(),
             },
