@@ -61,6 +61,14 @@ fn names(spec: &PodSpec) -> (Vec<&str>, Vec<&str>) {
 }
 
 #[test]
+fn the_pods_of_a_workload_are_told_where_they_find_each_other() {
+    let tunnel = tunnel("listen: \"0.0.0.0:18000\"\nreplicas: [\"shop-replicas.shop.svc:18000\"]\n");
+    let config: ConfigMap = read(&injected(SHOP, &with(&tunnel)), "ConfigMap");
+    let text = &config.data.unwrap()["tunnel.yaml"];
+    assert!(text.contains("replicas:\n- shop-replicas.shop.svc:18000\n"), "{text}");
+}
+
+#[test]
 fn keeper_and_tunnel_are_the_first_sidecars_and_all_else_stays() {
     let tunnel = tunnel("");
     let text = injected(SHOP, &with(&tunnel));
