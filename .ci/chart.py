@@ -237,6 +237,22 @@ REFUSED = [
         "peers: [{name: b/gateway, keys: ['ferry:pub:x'], addresses: ['file:/etc/ferry/addresses/b']}]",
         "peers[0]: its addresses are in a file, so give the `ports`",
     ),
+    (GATEWAY, "peers: [{name: b/gateway, keys: ['ferry:pub:x'], limits: {sessions: 0}}]", "peers.0.limits.sessions: Must"),
+    (
+        GATEWAY,
+        "egress: [{service: db, peer: b/gateway, port: 1, limits: {bytes_per_second: 1023B}}]",
+        "egress[0].limits.bytes_per_second: 1023B is too small; use at least 1KiB",
+    ),
+    (
+        GATEWAY,
+        "ingress: [{service: db, forward: 'db:1', allow: [b/gateway], limits: {bytes_per_second: 1Mbit}}]",
+        "ingress.0.limits.bytes_per_second: Does not match pattern",
+    ),
+    (
+        GATEWAY,
+        "ingress: [{service: db, forward: 'db:1', allow: [b/gateway], limits: {memory: 1MiB}}]",
+        "ingress.0.limits: Additional property memory is not allowed",
+    ),
     (GATEWAY, "namespace: {create: true}", "namespace: give the `name`"),
     (GATEWAY, "namespace: {create: true, name: default}", "Helm keeps the release in this namespace"),
     (GATEWAY, "metrics: {pod_monitor: true}", "metrics.pod_monitor: give `metrics.namespace`"),

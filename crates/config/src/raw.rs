@@ -125,7 +125,7 @@ impl RawPeer {
                 .collect(),
             addresses: list(&mut fields, "addresses", |field| address(&field, dir)),
             route: route(&mut fields, dir),
-            limits: limits(&mut fields),
+            limits: EntryLimits::read(&mut fields),
         };
         fields.finish();
         Some(peer)
@@ -154,7 +154,7 @@ impl RawEgress {
                 .required("service", "write the name of a service in the peer's `ingress`")
                 .and_then(service)
                 .map(|located| located.value),
-            limits: limits(&mut fields),
+            limits: EntryLimits::read(&mut fields),
         };
         fields.finish();
         Some(egress)
@@ -183,7 +183,7 @@ impl RawIngress {
                 .filter_map(name)
                 .collect(),
             proxy_protocol: fields.optional("proxy_protocol").and_then(proxy_protocol),
-            limits: limits(&mut fields),
+            limits: EntryLimits::read(&mut fields),
         };
         fields.finish();
         Some(ingress)
@@ -274,17 +274,19 @@ fn route(fields: &mut Fields<'_>, dir: &Path) -> Route {
     }
 }
 
-/// What the sessions of an entry may take.
-fn limits(fields: &mut Fields<'_>) -> EntryLimits {
-    let Some(mut fields) = fields.optional("limits").and_then(|field| field.fields()) else {
-        return EntryLimits::default();
-    };
-    let limits = EntryLimits {
-        sessions: fields.optional("sessions").and_then(|field| field.number(1..=u32::MAX)),
-        bytes_per_second: fields.optional("bytes_per_second").and_then(size(MIN_BYTES_PER_SECOND)),
-    };
-    fields.finish();
-    limits
+impl EntryLimits {
+    /// Takes `limits` out of the mapping of an entry. The caller finishes the mapping.
+    pub fn read(entry: &mut Fields<'_>) -> Self {
+        let Some(mut fields) = entry.optional("limits").and_then(|field| field.fields()) else {
+            return Self::default();
+        };
+        let limits = Self {
+            sessions: fields.optional("sessions").and_then(|field| field.number(1..=u32::MAX)),
+            bytes_per_second: fields.optional("bytes_per_second").and_then(size(MIN_BYTES_PER_SECOND)),
+        };
+        fields.finish();
+        limits
+    }
 }
 
 fn prefer(field: Field<'_>) -> Option<Prefer> {

@@ -70,6 +70,17 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- range $list := list "peers" "egress" "ingress" -}}
+{{- range $n, $entry := get $.Values $list -}}
+{{- with $entry.limits -}}
+{{- with .bytes_per_second -}}
+{{- if lt (include "ferry.bytes" . | int64) 1024 -}}
+{{- $problems = append $problems (printf "%s[%d].limits.bytes_per_second: %s is too small; use at least 1KiB" $list $n .) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if not $gateway -}}
 {{- with .Values.web_app -}}
 {{- if and .hooks .hooks_config_map -}}

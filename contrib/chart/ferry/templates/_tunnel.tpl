@@ -18,6 +18,19 @@
 {{- add 18001 (index . 1) -}}
 {{- end -}}
 
+{{/* The limits of an entry, in the order of the bundle. Called with the entry. */}}
+{{- define "ferry.limits" -}}
+{{- with .limits -}}
+limits:
+{{- with .sessions }}
+  sessions: {{ . | int64 }}
+{{- end }}
+{{- with .bytes_per_second }}
+  bytes_per_second: {{ ternary (quote .) . (regexMatch "^[0-9]+$" .) }}
+{{- end }}
+{{- end -}}
+{{- end -}}
+
 {{- define "ferry.tunnel-yaml" -}}
 {{- $root := . -}}
 name: {{ .Values.cluster }}/{{ include "ferry.name" . }}
@@ -59,8 +72,11 @@ peers:
   - {{ include "ferry.address" . }}
   {{- end }}
   {{- end }}
-  {{- with omit . "name" "keys" "addresses" "ports" "pods" }}
+  {{- with omit . "name" "keys" "addresses" "ports" "pods" "limits" }}
   {{- toYaml . | nindent 2 }}
+  {{- end }}
+  {{- with include "ferry.limits" . }}
+  {{- . | nindent 2 }}
   {{- end }}
 {{- end }}
 {{- else }}
@@ -73,6 +89,9 @@ egress:
 - listen: {{ if include "ferry.is-gateway" $root }}{{ include "ferry.listen" (list $root $port) }}{{ else }}127.0.0.1:{{ $port }}{{ end }}
   peer: {{ .peer }}
   service: {{ .service }}
+  {{- with include "ferry.limits" . }}
+  {{- . | nindent 2 }}
+  {{- end }}
 {{- end }}
 {{- end }}
 {{- with .Values.ingress }}
@@ -86,6 +105,9 @@ ingress:
   {{- end }}
   {{- with .proxy_protocol }}
   proxy_protocol: {{ . }}
+  {{- end }}
+  {{- with include "ferry.limits" . }}
+  {{- . | nindent 2 }}
   {{- end }}
 {{- end }}
 {{- end }}

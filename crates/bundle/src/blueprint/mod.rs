@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use ferry_config::fields::Problems;
-use ferry_config::{HostPort, Report, Settings, ValueError, WebSocketUrl, yaml};
+use ferry_config::{EntryLimits, HostPort, Report, Settings, ValueError, WebSocketUrl, yaml};
 
 pub use values::{Cidr, Host, ImageName, Label, ObjectName, Tag};
 
@@ -188,6 +188,8 @@ pub struct Service {
     pub reach_from: Vec<Label>,
     /// The namespaces there whose pods may reach it; any if empty.
     pub namespaces: Vec<Label>,
+    /// What its sessions may take, from all clusters together.
+    pub limits: EntryLimits,
 }
 
 /// A way from one pod to another. The tunnel of `from` dials the tunnel of `to`.

@@ -8,7 +8,7 @@ use super::gateways::{Rank, implied_id, rank};
 use super::raw::{RawBlueprint, RawCluster, RawPod, label};
 use super::{GATEWAY, Label, Scope, Service, Template};
 use ferry_config::fields::{Field, Located, Position, Problems};
-use ferry_config::{HostPort, ValueError, quoted};
+use ferry_config::{EntryLimits, HostPort, ValueError, quoted};
 
 pub(super) struct RawService {
     pub(super) name: Option<Located<Label>>,
@@ -17,6 +17,7 @@ pub(super) struct RawService {
     port: Option<u16>,
     pub(super) reach_from: Vec<Located<Label>>,
     namespaces: Vec<Label>,
+    limits: EntryLimits,
 }
 
 impl RawService {
@@ -38,6 +39,7 @@ impl RawService {
                 .into_iter()
                 .map(|located| located.value)
                 .collect(),
+            limits: EntryLimits::read(&mut fields),
         };
         fields.finish();
         Some(service)
@@ -52,6 +54,7 @@ impl RawService {
             target,
             reach_from: self.reach_from.into_iter().map(|located| located.value).collect(),
             namespaces: self.namespaces,
+            limits: self.limits,
         })
     }
 

@@ -42,7 +42,7 @@ pub(super) fn ingress(site: &Site<'_>) -> Result<Vec<Ingress>, RenderError> {
         let allow = service.reach_from.iter().map(|cluster| gateway_name(site, cluster));
         let forward = service.target.clone();
         let allow = allow.collect::<Result<_, _>>()?;
-        let limits = EntryLimits::default();
+        let limits = service.limits.clone();
         Ok(Ingress { service: service_name(service)?, forward, allow, proxy_protocol: None, limits })
     };
     running(site).map(ingress).collect()

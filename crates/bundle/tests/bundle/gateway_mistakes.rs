@@ -66,6 +66,19 @@ fn a_service_has_a_name_for_kubernetes() {
 }
 
 #[test]
+fn limits_are_what_a_tunnel_takes() {
+    let limited = |limits: &str, key: &str, message: &str, hint: &str| {
+        let service = format!("target: postgres.shop.svc:5432, limits: {limits}");
+        mistake("target: postgres.shop.svc:5432", &service, &format!("services[0].limits{key}"), message, hint);
+    };
+    limited("{sessions: 0}", ".sessions", "`0`", "from 1 to");
+    limited("{bytes_per_second: 1023}", ".bytes_per_second", "too small", "at least 1KiB");
+    limited("{bytes_per_second: 8Mbit}", ".bytes_per_second", "not a size", "`GB` (1000s)");
+    limited("{memory: 1MiB}", ".memory", "unknown key", "");
+    limited("50", "", "", "");
+}
+
+#[test]
 fn a_name_stands_for_one_service_in_a_cluster() {
     let path = "services[1].name";
     let with_more = |text: &str| with_more(text).replace("k3d-cluster-c}", "k3d-cluster-c, port: 30300}");

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use crate::manifests::{allowed, deployment, pod_spec, policy, service, services, tunnel};
 use crate::support::{FINE, POSTGRESQL, accepted, mesh, objects, rendered};
 use ferry_bundle::Blueprint;
-use ferry_config::Address;
+use ferry_config::{Address, EntryLimits};
 
 /// Who dials whom among gateways, as `from>to`.
 fn ways(blueprint: &Blueprint) -> BTreeSet<String> {
@@ -134,6 +134,20 @@ fn a_service_has_a_port_of_its_own_choice_and_the_namespaces_that_may_reach_it()
     let metrics = rendered(&(POSTGRESQL.to_owned() + "metrics: {namespace: monitoring}\n"));
     let seen = allowed(&policy(&metrics, "gateway-cluster-b"), true);
     assert_eq!(seen, ["18000/TCP anywhere", "9900/TCP monitoring"]);
+}
+
+#[test]
+fn a_service_is_limited_where_it_runs_from_all_clusters_together() {
+    let bundle = rendered(&mesh());
+    let limits = |pod: &str, service: &str| {
+        let ingress = tunnel(&bundle, pod).ingress;
+        ingress.into_iter().find(|known| known.service.as_str() == service).unwrap().limits
+    };
+    let expected = EntryLimits { sessions: Some(50), bytes_per_second: Some(5_000_000) };
+    assert_eq!(limits("west", "cache"), expected);
+    assert_eq!(limits("west", "orders-db"), EntryLimits::default());
+    let reaching = tunnel(&bundle, "gateway-cluster-a").egress;
+    assert!(reaching.iter().all(|egress| egress.limits == EntryLimits::default()));
 }
 
 #[test]

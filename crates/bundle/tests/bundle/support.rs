@@ -90,7 +90,8 @@ pub(crate) fn mesh() -> String {
     let services = "\
 services:
   - {name: orders-db, cluster: cluster-b, target: postgres.shop.svc:5432, reach_from: [cluster-a, cluster-c]}
-  - {name: cache, cluster: cluster-b, target: redis.shop.svc:6379, port: 6380, reach_from: [cluster-a], namespaces: [web]}
+  - {name: cache, cluster: cluster-b, target: redis.shop.svc:6379, port: 6380, reach_from: [cluster-a], namespaces: [web],
+     limits: {sessions: 50, bytes_per_second: 5MB}}
   - {name: metrics, cluster: cluster-a, target: 192.0.2.7:9090, reach_from: [cluster-b]}
   - {name: billing, cluster: cluster-c, target: billing.example.com:443, reach_from: [cluster-a]}
 ";
