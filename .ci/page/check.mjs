@@ -27,6 +27,11 @@ try {
   await until("four sessions", async () => await page.locator("#rows > tr:not(.more)").count() === 4);
   await shows("#times", "edge-lisbon/terminator is reachable.");
   claim("the page shows the tunnel, its peer and its sessions");
+  await shows("#limited", "4 of 4, full");
+  // It may be reset before it is told that it has connected.
+  await stage.open(1).catch(() => {});
+  await until("one more session refused", async () => await page.locator("#limited td").nth(2).innerText() === "1");
+  claim("a limit is shown with what is used of it, and what it refused");
 
   const button = page.locator("#rows button").first();
   await button.focus();

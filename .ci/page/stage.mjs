@@ -69,7 +69,7 @@ export class Stage {
     this.#tunnel("near", [
       "name: cloud-frankfurt/initiator", "identity: near.key", `admin: 127.0.0.1:${nearAdmin}`,
       `peers: [{name: edge-lisbon/terminator, keys: ["${keys.far}"], addresses: ["127.0.0.1:${this.relay.port}"]}]`,
-      `egress: [{listen: "127.0.0.1:${app}", peer: edge-lisbon/terminator, service: telemetry}]`,
+      `egress: [{listen: "127.0.0.1:${app}", peer: edge-lisbon/terminator, service: telemetry, limits: {sessions: 4}}]`,
       `rotation: {every: ${every}, max_per_second: 1000}`,
     ]);
     Object.assign(this, { app, near: `http://127.0.0.1:${nearAdmin}`, far: `http://127.0.0.1:${farAdmin}` });

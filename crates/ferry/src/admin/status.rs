@@ -1,6 +1,7 @@
 //! What `/status` says: `docs/observability.md` describes it.
 
 use anyhow::{Context as _, bail};
+use ferry_text::Foreign;
 use reqwest::Url;
 use serde::Deserialize;
 
@@ -102,6 +103,39 @@ pub(crate) struct MostBytes {
 pub(crate) struct Pace {
     pub(crate) used: u64,
     pub(crate) waiting: u64,
+}
+
+impl Limit {
+    /// What is limited: `peer c/guest`.
+    pub(crate) fn entry(&self) -> String {
+        format!("{} {}", Foreign(&self.scope), Foreign(&self.name))
+    }
+
+    /// The sessions that there are, of those that there may be.
+    pub(crate) fn used_sessions(&self) -> String {
+        self.sessions.as_ref().map_or_else(none, |most| format!("{} of {}", most.used, most.limit))
+    }
+
+    /// Sessions that were refused so far.
+    pub(crate) fn refused(&self) -> String {
+        self.sessions.as_ref().map_or_else(none, |most| most.refused.to_string())
+    }
+
+    /// What `text` makes of its limit of bytes.
+    pub(crate) fn of_bytes(&self, text: impl Fn(&MostBytes) -> String) -> String {
+        self.bytes_per_second.as_ref().map_or_else(none, text)
+    }
+
+    /// Somebody waits for it, or would be refused.
+    pub(crate) fn holds_back(&self) -> bool {
+        let is_full = self.sessions.as_ref().is_some_and(|most| most.used >= most.limit);
+        is_full || self.bytes_per_second.as_ref().is_some_and(|rate| rate.sent.waiting + rate.received.waiting > 0)
+    }
+}
+
+/// What stands where an entry has no such limit.
+fn none() -> String {
+    "-".to_owned()
 }
 
 /// Links ready for sessions of this end, and for the peer's.

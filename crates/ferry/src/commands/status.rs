@@ -160,25 +160,15 @@ fn page(status: &Status, problems: &[Problem]) -> String {
 fn limits(limits: &[Limit]) -> String {
     let mut table = Table::new(&["LIMIT OF", "SESSIONS", "REFUSED", "SENT A SECOND", "RECEIVED A SECOND"]);
     for limit in limits {
-        let of = |used: String, most: String| format!("{used} of {most}");
-        let sessions = limit.sessions.as_ref();
         let pace = |way: fn(&MostBytes) -> &Pace| {
-            limit.bytes_per_second.as_ref().map_or_else(
-                || "-".to_owned(),
-                |rate| {
-                    let Pace { used, waiting } = way(rate);
-                    let held = if *waiting > 0 { format!(", {waiting} held back") } else { String::new() };
-                    of(size(*used), size(rate.limit)) + &held
-                },
-            )
+            limit.of_bytes(|rate| {
+                let Pace { used, waiting } = way(rate);
+                let held = if *waiting > 0 { format!(", {waiting} held back") } else { String::new() };
+                format!("{} of {}{held}", size(*used), size(rate.limit))
+            })
         };
-        table.row([
-            format!("{} {}", Foreign(&limit.scope), Foreign(&limit.name)),
-            sessions.map_or_else(|| "-".to_owned(), |most| of(most.used.to_string(), most.limit.to_string())),
-            sessions.map_or_else(|| "-".to_owned(), |most| most.refused.to_string()),
-            pace(|rate| &rate.sent),
-            pace(|rate| &rate.received),
-        ]);
+        let (sent, received) = (pace(|rate| &rate.sent), pace(|rate| &rate.received));
+        table.row([limit.entry(), limit.used_sessions(), limit.refused(), sent, received]);
     }
     table.to_text()
 }

@@ -6,7 +6,7 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::rates::{Flow, Rates};
 use super::timeline::Timeline;
-use crate::admin::{Event, Session, Status};
+use crate::admin::{Event, Limit, Session, Status};
 
 /// What was heard of a tunnel.
 #[derive(Debug)]
@@ -52,10 +52,12 @@ pub(super) enum Pane {
     Events,
     Problems,
     Peers,
+    /// Only where there are some.
+    Limits,
 }
 
 impl Pane {
-    pub(super) const ALL: [Self; 4] = [Self::Sessions, Self::Events, Self::Problems, Self::Peers];
+    pub(super) const ALL: [Self; 5] = [Self::Sessions, Self::Events, Self::Problems, Self::Peers, Self::Limits];
 }
 
 /// What sessions are ordered by, the most first.
@@ -164,6 +166,9 @@ impl Top {
         live.rates.note(now, status.sessions.iter().map(|session| (name(session), [session.sent, session.received])));
         live.total.note(now, [status.totals.sent, status.totals.received]);
         live.at = now;
+        if status.limits.is_empty() && self.view.pane == Pane::Limits {
+            self.view.pane = Pane::Sessions;
+        }
         live.status = Some(status);
     }
 
@@ -201,8 +206,8 @@ impl Top {
                 self.view.sort = after(&Sort::ALL, self.view.sort, 1);
                 self.view.first[Pane::Sessions as usize] = 0;
             }
-            KeyCode::Tab => self.view.pane = after(&Pane::ALL, self.view.pane, 1),
-            KeyCode::BackTab => self.view.pane = after(&Pane::ALL, self.view.pane, Pane::ALL.len() - 1),
+            KeyCode::Tab => self.view.pane = after(self.panes(), self.view.pane, 1),
+            KeyCode::BackTab => self.view.pane = after(self.panes(), self.view.pane, self.panes().len() - 1),
             KeyCode::Up | KeyCode::Char('k') => self.scroll(|first| first.saturating_sub(1)),
             KeyCode::Down | KeyCode::Char('j') => self.scroll(|first| first + 1),
             KeyCode::PageUp => self.scroll(|first| first.saturating_sub(page)),
@@ -212,6 +217,12 @@ impl Top {
             _ => {}
         }
         Wish::Stay
+    }
+
+    /// Those that there are now.
+    fn panes(&self) -> &'static [Pane] {
+        let without = Pane::ALL.split_last().map_or(&[][..], |(_limits, others)| others);
+        if self.picture().limits().is_empty() { without } else { &Pane::ALL }
     }
 
     fn extent(&self) -> Extent {
@@ -253,6 +264,11 @@ impl Picture {
         // Those that are equal stay as the tunnel lists them.
         sessions.sort_by(|one, other| value(other).total_cmp(&value(one)));
         sessions
+    }
+
+    /// Of the entries of the configuration that have any.
+    pub(super) fn limits(&self) -> &[Limit] {
+        self.status.as_ref().map_or(&[], |status| &status.limits)
     }
 
     pub(super) fn flow(&self, session: &Session) -> Option<&Flow> {

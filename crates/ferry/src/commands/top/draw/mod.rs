@@ -1,6 +1,7 @@
 //! Draws the state of `ferry top`.
 
 mod frame;
+mod limits;
 mod sessions;
 mod texts;
 mod theme;
@@ -64,11 +65,13 @@ pub(super) fn draw(frame: &mut Frame<'_>, top: &Top, now: Duration, theme: Theme
         extents[pane as usize] = match pane {
             Pane::Sessions => painter.sessions(frame, area),
             Pane::Peers => painter.peers(frame, area),
+            Pane::Limits => painter.limits(frame, area),
             Pane::Events => painter.lines(frame, area, pane, painter.event_title(), painter.events(area.width)),
             Pane::Problems => painter.lines(frame, area, pane, painter.problem_title(), painter.problems(area.width)),
         };
         // What is shown is from before.
-        if matches!(top.connection, Connection::Away { .. }) && matches!(pane, Pane::Sessions | Pane::Peers) {
+        let is_table = matches!(pane, Pane::Sessions | Pane::Peers | Pane::Limits);
+        if matches!(top.connection, Connection::Away { .. }) && is_table {
             frame.buffer_mut().set_style(area, Modifier::DIM);
         }
     }
@@ -91,21 +94,35 @@ impl Painter<'_> {
         // A title above each, and names of columns above peers.
         let problems = rows(self.problems(half).len() + 1).min(body.height / 3);
         let peers = rows(self.peer_count().max(1) + 2).min(if is_pair { body.height / 3 } else { body.height / 4 });
-        let rest = [Constraint::Fill(3), Constraint::Fill(2)];
-        if is_pair {
-            let [first, sessions, events] =
-                Layout::vertical([Constraint::Length(problems.max(peers)), rest[0], rest[1]]).areas(body);
+        let limits = match self.top.picture().limits().len() {
+            0 => 0,
+            count => rows(count + 2).min(body.height / 5),
+        };
+        let rest = [Constraint::Length(limits), Constraint::Fill(3), Constraint::Fill(2)];
+        let mut places = if is_pair {
+            let [first, limits, sessions, events] =
+                Layout::vertical([Constraint::Length(problems.max(peers)), rest[0], rest[1], rest[2]]).areas(body);
             let [peers, problems] = Layout::horizontal([Constraint::Fill(1); 2]).spacing(2).areas(first);
-            return vec![
+            vec![
                 (Pane::Peers, peers),
                 (Pane::Problems, problems),
+                (Pane::Limits, limits),
                 (Pane::Sessions, sessions),
                 (Pane::Events, events),
-            ];
-        }
-        let rows = [Constraint::Length(problems), Constraint::Length(peers), rest[0], rest[1]];
-        let [problems, peers, sessions, events] = Layout::vertical(rows).areas(body);
-        vec![(Pane::Problems, problems), (Pane::Peers, peers), (Pane::Sessions, sessions), (Pane::Events, events)]
+            ]
+        } else {
+            let rows = [Constraint::Length(problems), Constraint::Length(peers), rest[0], rest[1], rest[2]];
+            let [problems, peers, limits, sessions, events] = Layout::vertical(rows).areas(body);
+            vec![
+                (Pane::Problems, problems),
+                (Pane::Peers, peers),
+                (Pane::Limits, limits),
+                (Pane::Sessions, sessions),
+                (Pane::Events, events),
+            ]
+        };
+        places.retain(|(pane, area)| *pane != Pane::Limits || area.height > 0);
+        places
     }
 
     /// Draws a pane's title, and returns what is below it and the lines of it that are shown.

@@ -19,7 +19,7 @@ const LATE: f64 = 1.2;
 const MAX_NAME: u16 = 40;
 
 /// A column: its title, its width (none takes what is left), whether its text is at its right.
-type Column = (&'static str, Option<u16>, bool);
+pub(super) type Column = (&'static str, Option<u16>, bool);
 
 impl Painter<'_> {
     pub(super) fn sessions(&self, frame: &mut Frame<'_>, area: Rect) -> Extent {
@@ -174,13 +174,13 @@ fn peer_cell(peer: &Peer, &(title, _, is_right): &Column, width: u16) -> Cell<'s
     cell(text, width, is_right)
 }
 
-fn cell(text: String, width: u16, is_right: bool) -> Cell<'static> {
+pub(super) fn cell(text: String, width: u16, is_right: bool) -> Cell<'static> {
     let text = Text::raw(cut(&text, width.into()));
     Cell::new(if is_right { text.right_aligned() } else { text })
 }
 
 /// The width of each; those that have none share what is left.
-fn widths(columns: &[Column], width: u16) -> Vec<u16> {
+pub(super) fn widths(columns: &[Column], width: u16) -> Vec<u16> {
     let fixed: u16 = columns.iter().filter_map(|(_, width, _)| *width).sum();
     let spaces = u16::try_from(columns.len()).unwrap_or(u16::MAX).saturating_sub(1);
     let open = columns.iter().filter(|(_, width, _)| width.is_none()).count();
@@ -189,7 +189,7 @@ fn widths(columns: &[Column], width: u16) -> Vec<u16> {
     columns.iter().map(|(_, width, _)| width.unwrap_or(share)).collect()
 }
 
-fn table<'a>(columns: &[Column], widths: &[u16], rows: Vec<Row<'a>>, head: Style) -> Table<'a> {
+pub(super) fn table<'a>(columns: &[Column], widths: &[u16], rows: Vec<Row<'a>>, head: Style) -> Table<'a> {
     let titles =
         columns.iter().zip(widths).map(|((title, _, is_right), width)| cell((*title).to_owned(), *width, *is_right));
     let widths = widths.iter().map(|width| Constraint::Length(*width));
