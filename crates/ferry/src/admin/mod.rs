@@ -5,6 +5,7 @@ mod events;
 mod port_forward;
 mod problems;
 mod quantity;
+mod sites;
 mod status;
 
 pub(crate) use endpoint::{Endpoint, Which, examples};
@@ -12,4 +13,5 @@ pub(crate) use events::{Event, Follower, Mood};
 pub(crate) use port_forward::Place;
 pub(crate) use problems::{Problem, problems};
 pub(crate) use quantity::{plural, size, time};
+pub(crate) use sites::{Answer, Site};
 pub(crate) use status::{Limit, MostBytes, Pace, Peer, Session, Status};

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use super::state::Heard;
-use crate::admin::{Endpoint, Event, Follower, Status};
+use crate::admin::{Answer, Endpoint, Event, Follower};
 use crate::exit::chain;
 
 /// How long a tunnel may take for its answer until it counts as not connected.
@@ -36,12 +36,13 @@ pub(super) async fn ask(mut endpoint: Endpoint, at: watch::Sender<Url>, tell: mp
     let mut pace = FEW;
     loop {
         let answer = endpoint.status(Some(pace.sessions), STATUS_TIMEOUT).await;
-        let answer = answer.and_then(|text| Status::parse(&text, endpoint.url()));
+        let answer = answer.and_then(|text| Answer::parse(&text, endpoint.url()));
         let (heard, pause) = match answer {
-            Ok(status) => {
+            Ok(Answer::Tunnel(status)) => {
                 pace = if status.totals.sessions > FEW.sessions { MANY } else { FEW };
-                (Heard::Status(Box::new(status)), pace.interval)
+                (Heard::Status(status), pace.interval)
             }
+            Ok(Answer::WebApp(sites)) => (Heard::Sites(sites), FEW.interval),
             Err(error) => (Heard::Silence(chain(&error)), AWAY_DELAY),
         };
         let is_away = matches!(heard, Heard::Silence(_));

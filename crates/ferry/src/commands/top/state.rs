@@ -6,12 +6,14 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::rates::{Flow, Rates};
 use super::timeline::Timeline;
-use crate::admin::{Event, Limit, Session, Status};
+use crate::admin::{Event, Limit, Session, Site, Status};
 
 /// What was heard of a tunnel.
 #[derive(Debug)]
 pub(super) enum Heard {
     Status(Box<Status>),
+    /// It is a web-app, and these are its sites.
+    Sites(Vec<Site>),
     /// It does not answer, for this reason.
     Silence(String),
     Events(Vec<Event>),
@@ -36,6 +38,8 @@ pub(super) enum Connection {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Picture {
     pub(super) status: Option<Status>,
+    /// In the place of a status, where a web-app answers.
+    pub(super) sites: Option<Vec<Site>>,
     pub(super) total: Flow,
     pub(super) rates: Rates,
     pub(super) timeline: Timeline,
@@ -54,10 +58,13 @@ pub(super) enum Pane {
     Peers,
     /// Only where there are some.
     Limits,
+    /// Of a web-app, in the place of all but problems.
+    Sites,
 }
 
 impl Pane {
-    pub(super) const ALL: [Self; 5] = [Self::Sessions, Self::Events, Self::Problems, Self::Peers, Self::Limits];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Sessions, Self::Events, Self::Problems, Self::Peers, Self::Limits, Self::Sites];
 }
 
 /// What sessions are ordered by, the most first.
@@ -145,6 +152,7 @@ impl Top {
     pub(super) fn handle_heard(&mut self, now: Duration, heard: Heard) {
         match heard {
             Heard::Status(status) => self.on_status(now, *status),
+            Heard::Sites(sites) => self.on_sites(now, sites),
             Heard::Silence(why) => self.on_silence(now, why),
             Heard::Events(events) => {
                 self.no_events = None;
@@ -166,10 +174,24 @@ impl Top {
         live.rates.note(now, status.sessions.iter().map(|session| (name(session), [session.sent, session.received])));
         live.total.note(now, [status.totals.sent, status.totals.received]);
         live.at = now;
-        if status.limits.is_empty() && self.view.pane == Pane::Limits {
-            self.view.pane = Pane::Sessions;
+        (live.status, live.sites) = (Some(status), None);
+        self.on_panes();
+    }
+
+    fn on_sites(&mut self, now: Duration, sites: Vec<Site>) {
+        if !matches!(self.connection, Connection::Live { .. }) {
+            self.connection = Connection::Live { since: now };
         }
-        live.status = Some(status);
+        (self.live.at, self.live.status, self.live.sites) = (now, None, Some(sites));
+        self.on_panes();
+    }
+
+    /// Keys act on a pane that there is.
+    fn on_panes(&mut self) {
+        let panes = self.panes();
+        if !panes.contains(&self.view.pane) {
+            self.view.pane = if panes.contains(&Pane::Sites) { Pane::Sites } else { Pane::Sessions };
+        }
     }
 
     fn on_silence(&mut self, now: Duration, why: String) {
@@ -206,8 +228,11 @@ impl Top {
                 self.view.sort = after(&Sort::ALL, self.view.sort, 1);
                 self.view.first[Pane::Sessions as usize] = 0;
             }
-            KeyCode::Tab => self.view.pane = after(self.panes(), self.view.pane, 1),
-            KeyCode::BackTab => self.view.pane = after(self.panes(), self.view.pane, self.panes().len() - 1),
+            KeyCode::Tab => self.view.pane = after(&self.panes(), self.view.pane, 1),
+            KeyCode::BackTab => {
+                let panes = self.panes();
+                self.view.pane = after(&panes, self.view.pane, panes.len() - 1);
+            }
             KeyCode::Up | KeyCode::Char('k') => self.scroll(|first| first.saturating_sub(1)),
             KeyCode::Down | KeyCode::Char('j') => self.scroll(|first| first + 1),
             KeyCode::PageUp => self.scroll(|first| first.saturating_sub(page)),
@@ -220,9 +245,15 @@ impl Top {
     }
 
     /// Those that there are now.
-    fn panes(&self) -> &'static [Pane] {
-        let without = Pane::ALL.split_last().map_or(&[][..], |(_limits, others)| others);
-        if self.picture().limits().is_empty() { without } else { &Pane::ALL }
+    fn panes(&self) -> Vec<Pane> {
+        let picture = self.picture();
+        let is_there = |pane: &Pane| match pane {
+            Pane::Problems => true,
+            Pane::Sites => picture.sites.is_some(),
+            Pane::Limits => picture.sites.is_none() && !picture.limits().is_empty(),
+            Pane::Sessions | Pane::Events | Pane::Peers => picture.sites.is_none(),
+        };
+        Pane::ALL.into_iter().filter(is_there).collect()
     }
 
     fn extent(&self) -> Extent {
@@ -264,6 +295,11 @@ impl Picture {
         // Those that are equal stay as the tunnel lists them.
         sessions.sort_by(|one, other| value(other).total_cmp(&value(one)));
         sessions
+    }
+
+    /// Something has answered.
+    pub(super) fn is_known(&self) -> bool {
+        self.status.is_some() || self.sites.is_some()
     }
 
     /// Of the entries of the configuration that have any.

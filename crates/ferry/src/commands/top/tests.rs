@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::draw::{Theme, draw};
 use super::state::{Heard, Top, Wish};
-use crate::admin::Status;
+use crate::admin::{Answer, Status};
 
 const fn at(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -209,13 +209,15 @@ fn limited(second: u64) -> Value {
     status
 }
 
+/// The first line with this in it, with single spaces.
+fn row(shown: &str, part: &str) -> String {
+    let row = shown.lines().find(|line| line.contains(part)).unwrap_or_else(|| panic!("no {part} in\n{shown}"));
+    row.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 #[test]
 fn who_is_held_back_by_a_limit_is_shown() {
     let mut top = listening(limited);
-    let row = |shown: &str, part: &str| {
-        let row = shown.lines().find(|line| line.contains(part)).unwrap_or_else(|| panic!("no {part} in\n{shown}"));
-        row.split_whitespace().collect::<Vec<_>>().join(" ")
-    };
     let shown = drawn(&mut top, at(61), (200, 60));
     assert!(shown.contains(" 3 limits, 2 reached "), "{shown}");
     assert_eq!(row(&shown, "edge/guest"), "peer edge/guest 9 of 9 4 - - - -");
@@ -232,6 +234,39 @@ fn who_is_held_back_by_a_limit_is_shown() {
     assert!(!drawn(&mut top, at(62), (80, 24)).contains("limit"));
     press(&mut top, KeyCode::Tab);
     assert!(drawn(&mut top, at(62), (50, 10)).contains("Events"));
+}
+
+fn sites(sites: Value) -> Heard {
+    let url = "http://127.0.0.1:8000".parse().unwrap();
+    match Answer::parse(&json!({ "sites": sites }).to_string(), &url).unwrap() {
+        Answer::WebApp(sites) => Heard::Sites(sites),
+        Answer::Tunnel(_) => panic!("it is no tunnel"),
+    }
+}
+
+#[test]
+fn of_a_web_app_its_sites_are_shown_with_what_waits_for_them() {
+    let mut top = Top::new();
+    let told = json!([
+        {"site": "harbour/east", "connected": true, "pod": "ship-0", "cluster": "lisbon",
+         "outbox": {"messages": 0, "bytes": 0}, "dead": 2},
+        {"site": "harbour/west", "connected": false, "outbox": {"messages": 1234, "bytes": 98_765}, "dead": 0}
+    ]);
+    top.handle_heard(at(0), sites(told.clone()));
+    let shown = drawn(&mut top, at(1), (80, 24));
+    assert_eq!(row(&shown, "2 sites, "), "2 sites, 1 not connected 1,234 messages waiting 2 dead");
+    assert_eq!(row(&shown, "✗"), "✗ harbour/west is not connected: 1,234 messages wait for it");
+    assert_eq!(row(&shown, "east"), "harbour/east ship-0 in lisbon connected 0 0 B 2");
+    assert_eq!(row(&shown, " NOT CONNECTED"), "harbour/west - NOT CONNECTED 1,234 98.8 kB 0");
+    assert!(!shown.contains("session") && !shown.contains("Events"), "{shown}");
+    press(&mut top, KeyCode::Tab);
+    assert!(drawn(&mut top, at(1), (50, 10)).contains(" Problems (1) "));
+    top.handle_heard(at(2), Heard::Silence("nothing answers".to_owned()));
+    let shown = drawn(&mut top, at(3), (80, 24));
+    assert!(shown.contains("NOT CONNECTED for 1.0 s") && shown.contains("What is shown is from before"), "{shown}");
+    for (width, height) in [(40, 8), (41, 18), (60, 30), (200, 60)] {
+        drawn(&mut top, at(3), (width, height));
+    }
 }
 
 #[test]

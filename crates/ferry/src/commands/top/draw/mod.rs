@@ -3,6 +3,7 @@
 mod frame;
 mod limits;
 mod sessions;
+mod sites;
 mod texts;
 mod theme;
 
@@ -66,11 +67,12 @@ pub(super) fn draw(frame: &mut Frame<'_>, top: &Top, now: Duration, theme: Theme
             Pane::Sessions => painter.sessions(frame, area),
             Pane::Peers => painter.peers(frame, area),
             Pane::Limits => painter.limits(frame, area),
+            Pane::Sites => painter.sites(frame, area),
             Pane::Events => painter.lines(frame, area, pane, painter.event_title(), painter.events(area.width)),
             Pane::Problems => painter.lines(frame, area, pane, painter.problem_title(), painter.problems(area.width)),
         };
         // What is shown is from before.
-        let is_table = matches!(pane, Pane::Sessions | Pane::Peers | Pane::Limits);
+        let is_table = matches!(pane, Pane::Sessions | Pane::Peers | Pane::Limits | Pane::Sites);
         if matches!(top.connection, Connection::Away { .. }) && is_table {
             frame.buffer_mut().set_style(area, Modifier::DIM);
         }
@@ -93,6 +95,10 @@ impl Painter<'_> {
         let rows = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
         // A title above each, and names of columns above peers.
         let problems = rows(self.problems(half).len() + 1).min(body.height / 3);
+        if self.top.picture().sites.is_some() {
+            let [problems, sites] = Layout::vertical([Constraint::Length(problems), Constraint::Fill(1)]).areas(body);
+            return vec![(Pane::Problems, problems), (Pane::Sites, sites)];
+        }
         let peers = rows(self.peer_count().max(1) + 2).min(if is_pair { body.height / 3 } else { body.height / 4 });
         let limits = match self.top.picture().limits().len() {
             0 => 0,

@@ -21,7 +21,9 @@ impl Painter<'_> {
         let columns = usize::from(area.width);
         let (state, style) = self.connection();
         let status = self.top.picture().status.as_ref();
-        let name = status.map_or_else(|| "ferry top".to_owned(), |status| Foreign(&status.name).to_string());
+        let is_web_app = self.top.picture().sites.is_some();
+        let unnamed = if is_web_app { "web-app" } else { "ferry top" };
+        let name = status.map_or_else(|| unnamed.to_owned(), |status| Foreign(&status.name).to_string());
         let about = status.map_or_else(String::new, |status| {
             format!("  ferry {}, up for {}", Foreign(&status.ferry), time(status.uptime_seconds))
         });
@@ -53,7 +55,9 @@ impl Painter<'_> {
 
     fn traffic(&self, columns: usize) -> Line<'static> {
         let picture = self.top.picture();
-        let Some(status) = &picture.status else { return Line::default() };
+        let Some(status) = &picture.status else {
+            return picture.sites.as_ref().map_or_else(Line::default, |sites| Self::sites_in_short(sites, columns));
+        };
         let (totals, total) = (&status.totals, &picture.total);
         let detached = format!("{} without a link", indicatif::HumanCount(totals.detached as u64));
         let mut line = Line::from(vec![
@@ -96,13 +100,14 @@ impl Painter<'_> {
         let picture = self.top.picture();
         let mut all = Vec::new();
         if let Connection::Away { why, .. } = &self.top.connection {
-            let advice = match picture.status {
-                Some(_) => "What is shown is from before. It is asked again until it answers.",
-                None => "It is asked again until it answers.",
+            let advice = match picture.is_known() {
+                true => "What is shown is from before. It is asked again until it answers.",
+                false => "It is asked again until it answers.",
             };
             all.push(Problem { what: why.clone(), advice: advice.to_owned(), is_mild: false });
         }
         all.extend(picture.status.iter().flat_map(problems));
+        all.extend(picture.sites.iter().flat_map(|sites| super::sites::problems(sites)));
         if let Some(problem) = &picture.refused_config {
             let what = format!("the configuration has changed and cannot be used: {}", Foreign(problem));
             let advice = "The one before stays in force. Correct the file; it is read again by itself.".to_owned();
@@ -121,9 +126,9 @@ impl Painter<'_> {
     pub(super) fn problems(&self, columns: u16) -> Vec<Line<'static>> {
         let problems = self.all_problems();
         if problems.is_empty() {
-            return vec![match self.top.picture().status {
-                Some(_) => Line::styled("nothing is wrong", self.theme.good()),
-                None => Line::styled("the tunnel has not answered yet", self.theme.dim()),
+            return vec![match self.top.picture().is_known() {
+                true => Line::styled("nothing is wrong", self.theme.good()),
+                false => Line::styled("the tunnel has not answered yet", self.theme.dim()),
             }];
         }
         let mut lines = Vec::new();
