@@ -11,7 +11,9 @@ use crate::commands::top::state::{Extent, Pane};
 
 impl Painter<'_> {
     pub(super) fn limits(&self, frame: &mut Frame<'_>, area: Rect) -> Extent {
-        let limits: Vec<_> = self.top.picture().limits().iter().collect();
+        let mut limits: Vec<_> = self.top.picture().limits().iter().collect();
+        // There may be room for these alone.
+        limits.sort_by_key(|limit| !limit.holds_back());
         let title = match limits.iter().filter(|limit| limit.holds_back()).count() {
             0 => plural(limits.len() as u64, "limit"),
             count => format!("{}, {count} reached", plural(limits.len() as u64, "limit")),
