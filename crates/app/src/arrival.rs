@@ -18,7 +18,7 @@ use crate::output::{BeginRetryError, Change, Outcome, Source};
 use crate::payload::{Payload, PayloadError};
 use crate::peer::PeerName;
 use crate::sites::Site;
-use crate::spans::{Receiving, Sending, Step};
+use crate::spans::{self, Receiving, Sending, Step};
 use crate::wire::{MessageFrame, WireError};
 
 const RECEIVE_HOOK_RETRY_DELAYS: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2)];
@@ -67,7 +67,11 @@ pub(crate) async fn process(
         Ok(reply) => {
             let id = &arrival.id;
             let name = app.shown(site);
-            let log = |suppressed| info!(%id, %from, site = name, at = %app.location, suppressed, "message received");
+            let log = |suppressed| {
+                spans::log_of(arrival.headers.as_deref(), || {
+                    info!(%id, %from, site = name, at = %app.location, suppressed, "message received");
+                });
+            };
             app.log_limits.received.log(log);
             app.metrics.received(site.name());
             add_result(app, Some(site), source, arrival, reply).await;
@@ -120,7 +124,12 @@ async fn run_receive_hook(app: &App, site: Option<&PeerName>, arrival: &Arrival)
         app.metrics.hook_failure(HookName::OnReceive);
         match delays.next() {
             Some(delay) if Instant::now() + delay < deadline => {
-                let log = |suppressed| warn!(%id, %error, suppressed, "receiving hook failed, retrying");
+                let log = |suppressed| {
+                    spans::log_of(
+                        headers.as_deref(),
+                        || warn!(%id, %error, suppressed, "receiving hook failed, retrying"),
+                    );
+                };
                 app.log_limits.hook_retried.log(log);
                 sleep(delay).await;
             }
@@ -154,7 +163,10 @@ async fn add_result(app: &App, site: Option<&Arc<Site>>, source: Source, arrival
 
 fn add_dead(app: &App, site: &Arc<Site>, from: &Location, source: Source, dead: DeadMessage) {
     let (id, error, name) = (&dead.arrival.id, &dead.error, app.shown(site));
-    app.log_limits.dead_here.log(|suppressed| warn!(%id, %from, site = name, error, suppressed, "message is dead"));
+    app.log_limits.dead_here.log(|suppressed| {
+        let log = || warn!(%id, %from, site = name, error, suppressed, "message is dead");
+        spans::log_of(dead.arrival.headers.as_deref(), log);
+    });
     app.metrics.dead(site.name());
     let dead = Arc::new(dead);
     app.output.add(Change { source, outcome: Outcome::Dead(dead.clone()), reply: None });

@@ -102,6 +102,14 @@ impl Receiving {
     }
 }
 
+/// Logs something about a message, in the trace that its headers tell.
+pub(crate) fn log_of(headers: Option<&TraceHeaders>, log: impl FnOnce()) {
+    match headers.and_then(TraceHeaders::place) {
+        Some(place) => place.log(log),
+        None => log(),
+    }
+}
+
 /// How many bytes the headers of a message will take that is triggered with these.
 pub(crate) fn bytes_after(headers: Option<&TraceHeaders>) -> usize {
     let text = match ferry_trace::tracer() {

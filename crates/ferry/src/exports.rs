@@ -2,64 +2,68 @@
 
 use std::fmt;
 
-use ferry_otlp::{EnvironmentError, MetricsExport};
+use ferry_otlp::{EnvironmentError, LinesExport, MetricsExport};
 use ferry_trace::Exporting;
 use opentelemetry_sdk::Resource;
 use tracing::warn;
 
-/// Spans and metrics are exported while this lives, if an endpoint is given. A variable that cannot be used costs what it is
-/// about, not the role.
+/// Spans, metrics and log lines are exported while this lives, if an endpoint is given. A variable that cannot be used costs
+/// what it is about, not the role.
 #[derive(Debug)]
 pub(crate) struct Exports {
     resource: Resource,
     spans: Option<Exporting>,
     metrics: Option<MetricsExport>,
-    /// What the spans' variables say that cannot be used; told with the metrics', which often say the same.
-    problem: Option<String>,
+    lines: Option<LinesExport>,
+    /// What is not exported, and why; often it is one reason for all.
+    problems: Vec<(&'static str, String)>,
 }
 
 impl Exports {
-    /// Starts to export the spans of a service, about which `attributes` say more.
+    /// Starts to export the spans and the log lines of a service, about which `attributes` say more.
     pub(crate) fn start(service: &'static str, attributes: &[(&'static str, &str)]) -> Self {
         let resource = ferry_otlp::resource(service, attributes);
-        let (spans, problem) = told(ferry_trace::start(&resource));
-        Self { resource, spans, metrics: None, problem }
+        let mut exports = Self { resource, spans: None, metrics: None, lines: None, problems: Vec::new() };
+        exports.lines = exports.told("log lines", LinesExport::start(&exports.resource));
+        exports.spans = exports.told("spans", ferry_trace::start(&exports.resource));
+        exports
     }
 
     /// Exports its metrics, too, which are what `render` writes.
     pub(crate) fn add_metrics(&mut self, render: impl Fn() -> Result<String, fmt::Error> + Send + Sync + 'static) {
-        let (metrics, problem) = told(MetricsExport::start(&self.resource, render));
-        self.metrics = metrics;
-        match (self.problem.take(), problem) {
-            (Some(of_spans), Some(of_metrics)) if of_spans == of_metrics => {
-                warn!("spans and metrics are not exported: {of_spans}");
-            }
-            (of_spans, of_metrics) => {
-                of_spans.into_iter().for_each(|problem| warn!("spans are not exported: {problem}"));
-                of_metrics.into_iter().for_each(|problem| warn!("metrics are not exported: {problem}"));
-            }
+        self.metrics = self.told("metrics", MetricsExport::start(&self.resource, render));
+        while let Some((_, reason)) = self.problems.first().cloned() {
+            let what: Vec<_> =
+                self.problems.extract_if(.., |(_, other)| *other == reason).map(|(what, _)| what).collect();
+            warn!("{} are not exported: {reason}", what.join(" and "));
         }
+    }
+
+    fn told<T>(&mut self, what: &'static str, started: Result<Option<T>, EnvironmentError>) -> Option<T> {
+        started.unwrap_or_else(|error| {
+            self.problems.push((what, error.to_string()));
+            None
+        })
     }
 
     /// Exports what is last, for two seconds at most.
     pub(crate) async fn finish(self) {
+        let Self { spans, metrics, lines, .. } = self;
         let spans = async {
-            if let Some(spans) = self.spans {
+            if let Some(spans) = spans {
                 spans.finish().await
             }
         };
         let metrics = async {
-            if let Some(metrics) = self.metrics {
+            if let Some(metrics) = metrics {
                 metrics.finish().await
             }
         };
-        tokio::join!(spans, metrics);
-    }
-}
-
-fn told<T>(started: Result<Option<T>, EnvironmentError>) -> (Option<T>, Option<String>) {
-    match started {
-        Ok(started) => (started, None),
-        Err(error) => (None, Some(error.to_string())),
+        let lines = async {
+            if let Some(lines) = lines {
+                lines.finish().await
+            }
+        };
+        tokio::join!(spans, metrics, lines);
     }
 }

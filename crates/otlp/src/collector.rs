@@ -52,6 +52,14 @@ impl fmt::Debug for Collector {
     }
 }
 
+/// Why a collector has not taken something.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) reason: String,
+    /// It may take the same later.
+    pub(crate) for_now: bool,
+}
+
 impl Collector {
     /// The one that the environment names for a signal, if any is. Must be called within the runtime that is to send.
     ///
@@ -114,20 +122,24 @@ impl Collector {
     }
 
     /// Sends a request of OTLP.
-    pub(crate) async fn post(&self, request: &impl Message) -> Result<(), String> {
+    pub(crate) async fn post(&self, request: &impl Message) -> Result<(), Refused> {
         let way = &self.0;
+        let broken = |reason: String| Refused { reason, for_now: false };
         let mut body = request.encode_to_vec();
         let mut post = Request::post(&way.endpoint).header(CONTENT_TYPE, "application/x-protobuf");
         if way.is_gzipped {
-            body = zipped(&body).map_err(|error| error.to_string())?;
+            body = zipped(&body).map_err(|error| broken(error.to_string()))?;
             post = post.header(CONTENT_ENCODING, "gzip");
         }
-        let answer = way.send(post.body(Bytes::from(body)).map_err(|error| error.to_string())?).await?;
+        let post = post.body(Bytes::from(body)).map_err(|error| broken(error.to_string()))?;
+        let answer = way.send(post).await.map_err(|reason| Refused { reason, for_now: true })?;
         let status = answer.status();
-        if !status.is_success() {
-            return Err(way.explain(status));
+        if status.is_success() {
+            return rejected(answer.body()).map_or(Ok(()), |reason| Err(broken(reason)));
         }
-        rejected(answer.body()).map_or(Ok(()), Err)
+        // Those that the specification has for later.
+        let for_now = matches!(status.as_u16(), 429 | 502 | 503 | 504);
+        Err(Refused { reason: way.explain(status), for_now })
     }
 }
 

@@ -1,5 +1,5 @@
 //! The way to a collector: OTLP as HTTP with protobuf, over `http://` and `https://`, as the standard environment variables
-//! say, and only where they name an endpoint. Metrics go it from here; spans are `ferry-trace`'s.
+//! say, and only where they name an endpoint. Metrics and log lines go it from here; spans are `ferry-trace`'s.
 //!
 //! Nothing waits for a collector. What it does not take is lost, which is counted and told in one warning.
 
@@ -8,6 +8,8 @@ mod environment;
 mod error;
 mod families;
 mod health;
+mod layer;
+mod lines;
 mod metrics;
 mod resource;
 mod tls;
@@ -16,6 +18,8 @@ pub use collector::Collector;
 pub use environment::{Signal, variable};
 pub use error::EnvironmentError;
 pub use health::Health;
+pub use layer::{LinesLayer, TraceIds, lines_layer};
+pub use lines::LinesExport;
 pub use metrics::MetricsExport;
 pub use resource::resource;
 

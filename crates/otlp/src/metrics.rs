@@ -90,7 +90,7 @@ impl<R: Fn() -> Result<String, fmt::Error>> Export<R> {
             ..Default::default()
         };
         let request = ExportMetricsServiceRequest { resource_metrics: vec![resource_metrics] };
-        self.collector.post(&request).await
+        self.collector.post(&request).await.map_err(|refused| refused.reason)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Where in a trace something is.
 
+use ferry_otlp::TraceIds;
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 
 /// A span of a trace, by its ids.
@@ -32,6 +33,20 @@ impl Place {
     /// As a `traceparent`.
     pub fn traceparent(&self) -> String {
         format!("00-{}-{}-{:02x}", self.trace, self.span, u8::from(self.is_sampled))
+    }
+
+    /// The lines of the log that `log` writes belong there, if they are exported.
+    pub fn log<T>(&self, log: impl FnOnce() -> T) -> T {
+        self.ids().log_within(log)
+    }
+
+    /// The lines that are logged within a span of the log belong there, if they are exported.
+    pub fn mark(&self, span: &tracing::Span) {
+        self.ids().mark(span);
+    }
+
+    fn ids(&self) -> TraceIds {
+        TraceIds { trace: self.trace.to_bytes(), span: self.span.to_bytes(), is_sampled: self.is_sampled }
     }
 
     pub(crate) fn context(&self) -> SpanContext {

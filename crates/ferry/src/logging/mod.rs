@@ -54,7 +54,7 @@ pub(crate) fn start() -> anyhow::Result<Flush> {
     })?;
     let lines = queue.clone();
     let writer = move || lines.clone();
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry().with(filter).with(ferry_otlp::lines_layer());
     if format == "json" {
         // Fields beside the message rather than within an object: that is how log collectors search them.
         registry.with(fmt::layer().json().flatten_event(true).with_span_list(false).with_writer(writer)).init();

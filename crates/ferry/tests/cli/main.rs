@@ -20,6 +20,7 @@ mod keeper;
 mod kept;
 mod keys;
 mod kubectl;
+mod log_export;
 mod manual;
 #[cfg(target_os = "linux")]
 mod memory;

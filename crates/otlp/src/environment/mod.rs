@@ -19,6 +19,8 @@ pub enum Signal {
     Traces,
     /// What `/metrics` shows.
     Metrics,
+    /// What is logged.
+    Logs,
 }
 
 impl Signal {
@@ -27,6 +29,7 @@ impl Signal {
         match self {
             Self::Traces => "spans",
             Self::Metrics => "metrics",
+            Self::Logs => "log lines",
         }
     }
 
@@ -40,6 +43,7 @@ impl Signal {
         match self {
             Self::Traces => "TRACES",
             Self::Metrics => "METRICS",
+            Self::Logs => "LOGS",
         }
     }
 
@@ -48,6 +52,7 @@ impl Signal {
         match self {
             Self::Traces => "v1/traces",
             Self::Metrics => "v1/metrics",
+            Self::Logs => "v1/logs",
         }
     }
 }
@@ -67,6 +72,7 @@ pub(crate) struct Settings {
 /// What the specification has where nothing is said.
 const TIMEOUT: Duration = Duration::from_secs(10);
 const METRICS_INTERVAL: Duration = Duration::from_secs(60);
+const LOGS_DELAY: Duration = Duration::from_secs(1);
 
 /// A variable of this process; an empty value is as good as none.
 pub fn variable(name: &str) -> Option<String> {
@@ -77,6 +83,10 @@ pub fn variable(name: &str) -> Option<String> {
 /// Reads them for a signal. `None` if it is not to be exported.
 pub(crate) fn read(signal: Signal, get: &dyn Fn(&str) -> Option<String>) -> Result<Option<Settings>, EnvironmentError> {
     let exporter = signal.exporter();
+    // The log of a container is often read already: lines are exported where somebody asks for it.
+    if signal == Signal::Logs && get(&exporter).is_none() {
+        return Ok(None);
+    }
     let Some((from, base, endpoint)) = endpoint(signal, get) else { return Ok(None) };
     match get("OTEL_SDK_DISABLED").as_deref().map(str::to_ascii_lowercase).as_deref() {
         None | Some("false") => {}
@@ -130,6 +140,10 @@ pub(crate) fn read(signal: Signal, get: &dyn Fn(&str) -> Option<String>) -> Resu
     let every = match signal {
         Signal::Traces => Duration::ZERO,
         Signal::Metrics => metrics_interval(get)?,
+        Signal::Logs => {
+            let delay = "OTEL_BLRP_SCHEDULE_DELAY";
+            get(delay).map_or(Ok(LOGS_DELAY), |value| milliseconds(delay, &value))?
+        }
     };
     let trust = match endpoint.scheme_str() {
         Some("https") => Trust::read(&either)?,

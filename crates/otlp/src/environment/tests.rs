@@ -26,6 +26,17 @@ fn nothing_is_exported_without_an_endpoint_or_where_it_is_switched_off() {
 }
 
 #[test]
+fn log_lines_are_exported_where_somebody_asks_for_it() {
+    let of = |variables: &[_]| of(Signal::Logs, variables).unwrap();
+    assert!(of(&[BASE]).is_none() && of(&[BASE, ("OTEL_LOGS_EXPORTER", "none")]).is_none());
+    let asked = [BASE, ("OTEL_LOGS_EXPORTER", "otlp")];
+    assert_eq!(of(&asked).unwrap().endpoint, "http://127.0.0.1:4318/v1/logs");
+    assert_eq!(of(&asked).unwrap().every, LOGS_DELAY);
+    let often = [&asked[..], &[("OTEL_BLRP_SCHEDULE_DELAY", "50")]].concat();
+    assert_eq!(of(&often).unwrap().every, Duration::from_millis(50));
+}
+
+#[test]
 fn that_of_the_signal_comes_first_and_is_taken_as_it_is() {
     let endpoint = |variables: &[_]| settings(variables).endpoint.to_string();
     assert_eq!(endpoint(&[BASE]), "http://127.0.0.1:4318/v1/metrics");

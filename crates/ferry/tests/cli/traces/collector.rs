@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use flate2::read::GzDecoder;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
@@ -24,11 +25,11 @@ use crate::support::eventually;
 
 /// A span as it was exported.
 #[derive(Clone, Debug)]
-pub(super) struct Span {
+pub(crate) struct Span {
     pub(super) service: String,
-    pub(super) name: String,
+    pub(crate) name: String,
     pub(super) trace: String,
-    pub(super) id: String,
+    pub(crate) id: String,
     pub(super) parent: String,
     pub(super) start: u64,
     pub(super) end: u64,
@@ -40,10 +41,24 @@ pub(super) struct Span {
     pub(super) links: Vec<(String, String)>,
 }
 
+/// A line of a log as it was exported.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    service: String,
+    /// The name of a tunnel.
+    pub(crate) tunnel: Option<String>,
+    pub(crate) level: String,
+    pub(crate) message: String,
+    pub(crate) attributes: BTreeMap<String, String>,
+    pub(crate) trace: String,
+    pub(crate) span: String,
+}
+
 /// What a collector has got.
 #[derive(Default)]
 struct Kept {
     spans: Vec<Span>,
+    lines: Vec<Line>,
     metrics: Vec<ResourceMetrics>,
 }
 
@@ -93,8 +108,13 @@ impl Collector {
         self.kept.lock().unwrap().metrics.clone()
     }
 
+    /// The lines of a service, in the order in which they were logged.
+    pub(crate) fn lines(&self, service: &str) -> Vec<Line> {
+        self.kept.lock().unwrap().lines.iter().filter(|line| line.service == service).cloned().collect()
+    }
+
     /// The spans of a trace, once it has this many.
-    pub(super) fn trace(&self, trace: &str, spans: usize) -> Vec<Span> {
+    pub(crate) fn trace(&self, trace: &str, spans: usize) -> Vec<Span> {
         eventually(&format!("{spans} spans of {trace}"), || {
             let found: Vec<_> = self.spans().into_iter().filter(|span| span.trace == trace).collect();
             (found.len() >= spans).then_some(found)
@@ -148,6 +168,7 @@ fn serve(reader: impl io::Read, mut writer: impl io::Write, kept: &Mutex<Kept>) 
                 let request = ExportMetricsServiceRequest::decode(&*body).unwrap();
                 kept.lock().unwrap().metrics.extend(request.resource_metrics);
             }
+            "post /v1/logs http/1.1" => kept.lock().unwrap().lines.extend(read_lines(&body)),
             other => panic!("{other}"),
         }
         writer
@@ -185,6 +206,28 @@ fn read(body: &[u8]) -> Vec<Span> {
         }
     }
     spans
+}
+
+fn read_lines(body: &[u8]) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for resource in ExportLogsServiceRequest::decode(body).unwrap().resource_logs {
+        let of = attributes(&resource.resource.unwrap().attributes);
+        for record in resource.scope_logs.into_iter().flat_map(|scope| scope.log_records) {
+            assert!(matches!(record.trace_id.len(), 0 | 16) && matches!(record.span_id.len(), 0 | 8), "{record:?}");
+            assert!(record.time_unix_nano > 0 && record.severity_number > 0, "{record:?}");
+            let Some(Value::StringValue(message)) = record.body.unwrap().value else { panic!("no text") };
+            lines.push(Line {
+                service: of["service.name"].clone(),
+                tunnel: of.get("ferry.name").cloned(),
+                level: record.severity_text,
+                message,
+                attributes: attributes(&record.attributes),
+                trace: hex(&record.trace_id),
+                span: hex(&record.span_id),
+            });
+        }
+    }
+    lines
 }
 
 pub(crate) fn attributes(of: &[KeyValue]) -> BTreeMap<String, String> {

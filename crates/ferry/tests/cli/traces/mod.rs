@@ -56,7 +56,8 @@ impl Pair {
         let at = |name: &str| dir.path().join(name);
         let keys = ["near", "far"].map(|name| keygen(&at(&format!("{name}.key"))));
         fs::write(at("app.py"), HOOKS).unwrap();
-        let started = |args: &[&str], file: &Path| role(exporting(command(args).arg(file), collector));
+        let logs = [("OTEL_LOGS_EXPORTER", "otlp"), ("FERRY_LOG", "info,ferry_tunnel=debug")];
+        let started = |args: &[&str], file: &Path| role(exporting(command(args).arg(file), collector).envs(logs));
         let (terminator, ready) = started(&["terminator", "--listen", "127.0.0.1:0", "--hooks"], &at("app.py"));
         let text = format!(
             "name: far\nidentity: far.key\nlisten: 127.0.0.1:0\npeers: [{{name: near, keys: [\"{}\"]}}]\n\
@@ -164,6 +165,13 @@ fn the_trace_of_a_session_has_its_id_and_is_one_for_both_tunnels() {
     let (open, accept) = (named(&spans, "open session"), named(&spans, "accept session"));
     assert_eq!((&open.id, open.parent.as_str(), &accept.parent), (first, "", first));
     assert_eq!((&open.attributes["ferry.session"], &*open.attributes["ferry.service"]), (session, "app"));
+
+    // So is what both of them log of it.
+    eventually("lines of both", || {
+        let lines = collector.lines("ferry-tunnel");
+        let is_of = |end: &str| lines.iter().any(|line| line.tunnel.as_deref() == Some(end) && line.trace == *session);
+        (is_of("near") && is_of("far")).then_some(())
+    });
 
     pair.near.signal(Signal::USR1);
     collector.trace(session, 4);

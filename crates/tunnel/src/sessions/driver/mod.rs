@@ -29,6 +29,7 @@ use crate::sessions::{self, Registration};
 use crate::shared::Shared;
 use crate::supply::pool::Need;
 use crate::survival::Kept;
+use crate::telemetry::events::spans::mark;
 use crate::telemetry::metrics::{ByEnd, ByEnding, Counters, End, Ending};
 use crate::transport;
 use crate::transport::dial::DialError;
@@ -152,6 +153,7 @@ impl Driver {
             side = End::of(session.side()).as_str(),
             service = session.service()
         );
+        mark(&span, session.id());
         let config = &shared.config().tunnel.settings;
         let (most, key_bytes) = (config.resume.buffer, config.rotation.bytes);
         Self {

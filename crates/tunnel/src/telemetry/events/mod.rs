@@ -5,7 +5,7 @@
 
 mod audit;
 mod kind;
-mod spans;
+pub(crate) mod spans;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -7,8 +7,8 @@
 use std::time::{Duration, SystemTime};
 
 use ferry_config::Name;
-use ferry_session::Side;
-use ferry_trace::{Begun, Kind, Record, Tracer};
+use ferry_session::{SessionId, Side};
+use ferry_trace::{Begun, Kind, Place, Record, Tracer};
 
 use super::{EndFacts, Event, SessionFacts};
 use crate::telemetry::metrics::End;
@@ -31,6 +31,12 @@ impl Dial {
             }
         });
     }
+}
+
+/// What is logged within this span of the log belongs to the trace of a session.
+pub(crate) fn mark(span: &tracing::Span, id: SessionId) {
+    let place = ferry_trace::tracer().map_or_else(|| Place::first_of(id.0), |tracer| tracer.first_of(id.0));
+    place.mark(span);
 }
 
 /// Records the spans of what has happened to a session.
