@@ -372,7 +372,7 @@ await_pod() { # pod namespace
   fi
 }
 
-# Applies a pod's manifests. Hooks and tunnel.yaml are read again by the pod that runs.
+# Applies a pod's manifests. Hooks, tunnel.yaml and the identity are read again by the pod that runs.
 apply_pod() { # pod namespace
   local said
   if [[ $DRY_RUN == yes ]]; then
@@ -381,8 +381,8 @@ apply_pod() { # pod namespace
   fi
   said=$(retry kubectl --context "$CONTEXT" apply --kustomize "$(manifests_of "$1")")
   [[ -z $said ]] || say "$said"
-  ! grep -qE '^configmap/(hooks|tunnel) configured' <<< "$said" || nudge "$CONTEXT" "$2" "$1" ||
-    warn "$1 may take a minute to see its new hooks or tunnel.yaml"
+  ! grep -qE '^(configmap/(hooks|tunnel)|secret/tunnel-identity) configured' <<< "$said" || nudge "$CONTEXT" "$2" "$1" ||
+    warn "$1 may take a minute to see its new hooks, tunnel.yaml or identity"
 }
 
 WAIT="${FERRY_WAIT:-300}" # seconds, for a load balancer's address and for each roll-out
@@ -448,6 +448,8 @@ done
 
 if [[ $ADDRESSES_ONLY == no ]]; then
   for ((i = 0; i < ${#PODS[@]}; i += 3)); do await_pod "${PODS[@]:i:2}"; done
+  # For `ferry bundle --roll`: what it has rendered is here now.
+  [[ $DRY_RUN == yes ]] || rm -f -- .roll/*."${0##*/}"
 fi
 
 for ((i = 0; i < ${#PUBLISHED[@]}; i += 3)); do

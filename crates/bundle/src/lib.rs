@@ -21,7 +21,7 @@ pub use blueprint::{
 };
 pub use bundle::{Bundle, Changes, File, Owner, WriteError};
 pub use inject::{Injected, Injection, config_map_name, inject, remove, secret_name};
-pub use keys::{KeyError, Keys, PodKeys};
+pub use keys::{KeyError, KeyRoll, Keys, PodKeys, RollStep, RollStepTaken};
 pub use render::{RenderError, add_chart, render};
 pub use steps::{LinkProof, Proof, Steps, Watched};
 

@@ -113,7 +113,8 @@ fn addresses(site: &Site<'_>, far: &DialledPod<'_>) -> Vec<Address> {
 
 impl RemotePod<'_> {
     fn peer(&self, addresses: Vec<Address>) -> Result<Peer, ValueError> {
-        let keys = [self.keys.identity.public_key()].into();
+        let mut keys = self.keys.also.clone();
+        keys.insert(self.keys.identity.public_key());
         let (route, limits) = (Route::default(), EntryLimits::default());
         Ok(Peer { name: self.tunnel_name()?, keys, addresses, route, limits })
     }

@@ -1,4 +1,4 @@
-# Applies a pod's manifests. Hooks and tunnel.yaml are read again by the pod that runs.
+# Applies a pod's manifests. Hooks, tunnel.yaml and the identity are read again by the pod that runs.
 apply_pod() { # pod namespace
   local said
   if [[ $DRY_RUN == yes ]]; then
@@ -7,6 +7,6 @@ apply_pod() { # pod namespace
   fi
   said=$(retry kubectl --context "$CONTEXT" apply --kustomize "$(manifests_of "$1")")
   [[ -z $said ]] || say "$said"
-  ! grep -qE '^configmap/(hooks|tunnel) configured' <<< "$said" || nudge "$CONTEXT" "$2" "$1" ||
-    warn "$1 may take a minute to see its new hooks or tunnel.yaml"
+  ! grep -qE '^(configmap/(hooks|tunnel)|secret/tunnel-identity) configured' <<< "$said" || nudge "$CONTEXT" "$2" "$1" ||
+    warn "$1 may take a minute to see its new hooks, tunnel.yaml or identity"
 }

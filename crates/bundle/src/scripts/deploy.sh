@@ -27,6 +27,8 @@ done
 
 if [[ $ADDRESSES_ONLY == no ]]; then
   for ((i = 0; i < ${#PODS[@]}; i += 3)); do await_pod "${PODS[@]:i:2}"; done
+  # For `ferry bundle --roll`: what it has rendered is here now.
+  [[ $DRY_RUN == yes ]] || rm -f -- .roll/*."${0##*/}"
 fi
 
 for ((i = 0; i < ${#PUBLISHED[@]}; i += 3)); do

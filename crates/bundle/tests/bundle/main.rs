@@ -17,6 +17,7 @@ mod many;
 mod mistakes;
 mod props;
 mod replicas;
+mod rolls;
 #[cfg(unix)]
 mod scripts;
 mod stage;

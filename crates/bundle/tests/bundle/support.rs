@@ -1,5 +1,6 @@
 //! Keys, blueprints to start from, and manifests read back.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -33,7 +34,7 @@ pub(crate) fn fake_keys(blueprint: &Blueprint) -> Keys {
     let mut keys = Keys::default();
     for (pod, identity) in blueprint.pods.iter().zip(IDENTITIES.iter()) {
         let token = pod.expose.as_ref().map(|_| Secret::new("not-a-secret".to_owned()));
-        keys.insert(pod.id.clone(), PodKeys { identity: identity.clone(), token });
+        keys.insert(pod.id.clone(), PodKeys { identity: identity.clone(), also: BTreeSet::new(), token });
     }
     keys
 }

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use anstream::{eprintln, println};
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use owo_colors::OwoColorize as _;
 
-use ferry_bundle::{Blueprint, Changes, Keys, add_chart, render};
+use crate::exit::Usage;
+use ferry_bundle::{Blueprint, Changes, KeyRoll, Keys, Label, RollStep, RollStepTaken, add_chart, render};
 use ferry_config::{Report, ValueError};
 
 const EXAMPLES: &str = "\
@@ -16,6 +17,7 @@ Examples:
   ferry bundle blueprint.yaml --check
   ferry bundle blueprint.yaml --out ferry-bundle --dry-run     what would change
   ferry bundle blueprint.yaml --out ferry-bundle --chart       for Helm, too
+  ferry bundle blueprint.yaml --out ferry-bundle --roll west   the next step of replacing the key of the pod west
 
 Rendering again keeps the keys that are in DIR, and the hooks in */app/.";
 
@@ -35,6 +37,10 @@ pub struct Args {
     /// Write DIR/chart, too: the Helm chart, and for each pod the values by which it renders the same manifests.
     #[arg(long)]
     chart: bool,
+    /// Replace the key of this pod, in three runs with a deployment after each: the peers list the next key in addition, the
+    /// pod has it, the peers list it alone. Each run takes the next step, and says what to deploy.
+    #[arg(long, value_name = "POD", conflicts_with_all = ["check", "dry_run"])]
+    roll: Option<Label>,
     /// Say what would be written, and write nothing.
     #[arg(long)]
     dry_run: bool,
@@ -48,6 +54,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         return Ok(());
     };
     let mut keys = Keys::load(out, &blueprint)?;
+    let roll = args.roll.as_ref().map(|pod| roll(pod, out, &blueprint, &mut keys)).transpose()?;
     keys.complete(&blueprint)?;
     let mut bundle = render(&blueprint, &text, &keys)?;
     if args.chart {
@@ -59,8 +66,46 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     let changes = bundle.write(out)?;
     tell(&changes);
+    if let (Some(pod), Some(step)) = (&args.roll, roll) {
+        return tell_step(pod, out, &step);
+    }
     if !changes.new.is_empty() {
         eprintln!("next: {}/README.md says how to deploy it", out.display());
+    }
+    Ok(())
+}
+
+/// Takes the next step of replacing a pod's key. It is in force when the bundle is written and deployed.
+fn roll(pod: &Label, out: &Path, blueprint: &Blueprint, keys: &mut Keys) -> anyhow::Result<RollStep> {
+    let pods: Vec<_> = blueprint.pods.iter().map(|pod| pod.id.as_str()).collect();
+    if !pods.contains(&pod.as_str()) {
+        return Err(Usage(format!("there is no pod {pod} in the blueprint; it has: {}", pods.join(", "))).into());
+    }
+    Ok(KeyRoll::of(out, pod).advance(blueprint, keys)?)
+}
+
+/// Says what the step has come to, and what is next.
+fn tell_step(pod: &Label, out: &Path, step: &RollStep) -> anyhow::Result<()> {
+    let deploy = format!("run `ferry deploy {}` ({})", out.display(), step.scripts.join(", "));
+    match step.taken {
+        RollStepTaken::None => {
+            let notes: Vec<_> = step.scripts.iter().map(|script| KeyRoll::of(out, pod).note_of(script)).collect();
+            let notes: Vec<_> = notes.iter().map(|path| path.display().to_string()).collect();
+            bail!(
+                "{pod}: the step before is not deployed yet: {deploy}, then run this again; where it was deployed from \
+                 elsewhere, or by Helm, remove {}",
+                notes.join(", ")
+            )
+        }
+        RollStepTaken::Announced => {
+            eprintln!(
+                "{pod} has a next key, which its peers list next to the one in use: {deploy}, then run this again"
+            );
+        }
+        RollStepTaken::Switched => {
+            eprintln!("{pod} has its new key, and its peers still list the one before: {deploy}, then run this again");
+        }
+        RollStepTaken::Parted => eprintln!("the peers of {pod} list its new key alone: {deploy}; that is all"),
     }
     Ok(())
 }

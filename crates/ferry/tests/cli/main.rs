@@ -29,6 +29,7 @@ mod modes;
 mod readme;
 mod roles;
 mod roll;
+mod roll_bundle;
 mod streaming;
 mod support;
 mod top;

@@ -17,7 +17,7 @@ use crate::support::{DEADLINE, Port, Running, address, code, command, eventually
 use crate::tunnels::pair_with;
 
 /// Numbers that go to the far application and come back, each checked, until it is ended.
-struct Stream {
+pub(crate) struct Stream {
     /// How many have come back.
     count: Arc<AtomicU64>,
     client: TcpStream,
@@ -25,7 +25,7 @@ struct Stream {
 }
 
 impl Stream {
-    fn open(entrance: SocketAddr, app: &TcpListener) -> Self {
+    pub(crate) fn open(entrance: SocketAddr, app: &TcpListener) -> Self {
         let client = TcpStream::connect(entrance).unwrap();
         client.set_read_timeout(Some(DEADLINE)).unwrap();
         let (mut served, _) = app.accept().unwrap();
@@ -53,12 +53,12 @@ impl Stream {
     }
 
     /// Some more come back from here on.
-    fn moves(&self) {
+    pub(crate) fn moves(&self) {
         let before = self.count.load(Ordering::Relaxed);
         eventually("numbers come back", || (self.count.load(Ordering::Relaxed) > before + 100).then_some(()));
     }
 
-    fn finish(self) {
+    pub(crate) fn finish(self) {
         self.moves();
         self.client.shutdown(Shutdown::Write).unwrap();
         self.threads.into_iter().for_each(|thread| thread.join().unwrap());
@@ -75,8 +75,14 @@ struct Pair {
 
 impl Pair {
     fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// With more lines in the tunnel.yaml of `far`.
+    fn start_with(more: &str) -> Self {
         let (dir, app) = (tempfile::tempdir().unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
-        let [(near, ready), (far, _)] = pair_with(dir.path(), &app, ["state: near.state\n", "state: far.state\n"]);
+        let far = format!("state: far.state\n{more}");
+        let [(near, ready), (far, _)] = pair_with(dir.path(), &app, ["state: near.state\n", &far]);
         Self { entrance: address(&ready, "egress"), dir, app, _tunnels: [near, far] }
     }
 
@@ -232,6 +238,29 @@ fn a_peer_whose_list_is_changed_by_hand_is_waited_for_just_so() {
     let rolled = rolling.wait_with_output().unwrap();
     assert_eq!((fine(&rolled).trim_end(), pair.own("near")), (next.to_string().as_str(), next));
     stream.moves();
+    fs::write(&far, text.replace(&old, &format!("\"{next}\""))).unwrap();
+    stream.finish();
+}
+
+#[test]
+fn replicas_list_keys_by_hand_as_one_of_them_would_not_know_what_another_was_told() {
+    let pair = Pair::start_with("replicas: [\"127.0.0.1:1\"]\n");
+    let (stream, before) = (pair.stream(), pair.own("near"));
+    let own = pair.roll("far", &[]);
+    assert_eq!(code(&own), 78);
+    assert!(stderr(&own).contains("this tunnel is one of several `replicas`"), "{}", stderr(&own));
+    let rolling = pair.begin("near", &[]);
+    let next = eventually("a next key", || pair.files("near").notes.next_key());
+    stream.moves();
+    assert_eq!(pair.listed("far"), [before].into());
+    let (far, old) = (pair.path("far.yaml"), format!("\"{before}\""));
+    let text = fs::read_to_string(&far).unwrap();
+    fs::write(&far, text.replace(&old, &format!("{old}, \"{next}\""))).unwrap();
+    let rolled = rolling.wait_with_output().unwrap();
+    assert_eq!((fine(&rolled).trim_end(), pair.own("near")), (next.to_string().as_str(), next));
+    let said = stderr(&rolled);
+    assert!(said.contains(&format!("it refuses: it is one of several replicas: list {next}")), "{said}");
+    assert!(said.contains("by hand: remove"), "{said}");
     fs::write(&far, text.replace(&old, &format!("\"{next}\""))).unwrap();
     stream.finish();
 }

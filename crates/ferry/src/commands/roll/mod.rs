@@ -66,6 +66,11 @@ impl Own {
             let text = "without `state`; add `state: DIR`, a directory that the tunnel may write to, and restart it";
             return Err(BadConfiguration(format!("{}: {text}", path.display())).into());
         };
+        if !tunnel.replicas.is_empty() {
+            let text = "this tunnel is one of several `replicas`, and each lists keys for itself: replace a key by hand, in \
+                        all of them, in the order that docs/rolling.md shows";
+            return Err(BadConfiguration(format!("{}: {text}", path.display())).into());
+        }
         Ok(Self { path: path.to_owned(), tunnel, state, identity })
     }
 }

@@ -86,6 +86,10 @@ async fn accept(
     match config.peer_of(&next) {
         Some(owner) if owner.name == peer.name => return Ok(RollResponse::Accepted),
         Some(_) => return Err("another peer has that key".to_owned()),
+        // The others would not know: they would refuse the peer as soon as it has parted with its key.
+        None if !config.tunnel.replicas.is_empty() => {
+            return Err(format!("it is one of several replicas: list {next} in the tunnel.yaml of each of them"));
+        }
         None => {}
     }
     let name = peer.name.clone();

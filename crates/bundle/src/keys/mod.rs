@@ -1,6 +1,8 @@
 //! The secrets of a bundle: one identity for each pod, and a token for each pod that is exposed.
 
-use std::collections::BTreeMap;
+mod roll;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -9,7 +11,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use k8s_openapi::api::core::v1 as core;
 
 use crate::{Blueprint, Label};
-use ferry_config::{Identity, IdentityError, Secret};
+use ferry_config::{Identity, IdentityError, PublicKey, Secret};
+
+pub use roll::{KeyRoll, RollStep, RollStepTaken};
 
 /// The file of a pod that its secrets are in.
 pub(crate) const SECRETS_FILE: &str = "02-secrets.yaml";
@@ -29,6 +33,8 @@ pub struct Keys {
 pub struct PodKeys {
     /// What its tunnel proves itself with.
     pub identity: Identity,
+    /// What peers accept next to it, while it is replaced.
+    pub also: BTreeSet<PublicKey>,
     /// What callers of its web-app prove themselves with; only pods that are exposed need one.
     pub token: Option<Secret<String>>,
 }
@@ -48,7 +54,9 @@ impl Keys {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(KeyError::Read(path, error)),
             };
-            keys.insert(pod.id.clone(), PodKeys::parse(text.expose(), &path)?);
+            let mut found = PodKeys::parse(text.expose(), &path)?;
+            found.also = KeyRoll::of(dir, &pod.id).also(found.identity.public_key())?;
+            keys.insert(pod.id.clone(), found);
         }
         Ok(keys)
     }
@@ -62,7 +70,7 @@ impl Keys {
         for pod in &blueprint.pods {
             if !self.pods.contains_key(&pod.id) {
                 let identity = Identity::generate().map_err(KeyError::Generate)?;
-                self.insert(pod.id.clone(), PodKeys { identity, token: None });
+                self.insert(pod.id.clone(), PodKeys { identity, also: BTreeSet::new(), token: None });
             }
             if let Some(keys) = self.pods.get_mut(&pod.id).filter(|keys| pod.expose.is_some() && keys.token.is_none()) {
                 keys.token = Some(fresh_token()?);
@@ -79,6 +87,10 @@ impl Keys {
     /// The keys of a pod.
     pub fn of(&self, pod: &Label) -> Option<&PodKeys> {
         self.pods.get(pod)
+    }
+
+    fn of_mut(&mut self, pod: &Label) -> Option<&mut PodKeys> {
+        self.pods.get_mut(pod)
     }
 }
 
@@ -100,7 +112,7 @@ impl PodKeys {
             IdentityError::Published(path) => KeyError::Published(path),
             error => KeyError::Identity(error),
         })?;
-        Ok(Self { identity, token: value(TOKEN_KEY) })
+        Ok(Self { identity, also: BTreeSet::new(), token: value(TOKEN_KEY) })
     }
 }
 
@@ -130,6 +142,12 @@ pub enum KeyError {
              deploy both ends"
     )]
     Published(PathBuf),
+    /// What belongs to the replacement of a key cannot be written.
+    #[error("cannot write {0:?}: {1}")]
+    Write(PathBuf, #[source] io::Error),
+    /// The pod has no key that could be replaced.
+    #[error("`{0}` has no key in this bundle yet; run `ferry bundle` without --roll, and deploy it")]
+    NothingToRoll(Label),
     /// No key could be made.
     #[error("{0}")]
     Generate(#[source] IdentityError),
