@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::congestion::CongestionControl;
 use crate::fields::{Field, Fields, Position, Problems};
 use crate::report::{ValueError, quoted};
-use crate::values::{as_duration, as_size, parse_duration, parse_size};
+use crate::values::{as_duration, as_size, as_size_if_any, parse_duration, parse_size};
 use ferry_units::{render_duration, render_size};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -60,9 +60,9 @@ pub struct Resume {
     /// How long a session may be without a link, 1 s to 24 h.
     #[serde(serialize_with = "as_duration")]
     pub window: Duration,
-    /// The largest replay buffer of a session in bytes, 64 KiB to [`Limits::memory`].
-    #[serde(serialize_with = "as_size")]
-    pub buffer: u64,
+    /// The largest replay buffer of a session in bytes, 64 KiB to [`Limits::memory`]; what the path needs if there is none.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_size_if_any")]
+    pub buffer: Option<u64>,
 }
 
 /// What a process takes on at most; each is at least 1.
@@ -109,7 +109,7 @@ impl Default for Rotation {
 
 impl Default for Resume {
     fn default() -> Self {
-        Self { window: Duration::from_secs(600), buffer: 16 << 20 }
+        Self { window: Duration::from_secs(600), buffer: None }
     }
 }
 
@@ -132,8 +132,6 @@ pub struct RawSettings {
     pub settings: Settings,
     /// Where `resume.buffer` stands, if it does.
     buffer: Option<Position>,
-    /// Where `limits.memory` stands, if it does.
-    memory: Option<Position>,
 }
 
 impl Settings {
@@ -152,7 +150,9 @@ impl Settings {
             fields.read("window", &mut settings.resume.window, duration(SECOND..=DAY));
             fields.read("buffer", &mut settings.resume.buffer, |field| {
                 raw.buffer = Some(field.position.clone());
-                size(64 * KIB)(field)
+                let located =
+                    field.scalar(|text| if text == "auto" { Ok(None) } else { at_least(64 * KIB, text).map(Some) });
+                located.map(|located| located.value)
             });
             fields.finish();
         }
@@ -162,10 +162,7 @@ impl Settings {
         if let Some(mut fields) = top.optional("limits").and_then(|field| field.fields()) {
             let limits = &mut settings.limits;
             fields.read("sessions", &mut limits.sessions, |field| field.number(1..=u32::MAX));
-            fields.read("memory", &mut limits.memory, |field| {
-                raw.memory = Some(field.position.clone());
-                size(64 * KIB)(field)
-            });
+            fields.read("memory", &mut limits.memory, size(64 * KIB));
             fields.read("handshakes", &mut limits.handshakes, |field| field.number(1..=u32::MAX));
             fields.finish();
         }
@@ -184,12 +181,10 @@ impl RawSettings {
     /// Reports settings that do not go together.
     pub fn check(&self, problems: &Problems) {
         let Settings { resume, limits, .. } = &self.settings;
-        if resume.buffer <= limits.memory {
-            return;
-        }
-        // Blame what was written; one of the two was, as the defaults fit.
-        if let Some(position) = self.buffer.as_ref().or(self.memory.as_ref()) {
-            let (buffer, memory) = (render_size(resume.buffer), render_size(limits.memory));
+        if let (Some(buffer), Some(position)) = (resume.buffer, self.buffer.as_ref())
+            && buffer > limits.memory
+        {
+            let (buffer, memory) = (render_size(buffer), render_size(limits.memory));
             let message = format!("a `resume.buffer` of {buffer} does not fit into a `limits.memory` of {memory}");
             let hint = "lower the buffer of a session or raise the memory for all";
             problems.add(position, ValueError::new(message, hint));
@@ -218,14 +213,15 @@ pub fn duration(range: RangeInclusive<Duration>) -> impl Fn(Field<'_>) -> Option
 
 /// Reads a size in bytes that is not below `least`.
 pub fn size(least: u64) -> impl Fn(Field<'_>) -> Option<u64> {
-    move |field| {
-        let located = field.scalar(|text| match parse_size(text)? {
-            value if value >= least => Ok(value),
-            _ => {
-                let hint = format!("write a size of at least {}", render_size(least));
-                Err(ValueError::new(format!("{} is too small", quoted(text)), hint))
-            }
-        });
-        located.map(|located| located.value)
+    move |field| field.scalar(|text| at_least(least, text)).map(|located| located.value)
+}
+
+fn at_least(least: u64, text: &str) -> Result<u64, ValueError> {
+    match parse_size(text)? {
+        value if value >= least => Ok(value),
+        _ => {
+            let hint = format!("write a size of at least {}", render_size(least));
+            Err(ValueError::new(format!("{} is too small", quoted(text)), hint))
+        }
     }
 }

@@ -107,6 +107,11 @@ impl Session {
         self.receive.buffered()
     }
 
+    /// Bytes that are received and not taken by the application, or that the peer was told it may send.
+    pub fn receive_promised(&self) -> u64 {
+        self.receive.promised()
+    }
+
     /// Bytes of memory that the session's buffers hold now.
     pub fn allocated(&self) -> usize {
         self.send.allocated() + self.receive.allocated()

@@ -129,6 +129,11 @@ impl ReceiveHalf {
         self.granted.max(self.queue.base().saturating_add(self.capacity))
     }
 
+    /// Bytes that the peer may have on their way here, or that wait for the application.
+    pub(crate) fn promised(&self) -> u64 {
+        self.window() - self.queue.base()
+    }
+
     /// `received` and `window` for an Accept, an Ack, or the Hello on a session's only link, which is being sent now.
     pub(crate) fn advertise_and_record(&mut self) -> (u64, u64) {
         let (received, window) = self.advertise();

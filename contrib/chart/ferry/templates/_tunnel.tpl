@@ -118,7 +118,9 @@ rotation:
   max_per_second: {{ .rotation.max_per_second | int64 }}
 resume:
   window: {{ .resume.window }}
+{{- if ne .resume.buffer "auto" }}
   buffer: {{ .resume.buffer }}
+{{- end }}
 liveness: {{ .liveness }}
 open_timeout: {{ .open_timeout }}
 drain: {{ .drain }}

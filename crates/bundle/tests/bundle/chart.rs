@@ -96,7 +96,10 @@ fn the_binary_has_the_whole_chart() {
 #[test]
 fn the_chart_has_the_defaults_of_a_tunnel() {
     let values = parsed(&charted(FINE), "chart/ferry/values.yaml");
-    assert_eq!(values["tunnel"], serde_json::to_value(Settings::default()).unwrap());
+    let mut defaults = serde_json::to_value(Settings::default()).unwrap();
+    // A default that is not written: a build of before does not read it.
+    defaults["resume"]["buffer"] = "auto".into();
+    assert_eq!(values["tunnel"], defaults);
 }
 
 #[test]

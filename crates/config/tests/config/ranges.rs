@@ -23,7 +23,8 @@ fn sizes_are_held_to_their_range() {
     added("limits: {memory: 0}", "limits.memory", "too small", "at least 64KiB");
     added("limits: {memory: 512Mb}", "limits.memory", "not a size", "`GB` (1000s)");
     added("resume: {buffer: 513MiB}", "resume.buffer", "513MiB does not fit", "lower the buffer");
-    added("limits: {memory: 8MiB}", "limits.memory", "`limits.memory` of 8MiB", "raise the memory");
+    let small = "limits: {memory: 8MiB}\nresume: {buffer: 16MiB}";
+    added(small, "resume.buffer", "`limits.memory` of 8MiB", "raise the memory");
 }
 
 #[test]

@@ -60,7 +60,7 @@ keeper: /run/ferry/keeper.sock
     assert_eq!(ingress.allow, BTreeSet::from([peer.name.clone()]));
     let rotation = Rotation { every: Duration::from_secs(90), bytes: 1 << 30, max_per_second: 7 };
     assert_eq!(tunnel.settings.rotation, rotation);
-    let resume = Resume { window: Duration::from_secs(1200), buffer: 1 << 20 };
+    let resume = Resume { window: Duration::from_secs(1200), buffer: Some(1 << 20) };
     assert_eq!(tunnel.settings.resume, resume);
     assert_eq!(tunnel.settings.liveness, Duration::from_secs(20));
     assert_eq!(tunnel.settings.open_timeout, Duration::from_millis(1500));
@@ -79,7 +79,7 @@ fn defaults_are_those_of_the_contract() {
     assert!(tunnel.peers.is_empty() && tunnel.egress.is_empty() && tunnel.ingress.is_empty());
     let rotation = Rotation { every: Duration::from_secs(30), bytes: 64 << 30, max_per_second: 200 };
     assert_eq!(tunnel.settings.rotation, rotation);
-    let resume = Resume { window: Duration::from_secs(600), buffer: 16 << 20 };
+    let resume = Resume { window: Duration::from_secs(600), buffer: None };
     assert_eq!(tunnel.settings.resume, resume);
     assert_eq!(tunnel.settings.liveness, Duration::from_secs(15));
     assert_eq!(tunnel.settings.open_timeout, Duration::from_secs(10));
@@ -99,6 +99,14 @@ fn a_configuration_that_is_written_reads_back() {
         let written = serde_saphyr::to_string(&tunnel).unwrap();
         assert_eq!(accepted(&written).tunnel, tunnel, "{written}");
     }
+}
+
+#[test]
+fn a_buffer_that_follows_the_path_may_be_asked_for_and_need_not_fit_into_little_memory() {
+    let tunnel = accepted("{name: us, identity: key, resume: {buffer: auto}, limits: {memory: 1MiB}}").tunnel;
+    assert_eq!(tunnel.settings.resume.buffer, None);
+    let written = serde_saphyr::to_string(&tunnel).unwrap();
+    assert!(!written.contains("buffer"), "a build of before reads it: {written}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::survival::Kept;
 pub(crate) const MAX_READ: usize = 256 * 1024;
 
 /// Smallest and largest read from the application.
-const READ_SIZE: std::ops::RangeInclusive<usize> = 4 * 1024..=MAX_READ;
+const READ_SIZE: std::ops::RangeInclusive<u32> = 4 * 1024..=MAX_READ as u32;
 
 /// From this on a read goes straight to where the session keeps it; a smaller one should not take up a whole block.
 const MIN_IN_PLACE: usize = 64 * 1024;
@@ -72,7 +72,7 @@ pub(crate) struct Local {
     /// The application was told the end.
     ended: bool,
     /// How much the next read asks for: grows while reads come back full.
-    want: usize,
+    want: u32,
     /// The last read left nothing in the socket.
     emptied: bool,
     /// Why nothing can be written any more. What the application sent before can still be read.
@@ -136,7 +136,7 @@ impl Local {
             return self.failed.take().map_or(Poll::Pending, |error| Poll::Ready(Err(error)));
         }
         let Some(stream) = self.stream.as_mut().filter(|_| self.pending_reset.is_none()) else { return Poll::Pending };
-        let want = self.want.min(session.writable()).min(most);
+        let want = (self.want as usize).min(session.writable()).min(most);
         if want == 0 {
             return Poll::Pending;
         }
@@ -163,8 +163,8 @@ impl Local {
         }
         // Of a read into several buffers it is not known.
         self.emptied = (1..want).contains(&read) && want < MIN_IN_PLACE;
-        self.want = if read == want { want * 2 } else { self.want.min(read.max(1).next_power_of_two() * 2) };
-        self.want = self.want.clamp(*READ_SIZE.start(), *READ_SIZE.end());
+        let next = if read == want { want * 2 } else { (self.want as usize).min(read.max(1).next_power_of_two() * 2) };
+        self.want = (next as u32).clamp(*READ_SIZE.start(), *READ_SIZE.end());
         polled
     }
 

@@ -5,17 +5,20 @@
 //! first.
 
 pub(crate) mod kernel_buffers;
+mod lease;
 pub(crate) mod path;
 pub(crate) mod scratch;
+mod trip;
 
 use std::sync::Arc;
 
 use ferry_config::Name;
-use ferry_session::{INITIAL_WINDOW, Session};
+use ferry_session::INITIAL_WINDOW;
 use parking_lot::Mutex;
 
 use crate::limits::shares::Shares;
-use crate::memory::path::{RoundTrip, max_useful_buffer};
+
+pub(crate) use lease::{Bound, Lease};
 
 /// Replay and receive bytes that every session has for certain.
 const FLOOR: Capacities = Capacities { replay: 8 * 1024, receive: INITIAL_WINDOW };
@@ -55,11 +58,10 @@ impl Memory {
 
     /// The floor for a new session, if there is as much.
     pub(crate) fn reserve(self: &Arc<Self>, peer: &Name) -> Option<Lease> {
-        let mut lease = Lease { memory: self.clone(), peer: peer.clone(), held: Capacities { replay: 0, receive: 0 } };
         if !self.add(peer, FLOOR.total()) {
             return None;
         }
-        lease.held = FLOOR;
+        let mut lease = Lease::new(self.clone(), peer.clone(), FLOOR);
         if self.used() < self.limit / 4 {
             lease.grow_to(START);
         }
@@ -76,65 +78,19 @@ impl Memory {
         self.used.lock().take(peer, bytes)
     }
 
+    /// The same for buffers of a size that few need: one half of all memory is for what every session may have.
+    fn add_from_spare(&self, peer: &Name, bytes: u64) -> bool {
+        let mut used = self.used.lock();
+        used.total() + bytes <= self.limit / 2 && used.take(peer, bytes)
+    }
+
+    /// Who has more than others is to give it back.
+    fn is_scarce(&self) -> bool {
+        self.used() > self.limit / 4 * 3
+    }
+
     fn remove(&self, peer: &Name, bytes: u64) {
         self.used.lock().give_back(peer, bytes);
-    }
-}
-
-/// What one session holds; given back when dropped.
-#[derive(Debug)]
-pub(crate) struct Lease {
-    memory: Arc<Memory>,
-    peer: Name,
-    held: Capacities,
-}
-
-impl Lease {
-    pub(crate) fn held(&self) -> Capacities {
-        self.held
-    }
-
-    fn grow_to(&mut self, wanted: Capacities) -> bool {
-        let more = wanted.total().saturating_sub(self.held.total());
-        let grown = more > 0 && self.memory.add(&self.peer, more);
-        if grown {
-            self.held = wanted;
-        }
-        grown
-    }
-
-    /// Gives a session that its buffers hold up twice the room, if it can be lent: up to `most` for each, and to what is
-    /// of use on the `path`. Says whether there is more room now.
-    pub(crate) fn grow_if_short(&mut self, session: &mut Session, most: u64, path: &RoundTrip) -> bool {
-        let mut wanted = self.held;
-        let twice =
-            |held: u64, least: u64| (held * 2).min(max_useful_buffer(path.least()).max(held)).min(most.max(least));
-        if session.is_replay_limited() {
-            wanted.replay = twice(wanted.replay, FLOOR.replay);
-        }
-        if session.take_window_limited() {
-            wanted.receive = twice(wanted.receive, FLOOR.receive);
-        }
-        let grown = wanted != self.held && self.grow_to(wanted);
-        if grown {
-            session.set_capacities(self.held.replay, self.held.receive);
-        }
-        grown
-    }
-
-    /// Gives back what a session at rest has no use for. The window that the peer was told stays promised.
-    pub(crate) fn shrink_idle(&mut self, session: &mut Session) {
-        if session.replay_buffered() == 0 && self.held.replay > START.replay {
-            self.memory.remove(&self.peer, self.held.replay - START.replay);
-            self.held.replay = START.replay;
-            session.set_capacities(self.held.replay, self.held.receive);
-        }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.memory.remove(&self.peer, self.held.total());
     }
 }
 
@@ -167,10 +123,10 @@ mod tests {
         let limit = 100 * 1024 * 1024;
         let memory = Memory::new(limit, 2);
         let mut greedy = memory.reserve(&name("greedy")).expect("room");
-        while greedy.grow_to(Capacities { replay: greedy.held.replay + 1024 * 1024, ..greedy.held }) {}
+        while greedy.grow_to(Capacities { replay: greedy.held().replay + 1024 * 1024, ..greedy.held() }) {}
         assert!(memory.used() <= limit * 3 / 4, "{} of {limit} lent to one of two peers", memory.used());
         let mut modest = memory.reserve(&name("modest")).expect("room for another peer");
-        assert!(modest.grow_to(Capacities { replay: limit / 5, ..modest.held }));
+        assert!(modest.grow_to(Capacities { replay: limit / 5, ..modest.held() }));
     }
 
     #[test]

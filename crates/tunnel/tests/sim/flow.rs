@@ -36,7 +36,7 @@ async fn drain(end: &mut End, mut count: usize) {
 fn two_full_directions_do_not_deadlock_and_a_slow_application_is_not_given_up() {
     live(async {
         let mut world = World::start(line(40), [false, true], |config| {
-            config.settings.resume.buffer = 256 * 1024;
+            config.settings.resume.buffer = Some(256 * 1024);
             config.settings.rotation.every = Duration::from_secs(3600);
         })
         .await;
@@ -147,7 +147,7 @@ fn sessions_beyond_the_memory_are_refused_and_those_that_live_make_progress() {
     live(async {
         let mut world = World::start(line(5), [false, true], |config| {
             config.settings.limits.memory = 512 * 1024;
-            config.settings.resume.buffer = 64 * 1024;
+            config.settings.resume.buffer = Some(64 * 1024);
         })
         .await;
         sleep(Duration::from_secs(1)).await;
@@ -195,7 +195,7 @@ fn one_peer_cannot_take_the_others_share() {
             config.settings.rotation.every = Duration::from_secs(3600);
             if config.listen.is_some() {
                 config.settings.limits.memory = 4 << 20;
-                config.settings.resume.buffer = 4 << 20;
+                config.settings.resume.buffer = Some(4 << 20);
                 let peer = ferry_config::Peer {
                     name: name.clone(),
                     keys: [key].into(),

@@ -71,10 +71,11 @@ impl Life {
         // By a generator of its own: it changes nothing else of what a seed does.
         let mut limit = Rng::new(!seed);
         let paced = limit.chance(20).then(|| limit.pick(&[20_000, 1_000_000]));
+        let follows = limit.chance(30);
         let world = World::start(line, dialled, |config| {
             config.settings.rotation.every = Duration::from_secs(every);
             config.settings.rotation.bytes = bytes;
-            config.settings.resume.buffer = buffer.min(memory);
+            config.settings.resume.buffer = (!follows).then_some(buffer.min(memory));
             config.settings.limits.memory = memory;
             config.settings.liveness = Duration::from_secs(liveness);
             // The path may be gone for minutes before the first link: no session is to be given up for that.

@@ -81,6 +81,34 @@ fn so_is_one_that_has_become_long_while_the_session_was_without_a_link() {
 }
 
 #[test]
+fn a_path_with_more_than_16_mib_on_it_is_filled_unless_a_buffer_is_configured() {
+    const MIB: usize = 1024 * 1024;
+    const BYTES: usize = 60_000_000;
+    let took = |buffer: Option<u64>| {
+        live(async {
+            // 32 MiB within a round trip.
+            let wide = Line { rate: 160 * MIB as u64, buffer: 64 * MIB, ..line(100) };
+            let mut world = World::start(wide, [false, true], |config| {
+                config.settings.rotation.every = Duration::from_secs(3600);
+                config.settings.resume.buffer = buffer;
+            })
+            .await;
+            let [mut near, mut far] = world.apps.play(world.connect(NEAR).await).await;
+            carry(&mut near, &mut far, 2 * BYTES).await;
+            let took = carry(&mut near, &mut far, BYTES).await;
+            drop((near, far));
+            world.rest().await;
+            took
+        })
+    };
+    let [followed, bounded] = [None, Some(16 << 20)].map(took);
+    println!("60 MB at 160 MiB/s over a round trip of 200 ms: in {followed:?}, with 16 MiB in {bounded:?}");
+    // One way, and the bytes; or a round trip for each 16 MiB.
+    assert!(followed < Duration::from_millis(600), "{followed:?}");
+    assert!(bounded > Duration::from_millis(700), "{bounded:?}");
+}
+
+#[test]
 fn one_handshake_that_took_long_does_not_make_buffers_large() {
     const PATIENCE: Duration = Duration::from_secs(10);
     let held = live(async {

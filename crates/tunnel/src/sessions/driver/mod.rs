@@ -21,8 +21,8 @@ use measure::Look;
 
 use crate::application::local::Local;
 use crate::limits::entries::{Limited, Permits};
-use crate::memory::Lease;
 use crate::memory::scratch;
+use crate::memory::{Bound, Lease};
 use crate::net::{BoxFuture, Stream};
 use crate::peer::Peer;
 use crate::sessions::{self, Registration};
@@ -85,7 +85,7 @@ pub(crate) struct Driver {
     detached: bool,
     counters: Counters,
     /// Most bytes that each buffer may be lent, and most that one key protects.
-    most: u64,
+    most: Bound,
     key_bytes: u64,
     alarm: Alarm,
     /// What was seen of the link's path, where it is looked at.
@@ -155,7 +155,7 @@ impl Driver {
         );
         mark(&span, session.id());
         let config = &shared.config().tunnel.settings;
-        let (most, key_bytes) = (config.resume.buffer, config.rotation.bytes);
+        let (most, key_bytes) = (Bound::of(config), config.rotation.bytes);
         Self {
             shared,
             slot,
@@ -307,7 +307,7 @@ impl Driver {
         self.return_spent();
         again |= self.transmit(now, cx);
         again |= self.on_events();
-        again |= self.lease.grow_if_short(&mut self.session, self.most, &self.peer.round_trip);
+        again |= self.lease.grow_if_short(now, &mut self.session, self.most, &self.peer.round_trip);
         self.look_if_due(now);
         self.registration.buffered.store(self.session.replay_buffered(), Ordering::Relaxed);
         again
