@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ferry_config::Prefer;
-use ferry_session::Side;
+use ferry_session::{LinkKind, Side};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::info;
@@ -14,6 +14,7 @@ use crate::peer::Peer;
 use crate::sessions::mailbox::Command;
 use crate::shared::Shared;
 use crate::supply::choice::{Choice, Chosen, Kind, Seen};
+use crate::supply::doubt::Doubt;
 use crate::telemetry::events::Event;
 use crate::transport::dialler::Destination;
 
@@ -23,6 +24,7 @@ pub(super) struct Choosing {
     choice: Mutex<Option<Choice>>,
     /// There were addresses of both kinds when one was dialled last.
     has_both: AtomicBool,
+    doubt: Mutex<Doubt>,
 }
 
 impl Choosing {
@@ -41,7 +43,13 @@ impl Choosing {
         }
     }
 
-    /// The kind that a dial tries first, if it is not to keep to the order of the addresses.
+    /// The kind that a dial for a link of the pool tries first, if it is not to keep to the order of the addresses.
+    pub(super) fn first_for_pool(&self, destination: &Destination, link: LinkKind) -> Option<Kind> {
+        let doubted = self.doubt.lock().take(Instant::now(), link) && destination.has_both_kinds();
+        if doubted { Some(Kind::Tcp) } else { self.first(destination) }
+    }
+
+    /// The same of any other dial.
     pub(super) fn first(&self, destination: &Destination) -> Option<Kind> {
         let mut choice = self.choice.lock();
         let choice = choice.as_mut()?;
@@ -55,6 +63,11 @@ impl Peer {
     /// What carries its links is chosen by what is measured: links are to be looked at.
     pub(crate) fn chooses(&self) -> bool {
         self.choosing.has_both.load(Ordering::Relaxed) && self.choosing.choice.lock().is_some()
+    }
+
+    /// A link over QUIC has gone silent, and one of this kind is to replace it.
+    pub(crate) fn doubt_quic(&self, link: LinkKind) {
+        self.choosing.doubt.lock().raise(Instant::now(), link);
     }
 
     /// What is chosen, and why, if there is a choice.

@@ -204,7 +204,9 @@ impl Peer {
             link.hold_port(self.dialler.hold_port());
             Ok(link)
         };
-        self.attempt(shared, of, &Progress::default(), establish).await
+        let config = self.config();
+        let first = self.choosing.first(&config.destination);
+        self.attempt(shared, &config, first, of, &Progress::default(), establish).await
     }
 
     /// Dials for rotations that are under way.
@@ -237,19 +239,21 @@ impl Peer {
             told.await.map_err(|_| DialError::GivenUp)??;
             Ok(None)
         };
-        self.attempt(shared, wanted, progress, establish).await
+        let config = self.config();
+        let first = self.choosing.first_for_pool(&config.destination, kind);
+        self.attempt(shared, &config, first, wanted, progress, establish).await
     }
 
-    /// Dials once, to the process that is wanted if the peer has several.
+    /// Dials once, to the process that is wanted if the peer has several; addresses of the kind `first` before others.
     async fn attempt<T>(
         &self,
         shared: &Arc<Shared>,
+        config: &PeerConfig,
+        first: Option<Kind>,
         wanted: Option<Instance>,
         progress: &Progress,
         establish: impl AsyncFnOnce(Established) -> Result<T, DialError>,
     ) -> Result<T, DialError> {
-        let config = self.config();
-        let first = self.choosing.first(&config.destination);
         let establish = async |established: Established| {
             first.into_iter().for_each(|first| self.on_raced(shared, first, established.stream.carrier()));
             self.round_trip.note(established.round_trip);

@@ -3,6 +3,7 @@
 pub(crate) mod choice;
 pub(crate) mod demand;
 pub(crate) mod dials;
+pub(crate) mod doubt;
 mod policy;
 pub(crate) mod pool;
 pub(crate) mod rotation;

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use ferry_session::{Epoch, Event, Intent, Outcome, RejectCode, Release, ResetCode, Side};
+use ferry_session::{Epoch, Event, Intent, LinkKind, Outcome, RejectCode, Release, ResetCode, Side};
 use ferry_text::Foreign;
 use ferry_units::render_duration;
 use tokio::time::timeout;
@@ -12,6 +12,7 @@ use tracing::{debug, info};
 
 use super::{Driver, FIRST_RETRY_DELAY, MAX_RETRY_DELAY, PendingLink};
 use crate::application::local::LAST_BYTES_TIMEOUT;
+use crate::net::Carrier;
 use crate::sessions::mailbox::Command;
 use crate::supply::pool::{Need, Want};
 use crate::telemetry::events::{self, EndFacts, SessionFacts};
@@ -81,6 +82,7 @@ impl Driver {
             Event::Released { epoch, release } => self.on_released(epoch, &release),
             Event::Suspect { epoch } => {
                 debug!(%epoch, "link suspect");
+                self.doubt_what_carries(epoch);
                 self.peer.distrust();
                 if self.session.side() == Side::Opener {
                     if !self.session.is_attached() {
@@ -110,10 +112,24 @@ impl Driver {
         }
     }
 
+    /// A link is suspect. If it is QUIC that does not answer, TCP has its turn first.
+    fn doubt_what_carries(&mut self, epoch: Epoch) {
+        let link = self.links.iter().find(|(of, _)| *of == epoch);
+        if link.is_none_or(|(_, link)| link.facts().carrier != Carrier::Quic) {
+            return;
+        }
+        let replaced_by = match self.session.side() {
+            Side::Opener => LinkKind::Own,
+            Side::Acceptor => LinkKind::Offered,
+        };
+        self.peer.doubt_quic(replaced_by);
+        self.reasons.get_or_insert_default().left_quic = true;
+    }
+
     pub(super) fn on_attached(&mut self, epoch: Epoch, intent: Intent) {
         let Some((_, link)) = self.links.iter().find(|(of, _)| *of == epoch) else { return };
         self.rotate_at = (self.session.side() == Side::Opener).then(|| self.keys_due(link));
-        let round_trip = link.facts().round_trip;
+        let (round_trip, carrier) = (link.facts().round_trip, link.facts().carrier);
         let pause = self.registration.set_link(Some((epoch, link.facts().clone())));
         self.registration.note_link(link.facts().key, link.from(), intent == Intent::Rotate);
         // Accepted by it: no other process has the session.
@@ -137,6 +153,9 @@ impl Driver {
                 self.tell("resumed", Line::info("session resumed"));
                 let (session, epoch) = (self.facts(), epoch.0);
                 self.shared.events.tell(events::Event::SessionResumed { session, epoch, after: pause });
+                if carrier != Carrier::Quic && reasons.is_some_and(|reasons| reasons.left_quic) {
+                    self.rotate_soon();
+                }
             }
             Intent::Rotate => {
                 self.lease.shrink_idle(&mut self.session);

@@ -104,6 +104,8 @@ struct Reasons {
     refusal: Option<String>,
     /// Why the last link was lost.
     loss: Option<String>,
+    /// A link over QUIC did not answer, and TCP had its turn first.
+    left_quic: bool,
     /// Since when a rotation is under way, where spans are exported.
     rotating_since: Option<Time>,
 }

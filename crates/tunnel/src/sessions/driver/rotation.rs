@@ -15,6 +15,9 @@ use crate::transport::link::Link;
 /// A rotation that failed is tried again this much later, or after a quarter of the interval if that is sooner.
 const ROTATION_RETRY_DELAY: Duration = Duration::from_secs(10);
 
+/// A session that has left what is preferred, in doubt, tries it again after this long.
+const RETURN_DELAY: Duration = Duration::from_secs(5);
+
 /// A rotation that is due before the last one is over looks again after this long.
 const UNFINISHED_ROTATION_DELAY: Duration = Duration::from_millis(50);
 
@@ -23,6 +26,12 @@ impl Driver {
     pub(super) fn keys_due(&self, link: &Link) -> Time {
         let every = self.shared.config().tunnel.settings.rotation.every;
         self.shared.now() + jittered(link.max_age(every)).saturating_sub(link.age())
+    }
+
+    /// What carries the session now is perhaps not what is preferred: the next link is dialled by the usual order.
+    pub(super) fn rotate_soon(&mut self) {
+        let soon = self.shared.now() + jittered(RETURN_DELAY);
+        self.rotate_at = self.rotate_at.map(|at| at.min(soon));
     }
 
     pub(super) fn replace_keys(&mut self) {
