@@ -75,6 +75,14 @@ pub(crate) struct Choice {
     pub(crate) reason: String,
 }
 
+impl Choice {
+    /// What carries the links of this peer, and why.
+    pub(crate) fn sentence(&self, peer: &str) -> String {
+        let told = format!("{peer}: links are carried by {}: {}", self.carrier.to_uppercase(), self.reason);
+        Foreign(&told).to_string()
+    }
+}
+
 /// What the sessions of one entry of the configuration have, and what they may have.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Limit {

@@ -116,8 +116,7 @@ fn page(status: &Status, problems: &[Problem]) -> String {
     }
     page += &peers.to_text();
     for (peer, choice) in status.peers.iter().filter_map(|peer| Some((peer, peer.choice.as_ref()?))) {
-        let told = format!("{}: links are carried by {}: {}", peer.name, choice.carrier.to_uppercase(), choice.reason);
-        let _ = writeln!(page, "{}", Foreign(&told));
+        let _ = writeln!(page, "{}", choice.sentence(&peer.name));
     }
     page += &limits(&status.limits);
     let mut sessions =

@@ -162,6 +162,18 @@ fn a_cut_is_told_with_what_to_do() {
 }
 
 #[test]
+fn what_carries_links_is_told_with_the_reason_where_it_is_chosen() {
+    let reason = "2 % of the packets lost over 80 ms, which lets a stream of TCP have about 1.3 Mbit/s";
+    let mut top = listening(|second| {
+        let mut status = status(second, 3);
+        status["peers"][0]["choice"] = json!({"carrier": "quic", "reason": reason});
+        status
+    });
+    let shown = drawn(&mut top, at(61), (200, 60)).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(shown.contains("cluster-b/terminator: links are carried by QUIC: 2 % of the packets lost"), "{shown}");
+}
+
+#[test]
 fn a_tunnel_that_does_not_answer_is_told_at_once_and_until_it_does() {
     let mut top = Top::new();
     assert!(drawn(&mut top, at(0), (80, 24)).contains("asking …"));

@@ -125,19 +125,27 @@ impl Painter<'_> {
 
     pub(super) fn problems(&self, columns: u16) -> Vec<Line<'static>> {
         let problems = self.all_problems();
+        let mut lines = Vec::new();
         if problems.is_empty() {
-            return vec![match self.top.picture().is_known() {
+            lines.push(match self.top.picture().is_known() {
                 true => Line::styled("nothing is wrong", self.theme.good()),
                 false => Line::styled("the tunnel has not answered yet", self.theme.dim()),
-            }];
+            });
         }
-        let mut lines = Vec::new();
         for Problem { what, advice, is_mild } in problems {
             let (sign, style) = self.theme.sign(if is_mild { Mood::Warning } else { Mood::Bad });
             lines.extend(hang(Span::styled(format!("{sign} "), style), &what, style, columns));
             lines.extend(hang(Span::raw("  → "), &advice, Style::new(), columns));
         }
+        lines.extend(self.choices(columns));
         lines
+    }
+
+    /// What carries links, and why, where that is chosen.
+    fn choices(&self, columns: u16) -> Vec<Line<'static>> {
+        let peers = self.top.picture().status.iter().flat_map(|status| &status.peers);
+        let told = peers.filter_map(|peer| Some(peer.choice.as_ref()?.sentence(&peer.name)));
+        told.flat_map(|told| hang(Span::raw("  "), &told, self.theme.dim(), columns)).collect()
     }
 
     pub(super) fn event_title(&self) -> String {
