@@ -132,11 +132,12 @@ impl Lease {
         }
         let round_trip = path.least();
         let (uses, was_short) = (trip.uses(now, round_trip, shown.delivered), trip.was_short());
-        let gives_back = trip.gives_back || self.memory.is_scarce();
+        let gave_back = trip.gives_back;
+        let gives_back = gave_back || self.memory.is_scarce();
         **trip = Trip::begin(now, round_trip, shown.delivered);
         trip.gives_back = gives_back;
         if gives_back {
-            return self.give_back(shown.occupied, most);
+            return self.give_back(shown.occupied, most) || !gave_back;
         }
         if !was_short && self.held.replay.max(self.held.receive) <= most.unmeasured {
             self.trip = None;
@@ -159,8 +160,8 @@ impl Lease {
         grown
     }
 
-    /// Gives back what is beyond the unmeasured bound and is not `occupied`. What the peer was told it may send stays
-    /// promised until it has sent so much.
+    /// Gives back what is beyond the unmeasured bound and is not `occupied`, and says whether that is anything. What the
+    /// peer was told it may send stays promised until it has sent so much.
     fn give_back(&mut self, occupied: Capacities, most: Bounds) -> bool {
         let left = |held: u64, occupied: u64| held.min(occupied.max(most.unmeasured));
         let left = Capacities {
@@ -168,11 +169,11 @@ impl Lease {
             receive: left(self.held.receive, occupied.receive),
         };
         self.memory.remove(&self.peer, self.held.total() - left.total());
-        self.held = left;
+        let before = std::mem::replace(&mut self.held, left);
         if left.replay.max(left.receive) <= most.unmeasured {
             self.trip = None;
         }
-        true
+        left != before
     }
 
     /// What the session is to keep to.

@@ -176,12 +176,13 @@ fn what_the_peer_was_told_it_may_send_stays_lent_until_it_has() {
     let look = |lease: &mut Lease, millis: u32, promised: u64| {
         let occupied = Capacities { replay: 0, receive: promised };
         let shown = Shown { short: Short::default(), delivered: Delivered::default(), occupied };
-        lease.follow(Time::from_origin(MILLI * millis), &shown, most, &path);
-        (lease.held.receive, lease.told(most).receive)
+        let changed = lease.follow(Time::from_origin(MILLI * millis), &shown, most, &path);
+        (changed, lease.held.receive, lease.told(most).receive)
     };
     look(&mut lease, 0, 40 * MIB);
-    assert_eq!(look(&mut lease, 10, 40 * MIB), (40 * MIB, 16 * MIB));
-    assert_eq!(look(&mut lease, 20, 25 * MIB), (25 * MIB, 16 * MIB));
-    assert_eq!(look(&mut lease, 30, 16 * MIB), (16 * MIB, 16 * MIB));
+    assert_eq!(look(&mut lease, 10, 40 * MIB), (true, 40 * MIB, 16 * MIB));
+    assert_eq!(look(&mut lease, 20, 40 * MIB), (false, 40 * MIB, 16 * MIB), "a session that waits is left alone");
+    assert_eq!(look(&mut lease, 30, 25 * MIB), (true, 25 * MIB, 16 * MIB));
+    assert_eq!(look(&mut lease, 40, 16 * MIB), (true, 16 * MIB, 16 * MIB));
     assert!(lease.trip.is_none(), "there is nothing more to look at");
 }
