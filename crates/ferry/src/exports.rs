@@ -35,7 +35,7 @@ impl Exports {
         while let Some((_, reason)) = self.problems.first().cloned() {
             let what: Vec<_> =
                 self.problems.extract_if(.., |(_, other)| *other == reason).map(|(what, _)| what).collect();
-            warn!("{} are not exported: {reason}", what.join(" and "));
+            warn!("{} are not exported: {reason}", listed(&what));
         }
     }
 
@@ -65,5 +65,25 @@ impl Exports {
             }
         };
         tokio::join!(spans, metrics, lines);
+    }
+}
+
+/// Words as they are listed in a sentence.
+fn listed(words: &[&str]) -> String {
+    match words {
+        [before @ .., one, last] if !before.is_empty() => format!("{}, {one} and {last}", before.join(", ")),
+        words => words.join(" and "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_listed_as_in_a_sentence() {
+        assert_eq!(listed(&["spans"]), "spans");
+        assert_eq!(listed(&["spans", "metrics"]), "spans and metrics");
+        assert_eq!(listed(&["log lines", "spans", "metrics"]), "log lines, spans and metrics");
     }
 }

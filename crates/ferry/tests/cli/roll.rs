@@ -96,7 +96,7 @@ impl Pair {
 
     fn begin(&self, of: &str, more: &[&str]) -> Child {
         let config = self.path(&format!("{of}.yaml"));
-        let args = [&["roll", "--wait", "60s", "--config", config.to_str().unwrap()], more].concat();
+        let args = [&["roll", "--wait", "3m", "--config", config.to_str().unwrap()], more].concat();
         command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
