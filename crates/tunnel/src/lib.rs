@@ -14,6 +14,8 @@ mod limits;
 mod memory;
 pub mod net;
 mod peer;
+#[cfg(test)]
+mod seeds;
 mod sessions;
 mod shared;
 mod supply;

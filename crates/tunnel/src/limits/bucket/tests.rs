@@ -1,9 +1,7 @@
-//! Sessions that share a bucket, by seed, on a clock of their own. A failure prints its seed; `FERRY_SEED=n` runs just
-//! that one, `FERRY_SEEDS=n` that many.
-
-use std::panic::catch_unwind;
+//! Sessions that share a bucket, by seed, on a clock of their own. `seeds.rs` says how to repeat one.
 
 use super::*;
+use crate::seeds::{Rng, each_seed};
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -12,25 +10,6 @@ const LATENESS: Duration = Duration::from_millis(3);
 
 /// Bytes of one read.
 const READ: u64 = 256 << 10;
-
-/// Randomness that a seed repeats (SplitMix64).
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound.max(1)
-    }
-}
-
-fn each_seed(life: impl Fn(&mut Rng) + std::panic::RefUnwindSafe) {
-    let number = |name| std::env::var(name).ok().map(|value| value.parse::<u64>().expect("a number"));
-    let seeds = number("FERRY_SEED").map_or(0..number("FERRY_SEEDS").unwrap_or(30), |seed| seed..seed + 1);
-    let failed: Vec<_> = seeds.filter(|seed| catch_unwind(|| life(&mut Rng(*seed))).is_err()).collect();
-    assert!(failed.is_empty(), "failed; run again with FERRY_SEED= one of {failed:?}");
-}
 
 /// What a session has to send.
 #[derive(Clone, Copy, PartialEq)]
@@ -146,7 +125,7 @@ fn rate(rng: &mut Rng) -> u64 {
 
 #[test]
 fn no_stretch_of_time_brings_more_than_the_rate_and_a_burst_whoever_wants_what() {
-    each_seed(|rng| {
+    each_seed(30, |rng| {
         let (rate, count) = (rate(rng), 1 + rng.below(60) as usize);
         let wants: Vec<_> = (0..count)
             .map(|_| match rng.below(3) {
@@ -164,7 +143,7 @@ fn no_stretch_of_time_brings_more_than_the_rate_and_a_burst_whoever_wants_what()
 
 #[test]
 fn sessions_that_want_all_get_equal_parts_and_together_all_that_others_leave() {
-    each_seed(|rng| {
+    each_seed(30, |rng| {
         let (rate, count, small) = (rate(rng).max(50_000), 1 + rng.below(30), rng.below(30));
         // Each asks for a quarter of its share.
         let some = Wants::Some((rate / 80 / (count + small)).max(1), 50 * MILLI);
@@ -196,7 +175,7 @@ fn sessions_that_want_all_get_equal_parts_and_together_all_that_others_leave() {
 
 #[test]
 fn nobody_waits_longer_than_two_rounds_however_many_come_and_go() {
-    each_seed(|rng| {
+    each_seed(30, |rng| {
         let (rate, count) = (rate(rng).max(1 << 20), 2 + rng.below(60) as usize);
         let mut world = World::new(rate, (0..count).map(|_| Wants::All));
         let mut waited = Duration::ZERO;

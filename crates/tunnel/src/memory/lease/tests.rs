@@ -1,35 +1,10 @@
-//! Sessions over paths of all kinds that share the memory, by seed, on a clock of their own. A failure prints its seed;
-//! `FERRY_SEED=n` runs just that one, `FERRY_SEEDS=n` that many.
-
-use std::panic::catch_unwind;
+//! Sessions over paths of all kinds that share the memory, by seed, on a clock of their own. `seeds.rs` says how to repeat one.
 
 use super::*;
+use crate::seeds::each_seed;
 
 const MIB: u64 = 1 << 20;
 const MILLI: Duration = Duration::from_millis(1);
-
-/// Randomness that a seed repeats (SplitMix64).
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound.max(1)
-    }
-
-    fn between(&mut self, least: u64, most: u64) -> u64 {
-        least + self.below(most - least + 1)
-    }
-}
-
-fn each_seed(life: impl Fn(&mut Rng) + std::panic::RefUnwindSafe) {
-    let number = |name| std::env::var(name).ok().map(|value| value.parse::<u64>().expect("a number"));
-    let seeds = number("FERRY_SEED").map_or(0..number("FERRY_SEEDS").unwrap_or(100), |seed| seed..seed + 1);
-    let failed: Vec<_> = seeds.filter(|seed| catch_unwind(|| life(&mut Rng(*seed))).is_err()).collect();
-    assert!(failed.is_empty(), "failed; run again with FERRY_SEED= one of {failed:?}");
-}
 
 fn name(text: &str) -> Name {
     text.parse().expect("a name")
@@ -108,7 +83,7 @@ impl Sender {
 
 #[test]
 fn a_stream_comes_to_fill_its_path_and_holds_little_more_than_twice_of_what_is_on_it() {
-    each_seed(|rng| {
+    each_seed(100, |rng| {
         let memory = Memory::new(rng.between(256, 4096) * MIB, 1);
         let (round_trip, rate) = (rng.between(20, 300), rng.between(10, 1_500_000));
         let bunch = rng.between(1, round_trip / 5);
@@ -137,7 +112,7 @@ fn a_buffer_that_was_configured_is_a_bound_whatever_is_delivered() {
 
 #[test]
 fn all_together_take_half_of_the_memory_for_it_at_most_and_give_it_back_when_the_rest_is_short() {
-    each_seed(|rng| {
+    each_seed(100, |rng| {
         let limit = rng.between(256, 1024) * MIB;
         let memory = Memory::new(limit, 1);
         let count = rng.between(1, 6);
