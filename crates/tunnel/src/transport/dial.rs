@@ -138,7 +138,7 @@ async fn race(
                 Err(_) => {}
             },
             Some((index, answer)) = race.lookups.next() => race.on_answer(index, answer),
-            () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
+            () = due(next.unwrap_or_else(Instant::now)), if next.is_some() => {
                 let Some((index, address)) = race.take() else { continue };
                 let (network, route) = (network.clone(), routes[index].clone());
                 racing.spawn(async move {
@@ -152,6 +152,13 @@ async fn race(
             }
             else => return Err(race.problem),
         }
+    }
+}
+
+/// Waits until `at`. Timers go by whole milliseconds: one that is due already would take up to one more.
+async fn due(at: Instant) {
+    if at > Instant::now() {
+        tokio::time::sleep_until(at).await;
     }
 }
 
@@ -228,5 +235,40 @@ impl Race {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Listener;
+
+    /// Refuses whatever is dialled.
+    struct Refusing;
+
+    impl Network for Refusing {
+        fn resolve(&self, _: String, _: u16) -> BoxFuture<'_, io::Result<Vec<SocketAddr>>> {
+            Box::pin(async { Err(io::ErrorKind::NotFound.into()) })
+        }
+
+        fn connect(&self, _: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Stream>>> {
+            Box::pin(async { Err(io::ErrorKind::ConnectionRefused.into()) })
+        }
+
+        fn bind(&self, _: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
+            Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+        }
+    }
+
+    /// Timers go by whole milliseconds: the clock stands between two of them.
+    #[tokio::test(start_paused = true)]
+    async fn addresses_that_are_known_and_fail_at_once_take_no_time() {
+        tokio::time::advance(Duration::from_micros(300)).await;
+        let network: Arc<dyn Network> = Arc::new(Refusing);
+        let routes = ["192.0.2.1", "192.0.2.2"].map(|host| Route::direct(HostPort { host: host.into(), port: 1 }));
+        let begun = Instant::now();
+        let dialled = race(&network, &Lookups::default(), routes.to_vec(), None).await;
+        assert!(matches!(dialled, Err(DialError::Connect { .. })), "{:?}", dialled.err());
+        assert_eq!(begun.elapsed(), Duration::ZERO);
     }
 }
