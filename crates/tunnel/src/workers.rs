@@ -17,6 +17,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{Instant, timeout_at};
+use tracing::debug;
 
 /// A worker looks after its sockets and its mail each time that it has run as many tasks: so long a session of many
 /// bytes may keep the others waiting.
@@ -150,6 +151,9 @@ pub(crate) fn yield_to_ready(cx: &mut Context<'_>) {
 }
 
 fn carry(runtime: &Runtime, ended: oneshot::Receiver<()>) {
+    if let Err(error) = ferry_slice::set(ferry_slice::SHORT) {
+        debug!("messages may wait for handshakes: this thread's slice stays as it is: {error}");
+    }
     // Nothing is ever sent.
     let _ = runtime.block_on(ended);
 }

@@ -52,6 +52,9 @@ pub struct Args {
 
 /// Runs the tunnel until it is asked to stop, with this process as its keeper where it has no other.
 pub(crate) fn execute(args: Args) -> ExitCode {
+    // Handshakes let messages go first: the threads to come have it from this one, but for the workers. Without it they
+    // work the same.
+    let _ = ferry_slice::set(ferry_slice::LONG);
     #[cfg(target_os = "linux")]
     let unkept = if args.check { None } else { super::keeper::keep_tunnel(&args.config) };
     #[cfg(not(target_os = "linux"))]
