@@ -23,14 +23,31 @@ use tracing::debug;
 /// bytes may keep the others waiting.
 const TASKS_BETWEEN_LOOKS: u32 = 4;
 
-/// What carries sessions, and the runtime for everything else.
+/// How much a session has to move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Load {
+    Light,
+    /// So much that others would wait behind it.
+    Heavy,
+}
+
+/// What carries sessions, and the runtime for everything else. Where a processor is wanted by threads of both kinds, the
+/// kernel lets the one with light sessions go first.
 pub(crate) struct Workers {
     control: Handle,
+    light: Crew,
+    heavy: Crew,
+}
+
+/// The workers for one kind of load.
+#[derive(Clone)]
+struct Crew {
     first: Arc<Worker>,
     others: Vec<Arc<Worker>>,
 }
 
 struct Worker {
+    name: String,
     handle: Handle,
     sessions: AtomicUsize,
 }
@@ -46,40 +63,40 @@ pub(crate) struct WorkerSlot(Arc<Worker>);
 
 /// A worker does not get to anything: its sessions stand still.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("worker-{worker} has run nothing for {within:?}: its sessions stand still")]
+#[error("{worker} has run nothing for {within:?}: its sessions stand still")]
 pub(crate) struct Stuck {
-    worker: usize,
+    worker: String,
     within: Duration,
 }
 
 impl Workers {
-    /// Starts a worker for each processor.
+    /// Starts a worker of each kind for each processor.
     ///
     /// # Errors
     /// When the system has no threads or files left.
     pub(crate) fn start() -> io::Result<(Self, Threads)> {
-        let (first, end) = Worker::start(0)?;
-        let (mut others, mut ends) = (Vec::new(), vec![end]);
-        for index in 1..thread::available_parallelism().map_or(1, usize::from) {
-            let (worker, end) = Worker::start(index)?;
-            others.push(worker);
-            ends.push(end);
-        }
-        Ok((Self { control: Handle::current(), first, others }, Threads { _ends: ends }))
+        let mut ends = Vec::new();
+        let light = Crew::start(Load::Light, &mut ends)?;
+        let heavy = Crew::start(Load::Heavy, &mut ends)?;
+        Ok((Self { control: Handle::current(), light, heavy }, Threads { _ends: ends }))
     }
 
     /// No threads of their own: sessions run where everything else does.
     pub(crate) fn none() -> (Self, Threads) {
         let control = Handle::current();
-        let first = Worker::new(control.clone());
-        (Self { control, first, others: Vec::new() }, Threads { _ends: Vec::new() })
+        let crew = Crew { first: Worker::new("the runtime".to_owned(), control.clone()), others: Vec::new() };
+        (Self { control, light: crew.clone(), heavy: crew }, Threads { _ends: Vec::new() })
     }
 
-    /// A slot where fewest sessions are: with the worker that asks, if that is one of them.
-    pub(crate) fn slot(&self) -> WorkerSlot {
+    /// A slot where fewest sessions of such a load are: with the worker that asks, if that is one of them.
+    pub(crate) fn slot(&self, load: Load) -> WorkerSlot {
+        let crew = match load {
+            Load::Light => &self.light,
+            Load::Heavy => &self.heavy,
+        };
         let here = Handle::current().id();
         let rank = |worker: &&Arc<Worker>| (worker.sessions.load(Ordering::Relaxed), worker.handle.id() != here);
-        let worker = once(&self.first).chain(&self.others).min_by_key(rank).unwrap_or(&self.first);
+        let worker = crew.iter().min_by_key(rank).unwrap_or(&crew.first);
         worker.sessions.fetch_add(1, Ordering::Relaxed);
         WorkerSlot(worker.clone())
     }
@@ -91,11 +108,12 @@ impl Workers {
     pub(crate) async fn respond(&self, within: Duration) -> Result<(), Stuck> {
         let end = Instant::now() + within;
         // All at once, so that they share the time.
-        let tasks: Vec<_> = once(&self.first).chain(&self.others).map(|worker| worker.handle.spawn(async {})).collect();
-        for (worker, task) in tasks.into_iter().enumerate() {
+        let workers = self.light.iter().chain(self.heavy.iter());
+        let tasks: Vec<_> = workers.map(|worker| (&worker.name, worker.handle.spawn(async {}))).collect();
+        for (worker, task) in tasks {
             match timeout_at(end, task).await {
                 Ok(Ok(())) => {}
-                _ => return Err(Stuck { worker, within }),
+                _ => return Err(Stuck { worker: worker.clone(), within }),
             }
         }
         Ok(())
@@ -110,17 +128,36 @@ impl Workers {
     }
 }
 
+impl Crew {
+    fn start(load: Load, ends: &mut Vec<oneshot::Sender<()>>) -> io::Result<Self> {
+        let mut start = |index| {
+            let (worker, end) = Worker::start(load, index)?;
+            ends.push(end);
+            Ok::<_, io::Error>(worker)
+        };
+        let first = start(0)?;
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        let others = (1..processors).map(start).collect::<io::Result<_>>()?;
+        Ok(Self { first, others })
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Arc<Worker>> {
+        once(&self.first).chain(&self.others)
+    }
+}
+
 impl Worker {
-    fn start(index: usize) -> io::Result<(Arc<Self>, oneshot::Sender<()>)> {
+    fn start(load: Load, index: usize) -> io::Result<(Arc<Self>, oneshot::Sender<()>)> {
         let runtime = runtime()?;
         let (end, ended) = oneshot::channel();
-        let worker = Self::new(runtime.handle().clone());
-        thread::Builder::new().name(format!("worker-{index}")).spawn(move || carry(&runtime, ended))?;
+        let kind = if load == Load::Heavy { "heavy" } else { "worker" };
+        let worker = Self::new(format!("{kind}-{index}"), runtime.handle().clone());
+        thread::Builder::new().name(worker.name.clone()).spawn(move || carry(&runtime, load, ended))?;
         Ok((worker, end))
     }
 
-    fn new(handle: Handle) -> Arc<Self> {
-        Arc::new(Self { handle, sessions: AtomicUsize::new(0) })
+    fn new(name: String, handle: Handle) -> Arc<Self> {
+        Arc::new(Self { name, handle, sessions: AtomicUsize::new(0) })
     }
 }
 
@@ -150,9 +187,13 @@ pub(crate) fn yield_to_ready(cx: &mut Context<'_>) {
     let _ = pin!(yield_now()).poll(cx);
 }
 
-fn carry(runtime: &Runtime, ended: oneshot::Receiver<()>) {
-    if let Err(error) = ferry_slice::set(ferry_slice::SHORT) {
-        debug!("messages may wait for handshakes: this thread's slice stays as it is: {error}");
+fn carry(runtime: &Runtime, load: Load, ended: oneshot::Receiver<()>) {
+    let slice = match load {
+        Load::Light => ferry_slice::SHORT,
+        Load::Heavy => ferry_slice::LONG,
+    };
+    if let Err(error) = ferry_slice::set(slice) {
+        debug!("messages may wait for streams and handshakes: this thread's slice stays as it is: {error}");
     }
     // Nothing is ever sent.
     let _ = runtime.block_on(ended);
@@ -192,42 +233,53 @@ mod tests {
 
     fn two() -> Workers {
         let runtime = |_| Builder::new_current_thread().build().expect("a runtime");
-        let [first, second] = [0, 1].map(runtime).map(|runtime| Worker::new(runtime.handle().clone()));
+        let [first, second, heavy] =
+            [0, 1, 2].map(runtime).map(|runtime| Worker::new(String::new(), runtime.handle().clone()));
         let control = first.handle.clone();
-        Workers { control, first, others: vec![second] }
+        let light = Crew { first, others: vec![second] };
+        Workers { control, light, heavy: Crew { first: heavy, others: Vec::new() } }
     }
 
     #[test]
     fn sessions_are_spread_evenly_and_a_place_that_is_left_is_taken_again() {
         let workers = two();
         let _control = workers.control.enter();
-        let mut slots: Vec<_> = (0..8).map(|_| workers.slot()).collect();
+        let mut slots: Vec<_> = (0..8).map(|_| workers.slot(Load::Light)).collect();
         let at = |slots: &[WorkerSlot], worker: &Arc<Worker>| {
             slots.iter().filter(|slot| Arc::ptr_eq(&slot.0, worker)).count()
         };
-        assert_eq!((at(&slots, &workers.first), at(&slots, &workers.others[0])), (4, 4));
-        slots.retain(|slot| !Arc::ptr_eq(&slot.0, &workers.others[0]));
-        slots.extend((0..4).map(|_| workers.slot()));
-        assert_eq!((at(&slots, &workers.first), at(&slots, &workers.others[0])), (4, 4));
+        assert_eq!((at(&slots, &workers.light.first), at(&slots, &workers.light.others[0])), (4, 4));
+        slots.retain(|slot| !Arc::ptr_eq(&slot.0, &workers.light.others[0]));
+        slots.extend((0..4).map(|_| workers.slot(Load::Light)));
+        assert_eq!((at(&slots, &workers.light.first), at(&slots, &workers.light.others[0])), (4, 4));
     }
 
     #[test]
     fn a_worker_keeps_a_session_that_no_other_is_freer_for() {
         let workers = two();
-        let _here = workers.others[0].handle.enter();
+        let _here = workers.light.others[0].handle.enter();
         for _ in 0..4 {
-            assert!(Arc::ptr_eq(&workers.slot().0, &workers.others[0]));
+            assert!(Arc::ptr_eq(&workers.slot(Load::Light).0, &workers.light.others[0]));
         }
+    }
+
+    #[test]
+    fn a_heavy_session_has_another_worker_than_a_light_one() {
+        let workers = two();
+        let _here = workers.light.first.handle.enter();
+        let [light, heavy] = [Load::Light, Load::Heavy].map(|load| workers.slot(load));
+        assert!(!Arc::ptr_eq(&light.0, &heavy.0));
+        assert!(Arc::ptr_eq(&heavy.0, &workers.heavy.first));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_worker_that_runs_nothing_is_found() {
         let stuck = Builder::new_current_thread().build().expect("a runtime");
-        let [first, second] = [Handle::current(), stuck.handle().clone()].map(Worker::new);
-        let mut workers = Workers { control: Handle::current(), first, others: vec![second] };
+        let (mut workers, _threads) = Workers::none();
+        workers.heavy.others.push(Worker::new("heavy-1".to_owned(), stuck.handle().clone()));
         let within = Duration::from_secs(1);
-        assert_eq!(workers.respond(within).await, Err(Stuck { worker: 1, within }));
-        workers.others.clear();
+        assert_eq!(workers.respond(within).await, Err(Stuck { worker: "heavy-1".to_owned(), within }));
+        workers.heavy.others.clear();
         assert_eq!(workers.respond(within).await, Ok(()));
         stuck.shutdown_background();
     }

@@ -22,7 +22,7 @@ use crate::telemetry::metrics::{ByRefusal, Refusal};
 use crate::telemetry::repeats::{Kind, Line};
 use crate::transport::accept;
 use crate::transport::link::Link;
-use crate::workers::WorkerSlot;
+use crate::workers::{Load, WorkerSlot};
 
 /// After an accept that failed for want of something: time for others to end.
 const ACCEPT_RETRY_DELAY: std::time::Duration = std::time::Duration::from_millis(100);
@@ -48,7 +48,7 @@ pub(crate) async fn listen(
                 local.reset_unless_ended();
                 // Where this end has no address, as in a simulated network, the other one stands for both.
                 let origin = origin(source, local.local_addr().unwrap_or(source));
-                let (slot, id) = (shared.workers.slot(), next_id(&mut series));
+                let (slot, id) = (shared.workers.slot(Load::Light), next_id(&mut series));
                 let worker = slot.runtime().clone();
                 let opening = Opening { shared: shared.clone(), slot, id, entry: entry.clone(), origin };
                 shared.spawn_session_at(&worker, async move { opening.open(local.register_here()).await });

@@ -14,6 +14,7 @@ use crate::application::egress;
 use crate::net::Listener;
 use crate::shared::Shared;
 use crate::telemetry::events::Event;
+use crate::workers::Load;
 
 /// An address that could not be listened on is tried again this soon, then after twice as long each, up to the longest.
 const BIND_RETRY_INTERVAL: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(5);
@@ -42,7 +43,7 @@ impl AppListeners {
         let (withdrawn, problem) = (CancellationToken::new(), Arc::new(Mutex::new(None)));
         let bound = bound.map_err(|error| report(shared, &entry, &problem, &error)).ok();
         let serve = serve(shared.clone(), entry.clone(), bound, problem.clone(), withdrawn.clone());
-        let task = shared.tasks.spawn_on(serve, shared.workers.slot().runtime());
+        let task = shared.tasks.spawn_on(serve, shared.workers.slot(Load::Light).runtime());
         self.serving().push(Serving { entry, withdrawn, problem, task });
     }
 

@@ -116,6 +116,11 @@ impl Local {
         }
     }
 
+    /// The connection as one of the runtime that this is called on.
+    pub(crate) fn register_here(&mut self) {
+        self.stream = self.stream.take().map(Stream::register_here);
+    }
+
     /// Has what outlives this process hold the connection, too.
     pub(crate) fn hold(&mut self, kept: &Kept) {
         if let Some(stream) = self.stream.as_mut() {

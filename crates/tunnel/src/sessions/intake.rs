@@ -20,6 +20,7 @@ use crate::telemetry::metrics::{LinkFailure, Role};
 use crate::telemetry::repeats::{Kind, Line};
 use crate::transport;
 use crate::transport::link::{Link, LinkError};
+use crate::workers::Load;
 
 /// A warm link that nobody uses for this long is closed by the end that waits; its dialler replaces it long before.
 const WARM_LINK_MAX_AGE: Duration = Duration::from_secs(25 * 3600);
@@ -64,7 +65,7 @@ pub(crate) fn await_hello(shared: &Arc<Shared>, peer: &Arc<Peer>, mut link: Link
         return refuse_unused(shared, peer, role, link, &LinkError::TooMany);
     }
     let (shared, tasks) = (shared.clone(), shared.tasks.clone());
-    let worker = shared.workers.slot().runtime().clone();
+    let worker = shared.workers.slot(Load::Light).runtime().clone();
     let wait = async move {
         link = link.register_here();
         let (mut hello, mut told, mut origin, tells_origin) = (None, 0, None, link.tells_origin());

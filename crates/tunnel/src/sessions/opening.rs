@@ -23,6 +23,7 @@ use crate::telemetry::metrics::{ByRefusal, Refusal};
 use crate::telemetry::repeats::{Kind, Line};
 use crate::transport::link::Link;
 use crate::transport::{dial, tls};
+use crate::workers::Load;
 
 /// Longest wait for the application's host to accept the connection.
 const APP_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -99,7 +100,13 @@ fn admit(
             let permits = limits.admit(&peer.name, &Service::Ingress(ingress.service.as_str()));
             let permits = permits
                 .map_err(|exceeded| (Refusal::of(&exceeded), Refused::new(RejectCode::Limit, exceeded.to_string())))?;
-            Ok(Some(Admitted { slot: shared.workers.slot(), peer: peer.clone(), registration, lease, permits }))
+            Ok(Some(Admitted {
+                slot: shared.workers.slot(Load::Light),
+                peer: peer.clone(),
+                registration,
+                lease,
+                permits,
+            }))
         }
         Err(NotRegistered::Taken) => Ok(None),
         Err(NotRegistered::Full) => Err(limit("the session limit is reached")),

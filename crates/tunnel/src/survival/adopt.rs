@@ -17,6 +17,7 @@ use crate::sessions::handle::{SessionHandle, SessionName};
 use crate::shared::Shared;
 use crate::telemetry::events::{EndFacts, Event, SessionFacts};
 use crate::telemetry::metrics::{ByStart, Ending};
+use crate::workers::Load;
 use ferry_arena::{Counters, Found, Identity, Progress};
 use ferry_session::{Origin, ResetCode, Session, Side, Snapshot, Survivor};
 
@@ -105,7 +106,7 @@ impl Adoption {
             return Err((found, Some(socket), "there are more sessions than may be now".to_owned()));
         };
         let permits = shared.config().limits.adopt(&peer.name, found.identity.side, &found.identity.service);
-        let admitted = Admitted { slot: shared.workers.slot(), peer, registration, lease, permits };
+        let admitted = Admitted { slot: shared.workers.slot(Load::Light), peer, registration, lease, permits };
         let written = if progress.was_reset { found.written } else { progress.written };
         let kept = Kept::adopted(survival.clone(), found.record, progress.read, written, progress.shut_down);
         Ok(Some(Self { admitted, session, state: found.state, kept, socket, progress }))
@@ -275,7 +276,7 @@ fn reset_at_peer(shared: &Arc<Shared>, found: &Found) -> Option<()> {
     let handle = SessionHandle::adopted(name, &identity.service, found.state.peer);
     let registration = shared.sessions.register(handle).ok()?;
     let permits = shared.config().limits.adopt(&peer.name, identity.side, &identity.service);
-    let admitted = Admitted { slot: shared.workers.slot(), peer, registration, lease, permits };
+    let admitted = Admitted { slot: shared.workers.slot(Load::Light), peer, registration, lease, permits };
     let (opening, worker) = (shared.clone(), admitted.slot.runtime().clone());
     let state = found.state;
     shared.spawn_session_at(&worker, async move {

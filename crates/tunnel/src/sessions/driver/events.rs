@@ -220,7 +220,7 @@ impl Driver {
             self.reset_local(LAST_BYTES_TIMEOUT);
         }
         self.pending_link = None;
-        self.outcome = Some(outcome);
+        self.outcome = Some(Box::new(outcome));
     }
 
     /// The application's connection is reset, after what came for it. Where nothing ever came there is nothing to wait for;

@@ -6,12 +6,12 @@ mod events;
 mod measure;
 mod rotation;
 mod steps;
+mod task;
+mod weight;
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::Context;
 use std::time::Duration;
 
 use ferry_session::{Epoch, Instance, Outcome, Session, Side, Time};
@@ -20,6 +20,8 @@ use tracing::{Span, error_span};
 use alarm::Alarm;
 use attach::PendingLink;
 use measure::Look;
+use task::Task;
+use weight::Weight;
 
 use crate::application::local::Local;
 use crate::limits::entries::{Limited, Permits};
@@ -34,12 +36,7 @@ use crate::survival::Kept;
 use crate::telemetry::events::spans::mark;
 use crate::telemetry::metrics::{ByEnd, ByEnding, Counters, End, Ending};
 use crate::transport::link::Link;
-use crate::workers::{self, WorkerSlot};
-
-/// Rounds before the task lets others at this worker run, and bytes of the application after which it does so sooner: a
-/// message of another session waits for no more of them at a time.
-const MAX_ROUNDS_PER_POLL: usize = 4;
-const MAX_BYTES_PER_POLL: u64 = 128 * 1024;
+use crate::workers::WorkerSlot;
 
 /// A resume that failed is tried again at once, then after this long, then after twice as long each, up to [`MAX_RETRY_DELAY`].
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(50);
@@ -88,11 +85,14 @@ pub(crate) struct Driver {
     most: Bound,
     key_bytes: u64,
     alarm: Alarm,
+    weight: Weight,
+    /// It was at another worker until now.
+    arrives: bool,
     /// What was seen of the link's path, where it is looked at.
     last_look: Option<Box<Look>>,
     /// While all is well there are none, and they take no room.
     reasons: Option<Box<Reasons>>,
-    outcome: Option<Outcome>,
+    outcome: Option<Box<Outcome>>,
     /// Entered where there is something to tell, and nowhere on the data path.
     span: Span,
 }
@@ -152,6 +152,7 @@ impl Driver {
         mark(&span, session.id());
         let config = &shared.config().tunnel.settings;
         let (most, key_bytes) = (Bound::of(config), config.rotation.bytes);
+        let (now, (sent, received)) = (shared.now(), registration.bytes());
         Self {
             shared,
             slot,
@@ -173,6 +174,8 @@ impl Driver {
             most,
             key_bytes,
             alarm: Alarm::default(),
+            arrives: false,
+            weight: Weight::new(now, sent + received),
             last_look: None,
             reasons: None,
             outcome: None,
@@ -187,7 +190,7 @@ impl Driver {
         shared.metrics.sessions_open.get_or_create(&ByEnd { side }).inc();
         self.peer.sessions.fetch_add(1, Ordering::Relaxed);
         let worker = self.slot.runtime().clone();
-        shared.spawn_session_at(&worker, self);
+        shared.spawn_session_at(&worker, Task::new(self));
     }
 
     fn end(&self) -> End {
@@ -196,8 +199,7 @@ impl Driver {
 
     /// Goes through everything once. Says whether to do so again before the task sleeps: each step that leaves
     /// something undone either says so, or has what it waits for wake the task.
-    fn round(&mut self, cx: &mut Context<'_>) -> bool {
-        let now = self.shared.now();
+    fn round(&mut self, now: Time, cx: &mut Context<'_>) -> bool {
         let mut again = false;
         for command in self.registration.mailbox.take(cx) {
             let _entered = self.span.clone().entered();
@@ -291,7 +293,7 @@ impl Driver {
             drop(command);
         }
         self.count_detached(false);
-        let outcome = self.outcome.take().unwrap_or(Outcome::Expired);
+        let outcome = self.outcome.take().map_or(Outcome::Expired, |outcome| *outcome);
         // A late Open must not open the session again: one from before the last, or one that an opener without an answer
         // sent behind another link, with its Reset.
         let known = match outcome {
@@ -309,33 +311,6 @@ impl Driver {
     }
 }
 
-impl Future for Driver {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let driver = self.get_mut();
-        let before = driver.bytes_moved();
-        for _ in 0..MAX_ROUNDS_PER_POLL {
-            let again = driver.round(cx);
-            if driver.is_over() {
-                driver.unregister();
-                return Poll::Ready(());
-            }
-            if !again && !driver.arm(cx) {
-                debug_assert!(driver.is_at_rest(), "a round has left something, and nothing will wake the task for it");
-                return Poll::Pending;
-            }
-            if driver.bytes_moved() - before >= MAX_BYTES_PER_POLL {
-                break;
-            }
-        }
-        // However much there is to do, what is due is looked after.
-        driver.arm(cx);
-        workers::yield_to_ready(cx);
-        Poll::Pending
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -344,7 +319,7 @@ mod tests {
     /// Most of an idle session's memory is these, at each end. (What is told at its end is some 100 bytes more.)
     #[test]
     fn a_session_at_rest_is_small() {
-        let sizes = [size_of::<Driver>(), size_of::<Link>(), size_of::<SessionHandle>()];
+        let sizes = [size_of::<Task>(), size_of::<Link>(), size_of::<SessionHandle>()];
         assert!(sizes.iter().sum::<usize>() <= 2048, "{sizes:?}");
     }
 }
