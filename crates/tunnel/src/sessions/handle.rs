@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ferry_config::{Name, PublicKey};
@@ -95,6 +95,8 @@ pub(crate) struct SessionHandle {
     pub(crate) buffered: AtomicU64,
     /// Bytes that had gone both ways when the link was attached.
     before_link: AtomicU64,
+    /// It moves so much that it is at a worker for such sessions.
+    pub(crate) is_heavy: AtomicBool,
 }
 
 impl SessionHandle {
@@ -112,6 +114,7 @@ impl SessionHandle {
             past: Mutex::default(),
             buffered: AtomicU64::new(0),
             before_link: AtomicU64::new(0),
+            is_heavy: AtomicBool::new(false),
         }
     }
 

@@ -11,6 +11,7 @@ mod events;
 mod hostile;
 mod joining;
 mod limits;
+mod load;
 mod manners;
 mod pair;
 mod policy;

@@ -30,6 +30,12 @@ pub async fn write_until(mut to: impl AsyncWrite + Unpin, key: u64, mut stop: im
     }
 }
 
+/// Writes the `count` words from word `index` on.
+pub async fn write_words(mut to: impl AsyncWrite + Unpin, key: u64, index: u64, count: u64) {
+    let words: Vec<_> = (index..index + count).flat_map(|index| word(key, index)).collect();
+    to.write_all(&words).await.expect("the application's connection stays open");
+}
+
 /// Reads to the end and checks every byte; returns how many.
 pub async fn check(mut from: impl AsyncRead + Unpin, key: u64) -> u64 {
     let mut buffer = vec![0; 64 * 1024];

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use super::Driver;
@@ -79,6 +80,7 @@ impl Driver {
     /// Goes on in a task at a worker for such a load.
     fn move_to(mut self, load: Load) {
         let shared = self.shared.clone();
+        self.registration.is_heavy.store(load == Load::Heavy, Ordering::Relaxed);
         (self.slot, self.arrives) = (shared.workers.slot(load), true);
         let worker = self.slot.runtime().clone();
         shared.spawn_session_at(&worker, Task::new(self));

@@ -163,6 +163,7 @@ struct SessionStatus {
     received: u64,
     /// Bytes sent and not acknowledged.
     buffered: u64,
+    load: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     detached_seconds: Option<f64>,
     resumes: u32,
@@ -263,6 +264,7 @@ impl SessionStatus {
             sent,
             received,
             buffered: entry.buffered.load(Ordering::Relaxed),
+            load: if entry.is_heavy.load(Ordering::Relaxed) { "heavy" } else { "light" },
             detached_seconds: pauses.since.map(|since| since.elapsed().as_secs_f64()),
             resumes: pauses.count,
             last_pause_seconds: seconds(pauses.last()),
