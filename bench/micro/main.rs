@@ -2,13 +2,16 @@
 //! callgrind, where nothing depends on what else the machine does.
 //!
 //!     micro <codec|session|record|path> <MiB> [bytes of a write]
+//!     micro <tcp|ws|wss>[-listener]-<out|in> <MiB> [bytes of a write]: one end of a link, in `near_end`
 
+mod carried;
 mod crypto;
+mod memory;
+#[allow(dead_code, unreachable_pub, missing_docs, reason = "only what carries data is run")]
+#[path = "../../crates/tunnel/src/net/stream.rs"]
+mod net;
 mod tls;
-
-// The record layer names the secrets by the library that makes the handshake; here there is none.
-extern crate self as rustls;
-pub use tls::ConnectionTrafficSecrets;
+mod transport;
 
 use crypto::Records;
 use ferry_session::{AckPoint, Block, Epoch, Frame, MAX_PAYLOAD, Session, SessionId, Settings, Time, decode};
@@ -34,7 +37,7 @@ fn main() -> Outcome {
         "session" => Pair::new()?.carry(bytes, write, None),
         "record" => record(bytes, write),
         "path" => Pair::new()?.carry(bytes, write, Some(Records::new()?)),
-        unknown => Err(format!("no such path: {unknown}").into()),
+        carried => carried::run(carried, bytes, write),
     }
 }
 

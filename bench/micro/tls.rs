@@ -7,37 +7,10 @@ mod cipher;
 #[path = "../../crates/tunnel/src/transport/tls/record/mod.rs"]
 mod record;
 
+use rustls::ConnectionTrafficSecrets;
+use rustls::crypto::cipher::Iv;
+
 pub(crate) use record::{HEADER, Opened, RecordDecryptor, RecordEncryptor, SEAL};
-
-/// Bytes of a key or an IV.
-pub struct Secret(Vec<u8>);
-
-impl AsRef<[u8]> for Secret {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-/// What a handshake agreed on.
-#[allow(dead_code, reason = "the record layer matches all of them")]
-pub enum ConnectionTrafficSecrets {
-    /// What ferry's handshakes agree on here.
-    Aes256Gcm {
-        /// The key.
-        key: Secret,
-        /// The static part of all nonces.
-        iv: Secret,
-    },
-    /// The other cipher.
-    Chacha20Poly1305 {
-        /// The key.
-        key: Secret,
-        /// The static part of all nonces.
-        iv: Secret,
-    },
-    /// One that is refused.
-    Other,
-}
 
 /// Why a record cannot be made or read.
 #[allow(dead_code, reason = "its text is all that is shown")]
@@ -61,6 +34,6 @@ impl TlsError {
 
 /// Both ends of one direction, under a key that is the same in every run.
 pub(crate) fn ends() -> Result<(RecordEncryptor, RecordDecryptor), TlsError> {
-    let secrets = || ConnectionTrafficSecrets::Aes256Gcm { key: Secret(vec![7; 32]), iv: Secret(vec![1; 12]) };
+    let secrets = || ConnectionTrafficSecrets::Aes256Gcm { key: [7; 32].into(), iv: Iv::new([1; 12]) };
     Ok((RecordEncryptor::new(0, &secrets())?, RecordDecryptor::new(0, &secrets())?))
 }

@@ -7,12 +7,16 @@ use ferry_session::Block;
 /// Enough for 16 full records at once: fewer and larger system calls are what a relay's cost depends on.
 pub(crate) const BUFFER_SIZE: usize = 256 * 1024 + 32 * 1024;
 
+/// What a carrier makes of a link's bytes at a time: full records of TLS to an endpoint, with little room behind them.
+pub(crate) const WIRE_SIZE: usize = 144 * 1024;
+
 /// Most spare blocks that a thread keeps: 1 MiB.
 const MAX_SPARE_BLOCKS: usize = 64;
 
 thread_local! {
     static READ: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     static WRITE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static WIRE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     static HEAD: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     static SPARE: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
 }
@@ -39,6 +43,26 @@ pub(crate) fn return_write_buffer(buffer: Vec<u8>) {
         let spare = cell.take();
         cell.set(if spare.len() > buffer.len() { spare } else { buffer });
     });
+}
+
+/// [`WIRE_SIZE`] bytes of anything.
+pub(crate) fn take_wire_buffer() -> Vec<u8> {
+    let mut buffer = WIRE.with(Cell::take);
+    buffer.resize(WIRE_SIZE, 0);
+    buffer
+}
+
+/// Gives a wire buffer back.
+pub(crate) fn return_wire_buffer(buffer: Vec<u8>) {
+    WIRE.with(|cell| cell.set(buffer));
+}
+
+/// Runs `f` with this thread's wire buffer.
+pub(crate) fn with_wire_buffer<T>(f: impl FnOnce(&mut [u8]) -> T) -> T {
+    let mut buffer = take_wire_buffer();
+    let result = f(&mut buffer);
+    return_wire_buffer(buffer);
+    result
 }
 
 /// Runs `f` with an empty buffer of this thread for a few bytes.

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::memory::scratch;
 use crate::net::{BoxFuture, Carrier, PathCounts, Stream};
 
-/// A protocol of a library's over an [`Io`], which keeps what it is given in a buffer until it is flushed.
+/// A protocol over an [`Io`], which may keep what it is given in a buffer until it is flushed.
 pub(super) trait Layer: Send + Sync + 'static {
     /// What it runs over.
     fn io(&self) -> &Io;
@@ -30,7 +31,7 @@ pub(super) trait Layer: Send + Sync + 'static {
     /// Reads into `bufs`, in order; 0 is the end of the stream.
     fn poll_read(&mut self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>>;
 
-    /// Takes bytes of `bufs`, in order, into its buffer.
+    /// Takes bytes of `bufs`, in order, into its buffer, or writes them.
     fn poll_take(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>>;
 
     /// Writes what it has taken.
@@ -54,11 +55,11 @@ impl<L: Layer> Layered<L> {
     }
 
     fn below(&self) -> &dyn Stream {
-        &*self.layer.io().0
+        &*self.layer.io().stream
     }
 
     fn below_mut(&mut self) -> &mut dyn Stream {
-        &mut *self.layer.io_mut().0
+        self.layer.io_mut().stream()
     }
 }
 
@@ -98,9 +99,9 @@ impl<L: Layer> Stream for Layered<L> {
     }
 
     fn register_here(mut self: Box<Self>) -> Box<dyn Stream> {
-        let Io(stream) = self.layer.io_mut();
-        let below = std::mem::replace(stream, Box::new(Moving));
-        *stream = below.register_here();
+        let io = self.layer.io_mut();
+        let below = std::mem::replace(&mut io.stream, Box::new(Moving));
+        io.stream = below.register_here();
         self
     }
 
@@ -133,26 +134,67 @@ impl<L: Layer> Stream for Layered<L> {
     }
 }
 
-/// A stream as one of tokio's, for libraries that take those.
-pub(super) struct Io(Box<dyn Stream>);
+/// A stream as one of tokio's, for libraries that take those and read little at a time.
+pub(super) struct Io {
+    stream: Box<dyn Stream>,
+    /// What was read ahead, and nobody has taken yet: `ahead[taken..end]`.
+    ahead: Vec<u8>,
+    taken: usize,
+    end: usize,
+}
 
 impl Io {
     pub(super) fn new(stream: Box<dyn Stream>) -> Self {
-        Self(stream)
+        Self { stream, ahead: Vec::new(), taken: 0, end: 0 }
+    }
+
+    /// The stream itself, for who reads nothing ahead.
+    pub(super) fn stream(&mut self) -> &mut dyn Stream {
+        &mut *self.stream
+    }
+
+    fn poll_read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut buffer = scratch::take_wire_buffer();
+        let read = self.stream.poll_read(cx, &mut [IoSliceMut::new(&mut buffer)]);
+        match read {
+            Poll::Ready(Ok(count @ 1..)) => (self.ahead, self.taken, self.end) = (buffer, 0, count),
+            _ => scratch::return_wire_buffer(buffer),
+        }
+        read.map_ok(|_| ())
     }
 }
 
 impl AsyncRead for Io {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let count = ready!(self.0.poll_read(cx, &mut [IoSliceMut::new(buf.initialize_unfilled())]))?;
-        buf.advance(count);
+        if self.taken == self.end {
+            ready!(self.poll_read_ahead(cx))?;
+        }
+        let count = buf.remaining().min(self.end - self.taken);
+        buf.put_slice(&self.ahead[self.taken..self.taken + count]);
+        self.taken += count;
+        if self.taken == self.end && self.end > 0 {
+            (self.taken, self.end) = (0, 0);
+            scratch::return_wire_buffer(std::mem::take(&mut self.ahead));
+        }
         Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Io {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.0.poll_write(cx, &[IoSlice::new(buf)])
+        self.stream.poll_write(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.stream.poll_write(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -160,7 +202,7 @@ impl AsyncWrite for Io {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_shutdown(cx)
+        self.stream.poll_shutdown(cx)
     }
 }
 

@@ -68,7 +68,7 @@ pub(crate) async fn request(mut stream: Box<dyn Stream>, url: &WebSocketUrl) -> 
     if head::field(response.headers, "sec-websocket-accept") != Some(&derive_accept_key(key.as_bytes())) {
         return Err(UpgradeError::WrongKey);
     }
-    Ok(WebSocket::start(stream, bytes[length..].to_vec(), Role::Client, url.max_life).await)
+    Ok(WebSocket::start(stream, bytes[length..].to_vec(), Role::Client, url.max_life))
 }
 
 /// Why a connection to this end did not become a WebSocket. It has been answered.
@@ -105,7 +105,7 @@ pub(crate) async fn answer(
                  Sec-WebSocket-Accept: {accept}\r\n\r\n"
             );
             send(&mut *stream, answer.as_bytes()).await.map_err(HeadError::from)?;
-            return Ok(WebSocket::start(stream, bytes[length..].to_vec(), Role::Server, max_life).await);
+            return Ok(WebSocket::start(stream, bytes[length..].to_vec(), Role::Server, max_life));
         }
         _ => (426, "Upgrade Required", "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"),
     };

@@ -1,21 +1,20 @@
 //! TLS around a WebSocket, to an endpoint that proves its name by a certificate. It keeps a link from nobody: Ferry's own
 //! TLS inside does that.
 
-use std::io::{self, IoSlice, IoSliceMut};
+mod ciphers;
+mod stream;
+
+use std::io;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, ready};
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 use crate::net::Stream;
-use crate::transport::layer::{Io, Layer, Layered};
+use crate::transport::layer::Io;
 
 /// With the public authorities.
 static PUBLIC: OnceLock<Arc<ClientConfig>> = OnceLock::new();
@@ -41,7 +40,7 @@ impl OuterTls {
         };
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
         let socket = TlsConnector::from(config).connect(name, Io::new(stream)).await.map_err(explain)?;
-        Ok(Layered::new(socket))
+        Ok(stream::layered(socket))
     }
 }
 
@@ -80,7 +79,7 @@ fn roots_in(pem: &[u8]) -> io::Result<RootCertStore> {
 }
 
 fn client(roots: RootCertStore) -> Arc<ClientConfig> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(ciphers::provider());
     // Load balancers that know TLS 1.2 only are many, and no secret depends on it.
     let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(rustls::ALL_VERSIONS);
     let builder = builder.unwrap_or_else(|_| unreachable!("the provider supports every version that is compiled in"));
@@ -89,34 +88,5 @@ fn client(roots: RootCertStore) -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
-impl Layer for TlsStream<Io> {
-    fn io(&self) -> &Io {
-        self.get_ref().0
-    }
-
-    fn io_mut(&mut self) -> &mut Io {
-        self.get_mut().0
-    }
-
-    fn poll_read(&mut self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>> {
-        let Some(buf) = bufs.iter_mut().find(|buf| !buf.is_empty()) else { return Poll::Ready(Ok(0)) };
-        let mut buf = ReadBuf::new(buf);
-        match ready!(AsyncRead::poll_read(Pin::new(self), cx, &mut buf)) {
-            // An endpoint that closes without a close_notify: what is inside has an end of its own.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(0)),
-            read => Poll::Ready(read.map(|()| buf.filled().len())),
-        }
-    }
-
-    fn poll_take(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Pin::new(self).poll_write_vectored(cx, bufs)
-    }
-
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        AsyncWrite::poll_flush(Pin::new(self), cx)
-    }
-
-    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self).poll_shutdown(cx)
-    }
-}
+#[cfg(test)]
+mod tests;
