@@ -42,7 +42,8 @@ impl Counted {
     }
 }
 
-type Ends = (Box<dyn Stream>, Box<dyn Stream>);
+/// The near end and the far one.
+pub(crate) type Ends = (Box<dyn Stream>, Box<dyn Stream>);
 
 impl Wire {
     pub(crate) fn pair() -> (Ends, Counted) {

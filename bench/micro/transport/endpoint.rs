@@ -17,14 +17,11 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, server};
 
 use super::layer::Io;
 use super::{ciphers, outer};
-use crate::carried::wire::wait;
+use crate::carried::wire::{Ends, wait};
 use crate::net::Stream;
 
 /// Both ends of a connection in TLS.
-pub(crate) fn connect(
-    near: Box<dyn Stream>,
-    far: Box<dyn Stream>,
-) -> Result<(Box<dyn Stream>, Box<dyn Stream>), Box<dyn Error>> {
+pub(crate) fn connect(near: Box<dyn Stream>, far: Box<dyn Stream>) -> Result<Ends, Box<dyn Error>> {
     let key = ::aws_lc_rs::signature::Ed25519KeyPair::generate_pkcs8(&::aws_lc_rs::rand::SystemRandom::new())?;
     let key = aws_lc_rs::sign::any_eddsa_type(&PrivatePkcs8KeyDer::from(key.as_ref()))?;
     let certified = CertifiedKey::new(vec![CertificateDer::from(vec![0])], key);
