@@ -6,8 +6,11 @@ mod stream;
 mod tcp;
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use quinn::AsyncUdpSocket;
 
 pub use stream::{BoxFuture, Carrier, PathCounts, Stream};
 pub use tcp::Tcp;
@@ -46,11 +49,11 @@ pub trait Network: Send + Sync + 'static {
     /// A listener on `addr`; port 0 is any free one.
     fn bind(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>>;
 
-    /// A socket for datagrams on `addr`; port 0 is any free one.
+    /// A socket for datagrams on `addr`, as quinn uses it; port 0 is any free one.
     ///
     /// # Errors
     /// When it cannot be had, or this network has no datagrams.
-    fn bind_datagrams(&self, addr: SocketAddr) -> io::Result<UdpSocket> {
+    fn bind_datagrams(&self, addr: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
         let _ = addr;
         Err(io::ErrorKind::Unsupported.into())
     }

@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::apps::Part;
+use crate::links::Links;
 use crate::net::Heal;
 use crate::pipe::Line;
 use crate::seeds::live;
@@ -34,10 +35,15 @@ async fn drain(end: &mut End, mut count: usize) {
 
 #[test]
 fn two_full_directions_do_not_deadlock_and_a_slow_application_is_not_given_up() {
-    live(async {
+    [Links::Tcp, Links::Quic].into_iter().for_each(two_full_directions);
+}
+
+fn two_full_directions(links: Links) {
+    live(async move {
         let mut world = World::start(line(40), [false, true], |config| {
             config.settings.resume.buffer = Some(256 * 1024);
             config.settings.rotation.every = Duration::from_secs(3600);
+            links.carry(config);
         })
         .await;
         let [mut near, mut far] = world.apps.play(world.connect(NEAR).await).await;
@@ -46,11 +52,11 @@ fn two_full_directions_do_not_deadlock_and_a_slow_application_is_not_given_up() 
         // Longer than any patience: the liveness time is 15 s.
         sleep(Duration::from_secs(1800)).await;
         // Warm links are as old as the keys may be; a session that is given up dials at once.
-        let dials = world.net.dials().started.len();
+        let dials = world.net.dialled();
         // One offered link every 30 s.
         assert!(dials <= 62, "the link was given up: {dials} dials");
         tokio::join!(drain(&mut near, full[1]), drain(&mut far, full[0]));
-        println!("two full directions held {full:?} bytes for half an hour, and then moved");
+        println!("{links:?}: two full directions held {full:?} bytes for half an hour, and then moved");
         drop((near, far));
         world.rest().await;
     });
@@ -107,11 +113,16 @@ fn however_much_arrives_at_once_is_passed_on_at_once() {
 
 #[test]
 fn pings_are_not_blocked_by_data() {
-    live(async {
+    [Links::Tcp, Links::Quic].into_iter().for_each(pings_beside_data);
+}
+
+fn pings_beside_data(links: Links) {
+    live(async move {
         // A megabyte waits seconds for its turn: more than suspicion waits for.
         let slow = Line { rate: 100_000, ..line(40) };
         let mut world = World::start(slow, [false, true], |config| {
             config.settings.rotation.every = Duration::from_secs(3600);
+            links.carry(config);
         })
         .await;
         sleep(Duration::from_secs(5)).await;
@@ -124,8 +135,8 @@ fn pings_are_not_blocked_by_data() {
             }
         };
         tokio::join!(writer, drain(&mut far, BYTES));
-        let dials = world.net.dials().started.len();
-        println!("12 MB in two minutes over a full path: {dials} dials");
+        let dials = world.net.dialled();
+        println!("{links:?}: 12 MB in two minutes over a full path: {dials} dials");
         assert!(dials <= 8, "the link was suspected: {dials} dials");
         drop((near, far));
         world.rest().await;

@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use ferry_config::Identity;
+use ferry_config::{Identity, Prefer};
 use tokio::time::{sleep, timeout};
 
 use crate::apps::{Part, Talk};
+use crate::datagrams::Weather;
+use crate::links::Links;
 use crate::net::Heal;
 use crate::pipe::Line;
 use crate::rng::Rng;
@@ -39,17 +41,12 @@ enum Fate {
     Unfinished,
 }
 
-/// Every link of this end is a WebSocket, whichever end dials it.
-pub fn carry_in_websockets(config: &mut ferry_config::Tunnel) {
-    config.listen_ws = config.listen.take();
-    for address in config.peers.iter_mut().flat_map(|peer| &mut peer.addresses) {
-        *address = format!("ws://{address}").parse().unwrap();
-    }
-}
-
 struct Life {
     rng: Rng,
     world: World,
+    links: Links,
+    /// For what becomes of datagrams: it changes nothing else of what a seed does.
+    weather: Rng,
     fate: Fate,
     talks: Vec<Talk>,
     next_key: u64,
@@ -72,6 +69,13 @@ impl Life {
         let mut limit = Rng::new(!seed);
         let paced = limit.chance(20).then(|| limit.pick(&[20_000, 1_000_000]));
         let follows = limit.chance(30);
+        let links = match limit.below(100) {
+            _ if over_websockets => Links::WebSockets,
+            0..=39 => Links::Tcp,
+            40..=69 => Links::Quic,
+            70..=84 => Links::QuicOrTcp(Prefer::Order),
+            _ => Links::QuicOrTcp(Prefer::Auto),
+        };
         let world = World::start(line, dialled, |config| {
             config.settings.rotation.every = Duration::from_secs(every);
             config.settings.rotation.bytes = bytes;
@@ -81,12 +85,14 @@ impl Life {
             // The path may be gone for minutes before the first link: no session is to be given up for that.
             config.settings.open_timeout = LONGEST;
             config.peers[0].limits.bytes_per_second = paced;
-            if over_websockets {
-                carry_in_websockets(config);
-            }
+            links.carry(config);
         })
         .await;
-        Self { rng, world, fate, talks: Vec::new(), next_key: 0, addresses: [1, 2] }
+        world.net.datagrams().rng = Rng::new(seed);
+        let weather = Rng::new(seed.rotate_left(32));
+        let mut life = Self { rng, world, links, weather, fate, talks: Vec::new(), next_key: 0, addresses: [1, 2] };
+        life.change_weather();
+        life
     }
 
     /// Another session, from either end.
@@ -121,6 +127,22 @@ impl Life {
         sleep(Duration::from_millis(self.rng.below(most))).await;
     }
 
+    fn change_weather(&mut self) {
+        let weather = Weather::random(&mut self.weather);
+        self.world.net.datagrams().weather = weather;
+    }
+
+    /// As [`trouble`](Self::trouble), for datagrams alone: they come from other ports, or stay away for a while.
+    async fn trouble_datagrams(&mut self) {
+        self.world.net.datagrams().rebind();
+        if self.weather.chance(50) {
+            self.world.net.datagrams().block(true);
+            let most = self.weather.pick(&[500, 5_000, 40_000]);
+            sleep(Duration::from_millis(self.weather.below(most))).await;
+            self.world.net.datagrams().block(false);
+        }
+    }
+
     /// One or all of the connections over the path.
     fn some(&mut self) -> Vec<std::sync::Arc<crate::stream::Connection>> {
         let mut all = self.world.net.carried();
@@ -139,6 +161,9 @@ impl Life {
     }
 
     async fn trouble(&mut self) {
+        if self.links.have_quic() && self.weather.chance(25) {
+            self.trouble_datagrams().await;
+        }
         match self.rng.below(100) {
             0..=24 => {
                 let (reset, loses) = (self.rng.chance(50), self.rng.chance(70));
@@ -155,6 +180,7 @@ impl Life {
             50..=57 => {
                 let line = random_line(&mut self.rng);
                 self.world.net.set_line(line);
+                self.change_weather();
             }
             58..=64 => self.move_address(),
             65..=74 => {
@@ -217,6 +243,14 @@ impl Life {
         self.world.net.heal(if told { Heal::Reset } else { Heal::Silent });
     }
 
+    /// What has carried the links is what was to carry them; nothing is left.
+    async fn rest(&mut self) {
+        self.world.rest().await;
+        let has_had_datagrams = self.world.net.datagrams().carried() > 0;
+        assert!(has_had_datagrams || self.links != Links::Quic, "no link was over QUIC");
+        assert!(!has_had_datagrams || self.links.have_quic(), "a link was over QUIC");
+    }
+
     /// Every session ends, at both ends, as a reset.
     async fn reset_within(&mut self, time: Duration) {
         for talk in std::mem::take(&mut self.talks) {
@@ -244,7 +278,7 @@ fn whatever_happens_to_the_path_every_byte_arrives_once_and_in_order() {
         }
         life.troubles(12).await;
         life.arrive().await;
-        life.world.rest().await;
+        life.rest().await;
     });
 }
 
@@ -258,7 +292,7 @@ fn a_reset_by_an_application_reaches_the_other_one_whatever_happens_to_the_path(
         life.troubles(8).await;
         life.world.apps.quiet();
         life.reset_within(QUIET).await;
-        life.world.rest().await;
+        life.rest().await;
     });
 }
 
@@ -292,6 +326,6 @@ fn a_tunnel_that_restarts_ends_its_sessions_at_both_ends_and_serves_new_ones() {
         for talk in waiting {
             talk.ends_within(&apps, QUIET).await;
         }
-        life.world.rest().await;
+        life.rest().await;
     });
 }

@@ -17,6 +17,7 @@ use ferry_tunnel::net::{BoxFuture, Listener, Network, Stream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
+use crate::datagrams::{Datagrams, Socket};
 use crate::pipe::{Line, Pipe};
 use crate::stream::{Connection, End};
 
@@ -57,7 +58,10 @@ pub struct Dials {
 
 /// The whole of it. Everything between two hosts goes over one path.
 #[derive(Clone)]
-pub struct Net(Arc<Mutex<State>>);
+pub struct Net {
+    state: Arc<Mutex<State>>,
+    datagrams: Arc<Mutex<Datagrams>>,
+}
 
 struct State {
     listeners: BTreeMap<SocketAddr, mpsc::UnboundedSender<End>>,
@@ -75,7 +79,7 @@ struct State {
 
 impl Net {
     pub fn new(line: Line) -> Self {
-        Self(Arc::new(Mutex::new(State {
+        let state = State {
             listeners: BTreeMap::new(),
             names: BTreeMap::new(),
             name_service: NameService::Answers,
@@ -85,11 +89,26 @@ impl Net {
             carried: Vec::new(),
             dials: Dials::default(),
             next_port: 40_000,
-        })))
+        };
+        Self { state: Arc::new(Mutex::new(state)), datagrams: Arc::new(Mutex::new(Datagrams::new())) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Never locked together with the rest.
+    pub fn datagrams(&self) -> MutexGuard<'_, Datagrams> {
+        self.datagrams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn line(&self) -> Line {
+        self.state().line
+    }
+
+    /// Which host is behind an address.
+    pub fn door(&self, address: IpAddr) -> Option<IpAddr> {
+        self.state().doors.get(&address).copied()
     }
 
     pub fn host(&self, ip: IpAddr) -> Host {
@@ -139,6 +158,7 @@ impl Net {
     /// Nothing gets over the path in these directions: from diallers, to diallers. New connections are not made.
     pub fn partition(&self, directions: [bool; 2]) {
         self.state().open = false;
+        self.datagrams().stop(directions);
         self.each_pipe(|index, pipe| {
             if directions[index] {
                 pipe.stop();
@@ -146,13 +166,24 @@ impl Net {
         });
     }
 
+    /// Connections get nothing over the path, and no new ones are made; whatever becomes of datagrams.
+    pub fn block_connections(&self, yes: bool) {
+        self.state().open = !yes;
+        self.each_pipe(|_, pipe| if yes { pipe.stop() } else { pipe.release(Duration::ZERO) });
+    }
+
     /// What goes over the connections that are there waits; new ones are made.
     pub fn hold(&self) {
         self.each_pipe(|_, pipe| pipe.stop());
     }
 
+    /// Whatever has forgotten connections has forgotten from which port datagrams came, too.
     pub fn heal(&self, heal: Heal) {
         self.state().open = true;
+        self.datagrams().stop([false; 2]);
+        if matches!(heal, Heal::Reset | Heal::Silent) {
+            self.datagrams().rebind();
+        }
         for connection in self.carried() {
             match heal {
                 Heal::Late(delay) => connection.pipes().iter_mut().for_each(|pipe| pipe.release(delay)),
@@ -168,8 +199,15 @@ impl Net {
 
     /// Forgets how dialling went so far.
     pub fn reset_dials(&self) {
+        self.datagrams().reset_dialled();
         let dials = &mut self.state().dials;
         (dials.most, dials.started) = (dials.now, Vec::new());
+    }
+
+    /// How many dials were started, of connections and over datagrams.
+    pub fn dialled(&self) -> usize {
+        let over_datagrams = self.datagrams().dialled();
+        self.state().dials.started.len() + over_datagrams
     }
 
     fn start_dialling(&self) -> Dialling {
@@ -328,5 +366,9 @@ impl Network for Host {
     fn bind(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
         let listening = self.listen(addr);
         Box::pin(async move { Ok(Box::new(listening?) as Box<dyn Listener>) })
+    }
+
+    fn bind_datagrams(&self, addr: SocketAddr) -> io::Result<Arc<dyn quinn::AsyncUdpSocket>> {
+        Ok(Socket::bind(&self.net, self.ip, addr.port())?)
     }
 }

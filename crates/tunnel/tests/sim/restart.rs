@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::apps::{Part, Talk};
+use crate::links::Links;
 use crate::net::Heal;
 use crate::seeds::live;
 use crate::world::{FAR, NEAR, World, line};
@@ -77,10 +78,10 @@ fn links_of_a_process_that_is_known_to_be_gone_carry_no_new_session() {
 
 #[test]
 fn when_either_end_restarts_both_applications_are_reset_within_seconds_of_the_path() {
-    for end in [NEAR, FAR] {
+    for (end, links) in [(NEAR, Links::Tcp), (FAR, Links::Tcp), (NEAR, Links::Quic), (FAR, Links::Quic)] {
         live(async move {
             let state = tempfile::tempdir().unwrap();
-            let mut world = World::start(line(40), [false, true], |_| ()).await;
+            let mut world = World::start(line(40), [false, true], |config| links.carry(config)).await;
             world.stop_tunnel(end).await;
             world.configs[end].state = Some(state.path().to_owned());
             world.start_tunnel(end).await;
@@ -91,7 +92,10 @@ fn when_either_end_restarts_both_applications_are_reset_within_seconds_of_the_pa
             for talk in talks {
                 talk.ends_reset(&world.apps.clone(), Duration::from_secs(20)).await;
             }
-            println!("tunnel {end} restarted: both ends of both sessions reset after {:?}", restarted.elapsed());
+            println!(
+                "{links:?}: tunnel {end} restarted: both ends of both sessions reset after {:?}",
+                restarted.elapsed()
+            );
             world.rest().await;
         });
     }

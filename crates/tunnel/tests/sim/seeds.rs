@@ -3,8 +3,9 @@
 //! A failure prints its seed; `FERRY_SEED=n` runs just that one, `FERRY_SEEDS=n` that many of each test,
 //! `FERRY_FIRST=n` begins with that one, and `FERRY_LOG=debug` shows what the tunnels log, at the virtual time.
 //!
-//! A seed repeats what happens and when. It does not repeat keys, ids, the jitter of rotations and the order of tasks
-//! that are ready at the same moment: a failure that depends on these takes several runs of its seed to come back.
+//! A seed repeats what happens and when. It does not repeat keys, ids, the jitter of rotations, where QUIC's congestion
+//! control begins its cycle (quinn gives it no seed) and the order of tasks that are ready at the same moment: a failure
+//! that depends on these takes several runs of its seed to come back.
 
 use std::cell::Cell;
 use std::future::Future;

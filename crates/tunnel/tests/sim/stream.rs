@@ -83,7 +83,7 @@ pub struct End {
 }
 
 /// Waits for `at`.
-fn poll_at(timer: &mut Option<Pin<Box<Sleep>>>, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
+pub fn poll_at(timer: &mut Option<Pin<Box<Sleep>>>, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
     let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
     if timer.deadline() != at {
         timer.as_mut().reset(at);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep};
 
-use crate::lives::carry_in_websockets;
+use crate::links::Links;
 use crate::seeds::live;
 use crate::world::{FAR, NEAR, World, line};
 
@@ -18,7 +18,7 @@ const ROUND_TRIP: Duration = Duration::from_millis(80);
 fn longest_wait(opener: usize, known: bool) -> Duration {
     live(async move {
         let mut world = World::start(line(40), [false, true], |config| {
-            carry_in_websockets(config);
+            Links::WebSockets.carry(config);
             config.settings.rotation.every = Duration::from_secs(3600);
             if known {
                 config.ws_max_life = config.listen_ws.map(|_| LIFE);

@@ -84,6 +84,8 @@ impl World {
     pub async fn stop_tunnel(&mut self, end: usize) {
         if let Some(tunnel) = self.tunnels[end].take() {
             tunnel.drain().await;
+            // Its process ends with it, whatever connections have to say yet.
+            drop(self.net.datagrams().abandon(ip(end as u8 + 1)));
         }
     }
 
@@ -122,6 +124,9 @@ impl World {
             assert!(took < Duration::from_secs(10), "tunnel {end} has sessions left: its drain took {took:?}");
         }
         assert_eq!(self.net.carried().len(), 0, "a connection is left");
+        // What becomes of a connection that nobody has ended in the other's eyes is over by then.
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(self.net.datagrams().held(), 0, "a socket is left");
     }
 }
 

@@ -4,9 +4,10 @@
 mod info;
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use nix::libc;
 use nix::sys::socket::setsockopt;
 #[cfg(target_os = "linux")]
 use nix::sys::socket::sockopt::SetStruct;
+use quinn::{AsyncUdpSocket, Runtime, TokioRuntime};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -81,14 +83,15 @@ impl Network for Tcp {
         Box::pin(async move { Ok(Box::new(listener(addr)?) as Box<dyn Listener>) })
     }
 
-    fn bind_datagrams(&self, addr: SocketAddr) -> io::Result<UdpSocket> {
+    fn bind_datagrams(&self, addr: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
         let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_nonblocking(true)?;
         // With less it is slower, not wrong: more is for net.core.rmem_max and wmem_max to allow.
         let _ = socket.set_recv_buffer_size(DATAGRAM_BUFFER);
         let _ = socket.set_send_buffer_size(DATAGRAM_BUFFER);
         socket.bind(&addr.into())?;
-        Ok(socket.into())
+        // With what the kernel has to send and receive many datagrams at once.
+        TokioRuntime.wrap_udp_socket(socket.into())
     }
 
     #[cfg(target_os = "linux")]
