@@ -7,28 +7,19 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::{TlsAcceptor, TlsConnector, server};
 
 use super::layer::Io;
+use super::test_endpoint::{Anyone, config};
 use super::{ciphers, outer};
 use crate::carried::wire::{Ends, wait};
 use crate::net::Stream;
 
 /// Both ends of a connection in TLS.
 pub(crate) fn connect(near: Box<dyn Stream>, far: Box<dyn Stream>) -> Result<Ends, Box<dyn Error>> {
-    let key = ::aws_lc_rs::signature::Ed25519KeyPair::generate_pkcs8(&::aws_lc_rs::rand::SystemRandom::new())?;
-    let key = aws_lc_rs::sign::any_eddsa_type(&PrivatePkcs8KeyDer::from(key.as_ref()))?;
-    let certified = CertifiedKey::new(vec![CertificateDer::from(vec![0])], key);
-    let server = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     let client = ClientConfig::builder_with_provider(Arc::new(ciphers::provider()))
         .with_safe_default_protocol_versions()?
         .dangerous()
@@ -36,7 +27,7 @@ pub(crate) fn connect(near: Box<dyn Stream>, far: Box<dyn Stream>) -> Result<End
         .with_no_client_auth();
     let name = ServerName::try_from("endpoint.example")?;
     let connecting = TlsConnector::from(Arc::new(client)).connect(name, Io::new(near));
-    let accepting = TlsAcceptor::from(Arc::new(server)).accept(Io::new(far));
+    let accepting = TlsAcceptor::from(Arc::new(config()?)).accept(Io::new(far));
     let (mut connecting, mut accepting) = (pin!(connecting), pin!(accepting));
     let (mut near, mut far) = (None, None);
     wait(poll_fn(|cx| {
@@ -58,45 +49,6 @@ fn ready_now<T>(poll: Poll<T>) -> Option<T> {
     match poll {
         Poll::Ready(value) => Some(value),
         Poll::Pending => None,
-    }
-}
-
-/// Whoever answers is the right one.
-#[derive(Debug)]
-struct Anyone;
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
     }
 }
 

@@ -7,6 +7,8 @@ mod ciphers;
 mod layer;
 #[path = "../../../crates/tunnel/src/transport/tls/outer/stream.rs"]
 mod outer;
+#[path = "../../../crates/tunnel/src/transport/tls/outer/endpoint.rs"]
+mod test_endpoint;
 #[path = "../../../crates/tunnel/src/transport/carrier/websocket/mod.rs"]
 mod websocket;
 

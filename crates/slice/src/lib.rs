@@ -27,15 +27,6 @@ pub fn set(slice: Duration) -> std::io::Result<()> {
     linux::set(&attributes)
 }
 
-/// The length of this thread's slices; nothing where the kernel has its own, or does not say.
-///
-/// # Errors
-/// When the system does not allow it.
-#[cfg(target_os = "linux")]
-pub fn get() -> std::io::Result<Option<Duration>> {
-    Ok(linux::get()?.slice())
-}
-
 /// Gives this thread slices of this length: not here.
 ///
 /// # Errors
@@ -71,6 +62,7 @@ mod linux {
             self.0.sched_runtime = u64::try_from(slice.as_nanos()).unwrap_or(u64::MAX);
         }
 
+        #[cfg(test)]
         pub(crate) fn slice(&self) -> Option<Duration> {
             (self.0.sched_runtime > 0).then(|| Duration::from_nanos(self.0.sched_runtime))
         }
@@ -99,6 +91,11 @@ mod tests {
     use std::thread;
 
     use super::*;
+
+    /// The length of this thread's slices; nothing where the kernel does not say.
+    fn get() -> std::io::Result<Option<Duration>> {
+        Ok(linux::get()?.slice())
+    }
 
     /// Kernels before 6.12 do not keep it: what they have is not compared.
     #[test]

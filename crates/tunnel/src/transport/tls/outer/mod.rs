@@ -2,6 +2,8 @@
 //! TLS inside does that.
 
 mod ciphers;
+#[cfg(test)]
+mod endpoint;
 mod stream;
 
 use std::io;

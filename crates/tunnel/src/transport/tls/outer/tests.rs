@@ -1,66 +1,16 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::task::{Context, Poll, Waker};
 
-use rustls::ServerConfig;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::aws_lc_rs::sign::any_eddsa_type;
-use rustls::pki_types::{PrivatePkcs8KeyDer, UnixTime};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{CipherSuite, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::CipherSuite;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio_rustls::{TlsAcceptor, server};
 
+use super::endpoint::Anyone;
 use super::*;
-
-/// Believes whoever answers: these tests are about bytes.
-#[derive(Debug)]
-struct Anyone;
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
-    }
-}
 
 /// A connection, and the endpoint, over something that takes `room` bytes at once.
 async fn connected(room: usize) -> (Box<dyn Stream>, server::TlsStream<DuplexStream>) {
-    let key = aws_lc_rs::signature::Ed25519KeyPair::generate_pkcs8(&aws_lc_rs::rand::SystemRandom::new()).unwrap();
-    let key = any_eddsa_type(&PrivatePkcs8KeyDer::from(key.as_ref())).unwrap();
-    let certified = CertifiedKey::new(vec![CertificateDer::from(vec![0])], key);
-    let mut endpoint = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    let mut endpoint = endpoint::config().unwrap();
     // They would wait for a reader where there is little room.
     endpoint.send_tls13_tickets = 0;
     let mut config = Arc::unwrap_or_clone(client(RootCertStore::empty()));
