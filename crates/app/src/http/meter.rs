@@ -50,6 +50,11 @@ impl Meter {
         *self.state() = State { exempt: true, ..State::default() };
     }
 
+    /// Whether the connection may send the largest message.
+    pub(crate) fn has_share(&self) -> bool {
+        self.state().share.is_some()
+    }
+
     /// Whether the connection waits for a share.
     pub(crate) fn waits(&self) -> bool {
         let state = self.state();

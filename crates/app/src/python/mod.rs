@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -227,8 +228,13 @@ impl Hooks for PythonHooks {
 /// A payload and the headers that came with it, which the runner leaves out where the hook has no place for them.
 type ReceiveArguments<'a> = (Payload, &'a BTreeMap<String, String>);
 
-fn request(hook: &'static str, arguments: &impl Serialize) -> Result<String, HookError> {
-    serde_json::to_string(&(hook, arguments)).map_err(|error| HookError::Failed(error.to_string()))
+/// The line that calls a hook.
+fn request(hook: &'static str, arguments: &impl Serialize) -> Result<Bytes, HookError> {
+    let mut line = serde_json::to_vec(&(hook, arguments)).map_err(|error| HookError::Failed(error.to_string()))?;
+    line.push(b'\n');
+    // It waits for its answer, and was grown by doubling.
+    line.shrink_to_fit();
+    Ok(line.into())
 }
 
 /// The worker for a site's messages: always the same one.

@@ -4,10 +4,11 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, BufWriter};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -20,6 +21,8 @@ use crate::payload::Payload;
 const RUNNER: &str = include_str!("runner.py");
 /// Longest answer in bytes; the runner stays well below it.
 const MAX_ANSWER: usize = 8 << 20;
+/// What a pipe holds, in bytes.
+const PIPE: usize = 64 << 10;
 /// How long Python and the user's imports may take to load.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -29,7 +32,7 @@ pub(super) struct Process {
     /// The hooks that the file defines.
     pub(super) hooks: Vec<String>,
     child: Child,
-    requests: mpsc::UnboundedSender<String>,
+    requests: mpsc::UnboundedSender<Bytes>,
     answers: FramedRead<ChildStdout, LinesCodec>,
 }
 
@@ -64,20 +67,24 @@ impl Process {
             .process_group(0)
             .spawn()
             .map_err(no_python)?;
-        let (Some(mut stdin), Some(stdout), Some(stderr)) =
-            (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
             return Err(PythonError::NoPython("it has no pipes".into()));
         };
-        let (requests, mut queue) = mpsc::unbounded_channel::<String>();
+        let (requests, mut queue) = mpsc::unbounded_channel::<Bytes>();
         // Ends when the process does or when the `Process` is dropped. On its own, so that a process which is not reading
         // because its answers are not read cannot hold up their reader.
         tokio::spawn(async move {
-            while let Some(mut lines) = queue.recv().await {
-                while let Ok(more) = queue.try_recv() {
-                    lines.push_str(&more);
+            let mut lines = BufWriter::with_capacity(PIPE, stdin);
+            while let Some(first) = queue.recv().await {
+                let mut next = Some(first);
+                while let Some(line) = next {
+                    if lines.write_all(&line).await.is_err() {
+                        return;
+                    }
+                    next = queue.try_recv().ok();
                 }
-                if stdin.write_all(lines.as_bytes()).await.is_err() {
+                if lines.flush().await.is_err() {
                     return;
                 }
             }
@@ -96,9 +103,9 @@ impl Process {
         }
     }
 
-    /// Sends a request. If the process has ended, [`Self::answer`] says so.
-    pub(super) fn send(&self, request: &str) {
-        let _ = self.requests.send(format!("{request}\n"));
+    /// Sends a request, which is a line. If the process has ended, [`Self::answer`] says so.
+    pub(super) fn send(&self, request: Bytes) {
+        let _ = self.requests.send(request);
     }
 
     /// The next answer, or `None` when the process has ended. Cancel-safe.

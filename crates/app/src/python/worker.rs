@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -56,7 +57,7 @@ pub(super) struct Worker {
 
 #[derive(Debug)]
 struct Call {
-    request: String,
+    request: Bytes,
     limit: Duration,
     answer: oneshot::Sender<Answer>,
 }
@@ -82,7 +83,7 @@ impl Worker {
     }
 
     /// Runs a call. Its time starts when the process begins it.
-    pub(super) async fn call(&self, request: String, limit: Duration) -> Answer {
+    pub(super) async fn call(&self, request: Bytes, limit: Duration) -> Answer {
         let ended = || failed("the hook's worker has ended");
         let (answer, answered) = oneshot::channel();
         self.calls.send(Call { request, limit, answer }).await.map_err(|_| ended())?;
@@ -160,7 +161,7 @@ impl WorkerLoop {
             process = self.start().await;
             self.front_since = Instant::now();
             for call in &self.in_flight {
-                process.send(&call.request);
+                process.send(call.request.clone());
             }
         }
     }
@@ -197,7 +198,7 @@ impl WorkerLoop {
                         if self.in_flight.is_empty() {
                             self.front_since = Instant::now();
                         }
-                        process.send(&call.request);
+                        process.send(call.request.clone());
                         self.in_flight.push_back(call);
                     }
                     None => return Stop::Unused,
