@@ -10,7 +10,7 @@ pub const IDLE_PING_INTERVAL: Duration = Duration::from_secs(10);
 pub const BUSY_PING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// An answer that takes longer than this, or four round trips, makes a link suspect.
-const SUSPICION_DELAY: Duration = Duration::from_secs(2);
+const SUSPICION_DELAY: Duration = Duration::from_millis(1500);
 
 /// How long silence may last.
 #[derive(Clone, Copy, Debug)]

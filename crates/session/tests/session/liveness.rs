@@ -132,7 +132,7 @@ fn data_that_is_not_answered_makes_the_link_suspect_long_before_it_is_given_up()
     pair.resumes = false;
     pair.black_hole(0);
     pair.write(OPENER, 100);
-    pair.run(Duration::from_millis(1_900));
+    pair.run(Duration::from_millis(1_400));
     assert_eq!(pair.ends[OPENER].suspects, 0);
     pair.run(Duration::from_millis(200));
     assert_eq!(pair.ends[OPENER].suspects, 1);
@@ -146,8 +146,8 @@ fn an_idle_link_that_is_dead_is_suspect_once_its_ping_is_not_answered() {
     let mut pair = Pair::open();
     pair.resumes = false;
     pair.black_hole(0);
-    // A liveness of 15 s: asked after 7.5 s, suspect 2 s later.
-    pair.run(Duration::from_millis(9_400));
+    // A liveness of 15 s: asked after 7.5 s, suspect 1.5 s later.
+    pair.run(Duration::from_millis(8_900));
     assert_eq!(pair.ends[OPENER].suspects, 0);
     pair.run(Duration::from_millis(200));
     assert_eq!(pair.ends[OPENER].suspects, 1);
