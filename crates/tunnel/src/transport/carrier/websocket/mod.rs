@@ -84,6 +84,9 @@ impl Layer for WebSocket {
             if let Poll::Ready(Err(error)) = self.sending.poll_control(cx, self.io.stream()) {
                 return Poll::Ready(Err(error));
             }
+            if let Some(problem) = self.receiving.take_problem() {
+                return Poll::Ready(Err(to_io(problem)));
+            }
             if self.receiving.is_ended() {
                 return Poll::Ready(Ok(0));
             }
@@ -92,7 +95,7 @@ impl Layer for WebSocket {
                 return Poll::Ready(Err(to_io(ProtocolError::ResetWithoutClosingHandshake)));
             }
             let sending = &mut self.sending;
-            match self.receiving.decode(&mut buf[..received], &mut |asked| sending.answer(asked)).map_err(to_io)? {
+            match self.receiving.decode(&mut buf[..received], &mut |asked| sending.answer(asked)) {
                 // Heads and control frames.
                 0 => {}
                 carried => return Poll::Ready(Ok(carried)),

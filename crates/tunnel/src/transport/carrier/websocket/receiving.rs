@@ -44,6 +44,8 @@ pub(super) struct Receiving {
     /// The payload of a control frame.
     control: Vec<u8>,
     ended: bool,
+    /// What came that no WebSocket has, until it is told.
+    problem: Option<Error>,
 }
 
 /// The frame whose payload comes.
@@ -58,7 +60,7 @@ struct Frame {
 impl Receiving {
     pub(super) fn new(role: Role) -> Self {
         let (head, control) = ([0; MAX_HEAD], Vec::new());
-        Self { role, head, head_length: 0, frame: None, message: None, control, ended: false }
+        Self { role, head, head_length: 0, frame: None, message: None, control, ended: false, problem: None }
     }
 
     /// Nothing follows: a Close came, or what no WebSocket has.
@@ -66,18 +68,29 @@ impl Receiving {
         self.ended
     }
 
-    /// Takes all of `bytes`, and moves what of them is payload of messages to the front. Returns how much that is.
-    ///
-    /// # Errors
-    /// When they are not what a WebSocket has.
-    pub(super) fn decode(&mut self, bytes: &mut [u8], ask: &mut dyn FnMut(Asked)) -> Result<usize, Error> {
-        let decoded = self.decode_frames(bytes, ask);
-        self.ended |= decoded.is_err();
-        decoded
+    /// What came that no WebSocket has. What came before it is right, and goes first.
+    pub(super) fn take_problem(&mut self) -> Option<Error> {
+        self.problem.take()
     }
 
-    fn decode_frames(&mut self, bytes: &mut [u8], ask: &mut dyn FnMut(Asked)) -> Result<usize, Error> {
-        let (mut taken, mut carried) = (0, 0);
+    /// Takes all of `bytes`, up to a problem, and moves what of them is payload of messages to the front. Returns how much that
+    /// is.
+    pub(super) fn decode(&mut self, bytes: &mut [u8], ask: &mut dyn FnMut(Asked)) -> usize {
+        let mut carried = 0;
+        if let Err(problem) = self.decode_frames(bytes, &mut carried, ask) {
+            self.ended = true;
+            self.problem = Some(problem);
+        }
+        carried
+    }
+
+    fn decode_frames(
+        &mut self,
+        bytes: &mut [u8],
+        carried: &mut usize,
+        ask: &mut dyn FnMut(Asked),
+    ) -> Result<(), Error> {
+        let mut taken = 0;
         while taken < bytes.len() && !self.ended {
             let Some(frame) = &mut self.frame else {
                 taken += self.take_head(&bytes[taken..])?;
@@ -90,9 +103,9 @@ impl Receiving {
                 let end = self.control.len();
                 &mut self.control[end - count..]
             } else {
-                bytes.copy_within(taken..taken + count, carried);
-                carried += count;
-                &mut bytes[carried - count..carried]
+                bytes.copy_within(taken..taken + count, *carried);
+                *carried += count;
+                &mut bytes[*carried - count..*carried]
             };
             if let Some(mask) = frame.mask {
                 mask::apply(payload, mask, frame.received);
@@ -101,7 +114,7 @@ impl Receiving {
             taken += count;
             self.end_frame(ask)?;
         }
-        Ok(carried)
+        Ok(())
     }
 
     /// Takes bytes of a head. Returns how many they are.

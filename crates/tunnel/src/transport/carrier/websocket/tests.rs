@@ -140,6 +140,15 @@ async fn a_message_may_not_become_too_long_in_fragments() {
 }
 
 #[tokio::test]
+async fn what_came_before_a_frame_that_is_wrong_is_read_first() {
+    let (mut near, mut far) = with_bytes(Role::Client, 1024);
+    far.write_all(b"\x82\x02ab\x89\x01!\xff\x01c\x82\x01d").await.unwrap();
+    assert_eq!(read(&mut *near, 64).await.unwrap(), b"ab");
+    assert_eq!(read(&mut *near, 64).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+    assert!(read(&mut *near, 64).await.unwrap().is_empty(), "nothing behind it is read");
+}
+
+#[tokio::test]
 async fn a_close_is_answered_with_its_code_and_ends_what_is_read() {
     let (mut near, mut far) = with_bytes(Role::Server, 1024);
     far.write_all(b"\x82\x81\0\0\0\0x\x88\x82\0\0\0\0\x03\xe9\x82\x81\0\0\0\0y").await.unwrap();
