@@ -5,10 +5,12 @@
 
 use super::{BUFFERS, Line, Options, Path};
 use crate::contest::{Contest, select};
+use crate::latency::{Pace, WARM_UP};
 use crate::load::Way;
 use crate::machine::Machine;
+use crate::section::percentile;
 use crate::tunnels::{self, AUTO, Tunnel};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde::Serialize;
 use std::fmt::Write;
 use std::fs;
@@ -29,6 +31,10 @@ const MEASURED: Duration = Duration::from_millis(1200);
 const ROUND_TRIPS_TO_SPEED: u32 = 10;
 const MOMENT: Duration = Duration::from_millis(500);
 
+/// Messages a second next to the streams, and bytes of each.
+const MESSAGES: u32 = 20;
+const MESSAGE: usize = 64;
+
 /// What chooses by what it measures has this long to do so where packets are lost, and for its old link to run dry.
 const SETTLING: Duration = Duration::from_secs(15);
 
@@ -40,6 +46,8 @@ struct Cell {
     way: &'static str,
     tunnel: &'static str,
     megabits_per_second: f64,
+    /// There and back, the median.
+    message_milliseconds: f64,
 }
 
 /// What was measured, and what was not.
@@ -149,13 +157,14 @@ pub(super) async fn run(options: &Options) -> Result<()> {
 fn method() -> String {
     format!(
         "Mbit/s of all streams together, every byte compared with what is due, for {:.1} s after {ROUND_TRIPS_TO_SPEED} \
-         round trips and {:.1} s; one measurement each. A path is named by its round trip, the packets that each \
+         round trips and {:.2} s; one measurement each. Messages go {MESSAGES} times a second on a connection of their \
+         own meanwhile, and count from when each was due. A path is named by its round trip, the packets that each \
          direction loses at random, and the congestion control that is both hosts' default; it has no other limit \
          (two network namespaces, packets of {MTU} B, kernel buffers of 32 MiB at most). *{}* has WebSockets without \
          TLS around them; *{AUTO}* has `prefer: auto`, and where packets are lost {} s under load before it is \
          measured; *haproxy-plain* relays without encryption.",
         MEASURED.as_secs_f64(),
-        MOMENT.as_secs_f64(),
+        (WARM_UP + MOMENT).as_secs_f64(),
         tunnels::WEBSOCKET,
         SETTLING.as_secs(),
     )
@@ -173,10 +182,19 @@ async fn cells(path: &Path, line: &Line, tunnel: &dyn Tunnel, quick: bool, table
         }
         for (streams, way) in runs(quick) {
             let run = app.run(pair.addr, streams, way)?;
-            thread::sleep(to_speed);
-            let (before, start) = (run.received(), Instant::now());
-            thread::sleep(MEASURED);
-            let (bytes, seconds) = (run.received() - before, start.elapsed().as_secs_f64());
+            let (bytes, seconds, times) = thread::scope(|scope| {
+                let pace = Pace { rate: MESSAGES, size: MESSAGE, duration: to_speed + MEASURED };
+                let messages = scope.spawn(move || pace.times(pair.addr));
+                thread::sleep(WARM_UP + to_speed);
+                let (before, start) = (run.received(), Instant::now());
+                thread::sleep(MEASURED);
+                let (bytes, seconds) = (run.received() - before, start.elapsed().as_secs_f64());
+                (bytes, seconds, messages.join())
+            });
+            let mut times = times.map_err(|_| anyhow!("the messages' thread panicked"))??;
+            // Those before were on the way while the streams gained speed, or while the session was made.
+            let measured = (MEASURED.as_secs_f64() * f64::from(MESSAGES)) as usize;
+            times.drain(..times.len().saturating_sub(measured));
             // Where packets are lost the rest may take minutes.
             if line.loss > 0.0 {
                 run.abandon()?
@@ -190,6 +208,7 @@ async fn cells(path: &Path, line: &Line, tunnel: &dyn Tunnel, quick: bool, table
                 way: way.name(),
                 tunnel: tunnel.name(),
                 megabits_per_second: bytes as f64 * 8.0 / 1e6 / seconds,
+                message_milliseconds: 1e3 * percentile(&mut times, 0.5).context("no message came back")?,
             });
         }
         Ok(())
@@ -198,14 +217,27 @@ async fn cells(path: &Path, line: &Line, tunnel: &dyn Tunnel, quick: bool, table
 }
 
 impl Table {
-    fn speed(&self, path: &str, (streams, way): (u8, Way), tunnel: &str) -> Option<f64> {
+    fn cell(&self, path: &str, (streams, way): (u8, Way), tunnel: &str) -> Option<&Cell> {
         let is_it = |cell: &&Cell| {
             cell.path == path && cell.streams == streams && cell.way == way.name() && cell.tunnel == tunnel
         };
-        self.cells.iter().find(is_it).map(|cell| cell.megabits_per_second)
+        self.cells.iter().find(is_it)
     }
 
     fn render(&self, lines: &[Line], runs: &[(u8, Way)], tunnels: &[&str]) -> String {
+        let rows = |value: fn(&Cell) -> f64| self.rows(lines, runs, tunnels, value);
+        let mut text = rows(|cell| cell.megabits_per_second);
+        text += &self.promises();
+        let _ = write!(text, "\nA message of {MESSAGE} B there and back next to those streams, the median in ms:\n\n");
+        text += &rows(|cell| cell.message_milliseconds);
+        for failure in &self.failures {
+            let _ = writeln!(text, "\nNot measured: {failure}");
+        }
+        text
+    }
+
+    /// A line for each path and run, with a column for each tunnel.
+    fn rows(&self, lines: &[Line], runs: &[(u8, Way)], tunnels: &[&str], value: fn(&Cell) -> f64) -> String {
         let mut text = format!("| path | streams | way | {} |\n|---|---:|---|", tunnels.join(" | "));
         text += &"---:|".repeat(tunnels.len());
         text.push('\n');
@@ -213,15 +245,11 @@ impl Table {
             for run in runs {
                 let _ = write!(text, "| {} | {} | {} |", line.name(), run.0, run.1.name());
                 for tunnel in tunnels {
-                    let speed = self.speed(&line.name(), *run, tunnel);
-                    let _ = write!(text, " {} |", speed.map_or("–".to_owned(), megabits));
+                    let cell = self.cell(&line.name(), *run, tunnel);
+                    let _ = write!(text, " {} |", cell.map_or("–".to_owned(), |cell| digits(value(cell))));
                 }
                 text.push('\n');
             }
-        }
-        text += &self.promises();
-        for failure in &self.failures {
-            let _ = writeln!(text, "\nNot measured: {failure}");
         }
         text
     }
@@ -229,8 +257,8 @@ impl Table {
     /// What a stream over the link that is chosen is to be, at the least.
     fn promises(&self) -> String {
         let one_up = (1, Way::Up);
-        let auto = |path| self.speed(path, one_up, AUTO);
-        let direct = |path| self.speed(path, one_up, "direct");
+        let speed = |path, tunnel| self.cell(path, one_up, tunnel).map(|cell| cell.megabits_per_second);
+        let (auto, direct) = (|path| speed(path, AUTO), |path| speed(path, "direct"));
         let promises = [
             ("CUBIC, 1 % lost: auto ÷ direct", auto("100ms/1%/cubic"), direct("100ms/1%/cubic"), 20.0),
             ("CUBIC, 1 % lost: auto ÷ direct with BBR", auto("100ms/1%/cubic"), direct("100ms/1%/bbr"), 0.5),
@@ -249,7 +277,7 @@ impl Table {
     }
 }
 
-fn megabits(value: f64) -> String {
+fn digits(value: f64) -> String {
     if value < 10.0 { format!("{value:.1}") } else { format!("{value:.0}") }
 }
 
@@ -258,7 +286,8 @@ mod tests {
     use super::*;
 
     fn cell(path: &str, tunnel: &'static str, megabits_per_second: f64) -> Cell {
-        Cell { path: path.to_owned(), streams: 1, way: Way::Up.name(), tunnel, megabits_per_second }
+        let path = path.to_owned();
+        Cell { path, streams: 1, way: Way::Up.name(), tunnel, megabits_per_second, message_milliseconds: 101.4 }
     }
 
     #[test]
@@ -272,6 +301,7 @@ mod tests {
         let failures = vec!["250ms/0.1%/bbr: its time was up".to_owned()];
         let text = Table { cells, failures }.render(&lines(true), &runs(true), &[AUTO, "direct"]);
         assert!(text.contains("| 100ms/1%/cubic | 1 | up | 260 | 1.2 |"), "{text}");
+        assert!(text.contains("| 100ms/1%/cubic | 1 | up | 101 | 101 |"), "{text}");
         assert!(text.contains("| 100ms/0%/bbr | 1 | down | – | – |"), "{text}");
         assert!(text.contains("| CUBIC, 1 % lost: auto ÷ direct | 208.00 | 20 | yes |"), "{text}");
         assert!(text.contains("| CUBIC, 1 % lost: auto ÷ direct with BBR | 0.43 | 0.5 | no |"), "{text}");
