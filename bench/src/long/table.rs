@@ -6,7 +6,7 @@
 use super::{BUFFERS, Line, Options, Path};
 use crate::contest::{Contest, select};
 use crate::latency::{Pace, WARM_UP};
-use crate::load::Way;
+use crate::load::{Run, Way};
 use crate::machine::Machine;
 use crate::section::percentile;
 use crate::tunnels::{self, AUTO, Tunnel};
@@ -14,6 +14,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde::Serialize;
 use std::fmt::Write;
 use std::fs;
+use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 use tokio::task::block_in_place;
@@ -182,38 +183,42 @@ async fn cells(path: &Path, line: &Line, tunnel: &dyn Tunnel, quick: bool, table
         }
         for (streams, way) in runs(quick) {
             let run = app.run(pair.addr, streams, way)?;
-            let (bytes, seconds, times) = thread::scope(|scope| {
-                let pace = Pace { rate: MESSAGES, size: MESSAGE, duration: to_speed + MEASURED };
-                let messages = scope.spawn(move || pace.times(pair.addr));
-                thread::sleep(WARM_UP + to_speed);
-                let (before, start) = (run.received(), Instant::now());
-                thread::sleep(MEASURED);
-                let (bytes, seconds) = (run.received() - before, start.elapsed().as_secs_f64());
-                (bytes, seconds, messages.join())
-            });
-            let mut times = times.map_err(|_| anyhow!("the messages' thread panicked"))??;
-            // Those before were on the way while the streams gained speed, or while the session was made.
-            let measured = (MEASURED.as_secs_f64() * f64::from(MESSAGES)) as usize;
-            times.drain(..times.len().saturating_sub(measured));
+            let (megabits_per_second, message_milliseconds) = observe(&run, pair.addr, to_speed)?;
             // Where packets are lost the rest may take minutes.
             if line.loss > 0.0 {
                 run.abandon()?
             } else {
                 run.finish()?
             }
-            ensure!(bytes > 0 || line.loss > 0.0, "nothing arrived");
+            ensure!(megabits_per_second > 0.0 || line.loss > 0.0, "nothing arrived");
             table.cells.push(Cell {
                 path: line.name(),
                 streams,
                 way: way.name(),
                 tunnel: tunnel.name(),
-                megabits_per_second: bytes as f64 * 8.0 / 1e6 / seconds,
-                message_milliseconds: 1e3 * percentile(&mut times, 0.5).context("no message came back")?,
+                megabits_per_second,
+                message_milliseconds,
             });
         }
         Ok(())
     })
     .with_context(|| pair.log_tails())
+}
+
+/// Megabits a second of streams that have gained speed, and the median of the messages next to them in milliseconds.
+fn observe(run: &Run, near: SocketAddr, to_speed: Duration) -> Result<(f64, f64)> {
+    let pace = Pace { rate: MESSAGES, size: MESSAGE, duration: to_speed + MEASURED };
+    let messages = thread::spawn(move || pace.times(near));
+    thread::sleep(WARM_UP + to_speed);
+    let (before, start) = (run.received(), Instant::now());
+    thread::sleep(MEASURED);
+    let (bytes, seconds) = (run.received() - before, start.elapsed().as_secs_f64());
+    let mut times = messages.join().map_err(|_| anyhow!("the messages' thread panicked"))??;
+    // Those before were on the way while the streams gained speed, or while the session was made.
+    let measured = (MEASURED.as_secs_f64() * f64::from(MESSAGES)) as usize;
+    times.drain(..times.len().saturating_sub(measured));
+    let median = percentile(&mut times, 0.5).context("no message came back")?;
+    Ok((bytes as f64 * 8.0 / 1e6 / seconds, 1e3 * median))
 }
 
 impl Table {

@@ -198,7 +198,7 @@ async fn read_body(body: Body, client: &Client) -> Result<Vec<u8>, ApiError> {
         match length {
             0..=MAX_PAYLOAD_BYTES => {
                 // A buffer that grows by itself takes up to three times this.
-                if client.meter.has_share() && bytes.capacity() < length {
+                if bytes.capacity() < length && client.meter.has_share() {
                     bytes.reserve_exact(largest.max(length) - bytes.len());
                 }
                 bytes.extend_from_slice(&chunk);

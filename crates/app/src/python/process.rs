@@ -76,15 +76,9 @@ impl Process {
         // because its answers are not read cannot hold up their reader.
         tokio::spawn(async move {
             let mut lines = BufWriter::with_capacity(PIPE, stdin);
-            while let Some(first) = queue.recv().await {
-                let mut next = Some(first);
-                while let Some(line) = next {
-                    if lines.write_all(&line).await.is_err() {
-                        return;
-                    }
-                    next = queue.try_recv().ok();
-                }
-                if lines.flush().await.is_err() {
+            while let Some(line) = queue.recv().await {
+                let is_written = lines.write_all(&line).await.is_ok();
+                if !is_written || queue.is_empty() && lines.flush().await.is_err() {
                     return;
                 }
             }
