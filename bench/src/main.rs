@@ -104,6 +104,31 @@ fn show(sections: &[Section]) {
 
 /// The command that repeats this run.
 fn command_line() -> String {
-    let arguments: Vec<_> = std::env::args().skip(1).collect();
-    format!("cargo run --release -p bench -- {}", arguments.join(" "))
+    repeated(std::env::args().skip(1))
+}
+
+/// What this process adds for itself, and where its samples go, change no result.
+fn repeated(mut arguments: impl Iterator<Item = String>) -> String {
+    let mut command = "cargo run --release -p bench --".to_owned();
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--apart" => {}
+            "--json" => drop(arguments.next()),
+            argument if argument.starts_with("--json=") => {}
+            argument => command.extend([" ", argument]),
+        }
+    }
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_names_the_command_without_where_its_samples_went() {
+        let asked = "long --table --json /tmp/samples.json --within 41 --json=more.json --write page.md --apart";
+        let command = repeated(asked.split(' ').map(str::to_owned));
+        assert_eq!(command, "cargo run --release -p bench -- long --table --within 41 --write page.md");
+    }
 }

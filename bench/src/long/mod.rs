@@ -161,7 +161,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     if let Some(file) = &options.write {
         let text = format!(
             "# {TITLE}\n\nWritten by `{}`; do not edit.\n\n{}\n\n{}\n{target}\n{}\n",
-            crate::command_line().replace(" --apart", ""),
+            crate::command_line(),
             section.method,
             section.table(),
             Machine::read(),

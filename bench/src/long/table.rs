@@ -144,7 +144,7 @@ pub(super) async fn run(options: &Options) -> Result<()> {
         fs::write(file, serde_json::to_string_pretty(&table)?).context("cannot write the JSON file")?;
     }
     if let Some(file) = &options.write {
-        let command = crate::command_line().replace(" --apart", "");
+        let command = crate::command_line();
         let page = format!(
             "# Long paths\n\nWritten by `{command}`; do not edit.\n\n{}\n\n{text}\n{}\n",
             method(),

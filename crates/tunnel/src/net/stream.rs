@@ -82,6 +82,12 @@ pub trait Stream: Send + Sync + 'static {
         let _ = bytes;
     }
 
+    /// The peer may send this many bytes that are not read yet. What keeps them until those before them have come has as much
+    /// room, if that is not the system's.
+    fn follow_receive_window(&mut self, bytes: u64) {
+        let _ = bytes;
+    }
+
     /// The system sends by this congestion control instead of its default.
     ///
     /// # Errors

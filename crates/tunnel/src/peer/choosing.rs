@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ferry_config::Prefer;
-use ferry_session::{LinkKind, Side};
+use ferry_session::LinkKind;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::info;
 
 use crate::net::Carrier;
 use crate::peer::Peer;
-use crate::sessions::mailbox::Command;
 use crate::shared::Shared;
 use crate::supply::choice::{Choice, Chosen, Kind, Seen};
 use crate::supply::doubt::Doubt;
@@ -70,6 +69,11 @@ impl Peer {
         self.choosing.doubt.lock().raise(Instant::now(), link);
     }
 
+    /// What carries a link is not what is chosen: its dial was before the choice, or another address won the race.
+    pub(crate) fn prefers_another(&self, carrier: Carrier) -> bool {
+        self.chosen().is_some_and(|chosen| chosen.kind != Kind::of(carrier))
+    }
+
     /// What is chosen, and why, if there is a choice.
     pub(crate) fn chosen(&self) -> Option<Chosen> {
         let choice = self.choosing.choice.lock();
@@ -92,8 +96,8 @@ impl Peer {
         self.choosing.choice.lock().as_mut().and_then(on)
     }
 
-    /// Tells of it, and has sessions and warm links follow. Sessions over what is blocked find that out for themselves: they
-    /// resume, which needs nothing of the old link.
+    /// Tells of it, and has warm links follow. Sessions do so for themselves once they carry something; over what is blocked
+    /// they resume.
     fn on_chosen(&self, shared: &Arc<Shared>, chosen: &Chosen) {
         let Chosen { kind, reason, .. } = chosen;
         info!(peer = %self.name, "links are carried by {kind} now: {reason}");
@@ -105,16 +109,5 @@ impl Peer {
         self.pool.retain(|link| Kind::of(link.facts().carrier) == *kind);
         self.pool.wake();
         self.renew_offers();
-        if chosen.blocked.is_some() {
-            return;
-        }
-        let carried_otherwise = |link: Carrier| Kind::of(link) != *kind;
-        for entry in shared.sessions.list(usize::MAX) {
-            let is_ours = entry.name.peer == self.name && entry.name.side == Side::Opener;
-            if is_ours && entry.link().is_some_and(|(_, facts)| carried_otherwise(facts.carrier)) {
-                // One that has just ended needs no other link.
-                let _ = entry.mailbox.send(Command::Rotate);
-            }
-        }
     }
 }

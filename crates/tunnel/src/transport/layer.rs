@@ -90,6 +90,10 @@ impl<L: Layer> Stream for Layered<L> {
         self.below_mut().grow_receive_buffer(bytes);
     }
 
+    fn follow_receive_window(&mut self, bytes: u64) {
+        self.below_mut().follow_receive_window(bytes);
+    }
+
     fn set_congestion_control(&mut self, name: &str) -> io::Result<()> {
         self.below_mut().set_congestion_control(name)
     }

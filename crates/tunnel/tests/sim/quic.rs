@@ -124,6 +124,24 @@ fn where_connections_are_blocked_in_the_middle_an_automatic_choice_goes_on_over_
     });
 }
 
+#[test]
+fn a_session_that_got_what_is_not_preferred_by_accident_leaves_it_once_it_carries_something() {
+    live(async {
+        let mut world = world(Links::QuicOrTcp(Prefer::Auto), line(40), NEVER).await;
+        world.net.block_connections(true);
+        let [mut near, mut far] = pair(&world).await;
+        assert!(world.net.carried().is_empty(), "it is not over QUIC");
+        world.net.block_connections(false);
+        // A link is looked at when it carries something, half a second after the last look at the soonest.
+        sleep(Duration::from_secs(1)).await;
+        passes(&mut near, &mut far).await;
+        sleep(Duration::from_secs(1)).await;
+        assert!(!world.net.carried().is_empty(), "it stays over QUIC");
+        drop((near, far));
+        world.rest().await;
+    });
+}
+
 /// How long a byte takes after the source address of an idle link's dialler has changed, and the answer to it.
 fn after_rebinding(dialler_is_first: bool, idle: Duration) -> [Duration; 2] {
     live(async move {
@@ -173,6 +191,30 @@ fn a_long_path_that_loses_a_packet_in_a_hundred_is_filled_by_two_thirds() {
         let rate = BYTES as f64 / begun.elapsed().as_secs_f64();
         println!("6 MB over 100 ms at 2 MB/s with 1 % lost: {:.2} MB/s", rate / 1e6);
         assert!(rate >= RATE as f64 * 2.0 / 3.0, "{rate}");
+        drop((near, far));
+        world.rest().await;
+    });
+}
+
+#[test]
+fn a_path_with_more_than_8_mib_on_it_is_filled_over_quic() {
+    const RATE: usize = 20_000_000;
+    live(async {
+        let long = Line { rate: RATE as u64, buffer: 32 * 1024 * 1024, ..line(400) };
+        let mut world = world(Links::Quic, long, NEVER).await;
+        let [mut near, mut far] = pair(&world).await;
+        let (stream, mut to_speed, mut at_speed) = (vec![7; 3 * RATE], vec![0; 2 * RATE], vec![0; RATE]);
+        let read = async {
+            far.read_exact(&mut to_speed).await.unwrap();
+            let begun = Instant::now();
+            far.read_exact(&mut at_speed).await.unwrap();
+            begun.elapsed()
+        };
+        let (written, took) = tokio::join!(near.write_all(&stream), read);
+        written.unwrap();
+        println!("20 MB over 800 ms at 20 MB/s: {took:?}");
+        // With 8 MiB a round trip it is 1.9 s.
+        assert!(took <= Duration::from_millis(1300), "{took:?}");
         drop((near, far));
         world.rest().await;
     });

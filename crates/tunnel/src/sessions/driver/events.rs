@@ -135,6 +135,7 @@ impl Driver {
         // Accepted by it: no other process has the session.
         self.registration.set_peer_instance(link.facts().instance);
         self.look_first(self.shared.now(), epoch);
+        self.tell_receive_window();
         self.lease.measure_anew();
         let reasons = self.reasons.take();
         self.count_detached(false);

@@ -1,4 +1,5 @@
-//! Looks at the path of a session's link now and then, where what carries links is chosen by that.
+//! Looks at the path of a session's link now and then, where what carries links is chosen by that, and leaves a link that
+//! is carried by something else than what is chosen.
 
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ pub(super) struct Look {
     epoch: Epoch,
     at: Time,
     counts: PathCounts,
+    /// The session was to leave the link. If it could not, the rotation is tried again when that is due.
+    is_to_be_left: bool,
 }
 
 impl Driver {
@@ -34,16 +37,21 @@ impl Driver {
     #[cold]
     fn look_again(&mut self, now: Time) {
         let Some(last) = self.last_look.take() else { return };
-        let Some(look) = self.look(now, last.epoch) else { return };
+        let Some(mut look) = self.look(now, last.epoch) else { return };
         if let Some((_, link)) = self.links.iter().find(|(epoch, _)| *epoch == last.epoch) {
+            let carrier = link.facts().carrier;
             let seen = Seen { before: last.counts, now: look.counts, within: now.since(last.at) };
-            self.peer.on_seen(&self.shared, link.facts().carrier, &seen);
+            self.peer.on_seen(&self.shared, carrier, &seen);
+            look.is_to_be_left = self.peer.prefers_another(carrier);
+        }
+        if look.is_to_be_left && !last.is_to_be_left {
+            self.rotate_at = self.rotate_at.map(|at| at.min(now));
         }
         self.last_look = Some(Box::new(look));
     }
 
     fn look(&self, now: Time, epoch: Epoch) -> Option<Look> {
         let (_, link) = self.links.iter().find(|(of, _)| *of == epoch)?;
-        Some(Look { epoch, at: now, counts: link.path()? })
+        Some(Look { epoch, at: now, counts: link.path()?, is_to_be_left: false })
     }
 }

@@ -222,7 +222,10 @@ impl Driver {
         self.return_spent();
         again |= self.transmit(now, cx);
         again |= self.on_events();
-        again |= self.lease.grow_if_short(now, &mut self.session, self.most, &self.peer.round_trip);
+        if self.lease.grow_if_short(now, &mut self.session, self.most, &self.peer.round_trip) {
+            self.tell_receive_window();
+            again = true;
+        }
         self.look_if_due(now);
         self.registration.buffered.store(self.session.replay_buffered(), Ordering::Relaxed);
         again
@@ -252,6 +255,12 @@ impl Driver {
             any = true;
         }
         any
+    }
+
+    /// What comes over a link may be as much as its session may be sent.
+    fn tell_receive_window(&mut self) {
+        let window = self.lease.held().receive;
+        self.links.iter_mut().for_each(|(_, link)| link.follow_receive_window(window));
     }
 
     /// Gives blocks back that the session has no use for: at rest it holds none.

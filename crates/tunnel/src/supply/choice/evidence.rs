@@ -9,6 +9,9 @@ use crate::net::PathCounts;
 /// What was seen counts half as much after this long.
 const HALF_LIFE: Duration = Duration::from_secs(20);
 
+/// Losses that make a verdict on TCP.
+const MIN_LOSSES: usize = 3;
+
 /// A round trip that is this much longer than the shortest one is a queue's.
 const QUEUE_SHARE: f64 = 0.5;
 const QUEUE_FLOOR: Duration = Duration::from_millis(5);
@@ -34,13 +37,14 @@ impl Seen {
 pub(super) struct Evidence {
     packets: f64,
     losses: f64,
-    seconds: f64,
     at: Instant,
+    /// Packets per second within the last looks at which something was lost.
+    paces: [f64; MIN_LOSSES],
 }
 
 impl Evidence {
     pub(super) fn new(now: Instant) -> Self {
-        Self { packets: 0.0, losses: 0.0, seconds: 0.0, at: now }
+        Self { packets: 0.0, losses: 0.0, at: now, paces: [0.0; MIN_LOSSES] }
     }
 
     pub(super) fn note(&mut self, now: Instant, packets: u64, losses: u64, within: Duration) {
@@ -48,12 +52,16 @@ impl Evidence {
         let kept = 0.5_f64.powf(age);
         self.packets = self.packets * kept + packets as f64;
         self.losses = self.losses * kept + losses as f64;
-        self.seconds = self.seconds * kept + within.as_secs_f64();
         self.at = now;
+        if losses > 0 {
+            self.paces.rotate_left(1);
+            self.paces[MIN_LOSSES - 1] = packets as f64 / within.as_secs_f64().max(1e-6);
+        }
     }
 
-    pub(super) fn losses(&self) -> f64 {
-        self.losses
+    /// There were losses enough to say something.
+    pub(super) fn is_enough(&self) -> bool {
+        self.losses >= MIN_LOSSES as f64
     }
 
     /// Losses by packet. Of what TCP counts, a look at which something was lost is one: what it takes for one reason to
@@ -67,9 +75,10 @@ impl Evidence {
         ((self.losses + 1.0) / self.packets.max(1.0)).min(1.0)
     }
 
-    /// Bits per second of a connection, with packets of `segment` bytes.
-    pub(super) fn rate(&self, segment: u32) -> f64 {
-        if self.seconds > 0.0 { self.packets * f64::from(segment) * 8.0 / self.seconds } else { 0.0 }
+    /// Bits per second with packets of `segment` bytes, where there are losses: before its first one every sender is fast,
+    /// and behind the next ones those that bear them still are.
+    pub(super) fn rate_at_losses(&self, segment: u32) -> f64 {
+        self.paces.iter().sum::<f64>() / MIN_LOSSES as f64 * f64::from(segment) * 8.0
     }
 }
 

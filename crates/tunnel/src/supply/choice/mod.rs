@@ -27,9 +27,6 @@ const SLOW: f64 = 50e6;
 /// Where they would not hold it below this, TCP is taken again.
 const GOOD_AGAIN: f64 = 2.0 * SLOW;
 
-/// Losses that make a verdict on TCP.
-const MIN_LOSSES: f64 = 3.0;
-
 /// A connection that is this much faster than its losses should let it be is not held back by them: its sender is none
 /// of Reno's or CUBIC's kind.
 const UNHELD: f64 = 2.0;
@@ -37,8 +34,9 @@ const UNHELD: f64 = 2.0;
 /// A choice stays for this long, but for the first one and what is not let through.
 const MIN_STAY: Duration = Duration::from_secs(30);
 
-/// Dials, one after another, that the other kind wins before this one is taken for blocked.
-const MAX_LOST_RACES: u32 = 2;
+/// A kind that the other one has beaten in each race for this long is taken for blocked. Dials of one moment lose for one
+/// reason: a packet that was lost, a peer that was just starting.
+const MIN_LOSING: Duration = Duration::from_secs(2);
 
 /// What is blocked is tried again after this long, then after twice as long each time, up to [`MAX_RETRY_DELAY`].
 const FIRST_RETRY_DELAY: Duration = Duration::from_secs(10);
@@ -141,7 +139,8 @@ pub(crate) struct Choice {
     sent: Evidence,
     received: Evidence,
     over_quic: Evidence,
-    lost_races: u32,
+    /// The favoured kind has won no race since it lost this one.
+    losing_since: Option<Instant>,
     /// The favoured kind is blocked: when one dial tries it first again, and how long the next one waits.
     blocked: Option<(Instant, Duration)>,
 }
@@ -158,7 +157,7 @@ impl Choice {
             sent: nothing,
             received: nothing,
             over_quic: nothing,
-            lost_races: 0,
+            losing_since: None,
             blocked: None,
         }
     }
@@ -201,11 +200,11 @@ impl Choice {
     /// A dial that tried `first` first was won by `won`. What is chosen now, if that changes it.
     pub(crate) fn on_dialled(&mut self, now: Instant, first: Kind, won: Kind) -> Option<Chosen> {
         if won == self.favoured {
-            self.lost_races = 0;
+            self.losing_since = None;
             self.blocked.take()?;
         } else if first == self.favoured && self.blocked.is_none() {
-            self.lost_races += 1;
-            if self.lost_races < MAX_LOST_RACES {
+            let since = *self.losing_since.get_or_insert(now);
+            if now.saturating_duration_since(since) < MIN_LOSING {
                 return None;
             }
             self.blocked = Some((now + FIRST_RETRY_DELAY, FIRST_RETRY_DELAY));
@@ -248,8 +247,8 @@ impl Choice {
         let judge = |evidence: &Evidence| {
             let loss = evidence.loss();
             let tcp_limit = tcp_limit(round_trip, loss, segment);
-            let held = evidence.rate(segment) < UNHELD * tcp_limit;
-            let slow = evidence.losses() >= MIN_LOSSES && tcp_limit < SLOW && held;
+            let held = evidence.rate_at_losses(segment) < UNHELD * tcp_limit;
+            let slow = evidence.is_enough() && tcp_limit < SLOW && held;
             slow.then_some(Figures { round_trip, loss, tcp_limit })
         };
         [&self.sent, &self.received].into_iter().find_map(judge)

@@ -242,6 +242,11 @@ impl Link {
         self.tells_origin
     }
 
+    /// The session that has it may be sent this many bytes.
+    pub(crate) fn follow_receive_window(&mut self, bytes: u64) {
+        self.stream.follow_receive_window(bytes);
+    }
+
     /// What the system has seen of its path, if it tells.
     pub(crate) fn path(&self) -> Option<PathCounts> {
         self.stream.path()

@@ -25,12 +25,15 @@ use crate::net::{Network, Stream};
 use crate::transport::tls::{TlsError, quic_dialling};
 use stream::QuicStream;
 
-/// What may be received before it is read, once the peer has proved a key: enough for 670 Mbit/s over 100 ms. Links are
-/// always read, so that only what waits for a lost packet is ever held.
-const RECEIVE_WINDOW: u32 = 8 * 1024 * 1024;
+/// What may be received before it is read, once the peer has proved a key, until the session may be sent more: enough for
+/// 670 Mbit/s over 100 ms. Links are always read, so that only what waits for a lost packet is ever held.
+const RECEIVE_WINDOW: u64 = 8 * 1024 * 1024;
 
 /// The same before that: a whole handshake, and no more of a stranger's.
 const UNPROVEN_RECEIVE_WINDOW: u32 = 64 * 1024;
+
+/// What a connection may receive bounds its stream, too: it has no other.
+const STREAM_RECEIVE_WINDOW: VarInt = VarInt::from_u32(u32::MAX);
 
 /// A connection over which nothing comes is lost.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -154,7 +157,7 @@ fn bounds(side: Side) -> TransportConfig {
         .max_concurrent_bidi_streams(VarInt::from_u32(u32::from(side == Side::Accepting)))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
-        .stream_receive_window(VarInt::from_u32(RECEIVE_WINDOW))
+        .stream_receive_window(STREAM_RECEIVE_WINDOW)
         .receive_window(VarInt::from_u32(UNPROVEN_RECEIVE_WINDOW))
         .max_idle_timeout(IdleTimeout::try_from(IDLE_TIMEOUT).ok())
         .initial_rtt(INITIAL_ROUND_TRIP)

@@ -21,8 +21,8 @@ const RESET: VarInt = VarInt::from_u32(1);
 /// Bytes taken beyond those that may be on their way, before the link says what it wants.
 const UNSENT_LIMIT: u64 = 64 * 1024;
 
-/// Bytes at most that are not acknowledged, however fast the path.
-const MAX_SEND_WINDOW: u64 = 8 * 1024 * 1024;
+/// Of what a session is sent this part is what its link and the carrier add to it, or less.
+const OVERHEAD_PART: u64 = 16;
 
 /// How long what was written last may take to arrive.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,6 +34,7 @@ pub(super) struct QuicStream {
     lingering: Arc<Semaphore>,
     unsent_limit: u64,
     send_window: u64,
+    receive_window: u64,
     /// The peer has proved a key on it.
     is_proven: bool,
     has_ended: bool,
@@ -55,6 +56,7 @@ impl QuicStream {
             lingering,
             unsent_limit: UNSENT_LIMIT,
             send_window: 0,
+            receive_window: 0,
             is_proven: false,
             has_ended: false,
             resets: false,
@@ -62,9 +64,9 @@ impl QuicStream {
     }
 
     /// As much as the path takes, and a little more: what comes next is not far behind, and no slow path has megabytes
-    /// in front of it.
+    /// in front of it. The session has no more than its replay buffer to send.
     fn follow_path(&mut self) {
-        let window = (self.connection.stats().path.cwnd + self.unsent_limit).min(MAX_SEND_WINDOW);
+        let window = self.connection.stats().path.cwnd + self.unsent_limit;
         if window != self.send_window {
             self.send_window = window;
             self.connection.set_send_window(window);
@@ -119,7 +121,15 @@ impl Stream for QuicStream {
     /// A link asks for it, whose peer has proved a key: from here on there is room for a long path.
     fn grow_receive_buffer(&mut self, bytes: u32) {
         self.is_proven = true;
-        self.connection.set_receive_window(VarInt::from_u32(RECEIVE_WINDOW.max(bytes)));
+        self.follow_receive_window(bytes.into());
+    }
+
+    fn follow_receive_window(&mut self, bytes: u64) {
+        let window = (bytes + bytes / OVERHEAD_PART).max(RECEIVE_WINDOW);
+        if window != self.receive_window {
+            self.receive_window = window;
+            self.connection.set_receive_window(VarInt::from_u64(window).unwrap_or(VarInt::MAX));
+        }
     }
 
     fn register_here(self: Box<Self>) -> Box<dyn Stream> {
