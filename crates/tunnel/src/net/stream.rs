@@ -44,10 +44,14 @@ pub struct PathCounts {
     pub segment: u32,
     /// Packets sent.
     pub sent: u64,
+    /// What was in them.
+    pub sent_bytes: u64,
     /// Those of them that were taken for lost.
     pub lost: u64,
     /// Packets received.
     pub received: u64,
+    /// What was in them.
+    pub received_bytes: u64,
     /// Those of them that came with one before them missing.
     pub early: u64,
     /// What this end sends is not slowed down by a lost packet now and then.

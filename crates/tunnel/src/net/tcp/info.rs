@@ -34,10 +34,12 @@ const SEGMENT: usize = 4;
 const UNACKED: usize = 6;
 const ROUND_TRIP: usize = 17;
 const RETRANSMITTED: usize = 25;
+const BYTES_RECEIVED: usize = 32;
 const UNSENT_BYTES: usize = 36;
 const LEAST_ROUND_TRIP: usize = 37;
 const DATA_RECEIVED: usize = 38;
 const DATA_SENT: usize = 39;
+const BYTES_SENT: usize = 50;
 const OUT_OF_ORDER: usize = 56;
 
 /// Segments that are not acknowledged, and bytes that wait to be sent.
@@ -51,13 +53,20 @@ pub(super) fn undelivered(socket: &impl AsFd) -> u64 {
 pub(super) fn path(socket: &impl AsFd, bears_loss: bool) -> Option<PathCounts> {
     let words = if tells_all() { getsockopt(socket, Info).ok()? } else { return None };
     let microseconds = |at: usize| Duration::from_micros(words[at].into());
+    // Two words each, as a host has them.
+    let bytes = |at: usize| {
+        let [first, second] = [words[at], words[at + 1]].map(u32::to_ne_bytes);
+        u64::from_ne_bytes(std::array::from_fn(|index| if index < 4 { first[index] } else { second[index - 4] }))
+    };
     Some(PathCounts {
         round_trip: microseconds(ROUND_TRIP),
         least_round_trip: microseconds(LEAST_ROUND_TRIP).min(microseconds(ROUND_TRIP)),
         segment: words[SEGMENT],
         sent: words[DATA_SENT].into(),
+        sent_bytes: bytes(BYTES_SENT),
         lost: words[RETRANSMITTED].into(),
         received: words[DATA_RECEIVED].into(),
+        received_bytes: bytes(BYTES_RECEIVED),
         early: words[OUT_OF_ORDER].into(),
         bears_loss,
     })

@@ -27,13 +27,17 @@ async fn connection() -> io::Result<(Box<dyn Stream>, TcpStream)> {
 
 #[tokio::test]
 async fn the_kernel_tells_of_the_path() {
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let (mut ours, mut other) = connection().await.expect("a connection");
     let before = ours.path().expect("Linux 5.4 or later");
     write(&mut *ours, &[7; 1000]).await.expect("room");
     other.read_exact(&mut [0; 1000]).await.expect("all of it");
     let path = ours.path().expect("told");
     assert_eq!((path.sent - before.sent, path.lost, path.early), (1, 0, 0));
+    assert_eq!((path.sent_bytes - before.sent_bytes, path.received_bytes), (1000, 0));
+    other.write_all(&[7; 300]).await.expect("room");
+    std::future::poll_fn(|cx| ours.poll_read(cx, &mut [IoSliceMut::new(&mut [0; 300])])).await.expect("all of it");
+    assert_eq!(ours.path().expect("told").received_bytes, 300);
     assert!(path.least_round_trip <= path.round_trip && path.round_trip < Duration::from_secs(1), "{path:?}");
     assert!(path.segment >= 536 && !path.round_trip.is_zero(), "{path:?}");
     ours.set_congestion_control("reno").expect("allowed");

@@ -25,6 +25,15 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    /// This end has sent no less than it has received.
+    pub(super) fn is_sent(&self) -> bool {
+        let [sent, received] = [
+            self.now.sent_bytes.saturating_sub(self.before.sent_bytes),
+            self.now.received_bytes.saturating_sub(self.before.received_bytes),
+        ];
+        sent >= received
+    }
+
     /// Something has filled a queue: what was lost meanwhile was lost to a full path.
     fn has_queue(&self) -> bool {
         let least = self.now.least_round_trip;
@@ -82,9 +91,10 @@ impl Evidence {
     }
 }
 
-/// What one look tells of the direction that this end sends over TCP: packets and losses.
+/// What one look tells of the direction that this end sends over TCP: packets and losses. Behind a sender that bears losses
+/// they say nothing.
 pub(super) fn sent(seen: &Seen) -> (u64, u64) {
-    let lost = seen.now.lost > seen.before.lost && !seen.has_queue();
+    let lost = seen.now.lost > seen.before.lost && !seen.has_queue() && !seen.now.bears_loss;
     (seen.now.sent.saturating_sub(seen.before.sent), lost.into())
 }
 

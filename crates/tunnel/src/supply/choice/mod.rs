@@ -237,21 +237,15 @@ impl Choice {
 
     /// Figures that speak against TCP, if there are.
     fn judge_tcp(&mut self, now: Instant, seen: &Seen) -> Option<Figures> {
-        let (packets, losses) = sent(seen);
-        // Behind a sender that bears losses they say nothing.
-        let losses = if seen.now.bears_loss { 0 } else { losses };
-        self.sent.note(now, packets, losses, seen.within);
-        let (packets, losses) = received(seen);
-        self.received.note(now, packets, losses, seen.within);
-        let (round_trip, segment) = (seen.now.least_round_trip, seen.now.segment);
-        let judge = |evidence: &Evidence| {
-            let loss = evidence.loss();
-            let tcp_limit = tcp_limit(round_trip, loss, segment);
-            let held = evidence.rate_at_losses(segment) < UNHELD * tcp_limit;
-            let slow = evidence.is_enough() && tcp_limit < SLOW && held;
-            slow.then_some(Figures { round_trip, loss, tcp_limit })
-        };
-        [&self.sent, &self.received].into_iter().find_map(judge)
+        // The other direction has answers: how many of them are lost says nothing of how fast what they answer is.
+        let (evidence, (packets, losses)) =
+            if seen.is_sent() { (&mut self.sent, sent(seen)) } else { (&mut self.received, received(seen)) };
+        evidence.note(now, packets, losses, seen.within);
+        let (round_trip, segment, loss) = (seen.now.least_round_trip, seen.now.segment, evidence.loss());
+        let tcp_limit = tcp_limit(round_trip, loss, segment);
+        let held = evidence.rate_at_losses(segment) < UNHELD * tcp_limit;
+        let slow = evidence.is_enough() && tcp_limit < SLOW && held;
+        slow.then_some(Figures { round_trip, loss, tcp_limit })
     }
 
     /// Figures by which TCP would be fast enough, if they are certain enough.

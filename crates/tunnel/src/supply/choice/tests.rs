@@ -8,6 +8,11 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 
 const SEGMENT: u32 = 1448;
 
+/// One answer to so many packets, as a session's acks are, up to so many within a look; and its bytes.
+const ANSWERED: u64 = 16;
+const MAX_ANSWERS: u64 = 100;
+const ANSWER: u32 = 80;
+
 /// A path that loses packets at random, and a stream over it.
 struct Path {
     round_trip: Duration,
@@ -46,14 +51,21 @@ impl Path {
     /// What a stream at `rate` adds to the counts within a look: each loss on its own.
     fn carry(&mut self, rate: f64, sends: bool, counts: PathCounts) -> PathCounts {
         let packets = (rate * LOOK.as_secs_f64() / f64::from(SEGMENT) / 8.0).max(1.0) as u64;
-        let losses = self.losses(packets);
-        let least_round_trip = self.round_trip;
-        let counts = PathCounts { round_trip: self.round_trip, least_round_trip, segment: SEGMENT, ..counts };
-        if sends {
-            PathCounts { sent: counts.sent + packets, lost: counts.lost + losses, ..counts }
-        } else {
+        let (stream, answers) = ((packets, SEGMENT), ((packets / ANSWERED).min(MAX_ANSWERS), ANSWER));
+        let (sent, received) = if sends { (stream, answers) } else { (answers, stream) };
+        let [lost, gaps] = [sent, received].map(|(packets, _)| self.losses(packets));
+        PathCounts {
+            round_trip: self.round_trip,
+            least_round_trip: self.round_trip,
+            segment: SEGMENT,
+            sent: counts.sent + sent.0,
+            sent_bytes: counts.sent_bytes + sent.0 * u64::from(sent.1),
+            lost: counts.lost + lost,
+            received: counts.received + received.0,
+            received_bytes: counts.received_bytes + received.0 * u64::from(received.1),
             // Behind a gap a round trip's packets are early.
-            PathCounts { received: counts.received + packets, early: counts.early + 9 * losses, ..counts }
+            early: counts.early + 9 * gaps,
+            ..counts
         }
     }
 

@@ -141,15 +141,18 @@ impl Stream for QuicStream {
     }
 
     fn path(&self) -> Option<PathCounts> {
-        let path = self.connection.stats().path;
+        let stats = self.connection.stats();
+        let path = stats.path;
         Some(PathCounts {
             round_trip: path.rtt,
             least_round_trip: path.min_rtt,
             segment: path.current_mtu.into(),
             sent: path.sent_packets,
+            sent_bytes: stats.udp_tx.bytes,
             lost: path.lost_packets,
             // What has not arrived is the sender's to count.
             received: 0,
+            received_bytes: stats.udp_rx.bytes,
             early: 0,
             bears_loss: true,
         })
