@@ -110,6 +110,30 @@ async fn where_datagrams_are_dropped_in_silence_tcp_has_its_turn() {
 }
 
 #[tokio::test]
+async fn a_dial_over_quic_that_has_lost_its_race_is_no_failure_at_the_far_end() {
+    let relay = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let relayed = relay.local_addr().unwrap();
+    let (far, _sites) = pair(|far| {
+        let to = far.listen_quic.unwrap();
+        // Nothing comes back.
+        tokio::spawn(async move {
+            let mut datagram = [0; 1500];
+            while let Ok((length, from)) = relay.recv_from(&mut datagram).await {
+                if from != to {
+                    relay.send_to(&datagram[..length], to).await.unwrap();
+                }
+            }
+        });
+        format!("quic://{relayed}\", \"{}", far.listen.unwrap())
+    })
+    .await;
+    let admin = far.addresses().admin.unwrap();
+    reaches(admin, "ferry_link_failures{role=\"listener\",reason=\"closed\"}", 1).await;
+    let told = samples(admin, "ferry_link_failures{").await;
+    assert!(told.keys().all(|labels| labels.contains("closed")), "{told:?}");
+}
+
+#[tokio::test]
 async fn an_end_that_listens_for_datagrams_alone_is_reached() {
     pair(|far| format!("quic://{}", far.listen_quic.unwrap())).await;
 }

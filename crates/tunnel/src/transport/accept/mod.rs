@@ -319,6 +319,7 @@ impl Refused {
             // Load balancers ask so whether somebody is there.
             Self::NotUpgraded(NotUpgraded::Answered(_) | NotUpgraded::Head(HeadError::Closed)) => return,
             Self::NotUpgraded(_) => ("no WebSocket", LinkFailure::Carrier),
+            Self::NoQuic(error) if error.is_let_go() => ("let go", LinkFailure::Closed),
             Self::NoQuic(_) => ("no QUIC", LinkFailure::Carrier),
             Self::TooMany(_) => ("too many links", LinkFailure::Limit),
             Self::Link(error) => (error.failure().as_str(), error.failure()),
@@ -326,10 +327,11 @@ impl Refused {
         };
         shared.metrics.link_failed(Role::Listener, failure);
         let (ip, kind) = (from.ip().to_canonical(), Kind::new(reason));
-        // Load balancers look so whether somebody listens.
-        if failure != LinkFailure::Closed {
-            shared.events.tell(Event::stranger_refused(&ip, failure, self.to_string()));
+        // Load balancers look so whether somebody listens, and a dialler leaves so what has lost its race.
+        if failure == LinkFailure::Closed {
+            return;
         }
+        shared.events.tell(Event::stranger_refused(&ip, failure, self.to_string()));
         match self {
             Self::Link(LinkError::Tls(TlsError::Unlisted(key))) => {
                 let text = format!(
@@ -353,7 +355,6 @@ impl Refused {
                 let text = format!("an invitation presented by {ip} with the key {key} was refused: {self}");
                 shared.repeats.tell(kind.stranger(key), Line::warn(text));
             }
-            Self::Link(error) if error.failure() == LinkFailure::Closed => {}
             Self::NoHello | Self::NotUpgraded(_) | Self::NoQuic(_) | Self::Link(_) => {
                 let text = format!("connection from {ip} did not become a link: {self}");
                 shared.repeats.tell(kind, Line::info(text));

@@ -12,7 +12,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use quinn::congestion::BbrConfig;
 use quinn::{
-    ConnectError, Connecting, ConnectionError, Endpoint, EndpointConfig, IdleTimeout, TransportConfig, VarInt,
+    ConnectError, Connecting, ConnectionError, Endpoint, EndpointConfig, IdleTimeout, TransportConfig,
+    TransportErrorCode, VarInt,
 };
 use quinn::{ServerConfig, TokioRuntime};
 use thiserror::Error;
@@ -73,10 +74,22 @@ impl QuicError {
         matches!(self, Self::Connection(ApplicationClosed(_) | Reset | TimedOut))
             || matches!(self, Self::Connection(ConnectionClosed(close)) if close.error_code == NO_ERROR)
     }
+
+    /// Its dialler has let go of it while it was made, as of any whose other address was sooner.
+    pub(crate) fn is_let_go(&self) -> bool {
+        match self {
+            Self::Connection(ConnectionError::ConnectionClosed(close)) => close.error_code == LET_GO,
+            Self::Connection(ConnectionError::ApplicationClosed(_)) => true,
+            _ => false,
+        }
+    }
 }
 
 /// An end in good order (RFC 9000 §20.1).
-const NO_ERROR: quinn::TransportErrorCode = quinn::TransportErrorCode::NO_ERROR;
+const NO_ERROR: TransportErrorCode = TransportErrorCode::NO_ERROR;
+
+/// An application's end during the handshake: what it says may not be told then (RFC 9000 §10.2.3).
+const LET_GO: TransportErrorCode = TransportErrorCode::APPLICATION_ERROR;
 
 /// QUIC of one tunnel: one socket for all that it dials in each family of addresses, so that a rotation needs no new port.
 pub(crate) struct Quic {
