@@ -25,8 +25,8 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// This end has sent no less than it has received.
-    pub(super) fn is_sent(&self) -> bool {
+    /// Most of the bytes were sent by this end.
+    pub(super) fn has_sent_most(&self) -> bool {
         let [sent, received] = [
             self.now.sent_bytes.saturating_sub(self.before.sent_bytes),
             self.now.received_bytes.saturating_sub(self.before.received_bytes),

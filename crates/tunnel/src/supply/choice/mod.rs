@@ -239,7 +239,7 @@ impl Choice {
     fn judge_tcp(&mut self, now: Instant, seen: &Seen) -> Option<Figures> {
         // The other direction has answers: how many of them are lost says nothing of how fast what they answer is.
         let (evidence, (packets, losses)) =
-            if seen.is_sent() { (&mut self.sent, sent(seen)) } else { (&mut self.received, received(seen)) };
+            if seen.has_sent_most() { (&mut self.sent, sent(seen)) } else { (&mut self.received, received(seen)) };
         evidence.note(now, packets, losses, seen.within);
         let (round_trip, segment, loss) = (seen.now.least_round_trip, seen.now.segment, evidence.loss());
         let tcp_limit = tcp_limit(round_trip, loss, segment);
