@@ -71,7 +71,9 @@ impl Peer {
 
     /// What carries a link is not what is chosen: its dial was before the choice, or another address won the race.
     pub(crate) fn prefers_another(&self, carrier: Carrier) -> bool {
-        self.chosen().is_some_and(|chosen| chosen.kind != Kind::of(carrier))
+        let choice = self.choosing.choice.lock();
+        let used = choice.as_ref().filter(|_| self.choosing.has_both.load(Ordering::Relaxed)).map(Choice::used);
+        used.is_some_and(|used| used != Kind::of(carrier))
     }
 
     /// What is chosen, and why, if there is a choice.

@@ -53,10 +53,9 @@ pub(super) fn undelivered(socket: &impl AsFd) -> u64 {
 pub(super) fn path(socket: &impl AsFd, bears_loss: bool) -> Option<PathCounts> {
     let words = if tells_all() { getsockopt(socket, Info).ok()? } else { return None };
     let microseconds = |at: usize| Duration::from_micros(words[at].into());
-    // Two words each, as a host has them.
     let bytes = |at: usize| {
-        let [first, second] = [words[at], words[at + 1]].map(u32::to_ne_bytes);
-        u64::from_ne_bytes(std::array::from_fn(|index| if index < 4 { first[index] } else { second[index - 4] }))
+        let (low, high) = if cfg!(target_endian = "big") { (at + 1, at) } else { (at, at + 1) };
+        u64::from(words[high]) << 32 | u64::from(words[low])
     };
     Some(PathCounts {
         round_trip: microseconds(ROUND_TRIP),

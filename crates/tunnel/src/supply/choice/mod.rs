@@ -162,7 +162,8 @@ impl Choice {
         }
     }
 
-    fn used(&self) -> Kind {
+    /// The kind of what is dialled first, but for the dial now and then that tries the favoured one.
+    pub(crate) fn used(&self) -> Kind {
         if self.blocked.is_some() { self.favoured.other() } else { self.favoured }
     }
 
