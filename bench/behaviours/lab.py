@@ -38,7 +38,7 @@ class Host:
 
     def __init__(self, address, namespace):
         self.address, self.namespace = address, namespace
-        self._stack = []
+        self._stack, self._held = [], []
 
     def __enter__(self):
         if self.namespace is not None:
@@ -86,9 +86,17 @@ class Host:
             return socket.create_connection(address, timeout)
 
     def free_port(self, address=None):
-        with self, socket.socket() as probe:
-            probe.bind((address or self.address, 0))
-            return probe.getsockname()[1]
+        """A port that nothing else is given until [`Host.close`]: one server may bind it, and the next one again."""
+        with self:
+            held = socket.socket()
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind((address or self.address, 0))
+        self._held.append(held)
+        return held.getsockname()[1]
+
+    def close(self):
+        for held in self._held:
+            held.close()
 
 
 def current_namespace():
@@ -144,6 +152,8 @@ class Lab:
             self.near, self.far, self.app = self._three_hosts()
         else:
             self.near = self.far = self.app = Host("127.0.0.1", None)
+        for host in (self.near, self.far, self.app):
+            self.on_exit(host.close)
 
     def __enter__(self):
         return self
