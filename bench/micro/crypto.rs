@@ -49,8 +49,5 @@ impl Records {
 }
 
 fn data(opened: Opened<'_>) -> Result<&[u8], TlsError> {
-    match opened {
-        Opened::Data(data) => Ok(data),
-        Opened::CloseNotify => Err(TlsError::Record("that ends the link")),
-    }
+    opened.data()?.ok_or(TlsError::Record("that ends the link"))
 }

@@ -7,10 +7,12 @@ mod cipher;
 #[path = "../../crates/tunnel/src/transport/tls/record/mod.rs"]
 mod record;
 
-use rustls::ConnectionTrafficSecrets;
-use rustls::crypto::cipher::Iv;
+use std::error::Error;
 
-pub(crate) use record::{HEADER, Opened, RecordDecryptor, RecordEncryptor, SEAL};
+use rustls::crypto::cipher::Iv;
+use rustls::{Connection, ConnectionTrafficSecrets};
+
+pub(crate) use record::{HEADER, MAX_PLAINTEXT, MAX_RECORD, Opened, RecordDecryptor, RecordEncryptor, SEAL};
 
 /// Why a record cannot be made or read.
 #[allow(dead_code, reason = "its text is all that is shown")]
@@ -24,6 +26,8 @@ pub(crate) enum TlsError {
     Alert(u8),
     #[error("traffic key used up")]
     KeyExhausted,
+    #[error("key refused")]
+    KeyRefused,
 }
 
 impl TlsError {
@@ -36,4 +40,13 @@ impl TlsError {
 pub(crate) fn ends() -> Result<(RecordEncryptor, RecordDecryptor), TlsError> {
     let secrets = || ConnectionTrafficSecrets::Aes256Gcm { key: [7; 32].into(), iv: Iv::new([1; 12]) };
     Ok((RecordEncryptor::new(0, &secrets())?, RecordDecryptor::new(0, &secrets())?))
+}
+
+/// What one end seals and opens with.
+pub(crate) type Keys = (RecordEncryptor, RecordDecryptor);
+
+/// What this end of a handshake has agreed on.
+pub(crate) fn keys(connection: Connection) -> Result<Keys, Box<dyn Error>> {
+    let secrets = connection.dangerous_extract_secrets()?;
+    Ok((RecordEncryptor::new(secrets.tx.0, &secrets.tx.1)?, RecordDecryptor::new(secrets.rx.0, &secrets.rx.1)?))
 }

@@ -37,8 +37,8 @@ pub(crate) fn run(what: &str, bytes: usize, write: usize) -> Outcome {
             ((transport::websocket(near, roles[0]), transport::websocket(far, roles[1])), calls)
         }
         "wss" => {
-            let ((near, far), calls) = Wire::pair();
-            let (near, far) = transport::endpoint::connect(near, far)?;
+            let (ends, calls) = Wire::pair();
+            let (near, far) = transport::outer_tls(ends)?;
             ((transport::websocket(near, Role::Client), transport::websocket(far, Role::Server)), calls)
         }
         _ => return Err(unknown().into()),

@@ -1,10 +1,8 @@
 //! A connection in memory.
 
-use std::future::Future;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use crate::net::Stream;
 
@@ -90,15 +88,5 @@ impl Stream for Wire {
 
     fn register_here(self: Box<Self>) -> Box<dyn Stream> {
         self
-    }
-}
-
-/// What comes of a future that needs nobody else.
-pub(crate) fn wait<T>(future: impl Future<Output = T>) -> T {
-    let mut future = pin!(future);
-    loop {
-        if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            return value;
-        }
     }
 }

@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use quinn::AsyncUdpSocket;
 
-pub use stream::{BoxFuture, Carrier, PathCounts, Stream};
+pub(crate) use stream::filled;
+pub use stream::{BoxFuture, Carrier, Fill, PathCounts, Stream};
 pub use tcp::Tcp;
 
 /// Accepts connections.

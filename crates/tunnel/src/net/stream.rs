@@ -8,6 +8,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::memory::scratch;
+
 /// A future on the heap.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -58,6 +60,18 @@ pub struct PathCounts {
     pub bears_loss: bool,
 }
 
+/// Puts what stands so many bytes into what is to be written where it goes.
+pub type Fill<'a> = dyn FnMut(usize, &mut [u8]) + 'a;
+
+/// Has `write` take bytes that `fill` puts into a buffer of the thread: as many as there is room for.
+pub(crate) fn filled<T>(length: usize, fill: &mut Fill<'_>, write: impl FnOnce(&[u8]) -> T) -> T {
+    scratch::with_wire_buffer(|buffer| {
+        let room = length.min(buffer.len());
+        fill(0, &mut buffer[..room]);
+        write(&buffer[..room])
+    })
+}
+
 /// A connected byte stream. Dropping it closes it.
 pub trait Stream: Send + Sync + 'static {
     /// Reads into `bufs`, in order; 0 is the end of the stream.
@@ -71,6 +85,17 @@ pub trait Stream: Send + Sync + 'static {
 
     /// Writes from `bufs`, in order.
     fn poll_write(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>>;
+
+    /// Writes some of `length` bytes that are nowhere yet: `fill` puts them where they go, which may be where the stream has
+    /// them sealed. What is not taken is filled in again.
+    fn poll_write_filled(
+        &mut self,
+        cx: &mut Context<'_>,
+        length: usize,
+        fill: &mut Fill<'_>,
+    ) -> Poll<io::Result<usize>> {
+        filled(length, fill, |bytes| self.poll_write(cx, &[IoSlice::new(bytes)]))
+    }
 
     /// Ends the direction that is written, after what was written.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;

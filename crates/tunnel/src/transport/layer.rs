@@ -1,22 +1,18 @@
 //! Streams over streams: what carries a link inside of something else.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use crate::net::{BoxFuture, Carrier, Fill, PathCounts, Stream};
 
-use crate::memory::scratch;
-use crate::net::{BoxFuture, Carrier, PathCounts, Stream};
-
-/// A protocol over an [`Io`], which may keep what it is given in a buffer until it is flushed.
+/// A protocol over a stream, which may keep what it is given in a buffer until it is flushed.
 pub(super) trait Layer: Send + Sync + 'static {
     /// What it runs over.
-    fn io(&self) -> &Io;
+    fn below(&self) -> &dyn Stream;
 
     /// What it runs over, to be changed.
-    fn io_mut(&mut self) -> &mut Io;
+    fn below_mut(&mut self) -> &mut Box<dyn Stream>;
 
     /// What carries the bytes, if the layer makes it something else than what it runs over.
     fn carrier(&self) -> Option<Carrier> {
@@ -33,6 +29,16 @@ pub(super) trait Layer: Send + Sync + 'static {
 
     /// Takes bytes of `bufs`, in order, into its buffer, or writes them.
     fn poll_take(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>>;
+
+    /// Takes bytes as [`Stream::poll_write_filled`] has them.
+    fn poll_take_filled(
+        &mut self,
+        cx: &mut Context<'_>,
+        length: usize,
+        fill: &mut Fill<'_>,
+    ) -> Poll<io::Result<usize>> {
+        crate::net::filled(length, fill, |bytes| self.poll_take(cx, &[IoSlice::new(bytes)]))
+    }
 
     /// Writes what it has taken.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
@@ -55,11 +61,26 @@ impl<L: Layer> Layered<L> {
     }
 
     fn below(&self) -> &dyn Stream {
-        &*self.layer.io().stream
+        self.layer.below()
     }
 
     fn below_mut(&mut self) -> &mut dyn Stream {
-        self.layer.io_mut().stream()
+        &mut **self.layer.below_mut()
+    }
+
+    /// Has bytes taken, if none are unreported, and flushes them.
+    fn poll_taken(
+        &mut self,
+        cx: &mut Context<'_>,
+        take: impl FnOnce(&mut L, &mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        let count = match self.unreported {
+            Some(count) => count,
+            None => *self.unreported.insert(ready!(take(&mut self.layer, cx))?),
+        };
+        ready!(self.layer.poll_flush(cx))?;
+        self.unreported = None;
+        Poll::Ready(Ok(count))
     }
 }
 
@@ -69,13 +90,16 @@ impl<L: Layer> Stream for Layered<L> {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let count = match self.unreported {
-            Some(count) => count,
-            None => *self.unreported.insert(ready!(self.layer.poll_take(cx, bufs))?),
-        };
-        ready!(self.layer.poll_flush(cx))?;
-        self.unreported = None;
-        Poll::Ready(Ok(count))
+        self.poll_taken(cx, |layer, cx| layer.poll_take(cx, bufs))
+    }
+
+    fn poll_write_filled(
+        &mut self,
+        cx: &mut Context<'_>,
+        length: usize,
+        fill: &mut Fill<'_>,
+    ) -> Poll<io::Result<usize>> {
+        self.poll_taken(cx, |layer, cx| layer.poll_take_filled(cx, length, fill))
     }
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -103,9 +127,8 @@ impl<L: Layer> Stream for Layered<L> {
     }
 
     fn register_here(mut self: Box<Self>) -> Box<dyn Stream> {
-        let io = self.layer.io_mut();
-        let below = std::mem::replace(&mut io.stream, Box::new(Moving));
-        io.stream = below.register_here();
+        let below = self.layer.below_mut();
+        *below = std::mem::replace(below, Box::new(Moving)).register_here();
         self
     }
 
@@ -135,78 +158,6 @@ impl<L: Layer> Stream for Layered<L> {
 
     fn reset_unless_ended(&mut self) {
         self.below_mut().reset_unless_ended();
-    }
-}
-
-/// A stream as one of tokio's, for libraries that take those and read little at a time.
-pub(super) struct Io {
-    stream: Box<dyn Stream>,
-    /// What was read ahead, and nobody has taken yet: `ahead[taken..end]`.
-    ahead: Vec<u8>,
-    taken: usize,
-    end: usize,
-}
-
-impl Io {
-    pub(super) fn new(stream: Box<dyn Stream>) -> Self {
-        Self { stream, ahead: Vec::new(), taken: 0, end: 0 }
-    }
-
-    /// The stream itself, for who reads nothing ahead.
-    pub(super) fn stream(&mut self) -> &mut dyn Stream {
-        &mut *self.stream
-    }
-
-    fn poll_read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut buffer = scratch::take_wire_buffer();
-        let read = self.stream.poll_read(cx, &mut [IoSliceMut::new(&mut buffer)]);
-        match read {
-            Poll::Ready(Ok(count @ 1..)) => (self.ahead, self.taken, self.end) = (buffer, 0, count),
-            _ => scratch::return_wire_buffer(buffer),
-        }
-        read.map_ok(|_| ())
-    }
-}
-
-impl AsyncRead for Io {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.taken == self.end {
-            ready!(self.poll_read_ahead(cx))?;
-        }
-        let count = buf.remaining().min(self.end - self.taken);
-        buf.put_slice(&self.ahead[self.taken..self.taken + count]);
-        self.taken += count;
-        if self.taken == self.end && self.end > 0 {
-            (self.taken, self.end) = (0, 0);
-            scratch::return_wire_buffer(std::mem::take(&mut self.ahead));
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Io {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.stream.poll_write(cx, &[IoSlice::new(buf)])
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.stream.poll_write(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.poll_shutdown(cx)
     }
 }
 

@@ -20,6 +20,7 @@ pub(crate) mod replicas;
 pub(crate) mod roll;
 pub(crate) mod segments;
 pub(crate) mod tls;
+mod unsent;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::net::Stream;
 use crate::transport::tls::{
-    Established, Opened, RECORD_HEADER, RECORD_SEAL, RecordDecryptor, RecordEncryptor, TlsError, send,
+    Established, RECORD_HEADER, RECORD_SEAL, RecordDecryptor, RecordEncryptor, TlsError, send,
 };
 
 /// The longest record of a message.
@@ -49,7 +49,7 @@ impl Channel {
         loop {
             if let Some(length) = RecordDecryptor::length(&self.received)? {
                 let opened = self.decryptor.open(&mut self.received[..length])?;
-                let Opened::Data(text) = opened else { return Err(ended()) };
+                let text = opened.data()?.ok_or_else(ended)?;
                 return serde_json::from_slice(text).map_err(|_| TlsError::Record("that holds no message"));
             }
             if self.received.len() > MAX_RECORD {

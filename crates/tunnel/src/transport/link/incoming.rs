@@ -140,10 +140,7 @@ impl Incoming {
 
 /// What a record holds, unless it is that nothing follows.
 fn data(opened: Opened<'_>) -> Result<&[u8], LinkError> {
-    match opened {
-        Opened::Data(data) => Ok(data),
-        Opened::CloseNotify => Err(LinkError::Closed),
-    }
+    opened.data()?.ok_or(LinkError::Closed)
 }
 
 /// Hands over the frames of one record, up to the one that breaks off, and how many bytes they were.

@@ -4,6 +4,7 @@ use ferry_session::{Frame, TRAILER};
 
 use crate::memory::scratch;
 use crate::transport::tls::{APPLICATION_DATA, MAX_PLAINTEXT, RECORD_HEADER, RECORD_SEAL, RecordEncryptor, TlsError};
+use crate::transport::unsent::Unsent;
 
 /// Sealed bytes that wait for the socket before no more frames are taken.
 const MAX_QUEUED: usize = 256 * 1024;
@@ -16,10 +17,8 @@ const _: () = assert!(TRAILER == APPLICATION_DATA, "what stands behind a payload
 /// The sending half of a link.
 pub(super) struct Outgoing {
     encryptor: RecordEncryptor,
-    /// Sealed records wait for the socket in `queue[written..end]`; what is behind is room.
-    queue: Vec<u8>,
-    written: usize,
-    end: usize,
+    /// Sealed records, and the one that is being filled.
+    queue: Unsent,
     /// Where in the queue the record starts that is being filled.
     filling: Option<usize>,
     /// Bytes sealed.
@@ -29,7 +28,7 @@ pub(super) struct Outgoing {
 impl Outgoing {
     /// The last flight of a handshake goes first.
     pub(super) fn new(encryptor: RecordEncryptor, flight: Vec<u8>) -> Self {
-        Self { encryptor, end: flight.len(), queue: flight, written: 0, filling: None, sealed: 0 }
+        Self { encryptor, queue: Unsent::new(flight), filling: None, sealed: 0 }
     }
 
     pub(super) fn records(&self) -> u64 {
@@ -42,7 +41,7 @@ impl Outgoing {
 
     /// Whether another frame is to be pushed; if not, the socket takes what is queued first.
     pub(super) fn has_room(&self) -> bool {
-        self.written == 0 && self.end < MAX_QUEUED
+        !self.queue.is_begun() && self.queue.end() < MAX_QUEUED
     }
 
     /// Queues a frame. Frames that are pushed together share records.
@@ -50,27 +49,27 @@ impl Outgoing {
         scratch::with_head(|head| {
             let payload = frame.encode(head);
             let length = head.len() + payload.len();
-            if self.filling.is_some_and(|start| self.end - start - RECORD_HEADER + length > MAX_PLAINTEXT) {
+            if self.filling.is_some_and(|start| self.queue.end() - start - RECORD_HEADER + length > MAX_PLAINTEXT) {
                 self.seal()?;
             }
             let start = match self.filling {
                 Some(start) => start,
                 None => {
-                    let start = self.end;
-                    self.extend(RECORD_HEADER);
+                    let start = self.queue.end();
+                    self.queue.extend(RECORD_HEADER);
                     start
                 }
             };
-            self.extend(head.len()).copy_from_slice(head);
+            self.queue.extend(head.len()).copy_from_slice(head);
             match payload.trailed().filter(|trailed| trailed.len() >= MIN_IN_PLACE) {
                 Some(trailed) => {
-                    self.extend(payload.len() + RECORD_SEAL);
+                    self.queue.extend(payload.len() + RECORD_SEAL);
                     self.filling = None;
-                    self.encryptor.seal_from(&mut self.queue[start..self.end], trailed)?;
-                    self.sealed += (self.end - start) as u64;
+                    self.encryptor.seal_from(self.queue.behind(start), trailed)?;
+                    self.sealed += (self.queue.end() - start) as u64;
                 }
                 None => {
-                    self.extend(payload.len()).copy_from_slice(payload);
+                    self.queue.extend(payload.len()).copy_from_slice(payload);
                     self.filling = Some(start);
                 }
             }
@@ -78,25 +77,12 @@ impl Outgoing {
         })
     }
 
-    /// Room for `count` more bytes at the end.
-    fn extend(&mut self, count: usize) -> &mut [u8] {
-        if self.queue.is_empty() {
-            self.queue = scratch::take_write_buffer();
-        }
-        let start = self.end;
-        self.end += count;
-        if self.queue.len() < self.end {
-            self.queue.resize(self.end, 0);
-        }
-        &mut self.queue[start..self.end]
-    }
-
     /// Seals the record that is being filled.
     fn seal(&mut self) -> Result<(), TlsError> {
         if let Some(start) = self.filling.take() {
-            self.extend(RECORD_SEAL);
-            self.encryptor.seal(&mut self.queue[start..self.end])?;
-            self.sealed += (self.end - start) as u64;
+            self.queue.extend(RECORD_SEAL);
+            self.encryptor.seal(self.queue.behind(start))?;
+            self.sealed += (self.queue.end() - start) as u64;
         }
         Ok(())
     }
@@ -104,23 +90,19 @@ impl Outgoing {
     /// What the socket is to take next, sealed.
     pub(super) fn unwritten(&mut self) -> Result<&[u8], TlsError> {
         self.seal()?;
-        Ok(&self.queue[self.written..self.end])
+        Ok(self.queue.unwritten())
     }
 
     /// The socket took so many bytes of it.
     pub(super) fn on_written(&mut self, count: usize) {
-        self.written += count;
-        if self.written == self.end {
-            (self.written, self.end) = (0, 0);
-            scratch::return_write_buffer(std::mem::take(&mut self.queue));
-        }
+        self.queue.on_written(count);
     }
 
     /// Says that nothing follows.
     pub(super) fn push_close_notify(&mut self) -> Result<(), TlsError> {
         self.seal()?;
         let record = self.encryptor.close_notify()?;
-        self.extend(record.len()).copy_from_slice(&record);
+        self.queue.extend(record.len()).copy_from_slice(&record);
         Ok(())
     }
 }

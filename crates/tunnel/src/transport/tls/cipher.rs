@@ -15,7 +15,7 @@ const NO_KEY: TlsError = TlsError::Policy("traffic key");
 const NOT_SEALED: TlsError = TlsError::Record("cannot be sealed");
 const NOT_OPENED: TlsError = TlsError::Record("that does not authenticate");
 
-/// Who computes AES-256-GCM.
+/// Who computes AES-GCM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Library {
     /// Four blocks of AES in one instruction where there is AVX-512, one elsewhere; and whatever Arm offers.
@@ -54,10 +54,12 @@ impl Key {
     /// The key of these secrets, and what its nonces are made from; `library` computes it if it is one of AES.
     pub(super) fn new(library: Library, secrets: &ConnectionTrafficSecrets) -> Result<(Self, Nonce), TlsError> {
         let (key, iv) = match secrets {
-            ConnectionTrafficSecrets::Aes256Gcm { key, iv } => match library {
-                Library::AwsLc => (Self::aws_lc(&aws_lc::AES_256_GCM, key.as_ref())?, iv),
-                Library::Ring => (Self::Ring(Box::new(ZeroizingRingKey(ring_key(key.as_ref())?))), iv),
-            },
+            ConnectionTrafficSecrets::Aes128Gcm { key, iv } => {
+                (Self::aes(library, &aws_lc::AES_128_GCM, &ring::AES_128_GCM, key.as_ref())?, iv)
+            }
+            ConnectionTrafficSecrets::Aes256Gcm { key, iv } => {
+                (Self::aes(library, &aws_lc::AES_256_GCM, &ring::AES_256_GCM, key.as_ref())?, iv)
+            }
             ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => {
                 (Self::aws_lc(&aws_lc::CHACHA20_POLY1305, key.as_ref())?, iv)
             }
@@ -65,6 +67,18 @@ impl Key {
         };
         let iv = iv.as_ref().try_into().map_err(|_| TlsError::Policy("traffic IV"))?;
         Ok((key, iv))
+    }
+
+    fn aes(
+        library: Library,
+        aws_lc: &'static aws_lc::Algorithm,
+        ring: &'static ring::Algorithm,
+        key: &[u8],
+    ) -> Result<Self, TlsError> {
+        match library {
+            Library::AwsLc => Self::aws_lc(aws_lc, key),
+            Library::Ring => Ok(Self::Ring(Box::new(ZeroizingRingKey(ring_key(ring, key)?)))),
+        }
     }
 
     fn aws_lc(algorithm: &'static aws_lc::Algorithm, key: &[u8]) -> Result<Self, TlsError> {
@@ -135,6 +149,29 @@ impl Key {
         }
     }
 
+    /// Decrypts what stands `from` bytes into `bytes` and ends, like them, with the tag. What it gives is the plaintext, which
+    /// is at the front then.
+    pub(super) fn open_to_front<'a>(
+        &self,
+        nonce: Nonce,
+        header: &[u8],
+        bytes: &'a mut [u8],
+        from: usize,
+    ) -> Result<&'a mut [u8], TlsError> {
+        match self {
+            // aws-lc has nothing for that: a copy of what the processor has at hand is cheap.
+            Self::AwsLc(_) => {
+                let length = self.open(nonce, header, &mut bytes[from..])?.len();
+                bytes.copy_within(from..from + length, 0);
+                Ok(&mut bytes[..length])
+            }
+            Self::Ring(key) => {
+                let nonce = ring::Nonce::assume_unique_for_key(nonce);
+                key.0.open_within(nonce, ring::Aad::from(header), bytes, from..).map_err(|_| NOT_OPENED)
+            }
+        }
+    }
+
     /// Decrypts `body`, which ends with the tag, into `room` for just its plaintext.
     pub(super) fn open_into(&self, nonce: Nonce, header: &[u8], body: &[u8], room: &mut [u8]) -> Result<(), TlsError> {
         let (ciphertext, tag) = body.split_at(body.len() - TAG);
@@ -161,7 +198,7 @@ pub(super) struct ZeroizingRingKey(ring::LessSafeKey);
 impl ZeroizingRingKey {
     /// Puts nobody's key in its place.
     fn wipe(&mut self) {
-        if let Ok(nobodys) = ring_key(&[0; 32]) {
+        if let Ok(nobodys) = ring_key(&ring::AES_256_GCM, &[0; 32]) {
             self.0 = nobodys;
             black_box(&self.0);
         }
@@ -174,8 +211,8 @@ impl Drop for ZeroizingRingKey {
     }
 }
 
-fn ring_key(key: &[u8]) -> Result<ring::LessSafeKey, TlsError> {
-    ring::UnboundKey::new(&ring::AES_256_GCM, key).map(ring::LessSafeKey::new).map_err(|_| NO_KEY)
+fn ring_key(algorithm: &'static ring::Algorithm, key: &[u8]) -> Result<ring::LessSafeKey, TlsError> {
+    ring::UnboundKey::new(algorithm, key).map(ring::LessSafeKey::new).map_err(|_| NO_KEY)
 }
 
 #[cfg(test)]
@@ -191,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_key_of_rings_that_is_wiped_is_nobodys() {
-        let new = |byte| ring_key(&[byte; 32]).expect("a key");
+        let new = |byte| ring_key(&ring::AES_256_GCM, &[byte; 32]).expect("a key");
         let mut key = ZeroizingRingKey(new(7));
         assert_eq!(tag(&key.0), tag(&new(7)));
         key.wipe();

@@ -22,6 +22,6 @@ pub(crate) use quic::{quic_accepting, quic_dialling};
 #[cfg(test)]
 pub(crate) use record::tests::handshaken_pair;
 pub(crate) use record::{
-    APPLICATION_DATA, HEADER as RECORD_HEADER, MAX_PLAINTEXT, MAX_RECORDS, Opened, RecordDecryptor, RecordEncryptor,
-    SEAL as RECORD_SEAL,
+    APPLICATION_DATA, HEADER as RECORD_HEADER, MAX_PLAINTEXT, MAX_RECORD, MAX_RECORDS, Opened, RecordDecryptor,
+    RecordEncryptor, SEAL as RECORD_SEAL,
 };

@@ -63,7 +63,16 @@ pub(super) fn certified(provider: &CryptoProvider, identity: &Identity) -> Resul
 
 /// For dialling one peer: only a holder of one of `keys` is spoken to.
 pub(super) fn dialling(identity: &Identity, keys: impl Into<Arc<[PublicKey]>>) -> Result<ClientConfig, TlsError> {
-    let provider = Arc::new(provider());
+    dialling_by(provider(), identity, keys)
+}
+
+/// The same, with the suites of `provider`.
+pub(super) fn dialling_by(
+    provider: CryptoProvider,
+    identity: &Identity,
+    keys: impl Into<Arc<[PublicKey]>>,
+) -> Result<ClientConfig, TlsError> {
+    let provider = Arc::new(provider);
     let certified = certified(&provider, identity)?;
     let verifier = Pinned::new(&provider, keys.into());
     let mut config = ClientConfig::builder_with_provider(provider)

@@ -17,6 +17,7 @@ pub(super) fn apply(bytes: &mut [u8], mask: Mask, offset: usize) {
 }
 
 /// Masks what stands `offset` bytes into a payload while copying it to where there is as much room.
+#[inline]
 pub(super) fn copy(from: &[u8], to: &mut [u8], mask: Mask, offset: usize) {
     let mask = widen(mask, offset);
     let ((from, from_rest), (to, to_rest)) = (from.as_chunks::<WIDE>(), to.as_chunks_mut::<WIDE>());
@@ -26,6 +27,7 @@ pub(super) fn copy(from: &[u8], to: &mut [u8], mask: Mask, offset: usize) {
     from_rest.iter().zip(to_rest).zip(mask).for_each(|((from, to), mask)| *to = from ^ mask);
 }
 
+#[inline]
 fn widen(mask: Mask, offset: usize) -> [u8; WIDE] {
     std::array::from_fn(|at| mask[(offset + at) % mask.len()])
 }

@@ -15,12 +15,12 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::memory::scratch;
 use crate::net::{Carrier, Stream};
-use crate::transport::layer::{Io, Layer, Layered};
+use crate::transport::layer::{Layer, Layered};
 use receiving::{Asked, Receiving};
 use sending::Sending;
 
 pub(super) struct WebSocket {
-    io: Io,
+    below: Box<dyn Stream>,
     /// What came behind the Upgrade, and was not read yet.
     rest: Vec<u8>,
     receiving: Receiving,
@@ -38,13 +38,13 @@ impl WebSocket {
         max_life: Option<Duration>,
     ) -> Box<dyn Stream> {
         let (receiving, sending) = (Receiving::new(role), Sending::new(role));
-        Layered::new(Self { io: Io::new(stream), rest, receiving, sending, role, max_life })
+        Layered::new(Self { below: stream, rest, receiving, sending, role, max_life })
     }
 
     /// Bytes with frames in them, which end with the connection.
     fn poll_receive(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         if self.rest.is_empty() {
-            return self.io.stream().poll_read(cx, &mut [IoSliceMut::new(buf)]);
+            return self.below.poll_read(cx, &mut [IoSliceMut::new(buf)]);
         }
         let count = buf.len().min(self.rest.len());
         buf[..count].copy_from_slice(&self.rest[..count]);
@@ -61,12 +61,12 @@ fn to_io(error: impl Into<Error>) -> io::Error {
 }
 
 impl Layer for WebSocket {
-    fn io(&self) -> &Io {
-        &self.io
+    fn below(&self) -> &dyn Stream {
+        &*self.below
     }
 
-    fn io_mut(&mut self) -> &mut Io {
-        &mut self.io
+    fn below_mut(&mut self) -> &mut Box<dyn Stream> {
+        &mut self.below
     }
 
     fn carrier(&self) -> Option<Carrier> {
@@ -81,7 +81,7 @@ impl Layer for WebSocket {
         let Some(buf) = bufs.iter_mut().find(|buf| !buf.is_empty()) else { return Poll::Ready(Ok(0)) };
         loop {
             // What cannot be written now is written before the next message, or at the next read.
-            if let Poll::Ready(Err(error)) = self.sending.poll_control(cx, self.io.stream()) {
+            if let Poll::Ready(Err(error)) = self.sending.poll_control(cx, &mut *self.below) {
                 return Poll::Ready(Err(error));
             }
             if let Some(problem) = self.receiving.take_problem() {
@@ -104,7 +104,7 @@ impl Layer for WebSocket {
     }
 
     fn poll_take(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        self.sending.poll_write(cx, self.io.stream(), bufs)
+        self.sending.poll_write(cx, &mut *self.below, bufs)
     }
 
     fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -115,16 +115,16 @@ impl Layer for WebSocket {
         // A message that is cut off leaves no place for a Close.
         if !self.sending.is_within_message() {
             self.sending.answer(Asked::Close(None));
-            ready!(self.sending.poll_control(cx, self.io.stream()))?;
+            ready!(self.sending.poll_control(cx, &mut *self.below))?;
         }
         // RFC 6455, 7.1.1: "the client SHOULD wait for the server to close the connection". Who closes first keeps its port.
         if self.role == Role::Client {
-            let below = self.io.stream();
+            let below = &mut self.below;
             let mut discard =
                 || scratch::with_wire_buffer(|buffer| below.poll_read(cx, &mut [IoSliceMut::new(buffer)]));
             while let Ok(1..) = ready!(discard()) {}
         }
-        self.io.stream().poll_shutdown(cx)
+        self.below.poll_shutdown(cx)
     }
 }
 

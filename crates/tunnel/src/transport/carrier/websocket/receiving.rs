@@ -103,7 +103,9 @@ impl Receiving {
                 let end = self.control.len();
                 &mut self.control[end - count..]
             } else {
-                bytes.copy_within(taken..taken + count, *carried);
+                if taken != *carried {
+                    bytes.copy_within(taken..taken + count, *carried);
+                }
                 *carried += count;
                 &mut bytes[*carried - count..*carried]
             };

@@ -9,7 +9,6 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpC
 
 use super::mask::{self, Mask};
 use super::receiving::{Asked, MAX_HEAD};
-use crate::memory::scratch;
 use crate::net::Stream;
 
 /// Bytes of one message at most: more than a link writes at once, and less than the other end takes.
@@ -142,16 +141,20 @@ impl Frame {
             return below.poll_write(cx, &slices[usize::from(head.is_empty())..]);
         };
         // What is not taken is masked again: a link that waits holds no copy.
-        scratch::with_wire_buffer(|buffer| {
-            buffer[..head.len()].copy_from_slice(head);
-            let end = buffer.len().min(head.len() + left);
-            let mut filled = head.len();
+        let brought = bufs.iter().map(|buf| buf.len()).sum::<usize>().min(left);
+        below.poll_write_filled(cx, head.len() + brought, &mut |at, room| {
+            let of_head = head.get(at..).unwrap_or_default();
+            let count = of_head.len().min(room.len());
+            room[..count].copy_from_slice(&of_head[..count]);
+            let mut place = (at + count).saturating_sub(head.len());
+            let (mut room, mut passed) = (&mut room[count..], 0);
             for buf in bufs {
-                let count = buf.len().min(end - filled);
-                mask::copy(&buf[..count], &mut buffer[filled..filled + count], mask, offset + filled - head.len());
-                filled += count;
+                let piece = buf.get(place.saturating_sub(passed)..).unwrap_or_default();
+                let count = piece.len().min(room.len());
+                mask::copy(&piece[..count], &mut room[..count], mask, offset + place);
+                (place, room) = (place + count, &mut room[count..]);
+                passed += buf.len();
             }
-            below.poll_write(cx, &[IoSlice::new(&buffer[..filled])])
         })
     }
 

@@ -13,12 +13,9 @@ use tokio::time::Instant;
 use super::TlsError;
 use super::hello::{ClientHello, alert_bytes};
 use super::policy::{self, ALPN_WITH_ORIGIN, JOIN_PROTOCOLS, KEY_EXCHANGE, LINK_PROTOCOLS, ROLL_PROTOCOLS};
-use super::record::{HEADER, RecordDecryptor, RecordEncryptor};
+use super::record::{HEADER, MAX_RECORD, RecordDecryptor, RecordEncryptor};
 use crate::net::Stream;
 use crate::transport::hint::Hint;
-
-/// Longest record that a handshake may bring (RFC 8446 §5.1, §5.2).
-const MAX_RECORD: usize = HEADER + (1 << 14) + 256;
 
 /// A handshake is over after this many bytes, or it is none.
 const MAX_HANDSHAKE: usize = 64 * 1024;
@@ -104,7 +101,7 @@ impl ClientHandshake {
         // What is agreed on is among `protocols`: nobody speaks the one that stands for a process.
         let offered = policy::alpn(self.protocols).into_iter().chain(wanted.map(Hint::to_alpn)).collect();
         let connection = ClientConnection::new_with_alpn(self.config.clone(), self.name.clone(), offered)?;
-        Handshake::new(stream, connection.into(), self.protocols, None).finish().await
+        Handshake::new(stream, connection.into(), None).run().await?.establish(self.protocols)
     }
 }
 
@@ -150,9 +147,9 @@ pub(crate) struct Answer {
 impl Answer {
     /// Sends the answer and takes the dialler's. Whatever is computed for that has its turn by `turns`.
     pub(crate) async fn finish(self, stream: Box<dyn Stream>, turns: &Semaphore) -> Result<Established, TlsError> {
-        let mut handshake = Handshake::new(stream, self.connection.into(), self.protocols, Some(turns));
+        let mut handshake = Handshake::new(stream, self.connection.into(), Some(turns));
         (handshake.received, handshake.total) = (self.rest, self.length);
-        handshake.finish().await
+        handshake.run().await?.establish(self.protocols)
     }
 }
 
@@ -206,14 +203,13 @@ pub(crate) fn receive(
     Poll::Ready(Ok(()))
 }
 
-struct Handshake<'a> {
-    stream: Box<dyn Stream>,
-    connection: Connection,
-    /// What the two ends are to agree on.
-    protocols: &'static [&'static [u8]],
+/// A handshake, and what came of it.
+pub(super) struct Handshake<'a> {
+    pub(super) stream: Box<dyn Stream>,
+    pub(super) connection: Connection,
     /// Received and not yet given to the connection: it gets one record at a time, so that none of those behind the
     /// handshake is swallowed.
-    received: Vec<u8>,
+    pub(super) received: Vec<u8>,
     total: usize,
     /// When the flight began to leave that is not answered yet.
     asked: Option<Instant>,
@@ -223,16 +219,12 @@ struct Handshake<'a> {
 }
 
 impl<'a> Handshake<'a> {
-    fn new(
-        stream: Box<dyn Stream>,
-        connection: Connection,
-        protocols: &'static [&'static [u8]],
-        turns: Option<&'a Semaphore>,
-    ) -> Self {
-        Self { stream, connection, protocols, received: Vec::new(), total: 0, asked: None, round_trip: None, turns }
+    pub(super) fn new(stream: Box<dyn Stream>, connection: Connection, turns: Option<&'a Semaphore>) -> Self {
+        Self { stream, connection, received: Vec::new(), total: 0, asked: None, round_trip: None, turns }
     }
 
-    async fn finish(mut self) -> Result<Established, TlsError> {
+    /// Shakes hands. This end's last flight is left to be sent.
+    pub(super) async fn run(mut self) -> Result<Self, TlsError> {
         while self.connection.is_handshaking() {
             // A flight is answered as a whole, in one piece.
             if let Some(length) = record_length(&self.received)? {
@@ -253,7 +245,7 @@ impl<'a> Handshake<'a> {
                 self.round_trip = Some(asked.elapsed());
             }
         }
-        self.establish()
+        Ok(self)
     }
 
     /// Gives the first record to the connection. On failure the peer gets the alert, if it can still be sent.
@@ -283,12 +275,10 @@ impl<'a> Handshake<'a> {
         Ok(())
     }
 
-    fn establish(mut self) -> Result<Established, TlsError> {
-        let proven = prove(&self.connection, self.protocols)?;
-        let mut flight = Vec::new();
-        while self.connection.wants_write() {
-            self.connection.write_tls(&mut flight)?;
-        }
+    /// The connection of a link, whose ends were to agree on one of `protocols`.
+    fn establish(mut self, protocols: &[&[u8]]) -> Result<Established, TlsError> {
+        let proven = prove(&self.connection, protocols)?;
+        let flight = self.last_flight()?;
         let (encryptor, decryptor) = keys(self.connection)?;
         wipe_stack();
         Ok(Established {
@@ -302,11 +292,20 @@ impl<'a> Handshake<'a> {
             round_trip: self.round_trip,
         })
     }
+
+    /// This end's last flight, to be sent.
+    pub(super) fn last_flight(&mut self) -> Result<Vec<u8>, TlsError> {
+        let mut flight = Vec::new();
+        while self.connection.wants_write() {
+            self.connection.write_tls(&mut flight)?;
+        }
+        Ok(flight)
+    }
 }
 
 /// Both directions' keys. Not inlined: what it leaves on the stack is below that of its caller.
 #[inline(never)]
-fn keys(connection: Connection) -> Result<(RecordEncryptor, RecordDecryptor), TlsError> {
+pub(super) fn keys(connection: Connection) -> Result<(RecordEncryptor, RecordDecryptor), TlsError> {
     let secrets = connection.dangerous_extract_secrets()?;
     Ok((RecordEncryptor::new(secrets.tx.0, &secrets.tx.1)?, RecordDecryptor::new(secrets.rx.0, &secrets.rx.1)?))
 }
@@ -334,7 +333,12 @@ fn prove(connection: &Connection, protocols: &[&[u8]]) -> Result<Proven, TlsErro
     Ok(Proven { key: PublicKey::from_spki_der(spki)?, tells_origin, cipher: cipher.unwrap_or_default() })
 }
 
-fn write(connection: &mut Connection, stream: &mut dyn Stream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+/// Writes what the connection has to say.
+pub(super) fn write(
+    connection: &mut Connection,
+    stream: &mut dyn Stream,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
     match connection.write_tls(&mut Blocking { stream, cx }) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
         result => Poll::Ready(result),

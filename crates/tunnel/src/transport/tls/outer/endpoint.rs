@@ -7,15 +7,15 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{DigitallySignedStruct, ServerConfig, SignatureScheme};
+use rustls::{DigitallySignedStruct, ServerConfig, SignatureScheme, SupportedProtocolVersion};
 
 /// With a key of its own, and a certificate that is none.
-pub(crate) fn config() -> Result<ServerConfig, Box<dyn Error>> {
+pub(crate) fn config(version: &'static SupportedProtocolVersion) -> Result<ServerConfig, Box<dyn Error>> {
     let key = ::aws_lc_rs::signature::Ed25519KeyPair::generate_pkcs8(&::aws_lc_rs::rand::SystemRandom::new())?;
     let key = aws_lc_rs::sign::any_eddsa_type(&PrivatePkcs8KeyDer::from(key.as_ref()))?;
     let certified = CertifiedKey::new(vec![CertificateDer::from(vec![0])], key);
     Ok(ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()?
+        .with_protocol_versions(&[version])?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified))))
 }

@@ -4,19 +4,21 @@
 mod ciphers;
 #[cfg(test)]
 mod endpoint;
-mod stream;
+mod older;
+mod records;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
-use tokio_rustls::TlsConnector;
+use rustls::{ClientConfig, ClientConnection, ProtocolVersion, RootCertStore};
 
+use super::TlsError;
+use super::handshake::{Handshake, keys};
 use crate::net::Stream;
-use crate::transport::layer::Io;
 
 /// With the public authorities.
 static PUBLIC: OnceLock<Arc<ClientConfig>> = OnceLock::new();
@@ -41,23 +43,36 @@ impl OuterTls {
             Some(path) => client(roots_in(&std::fs::read(path).map_err(|error| unreadable(path, &error))?)?),
         };
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        let socket = TlsConnector::from(config).connect(name, Io::new(stream)).await.map_err(explain)?;
-        Ok(stream::layered(socket))
+        connect(config, name, stream).await.map_err(explain)
     }
 }
 
-/// What to do about an endpoint that nobody vouches for.
-fn explain(error: io::Error) -> io::Error {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
-    if matches!(inner, Some(rustls::Error::InvalidMessage(_))) {
-        return io::Error::new(error.kind(), "what answers there speaks no TLS: is it an endpoint for `ws://`?");
+async fn connect(
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+    stream: Box<dyn Stream>,
+) -> Result<Box<dyn Stream>, TlsError> {
+    let connection = ClientConnection::new(config, name)?;
+    let mut shaken = Handshake::new(stream, connection.into(), None).run().await?;
+    if shaken.connection.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
+        return Ok(older::start(shaken.stream, shaken.connection, shaken.received));
     }
-    if !matches!(inner, Some(rustls::Error::InvalidCertificate(_))) {
-        return error;
+    let flight = shaken.last_flight()?;
+    Ok(records::start(shaken.stream, keys(shaken.connection)?, flight, shaken.received))
+}
+
+/// What to do about an endpoint that nobody vouches for, or that is none.
+fn explain(error: TlsError) -> io::Error {
+    match error {
+        TlsError::Io(error) => error,
+        TlsError::Record(_) => io::Error::other("what answers there speaks no TLS: is it an endpoint for `ws://`?"),
+        TlsError::Handshake(error @ rustls::Error::InvalidCertificate(_)) => io::Error::other(format!(
+            "{error}; its certificate has to be one of a public authority, or of `ca_file`, for the name in the URL (one \
+             that signs itself needs CA:FALSE)"
+        )),
+        TlsError::Handshake(error) => io::Error::other(error),
+        error => io::Error::other(error),
     }
-    let hint = "its certificate has to be one of a public authority, or of `ca_file`, for the name in the URL (one that \
-                signs itself needs CA:FALSE)";
-    io::Error::new(error.kind(), format!("{error}; {hint}"))
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> io::Error {
@@ -87,6 +102,9 @@ fn client(roots: RootCertStore) -> Arc<ClientConfig> {
     let builder = builder.unwrap_or_else(|_| unreachable!("the provider supports every version that is compiled in"));
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // Records are made here, and nothing is left that could use a ticket.
+    config.enable_secret_extraction = true;
+    config.resumption = Resumption::disabled();
     Arc::new(config)
 }
 

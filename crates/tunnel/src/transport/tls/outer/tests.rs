@@ -1,7 +1,8 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::task::{Context, Poll, Waker};
 
-use rustls::CipherSuite;
+use rustls::version::{TLS12, TLS13};
+use rustls::{CipherSuite, SupportedProtocolVersion};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio_rustls::{TlsAcceptor, server};
 
@@ -10,16 +11,30 @@ use super::*;
 
 /// A connection, and the endpoint, over something that takes `room` bytes at once.
 async fn connected(room: usize) -> (Box<dyn Stream>, server::TlsStream<DuplexStream>) {
-    let mut endpoint = endpoint::config().unwrap();
-    // They would wait for a reader where there is little room.
-    endpoint.send_tls13_tickets = 0;
+    connected_by(&TLS13, room, 0).await
+}
+
+/// The same, in this version, with so many tickets behind the handshake.
+async fn connected_by(
+    version: &'static SupportedProtocolVersion,
+    room: usize,
+    tickets: usize,
+) -> (Box<dyn Stream>, server::TlsStream<DuplexStream>) {
+    let mut endpoint = endpoint::config(version).unwrap();
+    // Where there is little room they would wait for a reader.
+    endpoint.send_tls13_tickets = tickets;
     let mut config = Arc::unwrap_or_clone(client(RootCertStore::empty()));
     config.dangerous().set_certificate_verifier(Arc::new(Anyone));
     let (near, far) = tokio::io::duplex(room);
     let name = ServerName::try_from("endpoint.example").unwrap();
-    let near = TlsConnector::from(Arc::new(config)).connect(name, Io::new(Box::new(near)));
+    // This end's last flight goes with what comes next, and an empty write is enough of that.
+    let near = async {
+        let mut near = connect(Arc::new(config), name, Box::new(near)).await.unwrap();
+        std::future::poll_fn(|cx| near.poll_write(cx, &[])).await.unwrap();
+        near
+    };
     let (near, far) = tokio::join!(near, TlsAcceptor::from(Arc::new(endpoint)).accept(far));
-    (stream::layered(near.unwrap()), far.unwrap())
+    (near, far.unwrap())
 }
 
 fn bytes(count: usize) -> Vec<u8> {
@@ -33,8 +48,10 @@ async fn read(stream: &mut dyn Stream, buf: &mut [u8]) -> usize {
 #[tokio::test]
 async fn all_bytes_arrive_both_ways_however_little_the_connection_takes_at_once() {
     let bytes = bytes(400_000);
-    for room in [100, 5_000, 1_000_000] {
-        let (mut near, mut far) = connected(room).await;
+    for (version, room) in
+        [&TLS13, &TLS12].into_iter().flat_map(|version| [100, 5_000, 1_000_000].map(|room| (version, room)))
+    {
+        let (mut near, mut far) = connected_by(version, room, 0).await;
         let writes = async {
             let mut rest = &bytes[..];
             while !rest.is_empty() {
@@ -45,7 +62,7 @@ async fn all_bytes_arrive_both_ways_however_little_the_connection_takes_at_once(
         let mut received = vec![0; bytes.len()];
         let (read_all, ()) = tokio::join!(far.read_exact(&mut received), writes);
         read_all.unwrap();
-        assert!(received == bytes, "there, {room} at once");
+        assert!(received == bytes, "there, {room} at once, {version:?}");
 
         let writes = async {
             far.write_all(&bytes).await.unwrap();
@@ -60,7 +77,7 @@ async fn all_bytes_arrive_both_ways_however_little_the_connection_takes_at_once(
             received
         };
         let ((), received) = tokio::join!(writes, reads);
-        assert!(received == bytes, "and back, {room} at once");
+        assert!(received == bytes, "and back, {room} at once, {version:?}");
     }
 }
 
@@ -99,4 +116,41 @@ fn the_cheap_ciphers_are_the_first_choice_and_all_are_there() {
     let provider = ciphers::provider();
     assert_eq!(provider.cipher_suites[0].suite(), CipherSuite::TLS13_AES_128_GCM_SHA256);
     assert_eq!(provider.cipher_suites.len(), rustls::crypto::aws_lc_rs::DEFAULT_CIPHER_SUITES.len());
+}
+
+#[tokio::test]
+async fn tickets_are_passed_over() {
+    let (mut near, mut far) = connected_by(&TLS13, 1_000_000, 4).await;
+    far.write_all(b"hello").await.unwrap();
+    far.flush().await.unwrap();
+    assert_eq!(read(&mut *near, &mut [0; 100]).await, 5);
+}
+
+#[tokio::test]
+async fn fresh_keys_of_the_endpoint_are_an_error_behind_what_came() {
+    let (mut near, mut far) = connected(1_000_000).await;
+    far.write_all(b"hello").await.unwrap();
+    far.get_mut().1.refresh_traffic_keys().unwrap();
+    far.flush().await.unwrap();
+    assert_eq!(read(&mut *near, &mut [0; 100]).await, 5);
+    let error = std::future::poll_fn(|cx| near.poll_read(cx, &mut [IoSliceMut::new(&mut [0; 100])])).await.unwrap_err();
+    assert!(error.to_string().contains("fresh keys"), "{error}");
+}
+
+#[tokio::test]
+async fn records_are_read_whole_however_little_room_there_is() {
+    let (mut near, mut far) = connected(1_000_000).await;
+    let sent = bytes(40_000);
+    far.write_all(&sent).await.unwrap();
+    far.flush().await.unwrap();
+    let mut received = Vec::new();
+    for room in [1, 7, 16_384, 16_385, 16_400].into_iter().cycle() {
+        let mut buf = vec![0; room];
+        let count = read(&mut *near, &mut buf).await;
+        received.extend_from_slice(&buf[..count]);
+        if received.len() == sent.len() {
+            break;
+        }
+    }
+    assert!(received == sent);
 }

@@ -20,12 +20,16 @@ const MAX_BODY: usize = MAX_PLAINTEXT + 256;
 /// Content type and tag behind every record's plaintext.
 pub(crate) const SEAL: usize = 1 + TAG;
 
+/// Longest record.
+pub(crate) const MAX_RECORD: usize = HEADER + MAX_BODY;
+
 const VERSION: [u8; 2] = [3, 3];
 
 /// AES-GCM protects 2^24.5 full records under one key (RFC 8446 §5.5); the last one is kept for the close_notify.
 pub(crate) const MAX_RECORDS: u64 = 23_726_566;
 
 const ALERT: u8 = 21;
+const HANDSHAKE: u8 = 22;
 pub(crate) const APPLICATION_DATA: u8 = 23;
 
 /// One direction's key, and how often it was used.
@@ -43,6 +47,7 @@ impl Cipher {
 
     /// "The 64-bit record sequence number is [...] padded to the left with zeros to iv_length.
     /// \[It\] is XORed with the static iv" (§5.3).
+    #[inline]
     fn next_nonce(&mut self) -> Nonce {
         let mut nonce = self.iv;
         let sequence = self.records.to_be_bytes();
@@ -74,6 +79,7 @@ impl RecordEncryptor {
 
     /// Seals a record whose plaintext ends with `payload`, which is read where it is and has the content type behind it. In
     /// `record` are room for the header, the plaintext in front of the payload, and room for all that is to come.
+    #[inline]
     pub(crate) fn seal_from(&mut self, record: &mut [u8], payload: &[u8]) -> Result<(), TlsError> {
         self.may_seal()?;
         debug_assert_eq!(payload.last(), Some(&APPLICATION_DATA));
@@ -97,6 +103,7 @@ impl RecordEncryptor {
         if self.0.records >= MAX_RECORDS { Err(TlsError::KeyExhausted) } else { Ok(()) }
     }
 
+    #[inline]
     fn seal_as(&mut self, content: u8, record: &mut [u8]) -> Result<(), TlsError> {
         let (header, body) = begin(record)?;
         let (plaintext, tag) = body.split_at_mut(body.len() - TAG);
@@ -107,6 +114,7 @@ impl RecordEncryptor {
 }
 
 /// Writes a record's header in front of its body.
+#[inline]
 fn begin(record: &mut [u8]) -> Result<(&mut [u8; HEADER], &mut [u8]), TlsError> {
     let (header, body) =
         record.split_first_chunk_mut::<HEADER>().ok_or(TlsError::Record("without room for its header"))?;
@@ -122,8 +130,21 @@ fn begin(record: &mut [u8]) -> Result<(&mut [u8; HEADER], &mut [u8]), TlsError> 
 pub(crate) enum Opened<'a> {
     /// Application data.
     Data(&'a [u8]),
+    /// Messages of a handshake that is over: tickets, key updates. Links have none: their rotation is a new link.
+    Messages(&'a [u8]),
     /// Nothing follows.
     CloseNotify,
+}
+
+impl<'a> Opened<'a> {
+    /// What a link has: application data, or nothing that follows.
+    pub(crate) fn data(self) -> Result<Option<&'a [u8]>, TlsError> {
+        match self {
+            Self::Data(data) => Ok(Some(data)),
+            Self::CloseNotify => Ok(None),
+            Self::Messages(_) => Err(TlsError::Record("of a type that has no place after the handshake")),
+        }
+    }
 }
 
 /// Opens records of one direction.
@@ -159,6 +180,13 @@ impl RecordDecryptor {
         read(self.0.key.open(nonce, header, body)?)
     }
 
+    /// Opens one whole record, which stands `from` bytes into `bytes` and ends with them. What is in it is at the front then.
+    pub(crate) fn open_to_front<'a>(&mut self, bytes: &'a mut [u8], from: usize) -> Result<Opened<'a>, TlsError> {
+        let nonce = self.0.next_nonce();
+        let header: [u8; HEADER] = std::array::from_fn(|at| bytes[from + at]);
+        read(self.0.key.open_to_front(nonce, &header, bytes, from + HEADER)?)
+    }
+
     /// Opens one whole record into `room`, which holds its [`inner_length`](Self::inner_length).
     pub(crate) fn open_into<'a>(&mut self, record: &[u8], room: &'a mut [u8]) -> Result<Opened<'a>, TlsError> {
         let (header, body) = record.split_at(HEADER);
@@ -185,7 +213,7 @@ fn read(inner: &[u8]) -> Result<Opened<'_>, TlsError> {
         (APPLICATION_DATA, data) => Ok(Opened::Data(data)),
         (ALERT, [_, 0]) => Ok(Opened::CloseNotify),
         (ALERT, [_, description]) => Err(TlsError::of_alert(*description)),
-        // No tickets, no key updates: our rotation is a new link.
+        (HANDSHAKE, messages) => Ok(Opened::Messages(messages)),
         _ => Err(TlsError::Record("of a type that has no place after the handshake")),
     }
 }

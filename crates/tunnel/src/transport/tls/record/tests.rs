@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ferry_config::{Identity, PublicKey};
 use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use rustls::crypto::cipher::{AeadKey, Iv};
 use rustls::pki_types::ServerName;
 use rustls::server::AlwaysResolvesServerRawPublicKeys;
@@ -22,7 +23,7 @@ struct Halves {
     opener: RecordDecryptor,
 }
 
-/// A handshake between our client and a server of theirs that knows this suite only.
+/// A handshake between our client and a server of theirs, over this suite.
 fn halves_over(suite: SupportedCipherSuite, library: Library, tickets: usize) -> Halves {
     let (near, far) = (Identity::generate().unwrap(), Identity::generate().unwrap());
     let only = |identity: &Identity| Arc::<[PublicKey]>::from([identity.public_key()]);
@@ -36,7 +37,8 @@ fn halves_over(suite: SupportedCipherSuite, library: Library, tickets: usize) ->
         .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(certified)));
     server.alpn_protocols = vec![policy::ALPN.to_vec()];
     server.send_tls13_tickets = tickets;
-    let client = policy::dialling(&near, only(&far)).unwrap();
+    let provider = CryptoProvider { cipher_suites: vec![suite], ..policy::provider() };
+    let client = policy::dialling_by(provider, &near, only(&far)).unwrap();
     let mut ours = ClientConnection::new(Arc::new(client), ServerName::try_from("ferry").unwrap()).unwrap();
     let mut theirs = ServerConnection::new(Arc::new(server)).unwrap();
     while theirs.is_handshaking() {
@@ -65,9 +67,9 @@ fn by_each_library<T: Copy>(this: T) -> [(T, Library); 2] {
     LIBRARIES.map(|library| (this, library))
 }
 
-/// Over each suite of ours, by each library.
+/// Over each suite of links, and the one that is preferred with endpoints, by each library.
 fn each_suite() -> impl Iterator<Item = Halves> {
-    let suites = policy::provider().cipher_suites.into_iter();
+    let suites = policy::provider().cipher_suites.into_iter().chain([TLS13_AES_128_GCM_SHA256]);
     suites.flat_map(|suite| LIBRARIES.map(|library| halves_over(suite, library, 0)))
 }
 
@@ -196,6 +198,25 @@ fn what_rustls_seals_is_opened_into_room_elsewhere() {
 }
 
 #[test]
+fn what_rustls_seals_is_opened_to_the_front_of_where_it_stands() {
+    for mut halves in each_suite() {
+        for (length, free) in LENGTHS.into_iter().flat_map(|length| [0, 1, 20, 5_000].map(|free| (length, free))) {
+            let (mut wire, mut plain) = (halves.their_writing(&payload(length)), Vec::new());
+            while let Some(length) = RecordDecryptor::length(&wire).unwrap() {
+                let mut bytes = vec![7; free];
+                bytes.extend(wire.drain(..length));
+                let opened = halves.opener.open_to_front(&mut bytes, free);
+                let Opened::Data(data) = opened.unwrap() else { panic!("no data") };
+                plain.extend_from_slice(data);
+                let count = data.len();
+                assert!(bytes[..count] == plain[plain.len() - count..], "at the front");
+            }
+            assert_eq!(plain, payload(length), "{length} bytes behind {free}");
+        }
+    }
+}
+
+#[test]
 fn what_was_changed_on_its_way_is_not_opened_into_room_elsewhere() {
     let record = seal(&mut handshaken_pair(0).0, &payload(1000));
     for (at, library) in [0, 3, HEADER, HEADER + 500, record.len() - 1].into_iter().flat_map(by_each_library) {
@@ -203,6 +224,8 @@ fn what_was_changed_on_its_way_is_not_opened_into_room_elsewhere() {
         changed[at] ^= 1;
         let opened = twins_by(library, 0).1.open_into(&changed, &mut [0; 2000]).map(|_| ());
         assert!(matches!(opened, Err(TlsError::Record(_))), "byte {at}, {library:?}");
+        let opened = twins_by(library, 0).1.open_to_front(&mut [&[7; 9], &changed[..]].concat(), 9).map(|_| ());
+        assert!(matches!(opened, Err(TlsError::Record(_))), "byte {at}, {library:?}, to the front");
     }
 }
 
@@ -270,7 +293,7 @@ fn receive<'a>(opener: &mut RecordDecryptor, record: &'a mut [u8]) -> Result<Opt
 
 #[track_caller]
 fn assert_refused(opener: &mut RecordDecryptor, mut record: Vec<u8>) {
-    let outcome = receive(opener, &mut record);
+    let outcome = receive(opener, &mut record).and_then(|opened| opened.map(Opened::data).transpose());
     assert!(matches!(outcome, Err(TlsError::Record(_))), "{outcome:?}");
 }
 
