@@ -15,7 +15,7 @@ pub(super) const MAX_FIELDS: usize = 64;
 /// Why there is no head.
 #[derive(Debug, Error)]
 pub(crate) enum HeadError {
-    #[error("{0}")]
+    #[error("did not answer: {0}")]
     Io(#[from] io::Error),
     #[error("closed the connection without an answer")]
     Closed,

@@ -6,17 +6,27 @@ use std::sync::Arc;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::server::NoClientAuth;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{DigitallySignedStruct, ServerConfig, SignatureScheme, SupportedProtocolVersion};
 
 /// With a key of its own, and a certificate that is none.
 pub(crate) fn config(version: &'static SupportedProtocolVersion) -> Result<ServerConfig, Box<dyn Error>> {
+    config_by(version, Arc::new(NoClientAuth))
+}
+
+/// The same, which lets those in that `verifier` does.
+pub(crate) fn config_by(
+    version: &'static SupportedProtocolVersion,
+    verifier: Arc<dyn ClientCertVerifier>,
+) -> Result<ServerConfig, Box<dyn Error>> {
     let key = ::aws_lc_rs::signature::Ed25519KeyPair::generate_pkcs8(&::aws_lc_rs::rand::SystemRandom::new())?;
     let key = aws_lc_rs::sign::any_eddsa_type(&PrivatePkcs8KeyDer::from(key.as_ref()))?;
     let certified = CertifiedKey::new(vec![CertificateDer::from(vec![0])], key);
     Ok(ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[version])?
-        .with_no_client_auth()
+        .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified))))
 }
 

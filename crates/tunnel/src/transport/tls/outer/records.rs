@@ -205,7 +205,7 @@ fn to_io(error: TlsError) -> io::Error {
     match error {
         TlsError::KeyRefused => io::Error::new(
             io::ErrorKind::InvalidData,
-            "the endpoint does not let this end in: does it ask for a certificate? Tunnels have none for it",
+            "this end is not let in: does the endpoint ask for a certificate? Tunnels have none for it",
         ),
         error => io::Error::new(io::ErrorKind::InvalidData, error),
     }

@@ -1,8 +1,13 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::task::{Context, Poll, Waker};
 
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerifier as _};
+use rustls::pki_types::UnixTime;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::version::{TLS12, TLS13};
-use rustls::{CipherSuite, SupportedProtocolVersion};
+use rustls::{
+    CipherSuite, DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme, SupportedProtocolVersion,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio_rustls::{TlsAcceptor, server};
 
@@ -23,6 +28,15 @@ async fn connected_by(
     let mut endpoint = endpoint::config(version).unwrap();
     // Where there is little room they would wait for a reader.
     endpoint.send_tls13_tickets = tickets;
+    let (near, far) = connected_to(endpoint, room).await;
+    (near, far.unwrap())
+}
+
+/// A connection to this endpoint, and what comes of it there.
+async fn connected_to(
+    endpoint: ServerConfig,
+    room: usize,
+) -> (Box<dyn Stream>, io::Result<server::TlsStream<DuplexStream>>) {
     let mut config = Arc::unwrap_or_clone(client(RootCertStore::empty()));
     config.dangerous().set_certificate_verifier(Arc::new(Anyone));
     let (near, far) = tokio::io::duplex(room);
@@ -33,8 +47,48 @@ async fn connected_by(
         std::future::poll_fn(|cx| near.poll_write(cx, &[])).await.unwrap();
         near
     };
-    let (near, far) = tokio::join!(near, TlsAcceptor::from(Arc::new(endpoint)).accept(far));
-    (near, far.unwrap())
+    tokio::join!(near, TlsAcceptor::from(Arc::new(endpoint)).accept(far))
+}
+
+/// Asks for a certificate, and is content with none.
+#[derive(Debug)]
+struct NoCertificateWillDo;
+
+impl ClientCertVerifier for NoCertificateWillDo {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Err(rustls::Error::General("no certificate will do".to_owned()))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Anyone.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Anyone.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        Anyone.supported_verify_schemes()
+    }
 }
 
 fn bytes(count: usize) -> Vec<u8> {
@@ -135,6 +189,15 @@ async fn fresh_keys_of_the_endpoint_are_an_error_behind_what_came() {
     assert_eq!(read(&mut *near, &mut [0; 100]).await, 5);
     let error = std::future::poll_fn(|cx| near.poll_read(cx, &mut [IoSliceMut::new(&mut [0; 100])])).await.unwrap_err();
     assert!(error.to_string().contains("fresh keys"), "{error}");
+}
+
+#[tokio::test]
+async fn an_endpoint_that_wants_a_certificate_is_named_as_that() {
+    let (mut near, far) =
+        connected_to(endpoint::config_by(&TLS13, Arc::new(NoCertificateWillDo)).unwrap(), 1_000_000).await;
+    assert!(far.is_err());
+    let error = std::future::poll_fn(|cx| near.poll_read(cx, &mut [IoSliceMut::new(&mut [0; 100])])).await.unwrap_err();
+    assert!(error.to_string().contains("does the endpoint ask for a certificate?"), "{error}");
 }
 
 #[tokio::test]
