@@ -71,6 +71,7 @@ fn explain(error: TlsError) -> io::Error {
              that signs itself needs CA:FALSE)"
         )),
         TlsError::Handshake(error) => io::Error::other(error),
+        TlsError::KeyRefused => io::Error::other(records::NOT_LET_IN),
         error => io::Error::other(error),
     }
 }

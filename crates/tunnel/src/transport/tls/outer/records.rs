@@ -19,6 +19,10 @@ const MAX_TAKEN: usize = 8 * MAX_PLAINTEXT;
 const NEW_SESSION_TICKET: u8 = 4;
 const KEY_UPDATE: u8 = 24;
 
+/// What an alert means by which a peer would refuse a key.
+pub(super) const NOT_LET_IN: &str =
+    "this end is not let in: does the endpoint ask for a certificate? Tunnels have none for it";
+
 /// A connection whose handshake is done but for this end's last flight, which goes first. `received` came behind the other
 /// end's.
 pub(crate) fn start(
@@ -203,10 +207,7 @@ fn only_tickets(mut messages: &[u8]) -> Result<(), TlsError> {
 /// What no endpoint sends.
 fn to_io(error: TlsError) -> io::Error {
     match error {
-        TlsError::KeyRefused => io::Error::new(
-            io::ErrorKind::InvalidData,
-            "this end is not let in: does the endpoint ask for a certificate? Tunnels have none for it",
-        ),
+        TlsError::KeyRefused => io::Error::new(io::ErrorKind::InvalidData, NOT_LET_IN),
         error => io::Error::new(io::ErrorKind::InvalidData, error),
     }
 }
