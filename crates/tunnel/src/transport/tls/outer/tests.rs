@@ -1,13 +1,9 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::task::{Context, Poll, Waker};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerifier as _};
-use rustls::pki_types::UnixTime;
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::WebPkiClientVerifier;
 use rustls::version::{TLS12, TLS13};
-use rustls::{
-    CipherSuite, DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme, SupportedProtocolVersion,
-};
+use rustls::{CipherSuite, ServerConfig, SupportedProtocolVersion};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio_rustls::{TlsAcceptor, server};
 
@@ -48,47 +44,6 @@ async fn connected_to(
         Ok(near)
     };
     tokio::join!(near, TlsAcceptor::from(Arc::new(endpoint)).accept(far))
-}
-
-/// Asks for a certificate, and is content with none.
-#[derive(Debug)]
-struct NoCertificateWillDo;
-
-impl ClientCertVerifier for NoCertificateWillDo {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        Err(rustls::Error::General("no certificate will do".to_owned()))
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Anyone.verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Anyone.verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        Anyone.supported_verify_schemes()
-    }
 }
 
 fn bytes(count: usize) -> Vec<u8> {
@@ -194,7 +149,9 @@ async fn fresh_keys_of_the_endpoint_are_an_error_behind_what_came() {
 #[tokio::test]
 async fn an_endpoint_that_wants_a_certificate_is_named_as_that() {
     for version in [&TLS13, &TLS12] {
-        let endpoint = endpoint::config_by(version, Arc::new(NoCertificateWillDo)).unwrap();
+        let provider = Arc::new(ciphers::provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(public_roots()), provider).build();
+        let endpoint = endpoint::config_by(version, verifier.unwrap()).unwrap();
         let (near, far) = connected_to(endpoint, 1_000_000).await;
         assert!(far.is_err());
         // Of TLS 1.3 the dialler's handshake is over by then.
