@@ -16,8 +16,17 @@ use tokio::task::block_in_place;
 /// Rotations of all sessions.
 const ROTATIONS: Figure = Figure { name: "rotations", better: Better::Neither, digits: 0 };
 
-/// By how much the mean of so many stretches is off, more or less.
-const ERROR: Figure = Figure { name: "± GiB/s", better: Better::Neither, digits: 3 };
+/// The standard error of the speed's ratio to that without rotations.
+pub(crate) const ERROR: Figure = Figure { name: "÷ never ±", better: Better::Neither, digits: 3 };
+
+/// So small an error of the ratio tells one percent from nothing.
+const ENOUGH: f64 = 0.005;
+
+/// Rounds of bulk at least: an error of fewer says little.
+const LEAST_ROUNDS: usize = 9;
+
+/// Rounds of bulk at most, whatever the error still is.
+const MOST_ROUNDS: usize = 60;
 
 /// Stretches of messages are so many times as long: the slowest thousandth of 6,000 are six.
 const LONGER: u32 = 3;
@@ -54,13 +63,15 @@ pub(crate) struct Options {
 pub(crate) async fn run(options: &Options) -> Section {
     let method = format!(
         "Bulk as above and 1 kB there and back {} times a second through one pair of ferry, whose configuration is changed \
-         and read again between stretches of {} s ({} s of messages), {} with `rotation.every: 1s` and as many with 1 h, in \
-         turns: the same streams, and the same connection for all messages. Each value is of all stretches together; *±* is \
-         the standard error of the mean over them.",
+         and read again between stretches of {} s ({} s of messages), as many with `rotation.every: 1s` as with 1 h, in \
+         turns: the same streams, and the same connection for all messages. Of messages there are {} stretches of each; of \
+         bulk as many as it takes until the error of the ratio is at most {ENOUGH}, or {MOST_ROUNDS}. Each value is of all \
+         stretches together; *{}* is the standard error of the ratios of neighbouring stretches.",
         options.rate,
         options.common.seconds,
         options.common.seconds * f64::from(LONGER),
         options.common.rounds,
+        ERROR.name,
     );
     let mut section = Section::new(TITLE, method, &[SPEED, ERROR, COST, P50, P99, P999, ROTATIONS, OTHERS]);
     (section.ours, section.reference) = (EVERY_SECOND, NEVER);
@@ -116,24 +127,31 @@ impl Turns<'_> {
         let case = format!("{streams} {} up", if streams == 1 { "stream" } else { "streams" });
         let run = app.run(self.pair.addr, streams, Way::Up)?;
         sleep(WARM_UP);
-        let mut bytes = [Vec::new(), Vec::new()];
-        let rows = self.take(self.common.duration(), |turn, stretch| {
-            let before = run.received();
-            stretch();
-            bytes[turn].push((run.received() - before) as f64);
-        })?;
+        let (mut rows, mut bytes) = (<[Row; 2]>::default(), [Vec::new(), Vec::new()]);
+        let mut error = f64::INFINITY;
+        for round in 0..MOST_ROUNDS {
+            self.round(round, self.common.duration(), &mut rows, |turn, stretch| {
+                let before = run.received();
+                stretch();
+                bytes[turn].push((run.received() - before) as f64);
+            })?;
+            let ratios: Vec<_> = bytes[0].iter().zip(&bytes[1]).map(|(with, without)| with / without).collect();
+            error = relative_error(&ratios);
+            if ratios.len() >= LEAST_ROUNDS && error <= ENOUGH {
+                break;
+            }
+        }
         run.finish().with_context(|| self.pair.log_tails())?;
-        let samples = TURNS.iter().zip(&rows).zip(bytes).flat_map(|(((name, _), row), bytes)| {
+        let samples = TURNS.iter().zip(&rows).zip(&bytes).flat_map(|(((name, _), row), bytes)| {
             let gib: f64 = bytes.iter().sum::<f64>() / f64::from(1 << 30);
             let seconds = row.sum(|spent| spent.seconds);
             let own = [
                 Sample::new(&case, SPEED, gib / seconds),
-                Sample::new(&case, ERROR, relative_error(&bytes) * gib / seconds),
                 Sample::new(&case, COST, row.sum(|spent| spent.tunnel) / gib),
             ];
             own.into_iter().chain(row.samples(&case)).map(|sample| ((*name).to_owned(), sample))
         });
-        Ok(samples.collect())
+        Ok(samples.chain([(EVERY_SECOND.to_owned(), Sample::new(&case, ERROR, error))]).collect())
     }
 
     /// Messages there and back on one connection.
@@ -148,13 +166,16 @@ impl Turns<'_> {
             let messages = scope.spawn(move || pace.times(near));
             let start = Instant::now();
             sleep(latency::WARM_UP);
-            let rows = self.take(length, |turn, stretch| {
-                let begun = start.elapsed();
-                stretch();
-                stretches[turn].push(begun..start.elapsed());
+            let mut rows = <[Row; 2]>::default();
+            let measured = (0..self.common.rounds).try_for_each(|round| {
+                self.round(round, length, &mut rows, |turn, stretch| {
+                    let begun = start.elapsed();
+                    stretch();
+                    stretches[turn].push(begun..start.elapsed());
+                })
             });
             let times = messages.join().map_err(|_| anyhow::anyhow!("the messages' thread panicked"));
-            anyhow::Ok((rows?, times??))
+            anyhow::Ok((measured.map(|()| rows)?, times??))
         })
         .with_context(|| self.pair.log_tails())?;
         let due = |index: usize| latency::WARM_UP + Duration::from_secs(1) * index as u32 / rate;
@@ -171,30 +192,33 @@ impl Turns<'_> {
         Ok(samples)
     }
 
-    /// Has stretches of this length of either row measured in turns. `measure` is given the row's index and what lets a
-    /// stretch pass.
-    fn take(&mut self, length: Duration, mut measure: impl FnMut(usize, &mut dyn FnMut())) -> Result<[Row; 2]> {
-        let mut rows = [Row::default(), Row::default()];
-        for round in 0..self.common.rounds {
-            // Whatever changes with time meets both rows alike.
-            let order = if round % 2 == 0 { [0, 1] } else { [1, 0] };
-            for turn in order {
-                self.pair.perform(self.tunnel, Act::RotateEvery(TURNS[turn].1))?;
-                sleep(SETTLING);
-                let before = self.tunnel.rotations(&self.pair.site)?;
-                let family = || self.pair.pids();
-                let mut spent = None;
-                measure(turn, &mut || {
-                    let window = Window::open(&family);
-                    sleep(length);
-                    spent = Some(window.close());
-                });
-                rows[turn].spent.extend(spent);
-                let after = self.tunnel.rotations(&self.pair.site)?;
-                rows[turn].rotations += after.zip(before).map_or(0, |(after, before)| after - before);
-            }
+    /// Has a stretch of this length of each row measured. `measure` is given the row's index and what lets the stretch
+    /// pass.
+    fn round(
+        &mut self,
+        number: usize,
+        length: Duration,
+        rows: &mut [Row; 2],
+        mut measure: impl FnMut(usize, &mut dyn FnMut()),
+    ) -> Result<()> {
+        // Whatever changes with time meets both rows alike.
+        let order = if number.is_multiple_of(2) { [0, 1] } else { [1, 0] };
+        for turn in order {
+            self.pair.perform(self.tunnel, Act::RotateEvery(TURNS[turn].1))?;
+            sleep(SETTLING);
+            let before = self.tunnel.rotations(&self.pair.site)?;
+            let family = || self.pair.pids();
+            let mut spent = None;
+            measure(turn, &mut || {
+                let window = Window::open(&family);
+                sleep(length);
+                spent = Some(window.close());
+            });
+            rows[turn].spent.extend(spent);
+            let after = self.tunnel.rotations(&self.pair.site)?;
+            rows[turn].rotations += after.zip(before).map_or(0, |(after, before)| after - before);
         }
-        Ok(rows)
+        Ok(())
     }
 }
 

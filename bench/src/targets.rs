@@ -36,6 +36,8 @@ struct Target {
     against: Against,
     /// What ferry's value divided by the other's is to reach, or not to exceed.
     ratio: f64,
+    /// The ratio's standard error, where it is measured: the target is met or missed by more than that, or neither.
+    error: Option<Figure>,
 }
 
 fn targets(tunnels: &[Arc<dyn Tunnel>]) -> Vec<Target> {
@@ -47,9 +49,18 @@ fn targets(tunnels: &[Arc<dyn Tunnel>]) -> Vec<Target> {
     let plaintext = || Against::Best("best plaintext peer", names(&|tunnel| !tunnel.encrypted()));
     let any = || Against::Best("best of all peers", names(&|_| true));
     let one = |name| Against::Best(name, vec![name]);
-    let of = |section, case, figure, against, ratio| Target { section, case, figure, ours: "ferry", against, ratio };
-    let rotation = |case, figure, ratio| Target {
+    let of = |section, case, figure, against, ratio| Target {
+        section,
+        case,
+        figure,
+        ours: "ferry",
+        against,
+        ratio,
+        error: None,
+    };
+    let rotation = |case, figure, ratio, error| Target {
         ours: EVERY_SECOND,
+        error,
         ..of(rotation::TITLE, case, figure, Against::Best("no rotation", vec![NEVER]), ratio)
     };
     vec![
@@ -88,8 +99,8 @@ fn targets(tunnels: &[Arc<dyn Tunnel>]) -> Vec<Target> {
         ),
         of(idle::TITLE, idle::CASE, idle::MEMORY, Against::Absolute(10.0), 1.0),
         of(long::TITLE, long::LARGE, long::SPEED, Against::Absolute(1000.0), 1.0),
-        rotation("stream", SPEED, 0.99),
-        rotation("1 kB", P999, 1.1),
+        rotation("stream", SPEED, 0.99, Some(rotation::ERROR)),
+        rotation("1 kB", P999, 1.1, None),
     ]
 }
 
@@ -124,16 +135,24 @@ impl Target {
             }
         };
         let ratio = ours / value;
-        let met = if more { ratio >= self.ratio } else { ratio <= self.ratio };
+        let error = self.error.and_then(|error| section.median(self.ours, case, error.name));
+        let (least, most) = (ratio - error.unwrap_or(0.0), ratio + error.unwrap_or(0.0));
+        let [met, missed] =
+            if more { [least >= self.ratio, most < self.ratio] } else { [most <= self.ratio, least > self.ratio] };
+        let ratio = error.map_or(format!("{ratio:.2}"), |error| format!("{ratio:.3} ± {error:.3}"));
         let (bound, digits) = (if more { "≥" } else { "≤" }, figure.digits);
         let mut row = String::new();
         let _ = writeln!(
             row,
-            "| {}, {case}: {} | {ours:.digits$} | {name} | {value:.digits$} | {ratio:.2} | {bound} {:.2} | {} |",
+            "| {}, {case}: {} | {ours:.digits$} | {name} | {value:.digits$} | {ratio} | {bound} {:.2} | {} |",
             self.section,
             figure.name,
             self.ratio,
-            if met { "yes" } else { "**no**" },
+            match (met, missed) {
+                (true, _) => "yes",
+                (_, true) => "**no**",
+                _ => "**not shown**",
+            },
         );
         Some(row)
     }
@@ -157,5 +176,20 @@ mod tests {
         let met = "| Bulk, 1 stream up: GiB/s | 1.25 | best encrypted peer: stunnel | 1.00 | 1.25 | ≥ 1.20 | yes |";
         assert_eq!(row(1.25), met);
         assert!(row(1.1).ends_with("| 1.10 | ≥ 1.20 | **no** |"));
+    }
+
+    #[test]
+    fn a_target_is_judged_with_its_error() {
+        let judged = |ratio, error| {
+            let mut section = Section::new(rotation::TITLE, String::new(), &[SPEED, rotation::ERROR]);
+            let samples = [(EVERY_SECOND, SPEED, ratio), (NEVER, SPEED, 1.0), (EVERY_SECOND, rotation::ERROR, error)];
+            let of = |(name, figure, value): (&str, _, _)| (name.to_owned(), Sample::new("1 stream up", figure, value));
+            section.samples.extend(samples.map(of));
+            table(&[section], &[]).lines().nth(2).unwrap().to_owned()
+        };
+        assert!(judged(1.0, 0.005).ends_with("| 1.000 ± 0.005 | ≥ 0.99 | yes |"));
+        assert!(judged(1.0, 0.015).ends_with("| **not shown** |"));
+        assert!(judged(0.98, 0.015).ends_with("| **not shown** |"));
+        assert!(judged(0.98, 0.005).ends_with("| **no** |"));
     }
 }
