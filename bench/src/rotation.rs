@@ -63,7 +63,7 @@ pub(crate) struct Options {
 pub(crate) async fn run(options: &Options) -> Section {
     let method = format!(
         "Bulk as above and 1 kB there and back {} times a second through one pair of ferry, whose configuration is changed \
-         and read again between stretches of {} s ({} s of messages), as many with `rotation.every: 1s` as with 1 h, in \
+         and read again between stretches of {} s ({:.1} s of messages), as many with `rotation.every: 1s` as with 1 h, in \
          turns: the same streams, and the same connection for all messages. Of messages there are {} stretches of each; of \
          bulk as many as it takes until the error of the ratio is at most {ENOUGH}, or {MOST_ROUNDS}. Each value is of all \
          stretches together; *{}* is the standard error of the ratios of neighbouring stretches.",
