@@ -1,7 +1,7 @@
 //! What deploying a bundle takes: which scripts, in which order, and what to ask of kubectl for proof.
 
 use crate::keys::TOKEN_KEY;
-use crate::render::{ADMIN_PORT, TOKEN_DIR, WEB_APP_PORT};
+use crate::render::{TOKEN_DIR, WEB_APP_PORT};
 use crate::{Blueprint, Cluster, Pod, Scope, Template};
 
 /// The steps that lead from a bundle to pods that talk to each other.
@@ -20,8 +20,12 @@ pub struct Steps {
 /// A gateway that can be asked whether its peers are reachable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkProof {
-    /// The arguments of a kubectl that forwards a free local port to the tunnel's admin endpoint.
-    pub forward: Vec<String>,
+    /// What kubectl calls the pod with its tunnel's admin endpoint.
+    pub pod: String,
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The kubectl context of its cluster.
+    pub context: String,
     /// The gateway and its cluster.
     pub gateway: [String; 2],
     /// The services that it leads to.
@@ -104,9 +108,10 @@ impl Blueprint {
         let links = gateways.filter_map(|pod| {
             let cluster = self.cluster_of(pod)?;
             let reached = self.services.iter().filter(|service| service.reach_from.contains(&cluster.id));
-            let deployment = format!("deployment/{}", pod.id);
             Some(LinkProof {
-                forward: self.kubectl(pod, cluster, &["port-forward", &deployment, &format!(":{ADMIN_PORT}")]),
+                pod: format!("deployment/{}", pod.id),
+                namespace: self.namespace(pod),
+                context: cluster.context.clone(),
                 gateway: [pod.id.to_string(), cluster.id.to_string()],
                 services: reached.map(|service| service.name.to_string()).collect(),
             })

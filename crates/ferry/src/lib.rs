@@ -10,6 +10,7 @@ mod commands;
 pub mod console;
 mod exit;
 mod exports;
+mod kubectl;
 pub mod logging;
 pub mod process;
 mod rate;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use ferry_text::Foreign;
-use reqwest::{Client, Url};
+use reqwest::{Client, StatusCode, Url};
 
 use super::port_forward::{Place, PortForward};
 use crate::exit::Usage;
@@ -98,14 +98,28 @@ impl Endpoint {
         self.ask(self.url.join("/metrics").context("the URL cannot be used")?, within).await
     }
 
+    /// Whether it reaches its peers, by its `/readyz`; if not, the error is what it says.
+    pub(crate) async fn reaches_peers(&self, within: Duration) -> anyhow::Result<()> {
+        let mut at = self.url.join("/readyz").context("the URL cannot be used")?;
+        at.set_query(Some("peers=1"));
+        match self.get(at, within).await? {
+            (code, _) if code.is_success() => Ok(()),
+            (_, text) => bail!("{}", Foreign(text.trim())),
+        }
+    }
+
     async fn ask(&self, at: Url, within: Duration) -> anyhow::Result<String> {
-        let answer = self.client.get(at).timeout(within).send().await.map_err(|error| self.silent(error))?;
-        let code = answer.status();
-        let text = answer.text().await.with_context(|| format!("{} broke off its answer", self.url))?;
+        let (code, text) = self.get(at, within).await?;
         if !code.is_success() {
             bail!("{} answers {code}: {}; is this a tunnel's admin endpoint?", self.url, Foreign(text.trim()));
         }
         Ok(text)
+    }
+
+    async fn get(&self, at: Url, within: Duration) -> anyhow::Result<(StatusCode, String)> {
+        let answer = self.client.get(at).timeout(within).send().await.map_err(|error| self.silent(error))?;
+        let code = answer.status();
+        Ok((code, answer.text().await.with_context(|| format!("{} broke off its answer", self.url))?))
     }
 
     fn silent(&self, error: reqwest::Error) -> anyhow::Error {

@@ -8,8 +8,10 @@ use anyhow::{Context as _, bail};
 use ferry_text::Foreign;
 use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::time::timeout;
+
+use crate::kubectl::{MISSING, command};
 
 /// How long kubectl may take until it forwards.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -53,14 +55,11 @@ pub(crate) struct PortForward {
 impl PortForward {
     /// Starts kubectl, and waits until it forwards.
     pub(crate) async fn start(pod: &str, place: &Place) -> anyhow::Result<Self> {
-        let mut command = Command::new("kubectl");
-        for (flag, value) in [("--context", &place.context), ("--namespace", &place.namespace)] {
-            command.args(value.iter().flat_map(|value| [flag, value.as_str()]));
-        }
+        let named = [("--context", &place.context), ("--namespace", &place.namespace)];
+        let mut command = command(named.iter().flat_map(|(flag, value)| value.iter().flat_map(|it| [*flag, it.as_str()])));
         // After `--`, what begins with a dash is a name. kubectl chooses the port.
         command.args(["port-forward", "--address", "127.0.0.1", "--", pod, &format!(":{}", place.admin_port)]);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        let mut kubectl = command.spawn().context("cannot run kubectl; is it installed, and in PATH?")?;
+        let mut kubectl = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context(MISSING)?;
         let (stdout, stderr) = (kubectl.stdout.take(), kubectl.stderr.take());
         let stdout = BufReader::new(stdout.context("kubectl has no output")?);
         let stderr = stderr.context("kubectl has no output")?;

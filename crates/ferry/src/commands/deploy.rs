@@ -1,26 +1,28 @@
 //! `ferry deploy DIR`: both clusters in one command, by the bundle's own scripts.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use anstream::{eprintln, println};
 use anyhow::{Context as _, bail};
+use ferry_text::Foreign;
 use indicatif::{ProgressBar, ProgressStyle};
 use owo_colors::OwoColorize as _;
 use serde::Deserialize;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::bundle;
+use crate::admin::{Endpoint, Place};
 use crate::exit::chain;
+use crate::kubectl::{CALL_TIMEOUT, call, call_within};
 use ferry_bundle::{LinkProof, Proof, Steps, Watched};
 
 /// Between two looks at an address.
 const WATCH_INTERVAL: Duration = Duration::from_secs(10);
-/// How long kubectl may take for what it does besides the message: to reach the pod, and to come back.
-const KUBECTL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a gateway may take to say whether it reaches its peers.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Between two questions to a gateway.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -147,12 +149,12 @@ async fn prove(proof: &Proof, message: &str, wait: Duration) -> anyhow::Result<(
     spinner.enable_steady_tick(Duration::from_millis(100));
     let mut send = proof.send.clone();
     send.extend(["--message".into(), message.into(), "--wait".into(), ferry_units::render_duration(wait)]);
-    let sent = tokio::time::timeout(wait + KUBECTL_TIMEOUT, kubectl(&send)).await;
+    // It has to reach the pod, besides, and to come back.
+    let sent = call_within(&send, wait + CALL_TIMEOUT).await;
     spinner.finish_and_clear();
     let answer = match sent {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => return Err(undelivered(proof, &error).await),
-        Err(_) => return Err(undelivered(proof, &anyhow::anyhow!("kubectl did not come back")).await),
+        Ok(answer) => answer,
+        Err(failure) => return Err(undelivered(proof, &failure.into()).await),
     };
     match serde_json::from_str(answer.trim()) {
         Ok(Delivered { id, delivered: true }) => {
@@ -167,8 +169,8 @@ async fn prove(proof: &Proof, message: &str, wait: Duration) -> anyhow::Result<(
 /// Why the message was not delivered, with the last that the near tunnel said.
 async fn undelivered(proof: &Proof, why: &anyhow::Error) -> anyhow::Error {
     let ([from, _], [to, _]) = (&proof.from, &proof.to);
-    let tunnel = match tokio::time::timeout(KUBECTL_TIMEOUT, kubectl(&proof.status)).await {
-        Ok(Ok(line)) if !line.trim().is_empty() => format!("\n  the tunnel of {from} says: {}", line.trim()),
+    let tunnel = match call(&proof.status).await {
+        Ok(line) if !line.trim().is_empty() => format!("\n  the tunnel of {from} says: {}", Foreign(line.trim())),
         _ => String::new(),
     };
     anyhow::anyhow!(
@@ -203,59 +205,33 @@ async fn prove_link(link: &LinkProof, deadline: Instant) -> anyhow::Result<()> {
 
 /// Asks a gateway once, through a port that kubectl forwards: its image has no program to ask with.
 async fn ask_gateway(link: &LinkProof) -> anyhow::Result<()> {
-    let mut kubectl = Command::new("kubectl");
-    kubectl.args(&link.forward).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
-    let mut forward = kubectl.spawn().context("cannot run kubectl; is it installed?")?;
-    let mut lines = BufReader::new(forward.stdout.take().context("kubectl has no output")?).lines();
-    let said = lines.next_line().await?.context("kubectl forwards no port; is the pod running?")?;
-    let port = forwarded_port(&said).with_context(|| format!("kubectl forwards no port, but says {said:?}"))?;
-    let response = reqwest::get(format!("http://127.0.0.1:{port}/readyz?peers=1")).await?;
-    let (status, text) = (response.status(), response.text().await?);
-    if !status.is_success() {
-        bail!("{}", text.trim());
-    }
-    Ok(())
-}
-
-/// The local port in `Forwarding from 127.0.0.1:40123 -> 9900`.
-fn forwarded_port(line: &str) -> Option<u16> {
-    let (address, _) = line.strip_prefix("Forwarding from ")?.split_once(" -> ")?;
-    address.rsplit_once(':')?.1.parse().ok()
+    let place = Place::of(&link.pod, &link.namespace, &link.context);
+    Endpoint::in_pod(place).await?.reaches_peers(ANSWER_TIMEOUT).await
 }
 
 /// Passes addresses on whenever one of them has moved, until interrupted.
 async fn watch(dir: &Path, steps: &Steps) -> anyhow::Result<()> {
     let mut known = Vec::new();
     for Watched { query, pod } in &steps.addresses {
-        let address = kubectl(query).await?;
-        eprintln!("watching the address of {pod}: {}; stop with ctrl-c", address.trim());
+        let address = call(query).await.map_err(anyhow::Error::from)?;
+        eprintln!("watching the address of {pod}: {}; stop with ctrl-c", Foreign(address.trim()));
         known.push(address);
     }
     let complain = |error| eprintln!("{} {}; trying again", "warning:".yellow().bold(), chain(&error));
     loop {
         sleep(WATCH_INTERVAL).await;
         for (known, Watched { query, pod }) in known.iter_mut().zip(&steps.addresses) {
-            match kubectl(query).await {
+            match call(query).await {
                 Ok(now) if now.trim().is_empty() || now == *known => {}
                 Ok(now) => {
-                    eprintln!("{pod} has moved to {}", now.trim());
+                    eprintln!("{pod} has moved to {}", Foreign(now.trim()));
                     match run_scripts(dir, steps, Some("--addresses")).await {
                         Ok(()) => *known = now,
                         Err(error) => complain(error),
                     }
                 }
-                Err(error) => complain(error),
+                Err(failure) => complain(failure.into()),
             }
         }
     }
-}
-
-/// What kubectl prints.
-async fn kubectl(arguments: &[String]) -> anyhow::Result<String> {
-    let output = Command::new("kubectl").args(arguments).stdin(Stdio::null()).kill_on_drop(true).output().await;
-    let output = output.context("cannot run kubectl; is it installed?")?;
-    if !output.status.success() {
-        bail!("kubectl: {}", String::from_utf8_lossy(&output.stderr).trim());
-    }
-    String::from_utf8(output.stdout).context("kubectl printed something that is not text")
 }

@@ -243,7 +243,8 @@ fn deploying_services_ends_with_every_gateway_that_says_it_reaches_its_peers() {
     assert_eq!(lines, expected);
     let order = |script: &str| stderr(&ran).find(script).unwrap();
     assert!(order("[1/3] deploy-cluster-b.sh") < order("[2/3] deploy-cluster-a.sh"));
-    assert!(clusters.calls().contains("port-forward deployment/gateway-cluster-a :9900"), "{}", clusters.calls());
+    let forward = "port-forward --address 127.0.0.1 -- deployment/gateway-cluster-a :9900";
+    assert!(clusters.calls().contains(forward), "{}", clusters.calls());
 }
 
 #[test]

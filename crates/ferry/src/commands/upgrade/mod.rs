@@ -1,6 +1,5 @@
 //! `ferry upgrade DIR --image IMAGE`: another image for the tunnels of a bundle, in the pods that run.
 
-mod kubectl;
 mod replace;
 mod template;
 
@@ -14,7 +13,7 @@ use owo_colors::OwoColorize as _;
 
 use super::bundle;
 use crate::exit::{Usage, chain};
-use crate::process;
+use crate::{kubectl, process};
 use ferry_bundle::upgrade::{FoundPod, Overlay, Place, Rollout, TunnelSite, find, is_image, overlay};
 
 const EXAMPLES: &str = "\

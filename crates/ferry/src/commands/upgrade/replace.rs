@@ -7,9 +7,9 @@ use anyhow::{Context as _, anyhow, bail};
 use tokio::time::{Instant, sleep};
 
 use super::PUT_BACK_TIMEOUT;
-use super::kubectl::{self, Failure};
 use crate::admin::{Endpoint, Place, Status, plural};
 use crate::exit::chain;
+use crate::kubectl::{self, Failure};
 use ferry_bundle::upgrade::{Container, FoundPod, TunnelSite, find};
 
 /// Between two looks at a pod.

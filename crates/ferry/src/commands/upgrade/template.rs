@@ -5,8 +5,9 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use tokio::time::{Instant, sleep};
 
-use super::{PUT_BACK_TIMEOUT, kubectl};
+use super::PUT_BACK_TIMEOUT;
 use crate::exit::chain;
+use crate::kubectl;
 use ferry_bundle::upgrade::{Place, Rollout, TunnelSite};
 
 /// Between two looks at a Deployment.

@@ -1,4 +1,4 @@
-//! One call of kubectl.
+//! kubectl, which knows how clusters are reached and as whom.
 
 use std::fmt::Write as _;
 use std::process::Stdio;
@@ -9,12 +9,15 @@ use ferry_text::Foreign;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-/// It bounds each of its requests itself, by less.
-const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a call may take that waits for nothing but the cluster.
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What is said where it cannot be started.
+pub(crate) const MISSING: &str = "cannot run kubectl; is it installed, and in PATH?";
 
 /// Why a call came to nothing.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// The cluster has no such object.
     NotFound(anyhow::Error),
     Other(anyhow::Error),
@@ -28,12 +31,29 @@ impl From<Failure> for anyhow::Error {
     }
 }
 
-/// What kubectl prints.
-pub(super) async fn call(arguments: &[String]) -> Result<String, Failure> {
-    let output = Command::new("kubectl").args(arguments).stdin(Stdio::null()).kill_on_drop(true).output();
-    let output = match timeout(CALL_TIMEOUT, output).await {
-        Ok(output) => output.context("cannot run kubectl; is it installed, and in PATH?").map_err(Failure::Other)?,
-        Err(_) => return Err(Failure::Other(anyhow::anyhow!("kubectl did not come back within {CALL_TIMEOUT:?}"))),
+/// A call that reads nothing, and ends where it is dropped.
+pub(crate) fn command<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
+    let mut command = Command::new("kubectl");
+    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+/// What it prints, of a call that does not wait.
+///
+/// # Errors
+/// When it cannot be started, hangs, or fails: then with what it says.
+pub(crate) async fn call(arguments: &[String]) -> Result<String, Failure> {
+    call_within(arguments, CALL_TIMEOUT).await
+}
+
+/// What it prints, of a call that may take so long.
+///
+/// # Errors
+/// As those of `call`.
+pub(crate) async fn call_within(arguments: &[String], within: Duration) -> Result<String, Failure> {
+    let output = match timeout(within, command(arguments.iter().map(String::as_str)).output()).await {
+        Ok(output) => output.context(MISSING).map_err(Failure::Other)?,
+        Err(_) => return Err(Failure::Other(anyhow::anyhow!("kubectl did not come back within {within:?}"))),
     };
     if output.status.success() {
         return String::from_utf8(output.stdout)
@@ -46,7 +66,7 @@ pub(super) async fn call(arguments: &[String]) -> Result<String, Failure> {
 }
 
 /// The call as a line that a shell takes.
-pub(super) fn line(arguments: &[String]) -> String {
+pub(crate) fn line(arguments: &[String]) -> String {
     let mut line = "kubectl".to_owned();
     for argument in arguments {
         let is_plain = !argument.is_empty()
