@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import yaml
@@ -129,8 +130,12 @@ def without_gateway_api(text):
 
 
 def validate(files):
-    for version in VERSIONS:
-        told = run(".ci/.venv/bin/kubernetes-validate", "--strict", "-k", version, *files)
+    def by(version):
+        return run(".ci/.venv/bin/kubernetes-validate", "--strict", "-k", version, *files)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        answers = list(pool.map(by, VERSIONS))
+    for version, told in zip(VERSIONS, answers):
         if told.returncode or "WARN" in told.stdout + told.stderr:
             findings.append(f"for Kubernetes {version}: {told.stdout}{told.stderr}")
 
