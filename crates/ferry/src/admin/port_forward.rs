@@ -34,7 +34,7 @@ pub(crate) struct Place {
     context: Option<String>,
     /// The port of `admin` in the pod.
     #[arg(long, value_name = "PORT", default_value_t = DEFAULT_PORT, requires = "pod")]
-    admin_port: u16,
+    pub(super) admin_port: u16,
 }
 
 impl Place {
@@ -56,7 +56,8 @@ impl PortForward {
     /// Starts kubectl, and waits until it forwards.
     pub(crate) async fn start(pod: &str, place: &Place) -> anyhow::Result<Self> {
         let named = [("--context", &place.context), ("--namespace", &place.namespace)];
-        let mut command = command(named.iter().flat_map(|(flag, value)| value.iter().flat_map(|it| [*flag, it.as_str()])));
+        let mut command =
+            command(named.iter().flat_map(|(flag, value)| value.iter().flat_map(|it| [*flag, it.as_str()])));
         // After `--`, what begins with a dash is a name. kubectl chooses the port.
         command.args(["port-forward", "--address", "127.0.0.1", "--", pod, &format!(":{}", place.admin_port)]);
         let mut kubectl = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context(MISSING)?;
