@@ -127,7 +127,7 @@ impl Endpoint {
         let hint = match (&self.place.pod, &self.forward) {
             (Some(pod), Some(forward)) => match forward.complaint() {
                 Some(complaint) => format!("kubectl says: {complaint}"),
-                None => format!("is `admin` of {pod} at the port that --admin-port names?"),
+                None => format!("is `admin` of {pod} at port {}?", self.place.admin_port),
             },
             _ => "is it running, and is this its `admin` address? (in Kubernetes: --pod)".to_owned(),
         };

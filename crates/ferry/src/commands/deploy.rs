@@ -213,7 +213,7 @@ async fn ask_gateway(link: &LinkProof) -> anyhow::Result<()> {
 async fn watch(dir: &Path, steps: &Steps) -> anyhow::Result<()> {
     let mut known = Vec::new();
     for Watched { query, pod } in &steps.addresses {
-        let address = call(query).await.map_err(anyhow::Error::from)?;
+        let address = call(query).await?;
         eprintln!("watching the address of {pod}: {}; stop with ctrl-c", Foreign(address.trim()));
         known.push(address);
     }
