@@ -136,8 +136,9 @@ impl Session {
         links.chain(expiry).chain(self.overdue_at()).chain(self.ack.poll_timeout()).min()
     }
 
-    /// Time has passed.
-    pub fn handle_timeout(&mut self, now: Time) {
+    /// Time has passed. `packets`: how many have come over the link of an epoch, modulo 2³², if that is known, whether what
+    /// was in them can be read yet or not. A link on which they still come is not suspect.
+    pub fn handle_timeout(&mut self, now: Time, packets: impl Fn(Epoch) -> Option<u32>) {
         self.ack.on_timeout(now);
         let read: [Option<Epoch>; 2] = {
             let mut epochs = self.attachment.read_links().map(|link| link.epoch);
@@ -146,7 +147,7 @@ impl Session {
         let patience = self.patience();
         for epoch in read.into_iter().flatten() {
             let Some(link) = self.attachment.link_mut(epoch) else { continue };
-            match link.liveness.on_timeout(now, patience) {
+            match link.liveness.on_timeout(now, patience, || packets(epoch)) {
                 Verdict::Fine => {}
                 Verdict::Suspect => self.events.push_back(Event::Suspect { epoch }),
                 Verdict::Silent => {

@@ -12,6 +12,10 @@ pub const BUSY_PING_INTERVAL: Duration = Duration::from_secs(1);
 /// An answer that takes longer than this, or four round trips, makes a link suspect.
 const SUSPICION_DELAY: Duration = Duration::from_millis(1500);
 
+/// More packets than this within half of that time are a path that delivers. A far end that hears nothing asks again with
+/// two at most, after twice as long each time (RFC 9002 §6.2), so that fewer of those come.
+const MAX_PROBES: u32 = 4;
+
 /// How long silence may last.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
@@ -30,10 +34,19 @@ pub(crate) struct Liveness {
     busy: bool,
     /// A Ping is to be sent, or was and is not answered.
     ping: Ping,
-    /// Since when something that the peer has to answer is under way.
+    /// Since when something that the peer has to answer is under way, or packets were last seen to come all the same.
     waiting: Option<Time>,
-    suspected: bool,
+    silence: Silence,
     rtt: Option<Duration>,
+}
+
+/// What is thought of a link on which an answer is late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Silence {
+    Short,
+    /// Half of the wait is over: how many packets had come by then, if that is known.
+    Counted(Option<u32>),
+    Suspect,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,13 +68,13 @@ pub(crate) enum Verdict {
 
 impl Liveness {
     pub(crate) fn new(now: Time) -> Self {
-        Self { heard: now, busy: false, ping: Ping::No, waiting: None, suspected: false, rtt: None }
+        Self { heard: now, busy: false, ping: Ping::No, waiting: None, silence: Silence::Short, rtt: None }
     }
 
     /// Something came. `owed`: something that the peer has to answer is still under way.
     pub(crate) fn on_heard(&mut self, now: Time, owed: bool) {
         self.heard = now;
-        self.suspected = false;
+        self.silence = Silence::Short;
         if !owed && !matches!(self.ping, Ping::Sent(_)) {
             self.waiting = None;
         }
@@ -109,19 +122,40 @@ impl Liveness {
         (self.ping == Ping::No).then(|| self.heard + after.min(patience.liveness / parts))
     }
 
-    fn suspect_at(&self, liveness: Duration) -> Option<Time> {
-        let since = self.waiting.filter(|_| !self.suspected)?;
+    /// When packets are to be counted, so that it is known after as long again whether any came.
+    fn count_at(&self, liveness: Duration) -> Option<Time> {
+        let since = self.waiting?.max(self.heard);
         let patience = SUSPICION_DELAY.max(self.rtt.unwrap_or_default() * 4).min(liveness / 2);
-        Some(since.max(self.heard) + patience)
+        match self.silence {
+            Silence::Short => Some(since + patience / 2),
+            Silence::Counted(_) => Some(since + patience),
+            Silence::Suspect => None,
+        }
+    }
+
+    /// An answer is late: says whether that makes the link suspect.
+    fn doubt(&mut self, now: Time, packets: Option<u32>) -> Verdict {
+        match (self.silence, packets) {
+            (Silence::Short, _) => self.silence = Silence::Counted(packets),
+            (Silence::Counted(Some(before)), Some(packets)) if packets.wrapping_sub(before) > MAX_PROBES => {
+                (self.waiting, self.silence) = (Some(now), Silence::Short);
+            }
+            _ => {
+                self.silence = Silence::Suspect;
+                return Verdict::Suspect;
+            }
+        }
+        Verdict::Fine
     }
 
     /// When to look again.
     pub(crate) fn poll_timeout(&self, patience: Patience) -> Time {
         let given_up_at = self.heard + patience.liveness;
-        [self.ping_at(patience), self.suspect_at(patience.liveness)].into_iter().flatten().fold(given_up_at, Time::min)
+        [self.ping_at(patience), self.count_at(patience.liveness)].into_iter().flatten().fold(given_up_at, Time::min)
     }
 
-    pub(crate) fn on_timeout(&mut self, now: Time, patience: Patience) -> Verdict {
+    /// `packets`: how many have come over the link, if that is known. Asked only where an answer is late.
+    pub(crate) fn on_timeout(&mut self, now: Time, patience: Patience, packets: impl Fn() -> Option<u32>) -> Verdict {
         let liveness = patience.liveness;
         if now >= self.heard + liveness {
             return Verdict::Silent;
@@ -130,9 +164,10 @@ impl Liveness {
             self.ping = Ping::Due;
             self.busy = false;
         }
-        if self.suspect_at(liveness).is_some_and(|at| now >= at) {
-            self.suspected = true;
-            return Verdict::Suspect;
+        while self.count_at(liveness).is_some_and(|at| now >= at) {
+            if self.doubt(now, packets()) == Verdict::Suspect {
+                return Verdict::Suspect;
+            }
         }
         Verdict::Fine
     }

@@ -61,7 +61,7 @@ impl Pair {
         self.cut(0, 0);
         self.run(MOMENT);
         let later = self.now + Duration::from_secs(601);
-        self.session(ACCEPTOR).handle_timeout(later);
+        self.session(ACCEPTOR).handle_timeout(later, |_| None);
         self.dial(false);
         self.run(MOMENT);
     }

@@ -392,7 +392,7 @@ fn nothing_is_taken_after_a_violation_and_the_peer_cannot_keep_the_link() {
             let later = now + Duration::from_secs(seconds);
             session.handle_frame(later, epoch, Frame::Ping { token: 1 });
             session.handle_bytes(later, epoch);
-            session.handle_timeout(later);
+            session.handle_timeout(later, |_| None);
         }
         assert_eq!(session.poll_timeout(), None);
         let released = std::iter::from_fn(|| session.poll_event()).last();
@@ -407,7 +407,7 @@ fn only_a_peer_from_which_nothing_comes_is_called_silent() {
         let (now, epoch) = (pair.now, pair.link_epoch(end));
         let session = pair.session(end);
         session.handle_frame(now, epoch, Frame::Done);
-        session.handle_timeout(now + Duration::from_secs(15));
+        session.handle_timeout(now + Duration::from_secs(15), |_| None);
         let released = std::iter::from_fn(|| session.poll_event()).last();
         assert_eq!(released, Some(Event::Released { epoch, release: Release::Silent }));
     }

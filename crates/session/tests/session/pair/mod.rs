@@ -34,6 +34,8 @@ pub struct End {
     pub attached: Vec<Intent>,
     pub released: Vec<Release>,
     pub suspects: usize,
+    /// Packets that come with nothing in them that could be read: one in so long.
+    pub packets_every: Option<Duration>,
     /// What outlives the process, besides what the applications' own counts tell.
     pub stored: Option<Snapshot>,
     /// The session had ended before its process did: how much had arrived.
@@ -140,6 +142,7 @@ impl Pair {
             attached: Vec::new(),
             released: Vec::new(),
             suspects: 0,
+            packets_every: None,
             stored: None,
             tombstone: None,
         };
@@ -238,11 +241,12 @@ impl Pair {
         let moved = next > self.now;
         self.now = next.max(self.now);
         for end in [OPENER, ACCEPTOR] {
-            let now = self.now;
+            let (now, every) = (self.now, self.ends[end].packets_every);
             if let Some(session) = self.ends[end].session.as_mut()
                 && session.poll_timeout().is_some_and(|at| at <= now)
             {
-                session.handle_timeout(now);
+                let packets = every.map(|every| (now.since_origin().as_nanos() / every.as_nanos()) as u32);
+                session.handle_timeout(now, |_| packets);
                 assert!(session.poll_timeout().is_none_or(|at| at > now), "a timeout that stays due");
             }
         }

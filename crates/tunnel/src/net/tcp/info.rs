@@ -67,6 +67,7 @@ pub(super) fn path(socket: &impl AsFd, bears_loss: bool) -> Option<PathCounts> {
         received: words[DATA_RECEIVED].into(),
         received_bytes: bytes(BYTES_RECEIVED),
         early: words[OUT_OF_ORDER].into(),
+        unread: words[OUT_OF_ORDER],
         bears_loss,
     })
 }

@@ -234,7 +234,11 @@ impl Driver {
     /// The session or its rotation may have waited for this moment.
     fn on_due(&mut self, now: Time) {
         self.share_pings();
-        self.session.handle_timeout(now);
+        let links = &self.links;
+        self.session.handle_timeout(now, |epoch| {
+            let (_, link) = links.iter().find(|(of, _)| *of == epoch)?;
+            Some(link.path()?.unread)
+        });
         if self.rotate_at.is_some_and(|at| at <= now) {
             self.replace_keys();
         }

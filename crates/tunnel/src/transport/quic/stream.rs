@@ -154,6 +154,7 @@ impl Stream for QuicStream {
             received: 0,
             received_bytes: stats.udp_rx.bytes,
             early: 0,
+            unread: stats.udp_rx.datagrams as u32,
             bears_loss: true,
         })
     }
