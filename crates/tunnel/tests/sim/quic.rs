@@ -65,10 +65,12 @@ fn rotations_over_quic_lose_double_and_reorder_no_byte_whatever_becomes_of_datag
             world.net.datagrams().block(false);
             world.net.datagrams().rebind();
         }
+        // It rotates as before, however often it could not.
+        while world.net.dialled() < 5 {
+            sleep(Duration::from_secs(1)).await;
+        }
         world.apps.quiet();
         talk.ends_whole().await;
-        let links = world.net.dialled();
-        assert!(links >= 5, "{links} links");
         world.rest().await;
     });
 }
