@@ -141,13 +141,20 @@ fn data_that_is_not_answered_makes_the_link_suspect_long_before_it_is_given_up()
     assert!(pair.session(OPENER).is_attached());
 }
 
-#[test]
-fn a_link_whose_packets_wait_for_a_lost_one_is_not_suspect_until_they_stop() {
+/// The opener has sent bytes that nobody answers, but packets come over its link: one in so long.
+fn unanswered(packets_every: Duration) -> Pair {
     let mut pair = Pair::open();
     pair.resumes = false;
+    pair.run(MOMENT);
     pair.black_hole(0);
     pair.write(OPENER, 100);
-    pair.ends[OPENER].packets_every = Some(Duration::from_millis(100));
+    pair.ends[OPENER].packets_every = Some(packets_every);
+    pair
+}
+
+#[test]
+fn a_link_whose_packets_wait_for_a_lost_one_is_not_suspect_until_they_stop() {
+    let mut pair = unanswered(Duration::from_millis(100));
     pair.run(10 * SECOND);
     assert_eq!(pair.ends[OPENER].suspects, 0);
     pair.ends[OPENER].packets_every = None;
@@ -157,24 +164,15 @@ fn a_link_whose_packets_wait_for_a_lost_one_is_not_suspect_until_they_stop() {
 
 #[test]
 fn what_an_end_that_hears_nothing_sends_again_keeps_no_link_from_being_suspect() {
-    let mut pair = Pair::open();
-    pair.resumes = false;
-    pair.black_hole(0);
-    pair.write(OPENER, 100);
     // Four in 750 ms.
-    pair.ends[OPENER].packets_every = Some(Duration::from_millis(188));
+    let mut pair = unanswered(Duration::from_millis(188));
     pair.run(Duration::from_millis(1_600));
     assert_eq!(pair.ends[OPENER].suspects, 1);
 }
 
 #[test]
 fn packets_that_bring_nothing_for_the_liveness_time_save_no_link() {
-    let mut pair = Pair::open();
-    pair.resumes = false;
-    pair.run(MOMENT);
-    pair.black_hole(0);
-    pair.write(OPENER, 100);
-    pair.ends[OPENER].packets_every = Some(Duration::from_millis(10));
+    let mut pair = unanswered(Duration::from_millis(10));
     pair.run(Duration::from_millis(15_100));
     assert_eq!((pair.ends[OPENER].suspects, &pair.ends[OPENER].released[..]), (0, &[Release::Silent][..]));
 }

@@ -56,8 +56,8 @@ pub struct PathCounts {
     pub received_bytes: u64,
     /// Those of them that came with one before them missing.
     pub early: u64,
-    /// Packets received of which some, or all, could not be read at once, modulo 2³²: they grow in number as long as the
-    /// path delivers, though all wait for a lost one.
+    /// Packets received, all or those that could not be read at once, modulo 2³²: more and more as long as the path
+    /// delivers, though they wait for a lost one.
     pub unread: u32,
     /// What this end sends is not slowed down by a lost packet now and then.
     pub bears_loss: bool,

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::apps::Part;
 use crate::datagrams::Weather;
 use crate::links::Links;
+use crate::net::Heal;
 use crate::pipe::Line;
 use crate::rng::Rng;
 use crate::seeds::{for_each_seed, live};
@@ -66,9 +67,34 @@ fn rotations_over_quic_lose_double_and_reorder_no_byte_whatever_becomes_of_datag
             world.net.datagrams().rebind();
         }
         // It rotates as before, however often it could not.
-        while world.net.dialled() < 5 {
-            sleep(Duration::from_secs(1)).await;
-        }
+        let rotated = async {
+            while world.net.dialled() < 5 {
+                sleep(Duration::from_secs(1)).await;
+            }
+        };
+        timeout(Duration::from_secs(15), rotated).await.expect("five links");
+        world.apps.quiet();
+        talk.ends_whole().await;
+        world.rest().await;
+    });
+}
+
+#[test]
+fn a_path_that_is_dead_in_one_direction_is_left_though_packets_come_over_the_other() {
+    for_each_seed(8, |_| async {
+        let mut world = world(Links::Quic, Line { rate: 300_000, ..line(40) }, NEVER).await;
+        let talk = world.apps.talk(world.connect(NEAR).await, 2, BOTH.map(|_| Part::eager(5_000_000)));
+        sleep(Duration::from_secs(5)).await;
+        world.net.reset_dials();
+        // The far end hears nothing, and says so again and again.
+        world.net.partition([true, false]);
+        let dialled = async {
+            while world.net.dialled() == 0 {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(3), dialled).await.expect("a dial");
+        world.net.heal(Heal::Late(Duration::ZERO));
         world.apps.quiet();
         talk.ends_whole().await;
         world.rest().await;

@@ -8,6 +8,7 @@ use ferry_session::{Epoch, Time};
 use super::Driver;
 use crate::net::PathCounts;
 use crate::supply::choice::Seen;
+use crate::transport::link::Link;
 
 /// A link that carries something is looked at this often. One that rests is not, and wakes nobody for it.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -51,7 +52,11 @@ impl Driver {
     }
 
     fn look(&self, now: Time, epoch: Epoch) -> Option<Look> {
-        let (_, link) = self.links.iter().find(|(of, _)| *of == epoch)?;
-        Some(Look { epoch, at: now, counts: link.path()?, is_to_be_left: false })
+        Some(Look { epoch, at: now, counts: path_of(&self.links, epoch)?, is_to_be_left: false })
     }
+}
+
+/// What the system has seen of the path of one of `links`, if it tells.
+pub(super) fn path_of(links: &[(Epoch, Box<Link>)], epoch: Epoch) -> Option<PathCounts> {
+    links.iter().find(|(of, _)| *of == epoch)?.1.path()
 }

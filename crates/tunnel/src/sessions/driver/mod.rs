@@ -19,7 +19,7 @@ use tracing::{Span, error_span};
 
 use alarm::Alarm;
 use attach::PendingLink;
-use measure::Look;
+use measure::{Look, path_of};
 use task::Task;
 use weight::Weight;
 
@@ -235,10 +235,7 @@ impl Driver {
     fn on_due(&mut self, now: Time) {
         self.share_pings();
         let links = &self.links;
-        self.session.handle_timeout(now, |epoch| {
-            let (_, link) = links.iter().find(|(of, _)| *of == epoch)?;
-            Some(link.path()?.unread)
-        });
+        self.session.handle_timeout(now, |epoch| Some(path_of(links, epoch)?.unread));
         if self.rotate_at.is_some_and(|at| at <= now) {
             self.replace_keys();
         }
